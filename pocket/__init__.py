@@ -1,0 +1,1 @@
+"""The embedded model: its data, training, evaluation and weights."""

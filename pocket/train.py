@@ -1,0 +1,38 @@
+"""``make train``: everything from the artwork to the weights, resumable at any point.
+
+    python -m pocket.train [--vae-samples N] [--latents N] [--samples N] [--only vae|latents|unet|export]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Spinning OpenMP threads starve each other when anything else runs on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stages in order; each is skipped or resumed as far as its checkpoint goes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vae-samples", type=int, default=64_000, help="pictures that the autoencoder sees")
+    parser.add_argument("--latents", type=int, default=60_000, help="pictures that are encoded for the UNet")
+    parser.add_argument("--samples", type=int, default=2_000_000, help="latents that the UNet sees")
+    parser.add_argument("--only", choices=["vae", "latents", "unet", "export"])
+    options = parser.parse_args(argv)
+
+    from pocket import export, unet, vae
+
+    stages = {
+        "vae": lambda: vae.train(options.vae_samples),
+        "latents": lambda: unet.cache_latents(options.latents),
+        "unet": lambda: unet.train(options.samples),
+        "export": export.export,
+    }
+    for name, stage in stages.items():
+        if options.only in (None, name):
+            stage()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Train the text encoder and the UNet on cached latents: v-prediction on DDPM's linear schedule.
+
+The loss is the plain mean square of v = alpha_t eps - sigma_t x0 (Salimans and Ho, 2022, arXiv:2202.00512);
+one caption in ten is empty, for classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598); what is
+released is an exponential moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from pocket import data, text, vae
+
+BATCH = 64
+PEAK_RATE = 1e-3
+EMPTY_CAPTIONS = 0.1
+AVERAGE_EVERY = 5
+CHECKPOINT = data.RUNS / "unet.pt"
+LATENTS = data.RUNS / "latents"
+
+
+def build() -> UNet2DConditionModel:
+    """The UNet with random weights: latents (n, 16, 8, 8), text (n, 32, 192)."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=vae.CHANNELS,
+        out_channels=vae.CHANNELS,
+        block_out_channels=(96, 160, 192),
+        layers_per_block=1,
+        cross_attention_dim=text.WIDTH,
+        attention_head_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )
+
+
+def build_scheduler() -> DDPMScheduler:
+    """The noise schedule; its terminal sqrt(alpha_bar) is 0.0064, near enough to pure noise."""
+    return DDPMScheduler(
+        num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
+        prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False,
+    )
+
+
+@torch.inference_mode()
+def cache_latents(count: int, chunk: int = 4000) -> None:
+    """Encode ``count`` composed pictures and keep latents (fp16) and labels, in files that a rerun completes."""
+    LATENTS.mkdir(parents=True, exist_ok=True)
+    todo = [k for k in range(-(-count // chunk)) if not (LATENTS / f"{k:03}.npz").exists()]
+    encoder = vae.load().encoder.to(memory_format=torch.channels_last) if todo else None
+    pictures = vae.Pictures(seed=0)
+    for k in todo:
+        pictures.rng, samples, latents = np.random.default_rng(10_000 + k), [], []
+        for _ in range(chunk // 50):
+            drawn = [pictures.draw() for _ in range(50)]
+            samples += [sample for sample, _ in drawn]
+            x = vae.to_tensor(np.stack([pixels for _, pixels in drawn])).to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                latents.append(encoder(x).half().numpy())
+        np.savez(
+            LATENTS / f"{k:03}.tmp.npz", latents=np.concatenate(latents),
+            concept=np.array([s.concept for s in samples]),
+            style=np.array([s.style or "" for s in samples]), colour=np.array([s.colour for s in samples]),
+        )
+        (LATENTS / f"{k:03}.tmp.npz").replace(LATENTS / f"{k:03}.npz")
+        print(f"latents {(k + 1) * chunk}/{count}", flush=True)
+
+
+class LatentBank:
+    """The cached latents in memory, drawn with fresh captions."""
+
+    def __init__(self, seed: int) -> None:
+        self.concepts = data.load_concepts(data.fetch())
+        chunks = [np.load(path) for path in sorted(LATENTS.glob("???.npz"))]
+        self.latents = torch.from_numpy(np.concatenate([c["latents"] for c in chunks]))
+        self.labels = [
+            (self.concepts[i], str(style) or None, str(colour))
+            for c in chunks for i, style, colour in zip(c["concept"], c["style"], c["colour"], strict=True)
+        ]
+        self.rng = np.random.default_rng(seed)
+
+    def spread(self) -> float:
+        """Standard deviation of all latents; its inverse is the VAE's scaling factor."""
+        return self.latents.float().std().item()
+
+    def batch(self, size: int) -> tuple[torch.Tensor, list[str]]:
+        """Latents (size, 16, 8, 8) in the VAE's own scale, and captions."""
+        chosen = self.rng.integers(len(self.labels), size=size)
+        captions = [
+            "" if self.rng.random() < EMPTY_CAPTIONS else data.caption(*self.labels[i], self.rng) for i in chosen
+        ]
+        return self.latents[chosen].float(), captions
+
+
+class Trainer:
+    """Weights, their moving average and the optimizer; saved and resumed as one checkpoint."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.bank = LatentBank(seed=0)
+        self.tokenizer = text.build_tokenizer(text.corpus(self.bank.concepts))
+        self.model = torch.nn.ModuleDict({"unet": build(), "text": text.build_encoder(self.tokenizer)})
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.alpha_bar = build_scheduler().alphas_cumprod
+        self.scaling = 1 / self.bank.spread()
+        self.seen = 0
+        if CHECKPOINT.exists():
+            self._resume(torch.load(CHECKPOINT, weights_only=True))
+
+    def _resume(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.seen, self.scaling = state["seen"], state["scaling"]
+        self.bank.rng = np.random.default_rng(self.seen)
+        torch.manual_seed(self.seen)
+
+    def save(self) -> None:
+        """Write the checkpoint in one move."""
+        partial = CHECKPOINT.with_suffix(".tmp")
+        torch.save({
+            "model": self.model.state_dict(), "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "seen": self.seen, "scaling": self.scaling,
+        }, partial)
+        partial.replace(CHECKPOINT)
+
+    def loss(self, x0: torch.Tensor, captions: list[str]) -> torch.Tensor:
+        """Mean square error of the predicted v for latents (n, 16, 8, 8)."""
+        x0 = x0 * self.scaling
+        t = torch.randint(0, 1000, (len(x0),))
+        alpha = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)
+        sigma = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
+        eps = torch.randn_like(x0)
+        hidden = self.model["text"](text.token_ids(self.tokenizer, captions))[0]
+        v = self.model["unet"](alpha * x0 + sigma * eps, t, hidden).sample
+        return F.mse_loss(v, alpha * eps - sigma * x0)
+
+    def step(self, rate: float) -> float:
+        """One optimizer step at the learning rate; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.loss(*self.bank.batch(BATCH))
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.seen += BATCH
+        steps = self.seen // BATCH
+        if steps % AVERAGE_EVERY == 0:
+            decay = min(0.9995, (1 + steps) / (20 + steps)) ** AVERAGE_EVERY
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return loss.item()
+
+
+def learning_rate(seen: int, samples: int) -> float:
+    """Warm-up over 8,000 samples, then constant, then down to zero over the last 30%."""
+    return PEAK_RATE * min(1, (seen + BATCH) / 8000) * min(1, max(0.01, (samples - seen) / (0.3 * samples)))
+
+
+def train(samples: int) -> None:
+    """Train until ``samples`` have been seen, resuming from the checkpoint, saving every two minutes."""
+    trainer = Trainer()
+    start, first, saved, smooth = time.time(), trainer.seen, time.time(), None
+    while trainer.seen < samples:
+        loss = trainer.step(learning_rate(trainer.seen, samples))
+        smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
+        if trainer.seen // BATCH % 100 == 0:
+            speed = (trainer.seen - first) / (time.time() - start)
+            left = (samples - trainer.seen) / speed / 60
+            print(f"unet {trainer.seen}/{samples}  loss {smooth:.4f}  {speed:.0f} samples/s  {left:.0f} min left",
+                  flush=True)
+        if time.time() - saved > 120:
+            trainer.save()
+            saved = time.time()
+    trainer.save()

@@ -1,0 +1,126 @@
+"""Train the autoencoder: 128 x 128 px pictures <-> 8 x 8 latents with 16 channels.
+
+A small convolutional autoencoder (diffusers' AutoencoderTiny).  Besides the reconstruction loss, the latents are
+pulled towards zero mean, unit variance and uncorrelated channels, and are decoded with a little noise on them:
+both make the latent space easier for the diffusion model (Rombach et al., 2022, arXiv:2112.10752, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+
+from pocket import data
+
+CHANNELS = 16
+WIDTH = 64
+BATCH = 16
+PEAK_RATE = 2e-3
+CHECKPOINT = data.RUNS / "vae.pt"
+
+
+def build() -> AutoencoderTiny:
+    """The autoencoder with random weights; 16 x downsampling, cheap at full resolution."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(WIDTH,) * 5,
+        decoder_block_out_channels=(WIDTH,) * 5,
+        num_encoder_blocks=(0, 1, 1, 2, 3),
+        num_decoder_blocks=(4, 2, 1, 1, 0),
+        latent_channels=CHANNELS,
+    )
+
+
+class Pictures:
+    """An endless source of composed pictures."""
+
+    def __init__(self, seed: int) -> None:
+        modules = data.fetch()
+        self.concepts = data.load_concepts(modules)
+        self.artwork = data.load_artwork(modules, self.concepts)
+        self.rng = np.random.default_rng(seed)
+
+    def draw(self) -> tuple[data.Sample, np.ndarray]:
+        """One sample and its picture: uint8 array (128, 128, 3)."""
+        sample = data.draw_sample(self.concepts, self.rng)
+        art = self.artwork[sample.style or next(iter(data.STYLES))][sample.concept]
+        return sample, data.compose(art, sample.colour, self.rng)
+
+    def batch(self, size: int) -> torch.Tensor:
+        """Pictures as a tensor (size, 3, 128, 128) in [-1, 1]."""
+        return to_tensor(np.stack([self.draw()[1] for _ in range(size)]))
+
+
+def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (n, h, w, 3) -> float32 (n, 3, h, w) in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Horizontal and vertical differences of pictures (n, 3, h, w)."""
+    return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def loss_of(vae: AutoencoderTiny, x: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Training loss for pictures (n, 3, 128, 128) in [-1, 1], and the reconstruction's PSNR in dB."""
+    with torch.autocast("cpu", torch.bfloat16):
+        z = vae.encoder(x).float()
+        y = vae.decoder(z + 0.1 * torch.randn_like(z)).float()
+    error = y - x
+    pixel = error.abs().mean() + error.square().mean()
+    edge = sum((a - b).abs().mean() for a, b in zip(edges(y), edges(x), strict=True))
+    flat = z.permute(1, 0, 2, 3).flatten(1)
+    mean = flat.mean(1)
+    covariance = (flat - mean[:, None]) @ (flat - mean[:, None]).T / flat.shape[1]
+    whiteness = mean.square().mean() + (covariance - torch.eye(CHANNELS)).square().mean()
+    psnr = 10 * math.log10(4 / error.detach().square().mean().item())
+    return pixel + 0.5 * edge + 0.02 * whiteness, psnr
+
+
+def train(samples: int) -> Path:
+    """Train for ``samples`` pictures, resuming from the checkpoint; returns the checkpoint's path."""
+    torch.manual_seed(0)
+    vae = build().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
+    seen = 0
+    if CHECKPOINT.exists():
+        state = torch.load(CHECKPOINT, weights_only=True)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        seen = state["seen"]
+    pictures, start, first, smooth = Pictures(seed=1 + seen), time.time(), seen, None
+    while seen < samples:
+        done = seen / samples
+        rate = PEAK_RATE * min(1, seen / 4000 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        x = pictures.batch(BATCH).to(memory_format=torch.channels_last)
+        loss, psnr = loss_of(vae, x)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        seen += BATCH
+        smooth = psnr if smooth is None else 0.98 * smooth + 0.02 * psnr
+        if seen // BATCH % 100 == 0 or seen >= samples:
+            speed = (seen - first) / (time.time() - start)
+            left = (samples - seen) / speed / 60
+            print(f"vae {seen}/{samples}  loss {loss.item():.4f}  PSNR {smooth:.2f} dB  "
+                  f"{speed:.0f} pictures/s  {left:.0f} min left", flush=True)
+        if seen // BATCH % 500 == 0 or seen >= samples:
+            data.RUNS.mkdir(exist_ok=True)
+            partial = CHECKPOINT.with_suffix(".tmp")
+            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}, partial)
+            partial.replace(CHECKPOINT)
+    return CHECKPOINT
+
+
+def load() -> AutoencoderTiny:
+    """The trained autoencoder, from the checkpoint."""
+    vae = build()
+    vae.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["vae"])
+    return vae.eval().requires_grad_(False)
