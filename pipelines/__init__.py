@@ -1,0 +1,1 @@
+"""The engine: requests in, steps and pictures out.  It knows no screen."""

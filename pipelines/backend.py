@@ -1,0 +1,552 @@
+"""Where jobs run: the protocol that the page sees, and the worker of this machine.
+
+A job outlives the page that started it: the page keeps its id and finds it again.  Nothing here imports torch before
+the worker first needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines import schedulers
+from pipelines.device import NoSuchDevice
+from pipelines.events import (
+    TERMINAL,
+    Cancelled,
+    Decoding,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Picture,
+    Preview,
+    Queued,
+    Step,
+)
+from pipelines.families import CannotLoad
+from pipelines.pictures import save_png
+from pipelines.request import GenerationRequest, InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.manager import PipelineManager
+
+log = logging.getLogger(__name__)
+
+BACKENDS = {"local": "pipelines.backend:LocalBackend"}
+PREVIEW_SIDE = 256
+# Previews of finished jobs stay in memory for pages that come back; beyond this the oldest jobs are forgotten.
+KEEP_BYTES = 256 * 1024 * 1024
+
+
+class QueueFull(RuntimeError):
+    """No more jobs are taken just now; the message is one plain sentence."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the foot of the page shows.
+
+    Attributes:
+        state: cold, loading, ready or failed.
+        model: id of the model that the state is about.
+        text: the state in words.
+        queue: jobs that run or wait.
+    """
+
+    state: str
+    model: str
+    text: str
+    queue: int = 0
+
+
+class Job:
+    """One request on its way, watched by any number of pages from any number of threads.
+
+    Attributes:
+        id: unguessable name; who knows it may watch and stop the job.
+        request: what was asked for.
+        created: seconds since the epoch.
+    """
+
+    def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.request = request
+        self.created = time.time()
+        self._events: list[Event] = []
+        self._news = threading.Condition()
+        self._stop = threading.Event()
+        self._calling = False
+        self._on_cancel = on_cancel
+
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """Yield the events from number ``start`` on, then live ones; ends after Finished, Cancelled or Failed."""
+        while True:
+            self.wait_more(start, None)
+            batch = self.poll(start)
+            yield from batch
+            start += len(batch)
+            if not batch or isinstance(batch[-1], TERMINAL):
+                return
+
+    def poll(self, start: int = 0) -> list[Event]:
+        """The events from number ``start`` on that are there now."""
+        with self._news:
+            return self._events[max(start, 0) :]
+
+    def wait_more(self, start: int, timeout: float | None) -> bool:
+        """Wait until event number ``start`` is there or the job is done; False after ``timeout`` seconds without."""
+        with self._news:
+            return self._news.wait_for(lambda: len(self._events) > start or self.done, timeout)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last event is there."""
+        with self._news:
+            return bool(self._events) and isinstance(self._events[-1], TERMINAL)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone asked for an end."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Stop before the next model call; a job that waits or loads ends at once. Safe to call at any time."""
+        self._stop.set()
+        with self._news:
+            if not self._calling:
+                self._tell(Cancelled(0))
+        # Outside of the lock: the backend takes its own lock first and this one second.
+        self._on_cancel()
+
+    def _begin_calls(self) -> bool:
+        """From here on only the worker ends the job; False when it has ended already."""
+        with self._news:
+            self._calling = not self.done
+            return self._calling
+
+    def _tell(self, event: Event) -> None:
+        """Append an event, unless the job is done."""
+        with self._news:
+            if not self.done:
+                self._events.append(event)
+                self._news.notify_all()
+
+    @property
+    def _bytes(self) -> int:
+        return sum(len(frame) for event in self.poll() if isinstance(event, Preview) for frame in event.frames)
+
+
+class Backend(Protocol):
+    """A place to run jobs; the page knows nothing else of it."""
+
+    def submit(self, request: GenerationRequest) -> Job:
+        """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
+
+    def find(self, job_id: str) -> Job | None:
+        """The job with this id, as long as it is remembered."""
+
+    def warm_up(self, model_id: str) -> None:
+        """Load a model in the background; returns at once."""
+
+    def status(self) -> Status:
+        """What the backend is doing."""
+
+    def close(self) -> None:
+        """Stop every job and the worker."""
+
+
+class LocalBackend:
+    """One worker thread on this machine's device: the device never sees two jobs at once.
+
+    Args:
+        manager: loads the models.
+        pictures_dir: finished PNGs are written here before they are announced.
+        on_step: called by the worker after each step's preview; tests hold the sampler here.
+        queue_limit: jobs that may wait.
+        keep: finished jobs that are remembered.
+        threads: CPU threads of the worker; None means ``default_threads()``.
+    """
+
+    def __init__(
+        self,
+        manager: PipelineManager,
+        pictures_dir: Path,
+        on_step: Callable[[Job, Step], None] | None = None,
+        queue_limit: int = 32,
+        keep: int = 200,
+        threads: int | None = None,
+    ) -> None:
+        self._manager = manager
+        self._pictures_dir = Path(pictures_dir)
+        self._on_step = on_step
+        self._queue_limit = queue_limit
+        self._keep = keep
+        self._threads = threads or default_threads()
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._warm: deque[str] = deque()
+        self._loading: Loading | None = None
+        self._closed = False
+        self._status = Status("cold", "", "No model is loaded yet.")
+        self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
+        self._worker.start()
+
+    def submit(self, request: GenerationRequest) -> Job:
+        """Check the request and queue it.
+
+        Raises:
+            InvalidRequest: if this request can never run here.
+            QueueFull: if too many jobs wait, or the backend is closed.
+        """
+        self._check(request)
+        job = Job(request, self._after_cancel)
+        with self._changed:
+            if self._closed:
+                raise QueueFull("The playground is shutting down; start it again to make pictures.")
+            self._drop_ended()
+            if len(self._waiting) >= self._queue_limit:
+                raise QueueFull(f"{self._queue_limit} pictures are waiting already; try again in a minute.")
+            self._forget()
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._tell_place(job, len(self._waiting) - 1)
+            if self._loading and self._waiting[0] is job:
+                job._tell(self._loading)
+            self._changed.notify_all()
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """The job with this id, or None when it is unknown or forgotten."""
+        with self._changed:
+            return self._jobs.get(job_id)
+
+    def warm_up(self, model_id: str) -> None:
+        """Load a model in the background once; calls for one that is loading or queued do nothing."""
+        with self._changed:
+            busy = self._status.model == model_id and self._status.state in ("loading", "ready")
+            if model_id in self._manager.cards and model_id not in self._warm and not busy:
+                self._warm.append(model_id)
+                self._changed.notify_all()
+
+    def status(self) -> Status:
+        """What the worker is doing, and how many jobs run or wait."""
+        with self._changed:
+            self._drop_ended()
+            running = self._running is not None and not self._running.done
+            return replace(self._status, queue=len(self._waiting) + running)
+
+    def close(self) -> None:
+        """Stop every job and the worker; waits a little for the step that runs."""
+        with self._changed:
+            self._closed = True
+            jobs = list(self._jobs.values())
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in jobs:
+            job.cancel()
+        if threading.current_thread() is not self._worker:
+            self._worker.join(timeout=10)
+
+    # -- checks and bookkeeping --------------------------------------------------------------------------------
+
+    def _check(self, request: GenerationRequest) -> None:
+        card = self._manager.cards.get(request.model)
+        if card is None:
+            raise InvalidRequest(f"model {_short(request.model)} is unknown; allowed: {_listed(self._manager.cards)}.")
+        sampling = request.sampling
+        if sampling.scheduler not in schedulers.SCHEDULERS:
+            known = _listed(schedulers.SCHEDULERS)
+            raise InvalidRequest(f"scheduler {_short(sampling.scheduler)} is unknown; allowed: {known}.")
+        request.check_size(card.size_factor)
+        reason = schedulers.why_not(
+            sampling.scheduler, card.prediction_type, card.terminal_snr_zero, sampling.num_inference_steps
+        )
+        if reason:
+            raise InvalidRequest(reason)
+
+    def _drop_ended(self) -> None:
+        """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
+        if any(job.done for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if not job.done)
+            self._tell_places()
+
+    def _after_cancel(self) -> None:
+        with self._changed:
+            self._drop_ended()
+            self._tell_places()
+
+    def _tell_places(self) -> None:
+        for place, job in enumerate(self._waiting):
+            self._tell_place(job, place)
+
+    def _tell_place(self, job: Job, place: int) -> None:
+        event = Queued(place + (self._running is not None and not self._running.done))
+        if event not in job.poll()[-1:]:
+            job._tell(event)
+
+    def _forget(self) -> None:
+        """Forget the oldest finished jobs beyond ``keep`` jobs or ``KEEP_BYTES`` of previews."""
+        ended = [job for job in self._jobs.values() if job.done]
+        held = sum(job._bytes for job in ended)
+        while ended and (len(ended) > self._keep or held > KEEP_BYTES):
+            oldest = ended.pop(0)
+            held -= oldest._bytes
+            del self._jobs[oldest.id]
+
+    # -- the worker --------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Jobs first, then warm-ups, until closed. Whatever a job does, the next one runs."""
+        while (task := self._next()) is not None:
+            if isinstance(task, Job):
+                self._run(task)
+                with self._changed:
+                    self._running = None
+                    self._tell_places()
+            else:
+                self._warm_up(task)
+
+    def _next(self) -> Job | str | None:
+        with self._changed:
+            while True:
+                self._drop_ended()
+                if self._closed:
+                    return None
+                if self._warm and not self._waiting:
+                    return self._warm.popleft()
+                if self._waiting:
+                    self._running = self._waiting.popleft()
+                    self._tell_places()
+                    return self._running
+                self._changed.wait()
+
+    def _warm_up(self, model_id: str) -> None:
+        try:
+            with self._lease(model_id):
+                pass
+        except Exception as error:
+            log.exception("Loading %s failed", model_id)
+            self._set_status("failed", model_id, explain(error, model_id))
+            failed = True
+        else:
+            failed = False
+        # Outside of the except block: the exception's frames hold tensors.
+        if failed:
+            _free_memory()
+
+    def _run(self, job: Job) -> None:
+        """Run one job to its last event; never raises."""
+        problem = ""
+        try:
+            self._generate(job)
+        except InvalidRequest as error:
+            problem = str(error)
+        except Exception as error:
+            log.exception("Job %s failed", job.id)
+            problem = explain(error, job.request.model, job.request)
+        # Outside of the except block: the exception's frames hold tensors.
+        if problem:
+            job._tell(Failed(problem))
+            if self._status.state == "loading":
+                self._set_status("failed", job.request.model, problem)
+            _free_memory()
+
+    def _lease(self, model_id: str) -> Any:
+        """The manager's lease, with progress told to the status and to the job that waits for it."""
+        import torch
+
+        torch.set_num_threads(self._threads)
+        return _Ready(self, model_id, self._manager.lease(model_id, self._report(model_id)))
+
+    def _report(self, model_id: str) -> Callable[[str, int, int], None]:
+        def report(part: str, done: int, total: int) -> None:
+            event = Loading(model_id, part, done, total)
+            self._set_status("loading", model_id, f"Loading {model_id}: {done} of {total} parts", event)
+            with self._changed:
+                watcher = self._running or (self._waiting[0] if self._waiting else None)
+            if watcher is not None:
+                watcher._tell(event)
+
+        return report
+
+    def _set_status(self, state: str, model_id: str, text: str, loading: Loading | None = None) -> None:
+        with self._changed:
+            self._loading = loading
+            self._status = Status(state, model_id, text)
+            self._changed.notify_all()
+
+    def _generate(self, job: Job) -> None:
+        started = time.perf_counter()
+        with self._lease(job.request.model) as model:
+            if not job._begin_calls():
+                return
+            last = self._denoise(job, model)
+            if job.cancelled or last is None:
+                job._tell(Cancelled(last.index + 1 if last else 0))
+                return
+            job._tell(Decoding())
+            images = _decode(model, last)
+            seconds = time.perf_counter() - started
+            pictures = self._save(job, model, images, seconds)
+            job._tell(Finished(job.request, pictures, seconds, _notes(model, job.request)))
+
+    def _denoise(self, job: Job, model: Any) -> Step | None:
+        """Run the loop, telling each step; the last step that was made."""
+        from pipelines.denoise import denoise
+
+        last, clock = None, _Clock()
+        for step in denoise(model, job.request, cancelled=lambda: job.cancelled):
+            last = step
+            frames = _frames(model, step)
+            job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
+            if self._on_step is not None:
+                self._on_step(job, step)
+            if job.cancelled:
+                break
+        return last
+
+    def _save(self, job: Job, model: Any, images: list[Image.Image], seconds: float) -> tuple[Picture, ...]:
+        facts = {
+            "name": model.card.name,
+            "device": model.placement.device,
+            "dtype": model.placement.dtype,
+            "attention": model.placement.attention,
+            "seconds": round(seconds, 3),
+        }
+        return tuple(
+            Picture(save_png(image, self._pictures_dir, job.request, seed, facts), seed)
+            for image, seed in zip(images, job.request.seeds, strict=True)
+        )
+
+
+class _Ready:
+    """The manager's lease, which says "ready" once the model is there."""
+
+    def __init__(self, backend: LocalBackend, model_id: str, lease: Any) -> None:
+        self._backend, self._model_id, self._lease = backend, model_id, lease
+
+    def __enter__(self) -> Any:
+        model = self._lease.__enter__()
+        self._backend._set_status("ready", self._model_id, f"{self._model_id} on {model.placement}, ready")
+        return model
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._lease.__exit__(*error)
+
+
+class _Clock:
+    """Time left, from the steps so far; the first step (with the prompt's encoding) counts only while it is alone."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._first = self._start
+
+    def left(self, step: Step) -> float:
+        now = time.perf_counter()
+        if step.index == 0:
+            self._first = now
+            each = now - self._start
+        else:
+            each = (now - self._first) / step.index
+        return each * (step.total - step.index - 1)
+
+
+def _frames(model: Any, step: Step) -> tuple[bytes, ...]:
+    """What the model believes in at this step, as one small JPEG a picture."""
+    import torch
+
+    with torch.inference_mode():
+        images = model.latents.preview(step.x0)
+    return tuple(_jpeg(image) for image in images)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    if max(image.size) > PREVIEW_SIDE:
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=80)
+    return file.getvalue()
+
+
+def _decode(model: Any, last: Step) -> list[Image.Image]:
+    import torch
+
+    if not torch.isfinite(last.x_next).all():
+        raise FloatingPointError
+    with torch.inference_mode():
+        return model.latents.decode(last.x_next)
+
+
+def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
+    unread = model.unread(request.prompt)
+    words = f'The prompt is longer than the model reads; it did not see: "{unread}".' if unread else ""
+    return tuple(note for note in (words, model.placement.note) if note)
+
+
+def explain(error: Exception, model_id: str, request: GenerationRequest | None = None) -> str:
+    """An exception as one plain sentence: what happened and what to do next."""
+    if isinstance(error, InvalidRequest | NoSuchDevice | CannotLoad):
+        return str(error)
+    if _out_of_memory(error):
+        if request is None:
+            return f"There is not enough memory to load {model_id}; close other programs or choose a smaller model."
+        size = f"{request.num_images} x {request.width} x {request.height} pixels"
+        return f"There was not enough memory for {size}; ask for fewer or smaller pictures."
+    if isinstance(error, FloatingPointError):
+        return "The numbers of this picture overflowed; try another scheduler, more steps or a lower guidance scale."
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error).strip().split("\n")[0] or type(error).__name__
+        return f"Reading or writing a file failed ({reason[:200].rstrip('.')}); check the folder and the disk's space."
+    return f"Something went wrong with {model_id} ({type(error).__name__}); try again, the log holds the details."
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # torch.OutOfMemoryError is a RuntimeError, and so is the CPU allocator's complaint.
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def _free_memory() -> None:
+    try:
+        from pipelines.manager import release_memory
+
+        release_memory()
+    except Exception:
+        log.exception("Memory could not be freed")
+
+
+def _short(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:57] + "...")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))
+
+
+def default_threads() -> int:
+    """CPU threads of the worker: physical cores that this process may use, at most 4.
+
+    More threads than physical cores spin against each other, and small UNets gain little beyond four.
+    """
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or math.ceil((os.cpu_count() or 1) / 2)
+    return max(1, min(physical, allowed, 4))

@@ -1,0 +1,108 @@
+"""What a job tells those who watch it.  Frozen records; tensors appear in Step alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The job waits; ``ahead`` jobs run before it (0 means it is next)."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A model is being loaded: part ``done`` of ``total`` is finished, ``part`` is the next one."""
+
+    model: str
+    part: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the denoising loop, for a batch of n pictures.
+
+    Attributes:
+        index: from 0; ``total`` is the number of the scheduler's timesteps, not the requested steps.
+        timestep: the scheduler's timestep, 0 to 999.
+        sigma: noise level of ``x_t`` in the form x_t = alpha * x0 + sigma * eps (variance preserving).
+        alpha: signal level, sqrt(alpha_bar).
+        x_t: the noisy latents before the step, (n, c, h, w), in the scheduler's own scale.
+        x0: the picture that the model believes in, as latents (n, c, h, w).
+        cond, uncond: the model's raw predictions (n, c, h, w); ``uncond`` is None without guidance.
+        x_next: the latents after the step, (n, c, h, w).
+    """
+
+    index: int
+    total: int
+    timestep: float
+    sigma: float
+    alpha: float
+    x_t: torch.Tensor
+    x0: torch.Tensor
+    cond: torch.Tensor
+    uncond: torch.Tensor | None
+    x_next: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the page shows of a step: one JPEG a picture, made by the worker."""
+
+    index: int
+    total: int
+    timestep: float
+    seconds_left: float
+    frames: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Denoising is done; the latents are being turned into pixels."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture: stored at ``path`` before it is announced."""
+
+    path: Path
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The job is done."""
+
+    request: GenerationRequest
+    pictures: tuple[Picture, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The job was stopped after ``steps_done`` model calls; nothing was decoded."""
+
+    steps_done: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error: one plain sentence that says what happened and what to do next."""
+
+    message: str
+
+
+Event = Queued | Loading | Preview | Decoding | Finished | Cancelled | Failed
+TERMINAL = (Finished, Cancelled, Failed)

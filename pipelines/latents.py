@@ -1,0 +1,110 @@
+"""Latent spaces: pixels to latents and back, and a cheap look at latents while they form."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+
+# A VAE of this many parameters decodes a preview in about the time of a frame; larger ones are approximated.
+SMALL_VAE = 5_000_000
+
+
+class LatentFormat:
+    """The latent space of an AutoencoderKL.
+
+    Attributes:
+        channels: of the latents.
+        factor: pixels per latent, along one side.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.channels: int = vae.config.latent_channels
+        self.factor: int = 2 ** (self._stages() - 1)
+        self.scale: float = vae.config.scaling_factor
+
+    def _stages(self) -> int:
+        return len(self.vae.config.block_out_channels)
+
+    def shape(self, n: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """Shape of the latents of n pictures of width x height pixels."""
+        return n, self.channels, height // self.factor, width // self.factor
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Pixels (n, 3, height, width) in [-1, 1] to scaled latents (n, c, h, w), float32.
+
+        The posterior's mode, or a sample of it when a generator is given.
+        """
+        posterior = self.vae.encode(self._to_vae(pixels)).latent_dist
+        latents = posterior.mode() if generator is None else posterior.sample(generator)
+        return latents.float() * self.scale
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> list[Image.Image]:
+        """Scaled latents (n, c, h, w) to n pictures, one at a time to bound the memory that large ones take."""
+        return [picture for one in latents.split(1) for picture in to_pictures(self._pixels(one))]
+
+    @torch.inference_mode()
+    def preview(self, latents: torch.Tensor) -> list[Image.Image]:
+        """A cheap picture of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent."""
+        if sum(p.numel() for p in self.vae.parameters()) <= SMALL_VAE:
+            # Channels last is the faster layout for small convolutions on a CPU; rounding may differ from ``decode``.
+            return to_pictures(self._pixels(latents.contiguous(memory_format=torch.channels_last)))
+        return self.project(latents)
+
+    @torch.inference_mode()
+    def project(self, latents: torch.Tensor) -> list[Image.Image]:
+        """Latents (n, c, h, w) to n pictures of w x h pixels by one linear map from latent to RGB."""
+        weight, bias = self._to_rgb
+        rgb = torch.einsum("nchw,cd->ndhw", latents.float(), weight.to(latents.device))
+        return to_pictures(rgb + bias.to(latents.device)[:, None, None])
+
+    def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(self._to_vae(latents / self.scale), return_dict=False)[0]
+
+    def _to_vae(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.vae.device, self.vae.dtype)
+
+    @cached_property
+    def _to_rgb(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (c, 3) and bias (3): least squares over soft colour fields that the VAE itself encodes.
+
+        So any VAE gets a preview, without a table of factors for each.
+        """
+        noise = torch.randn(24, 3, 3, 3, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+        fields = torch.nn.functional.interpolate(noise, scale_factor=8 / 3, mode="bilinear", align_corners=True)
+        pixels = torch.nn.functional.interpolate(fields, scale_factor=self.factor, mode="bilinear")
+        latents = self.encode(pixels).cpu().permute(0, 2, 3, 1).reshape(-1, self.channels)
+        colours = fields.permute(0, 2, 3, 1).reshape(-1, 3)
+        known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+        # A little ridge: some VAEs leave channels unused on soft fields.
+        gram = known.T @ known + 1e-3 * len(known) * torch.eye(known.shape[1])
+        solution = torch.linalg.solve(gram, known.T @ colours)
+        return solution[:-1], solution[-1]
+
+
+class TinyLatentFormat(LatentFormat):
+    """The latent space of an AutoencoderTiny: deterministic, and cheap enough to decode every step."""
+
+    def _stages(self) -> int:
+        return len(self.vae.config.decoder_block_out_channels)
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        return self.vae.encode(self._to_vae(pixels)).latents.float() * self.scale
+
+
+def latent_format(vae: Any) -> LatentFormat:
+    """The format of a VAE, by its class."""
+    return TinyLatentFormat(vae) if type(vae).__name__ == "AutoencoderTiny" else LatentFormat(vae)
+
+
+def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:
+    """Pixels (n, 3, height, width) in [-1, 1] to n pictures."""
+    unit = (pixels * 0.5 + 0.5).clamp(0, 1)
+    array = (unit.cpu().permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")
+    return [Image.fromarray(one) for one in array]

@@ -1,0 +1,130 @@
+"""Finished pictures as PNG files that hold the request that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image, PngImagePlugin
+
+CHUNK = "diffusion_playground"
+VERSION = 1
+MAX_PIXELS = 64 * 1024 * 1024
+_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="{source}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+def save_png(
+    image: Image.Image,
+    folder: Path,
+    request: GenerationRequest,
+    seed: int,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``image`` into ``folder`` with its settings inside and return the path.
+
+    The file appears complete or not at all: it is written beside its target, synced and renamed. Names sort by
+    time (UTC) and end in random letters, so that they are unique and cannot be guessed.
+
+    Args:
+        image: the pixels; nothing of ``image.info`` is written.
+        folder: made if it is not there.
+        request: what was asked for.
+        seed: the seed of this picture (request.sampling.seed + k).
+        facts: more to record, JSON values only (seconds, device, versions).
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    target = folder / f"{stamp}-{seed}-{secrets.token_hex(6)}.png"
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        with beside.open("xb") as file:
+            image.save(file, format="PNG", pnginfo=_chunks(request, seed, facts or {}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def read_request(path: Path | str) -> GenerationRequest:
+    """The request that makes the picture at ``path`` again: one picture, with that picture's own seed.
+
+    Raises:
+        InvalidRequest: if the file is no PNG of this project's, or of a newer version; one sentence.
+        FileNotFoundError: if there is no such file.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    nothing = f"{Path(path).name} holds no settings of the Diffusion Playground; choose a PNG that was saved by it."
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InvalidRequest(f"{Path(path).name} has more than {MAX_PIXELS} pixels; choose a smaller picture.")
+            record = json.loads(image.info[CHUNK])
+        if record["version"] != VERSION:
+            raise InvalidRequest(f"{Path(path).name} was saved by another version; update the Diffusion Playground.")
+        request = GenerationRequest.model_validate_json(json.dumps(record["request"]))
+        sampling = request.sampling.model_copy(update={"seed": int(record["seed"])})
+        # A copy skips validation, so the changed request is built anew.
+        changed = {**request.model_dump(), "sampling": sampling.model_dump(), "num_images": 1}
+        return GenerationRequest.model_validate(changed)
+    except InvalidRequest:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError, SyntaxError):
+        raise InvalidRequest(nothing) from None
+
+
+def parameters(request: GenerationRequest, seed: int) -> str:
+    """The settings in the text form that other tools read (the ``parameters`` chunk of AUTOMATIC1111's web UI)."""
+    spec = SCHEDULERS.get(request.sampling.scheduler)
+    values = {
+        "Steps": request.sampling.num_inference_steps,
+        "Sampler": spec.label if spec else request.sampling.scheduler,
+        "CFG scale": request.sampling.guidance_scale,
+        "Seed": seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model": request.model,
+    }
+    lines = [request.prompt]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
+    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in values.items()))
+    return "\n".join(lines)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if any(c in value for c in ',:\n"') else value
+
+
+def _chunks(request: GenerationRequest, seed: int, facts: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
+    """The PNG's text: ours (JSON, the source of truth), other tools' and the mark that says: made by a model."""
+    from PIL import PngImagePlugin
+
+    record = {"version": VERSION, "request": request.model_dump(mode="json"), "seed": seed, "facts": dict(facts)}
+    kind = "compositeWithTrainedAlgorithmicMedia" if request.init else "trainedAlgorithmicMedia"
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", parameters(request, seed))
+    info.add_text(CHUNK, json.dumps(record))
+    info.add_itxt("XML:com.adobe.xmp", _XMP.format(source=_SOURCE + kind))
+    return info

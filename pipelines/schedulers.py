@@ -1,0 +1,244 @@
+"""The samplers: a table of names, what each supports, and the algebra of alpha and sigma.
+
+torch and diffusers are imported only by ``build``, so that the page can offer the choices without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pipelines.request import MAX_STEPS
+
+if TYPE_CHECKING:
+    import torch
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """A diffusers scheduler with its options, and what a person should know about it.
+
+    Attributes:
+        class_name: of a class in ``diffusers``.
+        label: the page's name.
+        about: one plain sentence.
+        options: override the model's saved scheduler configuration.
+        stochastic: whether each step draws new noise from the request's generators.
+        max_steps: the most steps that it can run.
+        exploding: holds latents as x0 + sigma * eps (variance exploding), not as alpha * x0 + sigma * eps.
+        predicts: the prediction types that its ``step`` knows.
+        zero_snr: whether it honours a schedule that ends in pure noise.
+    """
+
+    class_name: str
+    label: str
+    about: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    stochastic: bool = False
+    max_steps: int = MAX_STEPS
+    exploding: bool = False
+    predicts: tuple[str, ...] = PREDICTION_TYPES
+    zero_snr: bool = True
+
+
+_EPS_OR_V = ("epsilon", "v_prediction")
+# Options are complete, so that a model saved with another sampler's options does not change what a name means.
+_NO_KARRAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_KARRAS = {**_NO_KARRAS, "use_karras_sigmas": True}
+_DPMPP = {"solver_order": 2, "solver_type": "midpoint", "algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"}
+
+SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
+    {
+        "ddpm": SchedulerSpec(
+            "DDPMScheduler",
+            "DDPM",
+            "The original sampler (Ho et al. 2020): adds fresh noise at every step and wants many of them.",
+            stochastic=True,
+        ),
+        "ddim": SchedulerSpec(
+            "DDIMScheduler", "DDIM", "The first sampler without fresh noise (Song et al. 2021): plain and predictable."
+        ),
+        "pndm": SchedulerSpec(
+            "PNDMScheduler",
+            "PNDM",
+            "Remembers the last four steps (Liu et al. 2022); calls the model once more than asked.",
+            {"skip_prk_steps": True},
+            predicts=_EPS_OR_V,
+            zero_snr=False,
+        ),
+        "euler": SchedulerSpec(
+            "EulerDiscreteScheduler",
+            "Euler",
+            "The simplest step along the slope (Karras et al. 2022): fast and dependable.",
+            _NO_KARRAS,
+            exploding=True,
+        ),
+        "euler_a": SchedulerSpec(
+            "EulerAncestralDiscreteScheduler",
+            "Euler ancestral",
+            "Euler with fresh noise at every step: livelier, and it never settles on one picture.",
+            stochastic=True,
+            exploding=True,
+            predicts=_EPS_OR_V,
+        ),
+        "heun": SchedulerSpec(
+            "HeunDiscreteScheduler",
+            "Heun",
+            "Corrects each Euler step with a second look: twice the model calls, more exact.",
+            _NO_KARRAS,
+            exploding=True,
+            zero_snr=False,
+        ),
+        "dpmpp_2m": SchedulerSpec(
+            "DPMSolverMultistepScheduler",
+            "DPM++ 2M",
+            "Learns from the step before (Lu et al. 2022): good pictures in 15 to 25 steps.",
+            {**_DPMPP, **_NO_KARRAS},
+        ),
+        "dpmpp_2m_sde": SchedulerSpec(
+            "DPMSolverMultistepScheduler",
+            "DPM++ 2M SDE",
+            "DPM++ 2M with fresh noise at every step: more detail, less repeatable between step counts.",
+            {**_DPMPP, **_NO_KARRAS, "algorithm_type": "sde-dpmsolver++"},
+            stochastic=True,
+        ),
+        "dpmpp_2m_karras": SchedulerSpec(
+            "DPMSolverMultistepScheduler",
+            "DPM++ 2M Karras",
+            "DPM++ 2M that spends more of its steps on fine detail (Karras et al. 2022).",
+            {**_DPMPP, **_KARRAS},
+            zero_snr=False,
+        ),
+        "dpm2_karras": SchedulerSpec(
+            "KDPM2DiscreteScheduler",
+            "DPM2 Karras",
+            "Looks half a step ahead: twice the model calls, with more steps on fine detail.",
+            _KARRAS,
+            exploding=True,
+            predicts=_EPS_OR_V,
+            zero_snr=False,
+        ),
+        "unipc": SchedulerSpec(
+            "UniPCMultistepScheduler",
+            "UniPC",
+            "Predicts and corrects with one model call a step (Zhao et al. 2023): good in few steps.",
+            {**_NO_KARRAS, "solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "zero"},
+        ),
+        "lms": SchedulerSpec(
+            "LMSDiscreteScheduler",
+            "LMS",
+            "Fits a curve through the last four slopes: smooth, needs some 20 steps.",
+            _NO_KARRAS,
+            exploding=True,
+            zero_snr=False,
+        ),
+        "deis": SchedulerSpec(
+            "DEISMultistepScheduler",
+            "DEIS",
+            "Extrapolates the noise over time (Zhang and Chen 2023): good in few steps.",
+            {**_NO_KARRAS, "solver_order": 2, "solver_type": "logrho", "algorithm_type": "deis"},
+            zero_snr=False,
+        ),
+        "lcm": SchedulerSpec(
+            "LCMScheduler",
+            "LCM",
+            "For models distilled to a few steps (Luo et al. 2023); other models turn out soft.",
+            {"original_inference_steps": 50},
+            stochastic=True,
+            max_steps=50,
+        ),
+    }
+)
+
+
+def why_not(
+    name: str, prediction_type: str | None, terminal_snr_zero: bool, num_inference_steps: int | None = None
+) -> str:
+    """Why a scheduler cannot run a model, as one sentence, or "" when it can.
+
+    Args:
+        name: key of ``SCHEDULERS``.
+        prediction_type: what the model predicts; None when that is not known before it loads.
+        terminal_snr_zero: whether the model's schedule ends in pure noise (``rescale_betas_zero_snr``).
+        num_inference_steps: requested steps, or None to leave them out of the question.
+    """
+    if name not in SCHEDULERS:
+        return f"scheduler is {name[:64]!r}; allowed: {', '.join(SCHEDULERS)}."
+    spec = SCHEDULERS[name]
+    if prediction_type is not None and prediction_type not in PREDICTION_TYPES:
+        return f"This model predicts {prediction_type!r}; only {', '.join(PREDICTION_TYPES)} can be sampled here."
+    if prediction_type is not None and prediction_type not in spec.predicts:
+        return f"{spec.label} cannot run a model that predicts {prediction_type!r}; choose another scheduler."
+    if terminal_snr_zero and prediction_type == "epsilon":
+        return "This model predicts epsilon on a schedule that ends in pure noise, where no scheduler can start."
+    if terminal_snr_zero and not spec.zero_snr:
+        return f"{spec.label} cannot follow this model's schedule, which ends in pure noise; choose another scheduler."
+    if num_inference_steps is not None and num_inference_steps > spec.max_steps:
+        return f"num_inference_steps is {num_inference_steps}; {spec.label} allows at most {spec.max_steps}."
+    return ""
+
+
+def build(name: str, config: Mapping[str, Any]) -> Any:
+    """A fresh diffusers scheduler for one request (multistep schedulers carry state).
+
+    Args:
+        name: key of ``SCHEDULERS``.
+        config: the model's saved scheduler configuration, of whichever class.
+
+    Raises:
+        KeyError: if the name is not in the table.
+    """
+    import diffusers
+
+    spec = SCHEDULERS[name]
+    # DDIM and DDPM clip x0 to [-1, 1] unless told otherwise, which is right for pixels and wrong for latents.
+    return getattr(diffusers, spec.class_name).from_config({"clip_sample": False, **config, **spec.options})
+
+
+def is_exploding(scheduler: Any) -> bool:
+    """Whether a scheduler holds latents as x0 + sigma * eps."""
+    return any(s.exploding and s.class_name == type(scheduler).__name__ for s in SCHEDULERS.values())
+
+
+def alpha_sigma(scheduler: Any, t: float | torch.Tensor, step_index: int) -> tuple[float, float]:
+    """Signal and noise level of step ``step_index`` at timestep ``t``, with alpha^2 + sigma^2 = 1.
+
+    Exploding schedulers give s = sigma / alpha; alpha = 1 / sqrt(1 + s^2) (Karras et al. 2022, arXiv:2206.00364).
+    """
+    if not hasattr(scheduler, "sigmas"):
+        alpha_bar = float(scheduler.alphas_cumprod[int(t)])
+        return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    # DPM2 calls the model at every other step between two noise levels.
+    between = step_index % 2 == 1 and hasattr(scheduler, "sigmas_interpol")
+    s = float((scheduler.sigmas_interpol if between else scheduler.sigmas)[step_index])
+    alpha = (1 + s * s) ** -0.5
+    return alpha, s * alpha
+
+
+def predict_x0(
+    scheduler: Any, prediction: torch.Tensor, t: float | torch.Tensor, x_t: torch.Tensor, step_index: int
+) -> torch.Tensor:
+    """The picture that a prediction stands for, from x_t = alpha * x0 + sigma * eps.
+
+    epsilon: x0 = (x_t - sigma * eps) / alpha.  v = alpha * eps - sigma * x0 (Salimans and Ho 2022,
+    arXiv:2202.00512): x0 = alpha * x_t - sigma * v.  sample: x0 itself.
+
+    Args:
+        scheduler: made by ``build``, its timesteps set.
+        prediction: the (guided) model output, (n, c, h, w).
+        t: the timestep, 0 to 999.
+        x_t: the latents in the scheduler's own scale, (n, c, h, w).
+        step_index: position of ``t`` in the scheduler's timesteps.
+    """
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return prediction
+    alpha, sigma = alpha_sigma(scheduler, t, step_index)
+    x_t = alpha * x_t if is_exploding(scheduler) else x_t
+    if kind == "v_prediction":
+        return alpha * x_t - sigma * prediction
+    return (x_t - sigma * prediction) / alpha

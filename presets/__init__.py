@@ -1,0 +1,1 @@
+"""Data that a user may edit, and the small loader that reads it."""
