@@ -1,0 +1,366 @@
+"""The composition root: settings -> catalogue -> manager -> backend -> page -> launch.
+
+Imports neither torch nor diffusers: the page paints first, the worker loads them afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+try:
+    from presets import catalogue
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.name} is not installed; start with make run, or pip install -r requirements.txt.")
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import gradio as gr
+
+    from pipelines.backend import Backend
+    from pipelines.cards import ModelCard
+
+PREFIX = "PLAYGROUND_"
+FIRST_PORT = 7860
+TRY_PORTS = 100
+WARM_UP_AFTER = 3.0
+# Uploads, per file; Gradio's own default is no limit.
+MAX_UPLOAD = "20mb"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line and the environment asked for; nothing in it is optional except the password.
+
+    Attributes:
+        host, port: where the page is served.
+        model: the card of the model that the page starts with.
+        device, attention: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        open: whether to open a browser.
+        share: whether to ask for a public link.
+        auth: name and password that every visitor must give, or None.
+        generated: whether the password was made here and has to be told.
+        data_dir: pictures are kept in ``data_dir/pictures``.
+        threads: CPU threads of the worker, 0 for the default.
+    """
+
+    host: str
+    port: int
+    model: ModelCard
+    cards: tuple[ModelCard, ...]
+    device: str
+    attention: str
+    open: bool
+    share: bool
+    auth: tuple[str, str] | None
+    generated: bool
+    data_dir: Path
+    threads: int
+
+    @property
+    def pictures_dir(self) -> Path:
+        """Where finished pictures are written."""
+        return self.data_dir / "pictures"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One plain sentence and exit 2, without the usage lines."""
+        text = message[:1].upper() + message[1:]
+        print(text if text.endswith(".") else f"{text}; --help lists what is allowed.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the command line, then from PLAYGROUND_ variables, then defaults; exits 2 on a wrong value."""
+    parser = _parser()
+    _apply_environment(parser, environ)
+    given = parser.parse_args(argv)
+    try:
+        cards = catalogue.load()
+        model = catalogue.card_for(given.model, cards)
+    except catalogue.CatalogueError as error:
+        parser.error(str(error))
+    host = given.host.strip("[]")
+    exposed = given.share or not is_loopback(host)
+    auth, generated = given.auth, exposed and given.auth is None
+    if generated:
+        auth = ("playground", secrets.token_urlsafe(12))
+    return Settings(
+        host=host,
+        port=_port(parser, host, given.port),
+        model=model,
+        cards=_offered(model, cards),
+        device=given.device,
+        attention=given.attention,
+        open=given.open if given.open is not None else _has_display(environ),
+        share=given.share,
+        auth=auth,
+        generated=generated,
+        data_dir=_data_dir(parser, given.data_dir or default_data_dir(environ)),
+        threads=given.threads,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="app.py",
+        allow_abbrev=False,
+        description="Type a prompt, watch it form out of noise, keep the picture.",
+        epilog=f"Every option can be set in the environment: --data-dir is {PREFIX}DATA_DIR, and so on.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to serve on (default: this computer only)")
+    add("--port", type=_number(1, 65535), help=f"default: {FIRST_PORT}, or the next one that is free")
+    add("--model", default="pocket", help="a name of the catalogue, a diffusers folder or a hub id (default: pocket)")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: the fastest that is there")
+    add("--attention", choices=("auto", "sdpa", "xformers"), default="auto", help="default: sdpa")
+    add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
+    add("--share", action=argparse.BooleanOptionalAction, default=False, help="make a public link; asks for a password")
+    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask every visitor for this name and password")
+    add("--data-dir", type=Path, help="where pictures are kept (default: your own data folder)")
+    add("--threads", type=_number(0, 256), default=0, help="CPU threads (default: physical cores, at most 4)")
+    return parser
+
+
+def _apply_environment(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Use PLAYGROUND_ variables as defaults, checked in the same way as the options."""
+    for action in parser._actions:
+        name = PREFIX + action.dest.upper()
+        value = environ.get(name, "")
+        if not value or action.dest == "help":
+            continue
+        try:
+            parser.set_defaults(**{action.dest: _converted(action, value)})
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"{name}: {error}")
+
+
+def _converted(action: argparse.Action, value: str) -> Any:
+    if isinstance(action, argparse.BooleanOptionalAction):
+        words = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }
+        if value.lower() not in words:
+            raise argparse.ArgumentTypeError(f"{value!r} is neither yes nor no")
+        return words[value.lower()]
+    if action.choices and value not in action.choices:
+        raise argparse.ArgumentTypeError(f"{value!r} is not one of {', '.join(action.choices)}")
+    return action.type(value) if callable(action.type) else value
+
+
+def _number(low: int, high: int) -> Any:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return number
+
+
+def _auth(text: str) -> tuple[str, str]:
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        # The value is not repeated: it may hold the password.
+        raise argparse.ArgumentTypeError("give a name and a password with a colon between them, as in anna:secret")
+    return user, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach a server on ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _has_display(environ: Mapping[str, str]) -> bool:
+    if sys.platform in ("win32", "darwin"):
+        return "SSH_CONNECTION" not in environ
+    return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
+def _offered(model: ModelCard, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
+    """The chosen model and those of the catalogue that work without a download that nobody asked for."""
+    extra = () if model in cards else (model,)
+    return (*extra, *(card for card in cards if card == model or _usable(card, model)))
+
+
+def _usable(card: ModelCard, chosen: ModelCard) -> bool:
+    """Whether the page may offer this model: it is on this machine, or the chosen one already needs the hub."""
+    if catalogue.is_local(card):
+        return (Path(card.source) / "model_index.json").is_file()
+    return not catalogue.is_local(chosen) or _downloaded(card)
+
+
+def _downloaded(card: ModelCard) -> bool:
+    """Whether the hub's client has this model on disk, told from its folder so that nothing is imported."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    return any((hub / ("models--" + card.source.replace("/", "--")) / "snapshots").glob("*/model_index.json"))
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's data folder of this platform."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "diffusion-playground"
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "diffusion-playground"
+    return Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "diffusion-playground"
+
+
+def _data_dir(parser: argparse.ArgumentParser, folder: Path) -> Path:
+    folder = folder.expanduser().absolute()
+    try:
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"The folder {folder} cannot be used ({error.strerror}); choose another with --data-dir.")
+    if not os.access(folder / "pictures", os.W_OK):
+        parser.error(f"The folder {folder} cannot be written to; choose another with --data-dir.")
+    return folder
+
+
+def _port(parser: argparse.ArgumentParser, host: str, wanted: int | None) -> int:
+    """The port that was asked for, or the first free one from 7860 on."""
+    try:
+        family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    except (OSError, UnicodeError):
+        parser.error(f"The address {host[:200]!r} is unknown here; use 127.0.0.1 or an address of this computer.")
+    for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + TRY_PORTS):
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            if os.name == "posix":
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, port))
+                return port
+            except OSError as error:
+                reason = error.strerror
+    if wanted:
+        parser.error(f"Port {wanted} of {host} cannot be used ({reason}); choose another with --port.")
+    parser.error(
+        f"No port from {FIRST_PORT} to {FIRST_PORT + TRY_PORTS - 1} is free on {host}; choose one with --port."
+    )
+
+
+def prepare_environment(settings: Settings) -> None:
+    """No telemetry, no remote code; no network at all when the chosen model is on this machine.
+
+    Must run before Gradio is imported: it and the hub's client read these once.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    # Worker threads that spin while they wait starve the server's own threads on small machines.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if catalogue.is_local(settings.model):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
+    """Wire everything; nothing is loaded and no port is opened.
+
+    Args:
+        settings: of ``parse``.
+        backend_options: more for LocalBackend, such as ``on_step``.
+    """
+    prepare_environment(settings)
+    from pipelines.backend import LocalBackend
+    from pipelines.manager import PipelineManager
+    from ui import page
+
+    manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
+    backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **backend_options)
+    demo = page.build(backend, {card.id: card for card in settings.cards}, settings.model.id, settings.pictures_dir)
+    return demo, backend
+
+
+def launch_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of Gradio's ``launch`` that make the server safe on this host."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from ui.page import launch_options
+
+    # Without this a page of another site could reach the server under a name of its own (DNS rebinding).
+    hosts = ["localhost", "127.0.0.1", "::1", "[::1]", settings.host]
+    if settings.share:
+        hosts.append("*.gradio.live")
+    if not is_loopback(settings.host):
+        hosts = ["*"]  # names of this machine are unknown here; the password protects it
+    return {
+        **launch_options(),
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "share": settings.share,
+        "auth": settings.auth,
+        "quiet": True,
+        "prevent_thread_lock": True,
+        "app_kwargs": {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
+        "max_file_size": MAX_UPLOAD,
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        # The page's own errors are shown all the same; of others a guest learns nothing.
+        "show_error": False,
+    }
+
+
+def greeting(settings: Settings, demo: gr.Blocks) -> list[str]:
+    """What is printed once the page is there."""
+    here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    shown = f"[{here}]" if ":" in here else here
+    lines = [f"The Diffusion Playground is at http://{shown}:{settings.port} (Ctrl+C stops it)."]
+    if settings.share and demo.share_url:
+        lines.append(f"Others reach it at {demo.share_url}.")
+    elif settings.share:
+        lines.append("The public link could not be made; check the connection and start again with --share.")
+    if settings.generated and settings.auth:
+        lines.append(f"Visitors must log in as {settings.auth[0]} with the password {settings.auth[1]}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the page until Ctrl+C."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    settings = parse(sys.argv[1:] if argv is None else argv)
+    demo, backend = create(settings)
+    try:
+        demo.launch(**launch_arguments(settings))
+        lines = greeting(settings, demo)
+        print("\n".join(lines), flush=True)
+        timer = threading.Timer(WARM_UP_AFTER, backend.warm_up, [settings.model.id])
+        timer.daemon = True
+        timer.start()
+        if settings.open:
+            webbrowser.open(lines[0].split()[5])
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    finally:
+        backend.close()
+        demo.close(verbose=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The endpoint for Python and HTTP users: /text_to_image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.backend import QueueFull
+from pipelines.cards import ModelCard
+from pipelines.events import Cancelled, Failed, Finished
+from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from ui import controls, stream
+
+if TYPE_CHECKING:
+    from pipelines.backend import Backend
+
+
+def resolve(
+    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any]
+) -> GenerationRequest:
+    """A request from what was given; what was not (None) comes from the model's card.
+
+    Raises:
+        InvalidRequest: with one sentence. Only ids of the catalogue name a model, never a path.
+    """
+    model = default_model if model is None else model
+    card = cards.get(model) if isinstance(model, str) else None
+    if card is None:
+        shown = repr(model) if len(repr(model)) <= 60 else repr(model)[:57] + "..."
+        raise InvalidRequest(f"model is {shown}; allowed: {', '.join(sorted(cards))}.")
+    quality = card.qualities[card.default_quality]
+    values: dict[str, Any] = {
+        "width": card.width,
+        "height": card.height,
+        "scheduler": quality.scheduler,
+        "num_inference_steps": quality.num_inference_steps,
+        "guidance_scale": card.guidance_scale,
+        "seed": controls.draw_seed(),
+    }
+    values.update({name: value for name, value in given.items() if value is not None})
+    return make_request(model=card.id, prompt=prompt, **values)
+
+
+def endpoint(
+    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
+) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
+    """The function behind the endpoint."""
+
+    def text_to_image(
+        prompt: str,
+        negative_prompt: str | None = None,
+        model: str | None = None,
+        scheduler: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_images: int | None = None,
+    ) -> tuple[list[Path], dict[str, Any]]:
+        given = {
+            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
+        }  # fmt: skip
+        try:
+            job = backend.submit(resolve(cards, default_model, prompt, model, given))
+        except (InvalidRequest, QueueFull) as problem:
+            raise gr.Error(str(problem), print_exception=False) from None
+        for event in job.events():
+            match event:
+                case Finished():
+                    files = [stream.stored(picture) for picture in event.pictures]
+                    return files, event.request.model_dump(mode="json")
+                case Failed(message):
+                    raise gr.Error(message, print_exception=False)
+                case Cancelled():
+                    raise gr.Error("The picture was stopped before it was done.", print_exception=False)
+        raise gr.Error("The picture was not finished; try again.", print_exception=False)
+
+    return text_to_image
+
+
+def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str) -> None:
+    """Put the endpoint into the page that is being built."""
+    gr.api(
+        endpoint(backend, cards, default_model),
+        api_name="text_to_image",
+        api_description=(
+            "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
+            "left out is drawn. Returns the saved PNG files and the request with everything resolved."
+        ),
+        concurrency_limit=None,
+    )

@@ -1,0 +1,257 @@
+"""The controls that tabs share, and the way from their values to a request.
+
+Handlers take the controls as a *set* and get a dict keyed by component; ``Controls.named`` turns it into names.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.cards import ModelCard
+from pipelines.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
+from pipelines.schedulers import SCHEDULERS, why_not
+from ui import words
+
+# Seeds that the page draws stay short enough to read out and retype.
+DRAWN_SEEDS = 2**32
+NO_NEGATIVE = "Off: at a guidance of 1 or below the model is not asked what to avoid. Raise the guidance to use it."
+NEGATIVE = "What to keep out of the picture, in words. Works best short."
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components, by the name of the request's field (``quality`` and ``keep_seed`` are the page's own)."""
+
+    prompt: gr.Textbox
+    quality: gr.Radio
+    num_images: gr.Radio
+    negative_prompt: gr.Textbox
+    num_inference_steps: gr.Slider
+    guidance_scale: gr.Slider
+    scheduler: gr.Dropdown
+    width: gr.Number
+    height: gr.Number
+    seed: gr.Textbox
+    keep_seed: gr.Checkbox
+    model: gr.Dropdown
+
+    def all(self) -> set[Component]:
+        """Every component, for an event's ``inputs``."""
+        return {getattr(self, f.name) for f in fields(self)}
+
+    def named(self, values: Mapping[Component, Any]) -> dict[str, Any]:
+        """Values keyed by component -> values keyed by name."""
+        return {f.name: values[getattr(self, f.name)] for f in fields(self)}
+
+
+def draw_seed() -> int:
+    """A new random seed."""
+    return random.SystemRandom().randrange(DRAWN_SEEDS)
+
+
+def read_seed(text: Any, keep: Any) -> int:
+    """The seed to use: the one in the field if it is kept, else a new one.
+
+    Raises:
+        InvalidRequest: if a kept seed is no whole number in range.
+    """
+    text = str(text or "").strip()
+    if not keep or not text:
+        return draw_seed()
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) > MAX_SEED:
+        shown = text if len(text) <= 30 else text[:27] + "..."
+        raise InvalidRequest(f"seed is {shown!r}; allowed: a whole number from 0 to {MAX_SEED}.")
+    return int(text)
+
+
+def request_of(named: Mapping[str, Any], *, new_seed: bool = False) -> GenerationRequest:
+    """The controls' values as a request; raises InvalidRequest with one sentence."""
+    asked = {name: value for name, value in named.items() if name not in ("quality", "keep_seed", "seed")}
+    for name in ("width", "height", "num_inference_steps", "guidance_scale"):
+        if asked[name] is None:
+            raise InvalidRequest(f"{name} is empty; give a number.")
+    asked["seed"] = draw_seed() if new_seed else read_seed(named["seed"], named["keep_seed"])
+    # A text box that nobody touched holds None; one that is switched off does not count.
+    asked["prompt"] = "" if asked["prompt"] is None else asked["prompt"]
+    guidance = asked["guidance_scale"]
+    if asked["negative_prompt"] is None or (isinstance(guidance, int | float) and guidance <= 1):
+        asked["negative_prompt"] = ""
+    return make_request(**asked)
+
+
+def qualities(card: ModelCard) -> list[tuple[str, str]]:
+    """Choices of the quality control: "Draft · 8 steps"."""
+    return [(f"{name.capitalize()}\n{q.num_inference_steps} steps", name) for name, q in card.qualities.items()]
+
+
+def quality_of(card: ModelCard, scheduler: Any, steps: Any) -> str | None:
+    """The quality that these settings are, or None when they are someone's own."""
+    for name, quality in card.qualities.items():
+        if (quality.scheduler, quality.num_inference_steps) == (scheduler, steps):
+            return name
+    return None
+
+
+def offered(card: ModelCard) -> list[tuple[str, str]]:
+    """The schedulers that work with this model, as (label, name)."""
+    return [
+        (spec.label, name)
+        for name, spec in SCHEDULERS.items()
+        if not why_not(name, card.prediction_type, card.terminal_snr_zero)
+    ]
+
+
+def not_offered(card: ModelCard) -> str:
+    """Which schedulers are left out for this model, and why."""
+    reasons = {
+        spec.label: why_not(name, card.prediction_type, card.terminal_snr_zero) for name, spec in SCHEDULERS.items()
+    }
+    said = [f"{label}: {reason}" for label, reason in reasons.items() if reason]
+    return f"Left out for {card.name}. " + " ".join(said) if said else ""
+
+
+def about_scheduler(name: Any) -> str:
+    """The help line of the scheduler that is chosen."""
+    spec = SCHEDULERS.get(name) if isinstance(name, str) else None
+    return f"How the noise is taken away. {spec.about}" if spec else "How the noise is taken away."
+
+
+def about_size(card: ModelCard) -> str:
+    """The help line of the size."""
+    return f"In pixels, multiples of {card.size_factor}. Drawn best at {card.width} x {card.height}."
+
+
+def about_model(card: ModelCard) -> str:
+    """The help line of the model."""
+    return f"{card.about.rstrip('.')}. Licence: {card.licence}."
+
+
+def prompt_box(text: str) -> gr.Textbox:
+    """The prompt."""
+    return gr.Textbox(
+        text,
+        label="Prompt",
+        info="What you want to see. Ctrl or Cmd with Enter makes the picture.",
+        lines=2,
+        max_lines=6,
+        max_length=2000,
+        elem_id="prompt",
+    )
+
+
+def main_controls(card: ModelCard) -> dict[str, Component]:
+    """Quality and number of pictures."""
+    quality = gr.Radio(
+        qualities(card),
+        value=card.default_quality,
+        label="Quality",
+        info=words.cost(card),
+        elem_id="quality",
+        elem_classes="segments",
+    )
+    count = gr.Radio(
+        [1, 2, 4],
+        value=1,
+        label="Pictures",
+        info="How many at once, each from its own seed. Four take up to four times as long.",
+        elem_id="count",
+        elem_classes="segments",
+    )
+    return {"quality": quality, "num_images": count}
+
+
+def sampling_controls(card: ModelCard) -> dict[str, Component]:
+    """Negative prompt, steps, guidance and scheduler."""
+    quality = card.qualities[card.default_quality]
+    off = card.guidance_scale <= 1
+    return {
+        "negative_prompt": gr.Textbox(
+            label="Leave out (negative prompt)",
+            info=NO_NEGATIVE if off else NEGATIVE,
+            interactive=not off,
+            lines=1,
+            max_length=2000,
+            elem_id="negative",
+        ),
+        "num_inference_steps": gr.Slider(
+            1,
+            MAX_STEPS,
+            value=quality.num_inference_steps,
+            step=1,
+            label="Steps",
+            info="How often the model looks at the picture: 1 is a blur, 25 is usual, beyond 50 little changes.",
+            elem_id="steps",
+        ),
+        "guidance_scale": gr.Slider(
+            0,
+            MAX_GUIDANCE,
+            value=card.guidance_scale,
+            step=0.5,
+            label="How strongly to follow the prompt (guidance scale, CFG)",
+            info=f"1 lets the model wander, {card.guidance_scale:g} follows the prompt, 15 shouts.",
+            elem_id="guidance",
+        ),
+        "scheduler": gr.Dropdown(
+            offered(card),
+            value=quality.scheduler,
+            label="Scheduler (sampler)",
+            info=about_scheduler(quality.scheduler),
+            elem_id="scheduler",
+        ),
+    }
+
+
+def size_controls(card: ModelCard) -> dict[str, Component]:
+    """Width and height, side by side."""
+    with gr.Row(elem_classes="pair"):
+        sides = {
+            name: gr.Number(
+                getattr(card, name),
+                label=name.capitalize(),
+                info=info,
+                precision=0,
+                step=card.size_factor,
+                min_width=80,
+                elem_id=name,
+            )
+            for name, info in (("width", about_size(card)), ("height", "Wider than high makes a landscape."))
+        }
+    return sides
+
+
+def seed_controls() -> tuple[dict[str, Component], gr.Button]:
+    """Seed, its lock, and the dice."""
+    seed = gr.Textbox(
+        str(draw_seed()),
+        label="Seed",
+        info="The number the noise starts from: the same seed and settings make the same picture.",
+        max_length=24,
+        elem_id="seed",
+    )
+    with gr.Row(elem_classes="pair"):
+        keep = gr.Checkbox(
+            False,
+            label="Keep this seed",
+            info="Off: new each time.",
+            min_width=120,
+            elem_id="keep",
+        )
+        dice = gr.Button("Draw another", size="sm", min_width=120, elem_id="dice")
+    return {"seed": seed, "keep_seed": keep}, dice
+
+
+def model_control(cards: Mapping[str, ModelCard], chosen: str) -> gr.Dropdown:
+    """The model."""
+    return gr.Dropdown(
+        [(card.name, name) for name, card in cards.items()],
+        value=chosen,
+        label="Model",
+        info=about_model(cards[chosen]),
+        elem_id="model",
+    )

@@ -1,0 +1,60 @@
+"""The page as a whole: head, tabs, status line, endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.cards import ModelCard
+from ui import api, text_to_image
+from ui.statusbar import statusbar
+from ui.text_to_image import Page
+from ui.theme import theme
+
+if TYPE_CHECKING:
+    from pipelines.backend import Backend
+
+# One line a tab: its name and the function that builds it.
+TABS: Mapping[str, Callable[[Page], None]] = {"Text to image": text_to_image.build}
+
+# Pages waiting at once; copies of pictures in Gradio's cache are looked at every hour and dropped after a day.
+MAX_WAITING = 128
+CACHE_SECONDS = (3600, 86400)
+TITLE = "Diffusion Playground"
+CSS = Path(__file__).resolve().parent / "page.css"
+
+
+def build(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, pictures_dir: Path) -> gr.Blocks:
+    """The page for this backend; nothing is loaded before someone opens it."""
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
+        page = Page(demo, backend, cards, default_model, pictures_dir)
+        gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
+        if len(TABS) == 1:
+            next(iter(TABS.values()))(page)
+        else:
+            for name, make in TABS.items():
+                with gr.Tab(name):
+                    make(page)
+        statusbar(backend.status)
+        api.add(backend, cards, default_model)
+    # Closed, so that nobody goes round the queue's bounds.
+    demo.queue(api_open=False, max_size=MAX_WAITING)
+    return demo
+
+
+def launch_options() -> dict[str, Any]:
+    """What ``launch`` must be given for the page to look and behave as designed."""
+    return {
+        "theme": theme(),
+        "css": CSS.read_text(encoding="utf-8"),
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        # Each page that watches a job holds a thread while it waits.
+        "max_threads": MAX_WAITING,
+        "max_file_size": "20mb",
+    }
