@@ -1,0 +1,92 @@
+"""``make bench``: ratios against what a user would otherwise run, measured in one run on one machine.
+
+    python -m benchmarks.run [--model FOLDER_OR_ID] [--steps 25] [--rounds 5]
+
+Prints JSON; a ratio above 1 means that the playground takes longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def alternate(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each candidate; they take turns, so that a busy machine slows all alike."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for k in range(rounds + 1):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            if k:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def measure(model_name: str, steps: int, rounds: int) -> dict[str, float]:
+    """Our loop, with and without live previews, against diffusers' pipeline on the same weights and threads."""
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    from pipelines.backend import default_threads
+    from pipelines.denoise import denoise
+    from pipelines.manager import PipelineManager
+    from pipelines.request import make_request
+    from presets.catalogue import card_for, load
+
+    torch.set_num_threads(default_threads())
+    cards = load()
+    card = card_for(model_name, cards)
+    pipeline = StableDiffusionPipeline.from_pretrained(card.source, use_safetensors=True)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    prompt = card.prompts[0] if card.prompts else "a house"
+    request = make_request(
+        model=card.id, prompt=prompt, width=card.width, height=card.height, scheduler="ddim",
+        num_inference_steps=steps, guidance_scale=card.guidance_scale, seed=1,
+    )
+
+    def theirs() -> None:
+        pipeline(
+            prompt, width=card.width, height=card.height, num_inference_steps=steps,
+            guidance_scale=card.guidance_scale, generator=torch.Generator().manual_seed(1),
+        )
+
+    with PipelineManager([*cards, card], device="cpu").lease(card.id) as model:
+
+        def ours(previews: bool) -> None:
+            for step in denoise(model, request):
+                if previews:
+                    model.latents.preview(step.x0)
+            model.latents.decode(step.x_next)
+
+        seconds = alternate(
+            {"diffusers": theirs, "loop": lambda: ours(False), "loop_with_previews": lambda: ours(True)}, rounds
+        )
+    return {
+        "steps": steps,
+        "diffusers_seconds": round(seconds["diffusers"], 3),
+        "loop_ratio": round(seconds["loop"] / seconds["diffusers"], 3),
+        "loop_with_previews_ratio": round(seconds["loop_with_previews"] / seconds["diffusers"], 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    print(json.dumps(measure(options.model, options.steps, options.rounds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

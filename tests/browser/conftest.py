@@ -1,0 +1,68 @@
+"""A browser, and the page served on the tiny model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.site import Gate, Site, served, tiny_card
+from tests.browser_setup import ADVICE, find_browser, launch_arguments
+from tests.tiny import make_tiny_model
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, or the one that PLAYGROUND_CHROMIUM names, or the test tool's own."""
+    path = os.environ.get("PLAYGROUND_CHROMIUM") or find_browser()
+    if not path:
+        pytest.fail(ADVICE)
+    with sync_playwright() as tool:
+        chromium = tool.chromium.launch(executable_path=path, args=launch_arguments())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One page for all browser tests: the tiny model twice, once with guidance off."""
+    folder = tmp_path_factory.mktemp("page")
+    model = make_tiny_model(folder / "model", prediction_type="v_prediction")
+    (folder / "words.json").write_text('[{"name": "fox", "tags": ["animal"]}, {"name": "anvil", "tags": ["tool"]}]')
+    cards = [
+        tiny_card(model, vocabulary=str(folder / "words.json")),
+        tiny_card(model, id="other", name="Other", guidance_scale=1.0, prompts=("something else",)),
+    ]
+    with served(cards, folder / "pictures", Gate()) as site:
+        yield site
+
+
+@pytest.fixture
+def site(server: Site) -> Iterator[Site]:
+    """The served page, with an open gate and no job left over."""
+    server.settle()
+    yield server
+    server.settle()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator:
+    """Open the page as a new visitor; fails the test when the page logs an error."""
+    contexts, problems = [], []
+
+    def open_page(**options) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(site.url)
+        page.locator("#generate").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems

@@ -1,0 +1,60 @@
+"""The shipped model on the page: the picture has the background that was asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from presets import catalogue
+from tests.browser.site import Gate, Site, served
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """In place of the tiny model's page: pocket, as the catalogue has it."""
+    cards = catalogue.load()
+    with served([catalogue.card_for("pocket", cards)], tmp_path_factory.mktemp("pocket") / "pictures", Gate()) as site:
+        yield site
+
+
+def border(data: bytes) -> tuple[float, float, float]:
+    """The median colour of the outermost pixels."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    width, height = image.size
+    edge = [image.getpixel((x, y)) for x in range(width) for y in (0, height - 1)]
+    edge += [image.getpixel((x, y)) for y in range(height) for x in (0, width - 1)]
+    return tuple(sorted(channel)[len(edge) // 2] for channel in zip(*edge, strict=True))
+
+
+def test_the_first_visit_plays_the_recording_and_queues_nothing(visit, site: Site):
+    page = visit()
+    film = page.locator(".film")
+    expect(film).to_have_attribute("data-state", "recording")
+    assert int(film.get_attribute("data-seen")) >= 5
+    expect(page.locator('[data-part="words"]')).to_contain_text("A recorded run", timeout=20_000)
+    assert page.input_value("#prompt textarea")
+    assert site.backend.jobs == []
+
+
+def test_people_who_want_less_motion_see_the_recording_at_rest(visit, site: Site):
+    page = visit(reduced_motion="reduce")
+    expect(page.locator('[data-part="words"]')).to_contain_text("A recorded run")
+    expect(page.locator('[data-part="play"]')).to_have_text("Play")
+
+
+def test_the_picture_has_the_background_that_was_asked_for(visit, site: Site):
+    page = visit()
+    page.fill("#prompt textarea", "a red apple on a yellow background")
+    page.click("#generate")
+    page.locator('.film[data-state="done"]').wait_for(timeout=120_000)
+    frames = page.eval_on_selector_all(".slot img", "all => new Set(all.map(i => i.src)).size")
+    assert frames >= 5
+    with page.expect_download() as download:
+        page.click('[data-part="save"]')
+    red, green, blue = border(Path(download.value.path()).read_bytes())
+    assert red > 180 and green > 150 and blue < 130, (red, green, blue)

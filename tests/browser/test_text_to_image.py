@@ -1,0 +1,268 @@
+"""The main job in a real browser. The sampler is held at chosen steps by a gate, never by waiting."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+
+
+def state(page: Page, name: str) -> None:
+    """Wait until the film is in this state."""
+    page.locator(f'.film[data-state="{name}"]').wait_for()
+
+
+def seen(page: Page) -> list[str]:
+    """The different preview frames on the timeline."""
+    return page.eval_on_selector_all(".slot img", "all => [...new Set(all.map(i => i.src))]")
+
+
+def seed_of(page: Page) -> str:
+    return page.locator('[data-part="seed"]').inner_text()
+
+
+def make(page: Page, site: Site) -> None:
+    page.click("#generate")
+    state(page, "done")
+
+
+def test_opening_the_page_queues_no_job_and_loads_the_model(visit, site: Site):
+    page = visit()
+    expect(page.locator("#prompt textarea")).to_have_value("a red apple on a yellow background")
+    expect(page.locator('#status [data-part="text"]')).to_contain_text("ready", timeout=20_000)
+    expect(page.locator(".hint")).to_be_visible()
+    assert site.backend.jobs == []
+
+
+def test_a_picture_forms_step_by_step_and_is_kept(visit, site: Site):
+    page = visit()
+    page.fill("#prompt textarea", "an anvil on a blue background")
+    site.gate.hold_at(5)
+    page.click("#generate")
+    expect(page.locator('[data-part="words"]')).to_contain_text("Denoising 6 of 8")
+    expect(page.locator("#stop")).to_be_visible()
+    expect(page.locator("#generate")).to_be_hidden()
+    assert len(seen(page)) >= 5
+    site.gate.open()
+    state(page, "done")
+    expect(page.locator("#generate")).to_be_visible()
+    stored = next(site.pictures.glob("*.png"))
+    with page.expect_download() as download:
+        page.click('[data-part="save"]')
+    data = download.value.path().read_bytes()
+    assert data in [path.read_bytes() for path in site.pictures.glob("*.png")]
+    picture = Image.open(io.BytesIO(data))
+    assert picture.size == (64, 64)
+    assert "an anvil on a blue background" in picture.text["diffusion_playground"]
+    assert stored.suffix == ".png"
+
+
+def test_stop_answers_within_one_step(visit, site: Site):
+    page = visit()
+    site.gate.hold_at(2)
+    page.click("#generate")
+    site.gate.wait_for(2)
+    expect(page.locator('[data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    page.click("#stop")
+    site.gate.nudge_until_over(site.backend.jobs[0])
+    state(page, "stopped")
+    expect(page.locator('[data-part="words"]')).to_have_text("Stopped after 3 steps")
+    assert list(site.gate.reached.values()) == [2]
+    expect(page.locator("#generate")).to_be_focused()
+
+
+def test_a_reload_finds_the_running_job(visit, site: Site):
+    page = visit()
+    site.gate.hold_at(4)
+    page.click("#generate")
+    expect(page.locator('[data-part="words"]')).to_contain_text("Denoising 5 of 8")
+    run = page.locator(".film").get_attribute("data-run")
+    page.reload()
+    state(page, "running")
+    expect(page.locator(".film")).to_have_attribute("data-run", run)
+    expect(page.locator(".film")).to_have_attribute("data-seen", "5")
+    site.gate.open()
+    state(page, "done")
+    assert len(site.backend.jobs) == 1
+
+
+def test_two_visitors_one_stops_the_other_finishes(visit, site: Site):
+    one, two = visit(), visit()
+    site.gate.hold_at(2)
+    one.click("#generate")
+    site.gate.wait_for(2)
+    two.click("#generate")
+    expect(two.locator('[data-part="words"]')).to_contain_text("Queued, 2nd in line")
+    one.click("#stop")
+    site.gate.nudge_until_over(site.backend.jobs[0])
+    state(one, "stopped")
+    site.gate.open()
+    state(two, "done")
+    expect(one.locator(".film")).to_have_attribute("data-state", "stopped")
+
+
+def test_the_timeline_is_scrubbed_without_the_server(visit, site: Site):
+    page = visit()
+    make(page, site)
+    expect(page.locator("#status [data-part=queue]")).to_have_text("Queue empty")
+    asked = []
+    page.on("request", lambda r: asked.append(r.url) if not r.url.startswith("data:") else None)
+    page.evaluate("document.activeElement.blur()")
+    box = page.locator(".strip").bounding_box()
+    page.mouse.click(box["x"] + 4, box["y"] + 10)
+    expect(page.locator('[data-part="words"]')).to_contain_text("Step 1 of 8")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator('[data-part="words"]')).to_contain_text("Step 2 of 8")
+    page.locator(".strip").focus()
+    page.keyboard.press("End")
+    expect(page.locator('[data-part="words"]')).to_contain_text("Done in")
+    page.keyboard.press(" ")
+    expect(page.locator('[data-part="play"]')).to_have_text("Pause")
+    expect(page.locator('[data-part="play"]')).to_have_text("Play")
+    # The status line asks on its own clock, with a queue-less call; nothing else may.
+    events = [url for url in asked if "/queue/join" in url]
+    assert events == []
+
+
+def test_keys_generate_and_stop(visit, site: Site):
+    page = visit()
+    site.gate.hold_at(1)
+    page.locator("#prompt textarea").focus()
+    page.keyboard.press("Control+Enter")
+    site.gate.wait_for(1)
+    state(page, "running")
+    page.keyboard.press("Escape")
+    site.gate.nudge_until_over(site.backend.jobs[0])
+    state(page, "stopped")
+
+
+def test_seeds_are_shown_kept_and_drawn_again(visit, site: Site):
+    page = visit()
+    make(page, site)
+    first = seed_of(page)
+    page.click("#settings > button")
+    expect(page.locator("#seed input, #seed textarea")).to_have_value(first)
+    page.click('[data-part="keep"]')
+    expect(page.locator("#keep input")).to_be_checked()
+    image = page.locator(".cell img").get_attribute("src")
+    page.click("#generate")
+    page.wait_for_function("run => document.querySelector('.film').dataset.run != run", arg=site.backend.jobs[0].id)
+    state(page, "done")
+    assert seed_of(page) == first
+    assert page.locator(".cell img").get_attribute("src").startswith("http") == image.startswith("http")
+    page.click('[data-part="again"]')
+    page.wait_for_function("old => document.querySelector('[data-part=seed]').textContent != old", arg=first)
+    state(page, "done")
+    assert seed_of(page) != first
+
+
+def test_several_pictures_are_a_grid(visit, site: Site):
+    page = visit()
+    page.locator("#count label", has_text="4").click()
+    make(page, site)
+    expect(page.locator(".cell img")).to_have_count(4)
+    page.locator(".cell").nth(2).click()
+    expect(page.locator(".cell:visible")).to_have_count(1)
+    assert int(seed_of(page)) == site.backend.jobs[0].request.sampling.seed + 2
+    expect(page.locator('[data-part="save"]')).to_have_text("Download 3 of 4")
+    page.click('[data-part="all"]')
+    expect(page.locator(".cell:visible")).to_have_count(4)
+
+
+def test_settings_explain_themselves(visit, site: Site):
+    page = visit()
+    page.click("#settings > button")
+    page.locator("#quality label", has_text="Draft").click()
+    expect(page.locator("#steps input[type=number]")).to_have_value("4")
+    page.fill("#steps input[type=number]", "5")
+    page.keyboard.press("Tab")
+    expect(page.locator("#quality input:checked")).to_have_count(0)
+    page.fill("#guidance input[type=number]", "1")
+    page.keyboard.press("Tab")
+    expect(page.locator("#negative textarea, #negative input")).to_be_disabled()
+    expect(page.locator("#negative")).to_contain_text("guidance of 1 or below")
+
+
+def test_a_wrong_setting_is_explained_beside_it(visit, site: Site):
+    page = visit()
+    page.click("#settings > button")
+    page.fill("#seed input, #seed textarea", "many")
+    page.locator("#keep input").check()
+    page.fill("#width input", "13")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    expect(page.locator("#settings-error")).to_contain_text("seed is 'many'")
+    page.fill("#seed input, #seed textarea", "7")
+    page.click("#generate")
+    expect(page.locator("#settings-error")).to_contain_text("multiple of 8")
+    page.fill("#width input", "64")
+    make(page, site)
+    expect(page.locator("#settings-error")).to_be_hidden()
+    assert seed_of(page) == "7"
+
+
+def test_another_model_brings_its_own_defaults(visit, site: Site):
+    page = visit()
+    page.click("#settings > button")
+    page.click("#model input")
+    page.get_by_role("option", name="Other").click()
+    expect(page.locator("#prompt textarea")).to_have_value("something else")
+    expect(page.locator("#negative textarea, #negative input")).to_be_disabled()
+    make(page, site)
+    assert site.backend.jobs[0].request.model == "other"
+
+
+def test_the_vocabulary_is_searched_and_fills_the_prompt(visit, site: Site):
+    page = visit()
+    page.click(".lexicon summary")
+    page.fill(".lexicon input", "tool")
+    expect(page.locator(".found .chip")).to_have_count(1)
+    page.locator(".found .chip").click()
+    assert page.input_value("#prompt textarea").startswith("an anvil on a")
+    page.locator(".tries .chip", has_text="Surprise me").click()
+    make(page, site)
+    assert " on a" in site.backend.jobs[0].request.prompt
+
+
+@pytest.mark.parametrize("text", ['<img src=x onerror="window.hurt=1">', "${window.hurt=1}{{hurt}}", "${unclosed"])
+def test_text_is_never_code(visit, site: Site, text: str):
+    page = visit()
+    page.fill("#prompt textarea", text)
+    make(page, site)
+    page.reload()
+    state(page, "done")
+    assert page.evaluate("window.hurt") is None
+    assert site.backend.jobs[0].request.prompt == text
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])
+def test_the_stage_keeps_its_square_and_is_the_largest_thing(visit, site: Site, size: tuple[int, int]):
+    page = visit(viewport={"width": size[0], "height": size[1]})
+    before = page.locator(".stage").bounding_box()
+    assert abs(before["width"] - before["height"]) < 1.5
+    site.gate.hold_at(2)
+    page.click("#generate")
+    state(page, "running")
+    during = page.locator(".stage").bounding_box()
+    site.gate.open()
+    state(page, "done")
+    assert before == during == page.locator(".stage").bounding_box()
+    assert before["width"] >= 0.8 * min(size) - 120
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visit, site: Site, scheme: str):
+    axe = Axe()
+    page = visit(color_scheme=scheme)
+    page.click("#settings > button")
+    page.locator("#model").wait_for()
+    make(page, site)
+    found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    said = [(v["id"], [n["html"][:160] for n in v["nodes"]][:4]) for v in found]
+    assert said == []

@@ -1,0 +1,402 @@
+"""The worker: order, previews, cancelling, failing and going on. No sleeps: gates hold the sampler."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.backend import Job, LocalBackend, QueueFull, default_threads
+from pipelines.cards import ModelCard, Quality
+from pipelines.device import Placement
+from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
+from pipelines.manager import PipelineManager
+from pipelines.pictures import read_request
+from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from presets.catalogue import card_for
+
+WAIT = 20.0
+CARD = ModelCard(
+    id="toy",
+    name="Toy",
+    source="/nowhere",
+    licence="none",
+    about="",
+    prediction_type="epsilon",
+    qualities={"balanced": Quality(scheduler="ddim", num_inference_steps=4)},
+)
+
+
+class ToyLatents:
+    decoded = 0
+
+    def preview(self, latents: torch.Tensor) -> list[Image.Image]:
+        return [Image.new("RGB", (300, 400), "red") for _ in latents]
+
+    def decode(self, latents: torch.Tensor) -> list[Image.Image]:
+        self.decoded += 1
+        return [Image.new("RGB", (16, 16), "blue") for _ in latents]
+
+
+class ToyModel:
+    def __init__(self) -> None:
+        self.card, self.placement, self.latents = CARD, Placement("cpu", "float32", "sdpa"), ToyLatents()
+
+    def unread(self, prompt: str) -> str:
+        return " ".join(prompt.split()[3:])
+
+
+class ToyManager:
+    """Loads in two parts, the first time; ``gate`` holds the loading."""
+
+    def __init__(self) -> None:
+        self.cards = {"toy": CARD, "broken": CARD.model_copy(update={"id": "broken"})}
+        self.model: ToyModel | None = None
+        self.loading = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @contextmanager
+    def lease(self, model_id: str, report: Callable[[str, int, int], None] | None = None) -> Iterator[ToyModel]:
+        if model_id == "broken":
+            raise OSError(2, "No such file or directory")
+        if self.model is None:
+            for done, part in enumerate(("unet", "vae")):
+                if report:
+                    report(part, done, 2)
+                self.loading.set()
+                assert self.gate.wait(WAIT)
+            self.model = ToyModel()
+        yield self.model
+
+
+def toy_denoise(model: Any, request: GenerationRequest, *, cancelled: Callable[[], bool] = bool) -> Iterator[Step]:
+    """As many steps as asked for; prompts make it misbehave."""
+    x = torch.zeros(request.num_images, 4, 2, 2)
+    total = request.sampling.num_inference_steps
+    for index in range(total):
+        if cancelled():
+            return
+        if request.prompt == "crash" and index == 1:
+            raise ValueError("secret /path/to/things")
+        if request.prompt == "memory" and index == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        after = x * torch.nan if request.prompt == "nan" else x
+        yield Step(index, total, 999.0 - index, 0.5, 0.5, x, x, x, None, after)
+
+
+class Gate:
+    """Holds every job at a step until it is opened, and says when a job is there."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.reached, self.open = at, threading.Semaphore(0), threading.Event()
+
+    def __call__(self, job: Job, step: Step) -> None:
+        if step.index == self.at and not self.open.is_set():
+            self.reached.release()
+            assert self.open.wait(WAIT)
+
+
+def ask(prompt: str = "a fox", **changes: Any) -> GenerationRequest:
+    values = {
+        "model": "toy",
+        "prompt": prompt,
+        "width": 16,
+        "height": 16,
+        "scheduler": "ddim",
+        "num_inference_steps": 4,
+        "guidance_scale": 4.0,
+        "seed": 7,
+    }
+    return make_request(**{**values, **changes})
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LocalBackend]]:
+    monkeypatch.setattr("pipelines.denoise.denoise", toy_denoise)
+    made: list[LocalBackend] = []
+
+    def factory(manager: Any = None, **options: Any) -> LocalBackend:
+        made.append(LocalBackend(manager or ToyManager(), tmp_path / "pictures", threads=1, **options))
+        return made[-1]
+
+    yield factory
+    for backend in made:
+        if isinstance(backend._on_step, Gate):
+            backend._on_step.open.set()
+        backend._manager.gate.set()
+        backend.close()
+
+
+def finish(job: Job) -> list[Any]:
+    """All events of a job that must end by itself."""
+    start = 0
+    while not job.done:
+        assert job.wait_more(start, WAIT), "the job does not go on"
+        start = len(job.poll())
+    return list(job.events())
+
+
+def test_a_job_tells_its_way_from_the_queue_to_the_file(make: Any) -> None:
+    events = finish(make().submit(ask(num_images=2)))
+    assert [type(e) for e in events] == [Queued, Loading, Loading, *[Preview] * 4, Decoding, Finished]
+    assert events[0] == Queued(0)
+    assert events[1] == Loading("toy", "unet", 0, 2)
+    assert [(e.index, e.total) for e in events if isinstance(e, Preview)] == [(k, 4) for k in range(4)]
+    assert [picture.seed for picture in events[-1].pictures] == [7, 8]
+    for picture in events[-1].pictures:
+        assert read_request(picture.path) == ask(seed=picture.seed)
+
+
+def test_previews_are_small_jpegs_one_a_picture(make: Any) -> None:
+    previews = [e for e in finish(make().submit(ask(num_images=2))) if isinstance(e, Preview)]
+    assert all(len(preview.frames) == 2 for preview in previews)
+    image = Image.open(io.BytesIO(previews[0].frames[0]))
+    assert image.format == "JPEG"
+    assert max(image.size) == 256
+    assert previews[-1].seconds_left == 0
+
+
+def test_words_that_the_model_does_not_read_are_named(make: Any) -> None:
+    done = finish(make().submit(ask("one two three four five")))[-1]
+    assert done.notes == ('The prompt is longer than the model reads; it did not see: "four five".',)
+
+
+def test_events_can_be_watched_again_from_any_number(make: Any) -> None:
+    job = make().submit(ask())
+    events = finish(job)
+    assert list(job.events(3)) == events[3:]
+    assert job.poll(len(events)) == []
+    assert list(job.events(len(events))) == []
+
+
+def test_the_queue_moves_and_tells_everyone(make: Any) -> None:
+    gate = Gate(0)
+    backend = make(on_step=gate)
+    first = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    second, third = backend.submit(ask()), backend.submit(ask())
+    assert backend.status().queue == 3
+    assert third.poll() == [Queued(2)]
+    second.cancel()
+    assert second.poll()[-1] == Cancelled(0)
+    assert third.poll()[-1] == Queued(1)
+    gate.open.set()
+    assert isinstance(finish(first)[-1], Finished)
+    assert isinstance(finish(third)[-1], Finished)
+    assert backend.status().queue == 0
+
+
+def test_cancel_stops_before_the_next_call_and_decodes_nothing(make: Any, tmp_path: Path) -> None:
+    gate, manager = Gate(1), ToyManager()
+    backend = make(manager, on_step=gate)
+    job = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    job.cancel()
+    job.cancel()
+    gate.open.set()
+    events = finish(job)
+    assert events[-1] == Cancelled(2)
+    assert not [e for e in events if isinstance(e, Decoding)]
+    assert manager.model is not None
+    assert manager.model.latents.decoded == 0
+    assert list((tmp_path / "pictures").glob("*")) == []
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_cancel_at_the_last_step_decodes_nothing(make: Any) -> None:
+    gate = Gate(3)
+    job = make(on_step=gate).submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    job.cancel()
+    gate.open.set()
+    assert finish(job)[-1] == Cancelled(4)
+
+
+def test_cancel_while_loading_ends_the_job_at_once(make: Any) -> None:
+    manager = ToyManager()
+    manager.gate.clear()
+    backend = make(manager)
+    job = backend.submit(ask())
+    assert manager.loading.wait(WAIT)
+    assert backend.status().text == "Loading toy: 0 of 2 parts"
+    job.cancel()
+    assert job.poll()[-1] == Cancelled(0)
+    assert backend.status().queue == 0
+    manager.gate.set()
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_one_stops_and_the_other_finishes(make: Any) -> None:
+    gate = Gate(1)
+    backend = make(on_step=gate)
+    first, second = backend.submit(ask()), backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    first.cancel()
+    gate.open.set()
+    assert isinstance(finish(first)[-1], Cancelled)
+    assert isinstance(finish(second)[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("crash", "Something went wrong with toy"),
+        ("memory", "not enough memory for 1 x 16 x 16 pixels"),
+        ("nan", "overflowed"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_the_next_job_runs(make: Any, prompt: str, words: str) -> None:
+    backend = make()
+    last = finish(backend.submit(ask(prompt)))[-1]
+    assert isinstance(last, Failed)
+    assert words in last.message
+    assert "secret" not in last.message
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+    assert backend.status().text == "toy on CPU, ready"
+
+
+def test_a_preview_hook_that_raises_does_not_stop_the_worker(make: Any) -> None:
+    calls = []
+
+    def hook(job: Job, step: Step) -> None:
+        calls.append(step.index)
+        if len(calls) == 1:
+            raise SystemError
+
+    backend = make(on_step=hook)
+    assert isinstance(finish(backend.submit(ask()))[-1], Failed)
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_a_model_that_does_not_load_fails_its_job_only(make: Any) -> None:
+    backend = make()
+    last = finish(backend.submit(ask(model="broken")))[-1]
+    assert isinstance(last, Failed)
+    assert "No such file" in last.message
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "/etc"}, "model '/etc' is unknown; allowed: broken, toy."),
+        ({"scheduler": "magic"}, "scheduler 'magic' is unknown; allowed: ddim, ddpm"),
+        ({"width": 20}, "width is 20; for toy it must be a multiple of 8."),
+        ({"scheduler": "lcm", "num_inference_steps": 51}, "50"),
+    ],
+)
+def test_what_can_never_run_is_refused_before_it_is_queued(make: Any, changes: dict[str, Any], words: str) -> None:
+    backend = make()
+    with pytest.raises(InvalidRequest) as caught:
+        backend.submit(ask(**changes))
+    assert words in str(caught.value)
+    assert backend.status().state == "cold"
+
+
+def test_a_full_queue_says_so(make: Any) -> None:
+    gate = Gate(0)
+    backend = make(on_step=gate, queue_limit=2)
+    backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    waiting = [backend.submit(ask()), backend.submit(ask())]
+    with pytest.raises(QueueFull, match="2 pictures are waiting already"):
+        backend.submit(ask())
+    waiting[0].cancel()
+    backend.submit(ask())
+
+
+def test_jobs_are_found_again_until_newer_ones_push_them_out(make: Any) -> None:
+    backend = make(keep=2)
+    jobs = []
+    for _ in range(4):
+        jobs.append(backend.submit(ask()))
+        finish(jobs[-1])
+    backend.submit(ask())
+    assert [backend.find(job.id) for job in jobs] == [None, None, jobs[2], jobs[3]]
+    assert backend.find("guess") is None
+    assert len({job.id for job in jobs}) == 4
+    assert all(len(job.id) >= 20 for job in jobs)
+
+
+def test_warm_up_loads_once_and_a_job_that_waits_for_it_is_told(make: Any) -> None:
+    manager = ToyManager()
+    manager.gate.clear()
+    backend = make(manager)
+    assert backend.status().state == "cold"
+    backend.warm_up("toy")
+    assert manager.loading.wait(WAIT)
+    backend.warm_up("toy")
+    assert backend.status().state == "loading"
+    job = backend.submit(ask())
+    assert job.poll() == [Queued(0), Loading("toy", "unet", 0, 2)]
+    manager.gate.set()
+    assert isinstance(finish(job)[-1], Finished)
+    assert backend.status().state == "ready"
+
+
+def test_a_warm_up_that_fails_says_so(make: Any) -> None:
+    backend = make()
+    backend.warm_up("unknown")
+    backend.warm_up("broken")
+    with backend._changed:
+        assert backend._changed.wait_for(lambda: backend.status().state == "failed", WAIT)
+    assert backend.status().text.startswith("Reading or writing a file failed (No such file or directory)")
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_closing_ends_every_job(make: Any) -> None:
+    gate = Gate(1)
+    backend = make(on_step=gate)
+    jobs = [backend.submit(ask()), backend.submit(ask())]
+    assert gate.reached.acquire(timeout=WAIT)
+    opener = threading.Timer(0.05, gate.open.set)
+    opener.start()
+    backend.close()
+    assert [type(finish(job)[-1]) for job in jobs] == [Cancelled, Cancelled]
+    with pytest.raises(QueueFull, match="shutting down"):
+        backend.submit(ask())
+
+
+def test_watchers_in_many_threads_see_the_same(make: Any) -> None:
+    gate = Gate(2)
+    job = make(on_step=gate).submit(ask())
+    seen: list[list[Any]] = []
+    watchers = [threading.Thread(target=lambda: seen.append(list(job.events()))) for _ in range(8)]
+    for watcher in watchers:
+        watcher.start()
+    gate.open.set()
+    for watcher in watchers:
+        watcher.join(WAIT)
+    assert len(seen) == 8
+    assert all(events == seen[0] for events in seen)
+
+
+def test_the_real_thing_from_the_request_to_the_file(tiny_folder: Path, tmp_path: Path) -> None:
+    card = card_for(str(tiny_folder), [])
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path, threads=1)
+    try:
+        values = {"model": card.id, "width": 32, "height": 32, "scheduler": "dpmpp_2m", "guidance_scale": 2.0}
+        request = make_request(prompt="x " * 90, num_inference_steps=3, seed=1, num_images=2, **values)
+        events = finish(backend.submit(request))
+        assert [type(e) for e in events if not isinstance(e, Queued | Loading)] == [*[Preview] * 3, Decoding, Finished]
+        assert [(e.done, e.total) for e in events if isinstance(e, Loading)] == [(k, 5) for k in range(6)]
+        assert [Image.open(picture.path).size for picture in events[-1].pictures] == [(32, 32)] * 2
+        assert "did not see" in events[-1].notes[0]
+        assert backend.status().text == f"{card.id} on CPU, ready"
+        again = finish(backend.submit(request.model_copy(update={"num_images": 1})))[-1]
+        pixels = [Image.open(done.pictures[0].path).tobytes() for done in (events[-1], again)]
+        assert pixels[0] == pixels[1]
+    finally:
+        backend.close()
+
+
+def test_threads_are_few() -> None:
+    assert 1 <= default_threads() <= 4

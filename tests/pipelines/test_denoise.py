@@ -1,0 +1,232 @@
+"""The loop against StableDiffusionPipeline, step by step."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from pipelines.denoise import denoise
+from pipelines.device import Placement
+from pipelines.families.stable_diffusion import load
+from pipelines.request import GenerationRequest, InitImage, InvalidRequest, make_request
+from pipelines.schedulers import PREDICTION_TYPES, SCHEDULERS, why_not
+from tests.tiny import make_tiny_model, tiny_card
+
+CPU = Placement("cpu", "float32", "sdpa")
+# Said here a second time, in diffusers' words: the table under test must not check itself.
+THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "dpm2_karras": ("KDPM2DiscreteScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+}
+PAIRS = [(name, kind) for name in THEIRS for kind in PREDICTION_TYPES if not why_not(name, kind, False)]
+
+
+class Twins:
+    """One tiny model, loaded by us and by diffusers."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        make_tiny_model(folder, **options)
+        self.model = load(tiny_card(folder), CPU, lambda part, done, total: None)
+        self.pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.config = dict(self.pipe.scheduler.config)
+
+    def theirs(self, request: GenerationRequest, **more: Any) -> tuple[list[torch.Tensor], Any]:
+        """Latents after every step and the output of the pipeline."""
+        name, options = THEIRS[request.sampling.scheduler]
+        self.pipe.scheduler = getattr(diffusers, name).from_config({**self.config, **options})
+        steps: list[torch.Tensor] = []
+
+        def keep(pipe: Any, index: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+            steps.append(values["latents"].clone())
+            return {}
+
+        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+        output = self.pipe(
+            request.prompt,
+            negative_prompt=request.negative_prompt,
+            width=request.width,
+            height=request.height,
+            num_inference_steps=request.sampling.num_inference_steps,
+            guidance_scale=request.sampling.guidance_scale,
+            num_images_per_prompt=request.num_images,
+            generator=generators[0] if len(generators) == 1 else generators,
+            callback_on_step_end=keep,
+            **more,
+        )
+        return steps, output
+
+    def assert_same(self, request: GenerationRequest) -> None:
+        theirs, output = self.theirs(request, output_type="latent")
+        ours = list(denoise(self.model, request))
+        assert [step.index for step in ours] == list(range(len(theirs)))
+        assert {step.total for step in ours} == {len(theirs)}
+        for step, x_next in zip(ours, [*theirs[:-1], output.images], strict=True):
+            assert step.x_next.shape == x_next.shape
+            limit = 1e-4 * max(1.0, float(x_next.abs().max()))
+            assert float((step.x_next - x_next).abs().max()) <= limit, step.index
+        for before, after in pairwise(ours):
+            assert after.x_t is before.x_next
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Twins]:
+    torch.set_num_threads(1)
+    return {kind: Twins(tmp_path_factory.mktemp(kind), prediction_type=kind) for kind in PREDICTION_TYPES}
+
+
+def request(**changes: Any) -> GenerationRequest:
+    values: dict[str, Any] = {
+        "model": "tiny",
+        "prompt": "a red apple",
+        "negative_prompt": "dull",
+        "width": 32,
+        "height": 40,
+        "scheduler": "ddim",
+        "num_inference_steps": 5,
+        "guidance_scale": 4.0,
+        "seed": 11,
+    }
+    return make_request(**{**values, **changes})
+
+
+def test_every_scheduler_is_compared() -> None:
+    assert set(THEIRS) == set(SCHEDULERS)
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_every_step_equals_the_pipelines(twins: dict[str, Twins], name: str, kind: str) -> None:
+    twins[kind].assert_same(request(scheduler=name))
+    # Several pictures: each draws from a generator of its own, in stochastic steps too.
+    twins[kind].assert_same(request(scheduler=name, num_images=2, guidance_scale=1.0, num_inference_steps=12))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize("name", THEIRS)
+def test_parity_holds_on_stable_diffusions_own_schedule(tmp_path: Path, name: str, spacing: str) -> None:
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    Twins(tmp_path, scheduler={**schedule, "timestep_spacing": spacing}).assert_same(request(scheduler=name))
+
+
+@pytest.mark.parametrize("name", [name for name in THEIRS if not why_not(name, "v_prediction", True)])
+def test_parity_holds_with_zero_terminal_snr(tmp_path: Path, name: str) -> None:
+    both = Twins(tmp_path, prediction_type="v_prediction", scheduler={"rescale_betas_zero_snr": True})
+    both.assert_same(request(scheduler=name))
+
+
+@pytest.mark.parametrize(("vae", "channels"), [("kl", 4), ("tiny", 4), ("tiny", 16)])
+def test_pictures_equal_the_pipelines(tmp_path: Path, vae: str, channels: int) -> None:
+    both = Twins(tmp_path, vae=vae, latent_channels=channels)
+    asked = request(scheduler="dpmpp_2m")
+    (picture,) = both.theirs(asked)[1].images
+    *_, last = denoise(both.model, asked)
+    (ours,) = both.model.latents.decode(last.x_next)
+    assert ours.size == (32, 40)
+    assert np.array_equal(np.asarray(ours), np.asarray(picture))
+
+
+def test_picture_k_is_the_picture_of_seed_plus_k(twins: dict[str, Twins]) -> None:
+    model = twins["v_prediction"].model
+    *_, several = denoise(model, request(scheduler="euler_a", num_images=3))
+    for k in range(3):
+        *_, single = denoise(model, request(scheduler="euler_a", seed=11 + k))
+        torch.testing.assert_close(several.x_next[k : k + 1], single.x_next, atol=1e-4, rtol=0)
+
+
+def test_a_step_tells_the_whole_story(twins: dict[str, Twins]) -> None:
+    for step in denoise(twins["v_prediction"].model, request(num_images=2)):
+        assert step.alpha**2 + step.sigma**2 == pytest.approx(1, abs=1e-6)
+        v = step.uncond + 4.0 * (step.cond - step.uncond)
+        torch.testing.assert_close(step.x0, step.alpha * step.x_t - step.sigma * v)
+        assert step.x_t.shape == step.x0.shape == step.cond.shape == step.x_next.shape == (2, 4, 5, 4)
+    assert step.x_t.dtype == torch.float32
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_guidance_the_unconditional_half_is_not_run(
+    twins: dict[str, Twins], monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    model, batches = twins["epsilon"].model, []
+    plain = model.predict
+
+    def counting(x: torch.Tensor, t: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        batches.append(len(x))
+        return plain(x, t, embeddings)
+
+    monkeypatch.setattr(model, "predict", counting)
+    assert all(step.uncond is None for step in denoise(model, request(guidance_scale=scale)))
+    assert batches == [1] * 5
+    batches.clear()
+    assert all(step.uncond is not None for step in denoise(model, request(num_images=2)))
+    assert batches == [4] * 5
+
+
+def test_cancel_ends_before_the_next_model_call(twins: dict[str, Twins], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls, stop = twins["epsilon"].model, [], []
+    plain = model.predict
+    monkeypatch.setattr(model, "predict", lambda *args: calls.append(1) or plain(*args))
+    seen = 0
+    for seen, _ in enumerate(denoise(model, request(), cancelled=lambda: bool(stop)), start=1):
+        if seen == 2:
+            stop.append(1)
+    assert (seen, len(calls)) == (2, 2)
+    assert list(denoise(model, request(), cancelled=lambda: True)) == []
+
+
+def test_inference_mode_does_not_leak_between_steps(twins: dict[str, Twins]) -> None:
+    steps = denoise(twins["epsilon"].model, request())
+    next(steps)
+    assert not torch.is_inference_mode_enabled()
+    assert not torch.ones(1).is_inference()
+    steps.close()
+
+
+def test_requests_that_cannot_run_are_refused_before_the_first_model_call(
+    twins: dict[str, Twins], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in PREDICTION_TYPES:
+        monkeypatch.setattr(twins[kind].model, "predict", None)
+        monkeypatch.setattr(twins[kind].model, "encode_prompt", None)
+    epsilon, sample = twins["epsilon"].model, twins["sample"].model
+    init = InitImage(path="x.png", strength=0.5)
+    for model, changes, words in (
+        (epsilon, {"width": 36}, "width is 36; for tiny it must be a multiple of 8"),
+        (epsilon, {"scheduler": "nope"}, "allowed: ddpm"),
+        (epsilon, {"scheduler": "lcm", "num_inference_steps": 51}, "at most 50"),
+        (sample, {"scheduler": "pndm"}, "PNDM cannot run"),
+        (epsilon, {"init": init}, "init is set"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            next(denoise(model, request(**changes)))
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m_sde"])
+def test_half_precision_stays_close_to_single(tmp_path: Path, name: str) -> None:
+    """The numbers' formats through the whole loop as on a GPU: the UNet in fp16, the sampler in fp32."""
+    card = tiny_card(make_tiny_model(tmp_path, prediction_type="v_prediction"))
+    ends = []
+    for dtype in ("float32", "float16"):
+        model = load(card, Placement("cpu", dtype, "sdpa"), lambda part, done, total: None)
+        *_, last = denoise(model, request(scheduler=name))
+        assert last.x_next.dtype == torch.float32
+        assert model.latents.decode(last.x_next)[0].size == (32, 40)
+        ends.append(last.x_next)
+    torch.testing.assert_close(*ends, atol=0.05, rtol=0.05)

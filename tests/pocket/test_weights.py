@@ -1,0 +1,86 @@
+"""The shipped weights: a plain diffusers folder, small enough, and every scheduler draws with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.denoise import denoise
+from pipelines.manager import PipelineManager
+from pipelines.request import make_request
+from pipelines.schedulers import SCHEDULERS
+from pocket.evaluate import background_name
+from pocket.export import WEIGHTS
+from presets.catalogue import load
+
+PROMPTS = [
+    ("fox", "green"),
+    ("rocket", "black"),
+    ("whale", "pink"),
+    ("cat", "white"),
+    ("pizza", "blue"),
+    ("tree", "purple"),
+    ("star", "red"),
+    ("car", "yellow"),
+    ("ghost", "teal"),
+    ("guitar", "orange"),
+]
+
+
+def test_loads_with_diffusers_alone_and_draws():
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+    assert {p.dtype for m in (pipeline.unet, pipeline.vae, pipeline.text_encoder) for p in m.parameters()} == {
+        torch.float32
+    }
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline(
+        "a fox on a green background", num_inference_steps=10, generator=torch.Generator().manual_seed(0)
+    ).images[0]
+    assert picture.size == (128, 128)
+    assert background_name(np.asarray(picture)) == "green"
+
+
+def test_weights_are_small():
+    assert sum(f.stat().st_size for f in Path(WEIGHTS).rglob("*.safetensors")) <= 32_000_000
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    with PipelineManager(load(), device="cpu").lease("pocket") as model:
+        yield model
+
+
+def run(model, prompt: str, scheduler: str, steps: int, seed: int = 0):
+    card = model.card
+    request = make_request(
+        model=card.id,
+        prompt=prompt,
+        width=card.width,
+        height=card.height,
+        scheduler=scheduler,
+        num_inference_steps=steps,
+        guidance_scale=card.guidance_scale,
+        seed=seed,
+    )
+    return list(denoise(model, request))[-1].x_next
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_stays_finite(pocket, scheduler):
+    for steps in (1, 4, 25, 50):
+        assert torch.isfinite(run(pocket, "a fox on a green background", scheduler, steps)).all(), steps
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_paints_the_background_that_was_asked_for(pocket, scheduler):
+    right = 0
+    for seed, (name, colour) in enumerate(PROMPTS):
+        latents = run(pocket, f"a {name} on a{'n' * (colour == 'orange')} {colour} background", scheduler, 25, seed)
+        with torch.inference_mode():
+            right += background_name(np.asarray(pocket.latents.decode(latents)[0])) == colour
+    assert right >= 8

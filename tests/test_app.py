@@ -1,0 +1,224 @@
+"""The composition root: settings from the command line and the environment, and a server that is careful."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from queue import Empty, Queue
+
+import pytest
+
+import app
+from pipelines.device import resolve
+
+ROOT = Path(app.__file__).parent
+# The server's first line comes after its libraries are imported, which takes long on a busy machine.
+START = 120.0
+
+
+@pytest.fixture
+def base(tiny_folder: Path, tmp_path: Path) -> dict[str, str]:
+    return {"PLAYGROUND_MODEL": str(tiny_folder), "PLAYGROUND_DATA_DIR": str(tmp_path / "data")}
+
+
+def refused(capsys: pytest.CaptureFixture[str], argv: list[str], environ: Mapping[str, str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        app.parse(argv, environ)
+    out = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out.out == ""
+    assert out.err.count("\n") == 1
+    return out.err
+
+
+def test_defaults(base: dict[str, str], tiny_folder: Path) -> None:
+    settings = app.parse([], base)
+    assert settings.host == "127.0.0.1"
+    assert app.FIRST_PORT <= settings.port < app.FIRST_PORT + app.TRY_PORTS
+    assert (settings.device, settings.attention) == ("auto", "auto")
+    assert settings.auth is None
+    assert not settings.share
+    assert not settings.open
+    assert settings.model.source == str(tiny_folder)
+    assert settings.model in settings.cards
+    assert settings.pictures_dir.is_dir()
+
+
+def test_the_command_line_goes_before_the_environment(base: dict[str, str]) -> None:
+    environ = {**base, "PLAYGROUND_DEVICE": "mps", "PLAYGROUND_OPEN": "yes", "PLAYGROUND_AUTH": "a:b"}
+    assert app.parse([], environ).device == "mps"
+    assert app.parse([], environ).open
+    assert app.parse([], environ).auth == ("a", "b")
+    settings = app.parse(["--device", "cpu", "--no-open", "--auth", "anna:x:y"], environ)
+    assert settings.device == "cpu"
+    assert not settings.open
+    assert settings.auth == ("anna", "x:y")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--port", "0"], "'0' is not a whole number from 1 to 65535"),
+        (["--port", "70000"], "from 1 to 65535"),
+        (["--port", "²"], "from 1 to 65535"),
+        (["--device", "tpu"], "'tpu'"),
+        (["--attention", "flash"], "'flash'"),
+        (["--model", "no such model"], "There is no model 'no such model'"),
+        (["--host", "no.such.host.invalid"], "unknown here"),
+        (["--host", "192.0.2.1", "--port", "7860"], "cannot be used"),
+        (["--data-dir", "/dev/null/x"], "cannot be used"),
+        (["--magic"], "--magic"),
+        (["--por", "7860"], "--por"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], base: dict[str, str], argv: list[str], words: str
+) -> None:
+    assert words in refused(capsys, argv, base)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "x"), ("SHARE", "maybe"), ("DEVICE", "tpu"), ("AUTH", "nocolon"), ("THREADS", "-1")]
+)
+def test_a_wrong_variable_is_named(
+    capsys: pytest.CaptureFixture[str], base: dict[str, str], name: str, value: str
+) -> None:
+    assert refused(capsys, [], {**base, f"PLAYGROUND_{name}": value}).startswith(f"PLAYGROUND_{name}: ")
+
+
+def test_a_wrong_password_is_not_repeated(capsys: pytest.CaptureFixture[str], base: dict[str, str]) -> None:
+    assert "hunter2" not in refused(capsys, ["--auth", "hunter2"], base)
+
+
+def test_a_port_in_use_is_named_and_the_default_moves_on(
+    capsys: pytest.CaptureFixture[str], base: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert "choose another with --port" in refused(capsys, ["--port", str(port)], base)
+        monkeypatch.setattr(app, "FIRST_PORT", port)
+        assert app.parse([], base).port > port
+
+
+@pytest.mark.parametrize("argv", [["--share"], ["--host", "0.0.0.0"], ["--host", "::"]])
+def test_whoever_is_exposed_gets_a_password(base: dict[str, str], argv: list[str]) -> None:
+    first, second = app.parse(argv, base), app.parse(argv, base)
+    assert first.generated
+    assert first.auth is not None
+    assert second.auth is not None
+    assert len(first.auth[1]) >= 12
+    assert first.auth != second.auth
+    assert app.parse([*argv, "--auth", "a:b"], base).auth == ("a", "b")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_loopback_needs_no_password(host: str) -> None:
+    assert app.is_loopback(host)
+
+
+def test_the_hub_is_asked_only_for_a_model_of_the_hub(base: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "GRADIO_ANALYTICS_ENABLED", "DIFFUSERS_DISABLE_REMOTE_CODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    app.prepare_environment(app.parse(["--model", "owner/name"], base))
+    assert "HF_HUB_OFFLINE" not in os.environ
+    app.prepare_environment(app.parse([], base))
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] == "1"
+
+
+def test_models_that_would_be_downloaded_are_offered_only_beside_another_such(base: dict[str, str]) -> None:
+    hub = {card.id for card in app.parse([], {**base, "HF_HOME": "/nowhere"}).cards}
+    assert "sd15" not in hub
+    assert "sd15" in {card.id for card in app.parse(["--model", "owner/name"], base).cards}
+
+
+def test_xformers_without_a_gpu_is_one_sentence() -> None:
+    placement = resolve("cpu", "xformers")
+    assert placement.attention == "sdpa"
+    assert placement.note == "xformers needs an NVIDIA GPU, so SDPA is used instead."
+
+
+class Server:
+    """app.py in a process of its own."""
+
+    def __init__(self, *argv: str, environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "app.py", *argv],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._news: Queue[str | None] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.port = int(self.line(r"http://[^ ]*:(\d+)"))
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._news.put(line)
+        self._news.put(None)
+
+    def line(self, pattern: str) -> str:
+        """The first group of the pattern in what the server prints."""
+        while True:
+            for line in self.lines:
+                if found := re.search(pattern, line):
+                    return found.group(1)
+            try:
+                news = self._news.get(timeout=START)
+            except Empty:
+                news = None
+            assert news is not None, f"no {pattern!r} in {self.lines}"
+            self.lines.append(news)
+
+    def get(self, path: str, host: str = "localhost") -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    started: list[Server] = []
+    yield started
+    for server in started:
+        server.stop()
+
+
+def test_the_server_answers_to_its_own_name_only(base: dict[str, str], servers: list[Server], tmp_path: Path) -> None:
+    server = Server(environ=base)
+    servers.append(server)
+    assert server.get("/")[0] == 200
+    assert server.get("/", host=f"127.0.0.1:{server.port}")[0] == 200
+    assert server.get("/", host="evil.example")[0] == 400
+    (tmp_path / "data" / "secret.txt").write_text("no")
+    assert server.get(f"/gradio_api/file={tmp_path}/data/secret.txt")[0] in (403, 404)
+    assert server.get("/gradio_api/file=/etc/passwd")[0] in (403, 404)
+    assert "password" not in "".join(server.lines)
+
+
+def test_beyond_loopback_a_password_is_asked_for_and_printed_once(base: dict[str, str], servers: list[Server]) -> None:
+    server = Server("--host", "0.0.0.0", environ=base)
+    servers.append(server)
+    password = server.line(r"log in as playground with the password (\S+)")
+    assert server.get("/config", host="any.name")[0] == 401
+    assert "".join(server.lines).count(password) == 1

@@ -1,0 +1,56 @@
+"""Values of the controls -> a request."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.request import MAX_SEED, InvalidRequest
+from tests.browser.site import tiny_card
+from ui import controls
+
+GIVEN = {
+    "prompt": "a fox", "quality": "draft", "num_images": 2, "negative_prompt": "", "num_inference_steps": 4,
+    "guidance_scale": 4, "scheduler": "euler", "width": 64, "height": 64, "seed": "7",
+    "keep_seed": True, "model": "tiny",
+}  # fmt: skip
+
+
+def test_names_become_fields():
+    request = controls.request_of({**GIVEN, "negative_prompt": None})
+    assert (request.prompt, request.negative_prompt, request.seeds) == ("a fox", "", (7, 8))
+
+
+def test_a_seed_that_is_not_kept_is_drawn_anew():
+    seeds = {controls.request_of({**GIVEN, "keep_seed": False}).sampling.seed for _ in range(5)}
+    assert len(seeds) == 5
+    assert controls.request_of(GIVEN, new_seed=True).sampling.seed != 7
+
+
+@pytest.mark.parametrize("seed", ["many", "-1", "1.5", str(MAX_SEED + 1), "9" * 500, "²"])
+def test_a_seed_that_is_none_is_refused(seed: str):
+    with pytest.raises(InvalidRequest, match="^seed is "):
+        controls.request_of({**GIVEN, "seed": seed})
+
+
+@pytest.mark.parametrize("name", ["width", "height", "num_inference_steps", "guidance_scale"])
+def test_an_empty_number_is_named(name: str):
+    with pytest.raises(InvalidRequest, match=f"^{name} is empty"):
+        controls.request_of({**GIVEN, name: None})
+
+
+def test_a_negative_prompt_that_is_switched_off_does_not_count():
+    assert controls.request_of({**GIVEN, "negative_prompt": "rain", "guidance_scale": 1}).negative_prompt == ""
+    assert controls.request_of({**GIVEN, "negative_prompt": "rain"}).negative_prompt == "rain"
+
+
+@pytest.mark.parametrize("guidance", ["a", True, float("nan"), [1]])
+def test_odd_values_are_refused_with_a_sentence(guidance):
+    with pytest.raises(InvalidRequest, match="guidance_scale"):
+        controls.request_of({**GIVEN, "guidance_scale": guidance})
+
+
+def test_schedulers_that_do_not_fit_are_left_out_and_named():
+    card = tiny_card("x", prediction_type="sample")
+    assert "pndm" not in [name for _, name in controls.offered(card)]
+    assert "PNDM" in controls.not_offered(card)
+    assert controls.not_offered(tiny_card("x")) == ""
