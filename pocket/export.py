@@ -35,5 +35,16 @@ def export(folder: Path = WEIGHTS) -> None:
     (data.ROOT / "vocabulary.json").write_text(json.dumps(words, indent=0) + "\n")
 
 
+def restore(folder: Path = WEIGHTS) -> None:
+    """Make the checkpoints from shipped weights where there are none, to train on from them."""
+    if vae.CHECKPOINT.exists() and unet.CHECKPOINT.exists():
+        return
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    done = 10**9  # the autoencoder is not trained further: other latents would need another UNet
+    vae.save(pipeline.vae.state_dict(), None, done)
+    modules = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
+    unet.save(modules.state_dict(), modules.state_dict(), None, 0, pipeline.vae.config.scaling_factor)
+
+
 if __name__ == "__main__":
     export()

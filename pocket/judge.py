@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
 from pocket import data, vae
 
@@ -73,8 +73,8 @@ def train(samples: int = 100_000) -> nn.Module:
         return model.eval()
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
-    start, steps = time.time(), samples // BATCH
-    for step in range(steps):
+    steps = samples // BATCH
+    for step in tqdm(range(steps), desc="judge", mininterval=10):
         rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -85,10 +85,6 @@ def train(samples: int = 100_000) -> nn.Module:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 100 == 0:
-            left = (steps - step) * (time.time() - start) / (step + 1) / 60
-            right = (logits.argmax(1) == y).float().mean().item()
-            print(f"judge {step}/{steps}  loss {loss.item():.3f}  right {right:.2f}  {left:.0f} min left", flush=True)
     data.RUNS.mkdir(exist_ok=True)
     torch.save(model.state_dict(), CHECKPOINT)
     return model.eval()

@@ -1,6 +1,6 @@
 """``make train``: everything from the artwork to the weights, resumable at any point.
 
-    python -m pocket.train [--vae-samples N] [--latents N] [--samples N] [--only vae|latents|unet|export]
+    python -m pocket.train [--vae-samples N] [--latents N] [--samples N] [--only vae|latents|unet|export] [--warm-start]
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--latents", type=int, default=60_000, help="pictures that are encoded for the UNet")
     parser.add_argument("--samples", type=int, default=2_000_000, help="latents that the UNet sees")
     parser.add_argument("--only", choices=["vae", "latents", "unet", "export"])
+    parser.add_argument("--warm-start", action="store_true", help="start from the shipped weights, not from nothing")
     options = parser.parse_args(argv)
 
     from pocket import export, unet, vae
 
+    if options.warm_start:
+        export.restore()
     stages = {
         "vae": lambda: vae.train(options.vae_samples),
         "latents": lambda: unet.cache_latents(options.latents),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from tqdm import tqdm
 
 from pocket import data, text, vae
 
@@ -21,6 +22,7 @@ BATCH = 64
 PEAK_RATE = 1e-3
 EMPTY_CAPTIONS = 0.1
 AVERAGE_EVERY = 5
+STYLE_FREE = 4.0
 CHECKPOINT = data.RUNS / "unet.pt"
 LATENTS = data.RUNS / "latents"
 
@@ -55,7 +57,7 @@ def cache_latents(count: int, chunk: int = 4000) -> None:
     todo = [k for k in range(-(-count // chunk)) if not (LATENTS / f"{k:03}.npz").exists()]
     encoder = vae.load().encoder.to(memory_format=torch.channels_last) if todo else None
     pictures = vae.Pictures(seed=0)
-    for k in todo:
+    for k in tqdm(todo, desc="latents", unit=f" x {chunk}"):
         pictures.rng, samples, latents = np.random.default_rng(10_000 + k), [], []
         for _ in range(chunk // 50):
             drawn = [pictures.draw() for _ in range(50)]
@@ -69,7 +71,6 @@ def cache_latents(count: int, chunk: int = 4000) -> None:
             style=np.array([s.style or "" for s in samples]), colour=np.array([s.colour for s in samples]),
         )
         (LATENTS / f"{k:03}.tmp.npz").replace(LATENTS / f"{k:03}.npz")
-        print(f"latents {(k + 1) * chunk}/{count}", flush=True)
 
 
 class LatentBank:
@@ -83,6 +84,9 @@ class LatentBank:
             (self.concepts[i], str(style) or None, str(colour))
             for c in chunks for i, style, colour in zip(c["concept"], c["style"], c["colour"], strict=True)
         ]
+        # Captions without a style word are what people type: they are drawn more often than they were cached.
+        weights = np.array([STYLE_FREE if style is None else 1.0 for _, style, _ in self.labels])
+        self.cumulative = (weights / weights.sum()).cumsum()
         self.rng = np.random.default_rng(seed)
 
     def spread(self) -> float:
@@ -91,7 +95,7 @@ class LatentBank:
 
     def batch(self, size: int) -> tuple[torch.Tensor, list[str]]:
         """Latents (size, 16, 8, 8) in the VAE's own scale, and captions."""
-        chosen = self.rng.integers(len(self.labels), size=size)
+        chosen = np.searchsorted(self.cumulative, self.rng.random(size)).clip(max=len(self.labels) - 1)
         captions = [
             "" if self.rng.random() < EMPTY_CAPTIONS else data.caption(*self.labels[i], self.rng) for i in chosen
         ]
@@ -119,19 +123,15 @@ class Trainer:
     def _resume(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"]:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.seen, self.scaling = state["seen"], state["scaling"]
         self.bank.rng = np.random.default_rng(self.seen)
         torch.manual_seed(self.seen)
 
     def save(self) -> None:
-        """Write the checkpoint in one move."""
-        partial = CHECKPOINT.with_suffix(".tmp")
-        torch.save({
-            "model": self.model.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "seen": self.seen, "scaling": self.scaling,
-        }, partial)
-        partial.replace(CHECKPOINT)
+        """Write the checkpoint."""
+        save(self.model.state_dict(), self.average.state_dict(), self.optimizer.state_dict(), self.seen, self.scaling)
 
     def loss(self, x0: torch.Tensor, captions: list[str]) -> torch.Tensor:
         """Mean square error of the predicted v for latents (n, 16, 8, 8)."""
@@ -161,6 +161,14 @@ class Trainer:
         return loss.item()
 
 
+def save(model: dict, average: dict, optimizer: dict | None, seen: int, scaling: float) -> None:
+    """Write the checkpoint in one move; without an optimizer's state it is a warm start."""
+    partial = CHECKPOINT.with_suffix(".tmp")
+    state = {"model": model, "average": average, "optimizer": optimizer, "seen": seen, "scaling": scaling}
+    torch.save(state, partial)
+    partial.replace(CHECKPOINT)
+
+
 def learning_rate(seen: int, samples: int) -> float:
     """Warm-up over 8,000 samples, then constant, then down to zero over the last 30%."""
     return PEAK_RATE * min(1, (seen + BATCH) / 8000) * min(1, max(0.01, (samples - seen) / (0.3 * samples)))
@@ -169,16 +177,15 @@ def learning_rate(seen: int, samples: int) -> float:
 def train(samples: int) -> None:
     """Train until ``samples`` have been seen, resuming from the checkpoint, saving every two minutes."""
     trainer = Trainer()
-    start, first, saved, smooth = time.time(), trainer.seen, time.time(), None
+    saved, smooth = time.time(), None
+    progress = tqdm(total=samples, initial=trainer.seen, desc="UNet", unit=" samples", mininterval=10)
     while trainer.seen < samples:
         loss = trainer.step(learning_rate(trainer.seen, samples))
         smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
-        if trainer.seen // BATCH % 100 == 0:
-            speed = (trainer.seen - first) / (time.time() - start)
-            left = (samples - trainer.seen) / speed / 60
-            print(f"unet {trainer.seen}/{samples}  loss {smooth:.4f}  {speed:.0f} samples/s  {left:.0f} min left",
-                  flush=True)
+        progress.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
+        progress.update(BATCH)
         if time.time() - saved > 120:
             trainer.save()
             saved = time.time()
+    progress.close()
     trainer.save()

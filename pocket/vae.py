@@ -8,12 +8,12 @@ both make the latent space easier for the diffusion model (Rombach et al., 2022,
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
+from tqdm import tqdm
 
 from pocket import data
 
@@ -90,14 +90,14 @@ def train(samples: int) -> Path:
     if CHECKPOINT.exists():
         state = torch.load(CHECKPOINT, weights_only=True)
         vae.load_state_dict(state["vae"])
-        optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
-    pictures, start, first, smooth = Pictures(seed=1 + seen), time.time(), seen, None
+        if state["optimizer"]:
+            optimizer.load_state_dict(state["optimizer"])
+    pictures, smooth = Pictures(seed=1 + seen), None
+    progress = tqdm(total=samples, initial=seen, desc="autoencoder", unit=" pictures", mininterval=10)
     while seen < samples:
-        done = seen / samples
-        rate = PEAK_RATE * min(1, seen / 4000 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(seen, samples)
         x = pictures.batch(BATCH).to(memory_format=torch.channels_last)
         loss, psnr = loss_of(vae, x)
         optimizer.zero_grad()
@@ -106,17 +106,25 @@ def train(samples: int) -> Path:
         optimizer.step()
         seen += BATCH
         smooth = psnr if smooth is None else 0.98 * smooth + 0.02 * psnr
-        if seen // BATCH % 100 == 0 or seen >= samples:
-            speed = (seen - first) / (time.time() - start)
-            left = (samples - seen) / speed / 60
-            print(f"vae {seen}/{samples}  loss {loss.item():.4f}  PSNR {smooth:.2f} dB  "
-                  f"{speed:.0f} pictures/s  {left:.0f} min left", flush=True)
+        progress.set_postfix_str(f"PSNR {smooth:.2f} dB", refresh=False)
+        progress.update(BATCH)
         if seen // BATCH % 500 == 0 or seen >= samples:
-            data.RUNS.mkdir(exist_ok=True)
-            partial = CHECKPOINT.with_suffix(".tmp")
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}, partial)
-            partial.replace(CHECKPOINT)
+            save(vae.state_dict(), optimizer.state_dict(), seen)
+    progress.close()
     return CHECKPOINT
+
+
+def learning_rate(seen: int, samples: int) -> float:
+    """Warm-up over 4,000 pictures, then a cosine down to 1e-5."""
+    return PEAK_RATE * min(1, seen / 4000 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * seen / samples)) + 1e-5
+
+
+def save(vae: dict, optimizer: dict | None, seen: int) -> None:
+    """Write the checkpoint in one move."""
+    data.RUNS.mkdir(exist_ok=True)
+    partial = CHECKPOINT.with_suffix(".tmp")
+    torch.save({"vae": vae, "optimizer": optimizer, "seen": seen}, partial)
+    partial.replace(CHECKPOINT)
 
 
 def load() -> AutoencoderTiny:
