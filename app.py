@@ -270,10 +270,14 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    # What these libraries say while they load would bury the one line that has the address.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Worker threads that spin while they wait starve the server's own threads on small machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if catalogue.is_local(settings.model):
         os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
