@@ -346,6 +346,8 @@ def greeting(settings: Settings, demo: gr.Blocks) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # It asks to be installed anew wherever it has no operator; the page says in a sentence what is used instead.
+    logging.getLogger("xformers").setLevel(logging.ERROR)
     settings = parse(sys.argv[1:] if argv is None else argv)
     demo, backend = create(settings)
     try:
