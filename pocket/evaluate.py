@@ -54,7 +54,8 @@ def draw(pipeline: StableDiffusionPipeline, prompts: list[str], steps: int, guid
     return pictures
 
 
-def evaluate(folder: Path, count: int, steps: int, guidance: float, sheet: Path | None) -> dict:
+def evaluate(folder: Path, count: int, steps: int, guidance: float, sheet: Path | None,
+             style: str | None = None) -> dict:
     """All figures of the evaluation; see the README for what each means."""
     concepts = data.load_concepts(data.fetch())
     classifier = judge.train()
@@ -62,7 +63,7 @@ def evaluate(folder: Path, count: int, steps: int, guidance: float, sheet: Path 
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     pipeline.set_progress_bar_config(disable=True)
     pairs = data.held_out_pairs(concepts)[:count]
-    prompts = [data.caption(concepts[i], None, colour) for i, colour in pairs]
+    prompts = [data.caption(concepts[i], style, colour) for i, colour in pairs]
     pictures = draw(pipeline, prompts, steps, guidance)
     with torch.inference_mode():
         order = classifier(judge.shrink(vae.to_tensor(np.stack(pictures)))).argsort(1, descending=True)
@@ -79,6 +80,7 @@ def evaluate(folder: Path, count: int, steps: int, guidance: float, sheet: Path 
         "prompts": len(prompts),
         "steps": steps,
         "guidance_scale": guidance,
+        "style": style,
     }
 
 
@@ -88,10 +90,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="held-out prompts, at most 560")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--style", choices=list(data.STYLES), help="name a style in the prompts (default: none)")
     parser.add_argument("--sheet", type=Path, default=data.ROOT / "contact_sheet.png")
     options = parser.parse_args()
     stdout, sys.stdout = sys.stdout, sys.stderr
-    figures = evaluate(options.weights, options.count, options.steps, options.guidance, options.sheet)
+    figures = evaluate(options.weights, options.count, options.steps, options.guidance, options.sheet, options.style)
     print(json.dumps(figures, indent=2), file=stdout)
 
 
