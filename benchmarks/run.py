@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,12 +72,46 @@ def measure(model_name: str, steps: int, rounds: int) -> dict[str, float]:
         seconds = alternate(
             {"diffusers": theirs, "loop": lambda: ours(False), "loop_with_previews": lambda: ours(True)}, rounds
         )
+        overhead = recording_overhead(model, request, rounds)
     return {
         "steps": steps,
         "diffusers_seconds": round(seconds["diffusers"], 3),
         "loop_ratio": round(seconds["loop"] / seconds["diffusers"], 3),
         "loop_with_previews_ratio": round(seconds["loop_with_previews"] / seconds["diffusers"], 3),
+        **overhead,
     }
+
+
+def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float]:
+    """What keeping the trace adds to a generation with previews: time of the recorder and the store against the rest.
+
+    Both are timed within the same generations, since the difference between two runs is below the machine's noise.
+    """
+    from pipelines.backend import final_bytes, frames_of
+    from pipelines.denoise import denoise
+    from pipelines.trace import Recorder, TraceStore
+
+    shares, per_step = [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        store = TraceStore(folder)
+        for k in range(rounds + 1):
+            spent, start = 0.0, time.perf_counter()
+            recorder = Recorder(f"run{k}", request, 0.0)
+            for step in denoise(model, request):
+                frames = frames_of(model, step)
+                before = time.perf_counter()
+                recorder.add(step, frames)
+                spent += time.perf_counter() - before
+            images = model.latents.decode(step.x_next)
+            before = time.perf_counter()
+            trace = recorder.finish(model, (), tuple(map(final_bytes, images)), 0.0)
+            store.put(trace)
+            end = time.perf_counter()
+            spent += end - before
+            if k:  # the first round warms up
+                shares.append(spent / (end - start - spent))
+                per_step = trace.nbytes / len(trace.steps)
+    return {"recording_overhead": round(statistics.median(shares), 4), "trace_bytes_per_step": round(per_step)}
 
 
 def main() -> None:

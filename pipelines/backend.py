@@ -14,8 +14,9 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,8 +38,10 @@ from pipelines.events import (
 from pipelines.families import CannotLoad
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace import Recorder, Trace, TraceStore
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from pipelines.manager import PipelineManager
@@ -49,10 +52,44 @@ BACKENDS = {"local": "pipelines.backend:LocalBackend"}
 PREVIEW_SIDE = 256
 # Previews of finished jobs stay in memory for pages that come back; beyond this the oldest jobs are forgotten.
 KEEP_BYTES = 256 * 1024 * 1024
+# Pictures that a look hands to the model at once; jobs may go on between two such handfuls.
+LOOK_ROWS = 8
+LOOK_LIMIT = 64
+CLOSING = "The playground is shutting down; start it again to make pictures."
+# A finished picture inside a trace: whole up to this side, a smaller JPEG beyond it.
+FINAL_SIDE = 512
 
 
 class QueueFull(RuntimeError):
     """No more jobs are taken just now; the message is one plain sentence."""
+
+
+class LookFailed(RuntimeError):
+    """The model could not be asked; the message is one plain sentence."""
+
+
+@dataclass(frozen=True)
+class Noised:
+    """One picture at every noise level of a run (the forward process, Ho et al. 2020, arXiv:2006.11239, equation 4).
+
+    Attributes:
+        timesteps, alpha, sigma: of each of the m levels, alpha^2 + sigma^2 = 1.
+        x_t: alpha * x0 + sigma * eps with one eps for all, float32 (m, 1, c, h, w).
+    """
+
+    timesteps: list[float]
+    alpha: list[float]
+    sigma: list[float]
+    x_t: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """Something short to ask a loaded model, between two steps of a job or while nothing runs."""
+
+    model_id: str
+    ask: Callable[[Any], Any]
+    answer: Future[Any] = field(default_factory=Future)
 
 
 @dataclass(frozen=True)
@@ -164,6 +201,24 @@ class Backend(Protocol):
     def status(self) -> Status:
         """What the backend is doing."""
 
+    def trace(self, trace_id: str) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
+
+    def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
+        """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
+
+    def encode(self, model_id: str, picture: Image.Image) -> np.ndarray:
+        """An RGB picture to latents, float32 (1, c, h, w); raises LookFailed."""
+
+    def believe(self, model_id: str, x_t: np.ndarray, timesteps: Sequence[float], prompt: str) -> np.ndarray:
+        """One look: x0 (m, c, h, w) for x_t (m, c, h, w) in variance-preserving scale; raises LookFailed."""
+
+    def noised(self, model_id: str, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
+        """Latents (1, c, h, w) at each noise level that the request's scheduler visits; raises LookFailed."""
+
+    def curve(self, model_id: str, request: GenerationRequest) -> tuple[list[int], list[float]]:
+        """The model's noise schedule: timesteps 0 to 999 and alpha_bar at each; raises LookFailed."""
+
     def close(self) -> None:
         """Stop every job and the worker."""
 
@@ -178,6 +233,7 @@ class LocalBackend:
         queue_limit: jobs that may wait.
         keep: finished jobs that are remembered.
         threads: CPU threads of the worker; None means ``default_threads()``.
+        traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
     """
 
     def __init__(
@@ -188,8 +244,10 @@ class LocalBackend:
         queue_limit: int = 32,
         keep: int = 200,
         threads: int | None = None,
+        traces: TraceStore | None = None,
     ) -> None:
         self._manager = manager
+        self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
         self._pictures_dir = Path(pictures_dir)
         self._on_step = on_step
         self._queue_limit = queue_limit
@@ -200,6 +258,7 @@ class LocalBackend:
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._warm: deque[str] = deque()
+        self._looks: deque[_Look] = deque()
         self._loading: Loading | None = None
         self._closed = False
         self._status = Status("cold", "", "No model is loaded yet.")
@@ -217,7 +276,7 @@ class LocalBackend:
         job = Job(request, self._after_cancel)
         with self._changed:
             if self._closed:
-                raise QueueFull("The playground is shutting down; start it again to make pictures.")
+                raise QueueFull(CLOSING)
             self._drop_ended()
             if len(self._waiting) >= self._queue_limit:
                 raise QueueFull(f"{self._queue_limit} pictures are waiting already; try again in a minute.")
@@ -255,12 +314,120 @@ class LocalBackend:
         with self._changed:
             self._closed = True
             jobs = list(self._jobs.values())
+            looks = list(self._looks)
             self._waiting.clear()
+            self._looks.clear()
             self._changed.notify_all()
+        for look in looks:
+            look.answer.set_exception(LookFailed(CLOSING))
         for job in jobs:
             job.cancel()
         if threading.current_thread() is not self._worker:
             self._worker.join(timeout=10)
+
+    # -- looks: short questions to the model ---------------------------------------------------------------------
+
+    def trace(self, trace_id: str) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
+        return self._traces.get(trace_id)
+
+    def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
+        """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
+
+        def ask(rows: np.ndarray) -> Callable[[Any], Any]:
+            return lambda model: (model.latents.decode if full else model.latents.preview)(_tensor(model, rows))
+
+        return [image for rows in _handfuls(latents) for image in self._look(model_id, ask(rows))]
+
+    def encode(self, model_id: str, picture: Image.Image) -> np.ndarray:
+        """An RGB picture to latents, float32 (1, c, h, w); raises LookFailed."""
+        import numpy as np
+
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+        return self._look(model_id, lambda model: model.latents.encode(_tensor(model, pixels)).cpu().numpy())
+
+    def believe(self, model_id: str, x_t: np.ndarray, timesteps: Sequence[float], prompt: str) -> np.ndarray:
+        """One look without guidance: what the model takes x_t for.
+
+        Args:
+            x_t: (m, c, h, w) as alpha * x0 + sigma * eps.
+            timesteps: of each row, 0 to 999.
+            prompt: may be empty.
+
+        Returns:
+            x0, float32 (m, c, h, w).
+
+        Raises:
+            LookFailed: if the model cannot be asked.
+        """
+        import numpy as np
+
+        def ask(start: int, rows: np.ndarray) -> Callable[[Any], Any]:
+            return lambda model: _believe(model, rows, timesteps[start : start + len(rows)], prompt)
+
+        parts = [self._look(model_id, ask(k * LOOK_ROWS, rows)) for k, rows in enumerate(_handfuls(x_t))]
+        return np.concatenate(parts)
+
+    def noised(self, model_id: str, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
+        """Latents (1, c, h, w) at each noise level that the request's scheduler visits, by its own ``add_noise``.
+
+        The noise is that of the seed: with the run's own seed, the noise that the run began with.
+        """
+        return self._look(model_id, lambda model: _noised(model, request, x0, seed))
+
+    def curve(self, model_id: str, request: GenerationRequest) -> tuple[list[int], list[float]]:
+        """The model's noise schedule: timesteps 0 to 999 and alpha_bar at each; raises LookFailed."""
+
+        def ask(model: Any) -> tuple[list[int], list[float]]:
+            alpha_bar = _schedule(model).alphas_cumprod
+            return list(range(len(alpha_bar))), alpha_bar.tolist()
+
+        return self._look(model_id, ask)
+
+    def _look(self, model_id: str, ask: Callable[[Any], Any]) -> Any:
+        """Have the worker ask; waits for the answer."""
+        if model_id not in self._manager.cards:
+            raise LookFailed(f"The model {_short(model_id)} is not here any more; choose another picture.")
+        look = _Look(model_id, ask)
+        with self._changed:
+            if self._closed:
+                raise LookFailed(CLOSING)
+            if len(self._looks) >= LOOK_LIMIT:
+                raise LookFailed("Too many people look at pictures just now; try again in a moment.")
+            self._looks.append(look)
+            self._changed.notify_all()
+        return look.answer.result()
+
+    def _answer(self, look: _Look, model: Any) -> None:
+        """Ask a leased model; whatever goes wrong goes to the one who asked."""
+        import torch
+
+        try:
+            with torch.inference_mode():
+                look.answer.set_result(look.ask(model))
+        except Exception as error:
+            log.exception("A look at %s failed", look.model_id)
+            look.answer.set_exception(LookFailed(explain(error, look.model_id)))
+
+    def _answer_alone(self, look: _Look) -> None:
+        """Answer while no job runs, loading the model if need be."""
+        try:
+            with self._lease(look.model_id) as model:
+                self._answer(look, model)
+        except Exception as error:
+            log.exception("Loading %s failed", look.model_id)
+            problem = explain(error, look.model_id)
+            self._set_status("failed", look.model_id, problem)
+            look.answer.set_exception(LookFailed(problem))
+
+    def _answer_between(self, model: Any, model_id: str) -> None:
+        """Answer one look at the running job's model, so that a job is slowed by little."""
+        with self._changed:
+            look = next((look for look in self._looks if look.model_id == model_id), None)
+            if look is None:
+                return
+            self._looks.remove(look)
+        self._answer(look, model)
 
     # -- checks and bookkeeping --------------------------------------------------------------------------------
 
@@ -311,22 +478,26 @@ class LocalBackend:
     # -- the worker --------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Jobs first, then warm-ups, until closed. Whatever a job does, the next one runs."""
+        """Looks (they are short), then jobs, then warm-ups, until closed. Whatever a job does, the next one runs."""
         while (task := self._next()) is not None:
             if isinstance(task, Job):
                 self._run(task)
                 with self._changed:
                     self._running = None
                     self._tell_places()
+            elif isinstance(task, _Look):
+                self._answer_alone(task)
             else:
                 self._warm_up(task)
 
-    def _next(self) -> Job | str | None:
+    def _next(self) -> Job | _Look | str | None:
         with self._changed:
             while True:
                 self._drop_ended()
                 if self._closed:
                     return None
+                if self._looks:
+                    return self._looks.popleft()
                 if self._warm and not self._waiting:
                     return self._warm.popleft()
                 if self._waiting:
@@ -392,33 +563,55 @@ class LocalBackend:
 
     def _generate(self, job: Job) -> None:
         started = time.perf_counter()
+        recorder = Recorder(job.id, job.request, job.created)
         with self._lease(job.request.model) as model:
             if not job._begin_calls():
                 return
-            last = self._denoise(job, model)
+            last = self._denoise(job, model, recorder)
             if job.cancelled or last is None:
+                self._record(recorder, model, (), [], time.perf_counter() - started)
                 job._tell(Cancelled(last.index + 1 if last else 0))
                 return
             job._tell(Decoding())
             images = _decode(model, last)
             seconds = time.perf_counter() - started
             pictures = self._save(job, model, images, seconds)
+            # Before the end is told: whoever hears of it may look inside at once.
+            self._record(recorder, model, pictures, images, seconds)
             job._tell(Finished(job.request, pictures, seconds, _notes(model, job.request)))
 
-    def _denoise(self, job: Job, model: Any) -> Step | None:
-        """Run the loop, telling each step; the last step that was made."""
+    def _denoise(self, job: Job, model: Any, recorder: Recorder) -> Step | None:
+        """Run the loop, telling and recording each step; the last step that was made."""
         from pipelines.denoise import denoise
 
         last, clock = None, _Clock()
         for step in denoise(model, job.request, cancelled=lambda: job.cancelled):
             last = step
-            frames = _frames(model, step)
+            frames = frames_of(model, step)
+            recorder.add(step, frames)
             job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
             if self._on_step is not None:
                 self._on_step(job, step)
+            self._answer_between(model, job.request.model)
             if job.cancelled:
                 break
         return last
+
+    def _record(
+        self,
+        recorder: Recorder,
+        model: Any,
+        pictures: tuple[Picture, ...],
+        images: list[Image.Image],
+        seconds: float,
+    ) -> None:
+        """Keep the steps of a run; what goes wrong here costs the look inside, never the pictures."""
+        try:
+            if recorder.steps:
+                finals = tuple(final_bytes(image) for image in images)
+                self._traces.put(recorder.finish(model, pictures, finals, seconds))
+        except Exception:
+            log.exception("The steps of a run could not be kept")
 
     def _save(self, job: Job, model: Any, images: list[Image.Image], seconds: float) -> tuple[Picture, ...]:
         facts = {
@@ -466,7 +659,7 @@ class _Clock:
         return each * (step.total - step.index - 1)
 
 
-def _frames(model: Any, step: Step) -> tuple[bytes, ...]:
+def frames_of(model: Any, step: Step) -> tuple[bytes, ...]:
     """What the model believes in at this step, as one small JPEG a picture."""
     import torch
 
@@ -481,6 +674,68 @@ def _jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=80)
     return file.getvalue()
+
+
+def final_bytes(image: Image.Image) -> bytes:
+    """A finished picture as a trace keeps it: without loss when it is small."""
+    file = io.BytesIO()
+    if max(image.size) <= FINAL_SIDE:
+        image.save(file, format="PNG")
+    else:
+        smaller = image.copy()
+        smaller.thumbnail((FINAL_SIDE, FINAL_SIDE))
+        smaller.save(file, format="JPEG", quality=90)
+    return file.getvalue()
+
+
+def _handfuls(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[k : k + LOOK_ROWS] for k in range(0, len(rows), LOOK_ROWS)]
+
+
+def _tensor(model: Any, array: np.ndarray) -> Any:
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(model.placement.device)
+
+
+def _schedule(model: Any) -> Any:
+    """A scheduler that knows the model's noise level at each of its training timesteps."""
+    return schedulers.build("ddpm", model.scheduler_config)
+
+
+def _believe(model: Any, x_t: np.ndarray, timesteps: Sequence[float], prompt: str) -> np.ndarray:
+    """x0 (m, c, h, w) of one model call per row; between two training timesteps alpha_bar is interpolated."""
+    import numpy as np
+
+    alpha_bar = _schedule(model).alphas_cumprod.numpy()
+    at = np.interp(timesteps, np.arange(len(alpha_bar)), alpha_bar).astype(np.float32)[:, None, None, None]
+    embeddings = model.encode_prompt([prompt]).expand(len(x_t), -1, -1)
+    t = _tensor(model, np.asarray(timesteps))
+    prediction = model.predict(_tensor(model, x_t), t, embeddings).cpu().numpy()
+    kind = model.scheduler_config.get("prediction_type", "epsilon")
+    return schedulers.x0_of(kind, prediction, x_t, np.sqrt(at), np.sqrt(1 - at))
+
+
+def _noised(model: Any, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
+    """``Backend.noised``; the levels are read off ``add_noise`` itself, whatever scale a scheduler works in."""
+    import numpy as np
+    import torch
+
+    scheduler = schedulers.build(request.sampling.scheduler, model.scheduler_config)
+    scheduler.set_timesteps(request.sampling.num_inference_steps)
+    clean = torch.from_numpy(np.ascontiguousarray(x0, dtype=np.float32))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    found: list[tuple[float, float, float, np.ndarray]] = []
+    for t in scheduler.timesteps:
+        alpha = float(scheduler.add_noise(one, zero, t[None]))
+        sigma = float(scheduler.add_noise(zero, one, t[None]))
+        scale = math.hypot(alpha, sigma)
+        x_t = scheduler.add_noise(clean, noise, t[None]) / scale
+        found.append((float(t), alpha / scale, sigma / scale, x_t.numpy()))
+    timesteps, alphas, sigmas, rows = zip(*found, strict=True)
+    return Noised(list(timesteps), list(alphas), list(sigmas), np.stack(rows))
 
 
 def _decode(model: Any, last: Step) -> list[Image.Image]:

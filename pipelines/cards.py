@@ -26,7 +26,7 @@ class ModelCard(BaseModel):
         terminal_snr_zero: whether the model's schedule ends in pure noise (rescaled betas).
         qualities: draft, balanced, fine.
         vocabulary: a JSON file with the words that the model can draw, empty for models without a limit.
-        recording: a JSON file with a real generation for the first visit, or empty.
+        recording: folder and name of a recorded run (``pipelines.trace.Trace``) for the first visit, or empty.
         max_tokens: length of the text encoder's window, start and end tokens included.
     """
 

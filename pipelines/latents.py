@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -62,6 +63,11 @@ class LatentFormat:
         weight, bias = self._to_rgb
         rgb = torch.einsum("nchw,cd->ndhw", latents.float(), weight.to(latents.device))
         return to_pictures(rgb + bias.to(latents.device)[:, None, None])
+
+    def to_rgb(self) -> np.ndarray:
+        """The map of ``project`` as float32 (c + 1, 3), the bias in the last row; RGB in [-1, 1]."""
+        weight, bias = self._to_rgb
+        return torch.cat([weight, bias[None]]).numpy()
 
     def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
         return self.vae.decode(self._to_vae(latents / self.scale), return_dict=False)[0]

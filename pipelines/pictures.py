@@ -57,7 +57,8 @@ def save_png(
     beside = target.with_name(f".{target.name}.part")
     try:
         with beside.open("xb") as file:
-            image.save(file, format="PNG", pnginfo=_chunks(request, seed, facts or {}))
+            info = chunks(parameters(request, seed), record(request, seed, facts or {}), xmp(request))
+            image.save(file, format="PNG", pnginfo=info)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
@@ -81,11 +82,11 @@ def read_request(path: Path | str) -> GenerationRequest:
         with Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InvalidRequest(f"{Path(path).name} has more than {MAX_PIXELS} pixels; choose a smaller picture.")
-            record = json.loads(image.info[CHUNK])
-        if record["version"] != VERSION:
+            found = json.loads(image.info[CHUNK])
+        if found["version"] != VERSION:
             raise InvalidRequest(f"{Path(path).name} was saved by another version; update the Diffusion Playground.")
-        request = GenerationRequest.model_validate_json(json.dumps(record["request"]))
-        sampling = request.sampling.model_copy(update={"seed": int(record["seed"])})
+        request = GenerationRequest.model_validate_json(json.dumps(found["request"]))
+        sampling = request.sampling.model_copy(update={"seed": int(found["seed"])})
         # A copy skips validation, so the changed request is built anew.
         changed = {**request.model_dump(), "sampling": sampling.model_dump(), "num_images": 1}
         return GenerationRequest.model_validate(changed)
@@ -117,14 +118,46 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(c in value for c in ',:\n"') else value
 
 
-def _chunks(request: GenerationRequest, seed: int, facts: Mapping[str, Any]) -> PngImagePlugin.PngInfo:
-    """The PNG's text: ours (JSON, the source of truth), other tools' and the mark that says: made by a model."""
+def record(request: GenerationRequest, seed: int, facts: Mapping[str, Any]) -> str:
+    """The settings as JSON: what ``read_request`` reads."""
+    found = {"version": VERSION, "request": request.model_dump(mode="json"), "seed": seed, "facts": dict(facts)}
+    return json.dumps(found)
+
+
+def xmp(request: GenerationRequest) -> str:
+    """The mark that says: made by a model (IPTC digital source type)."""
+    kind = "compositeWithTrainedAlgorithmicMedia" if request.init else "trainedAlgorithmicMedia"
+    return _XMP.format(source=_SOURCE + kind)
+
+
+def chunks(text: str, settings: str, mark: str) -> PngImagePlugin.PngInfo:
+    """A PNG's text: ``parameters`` for other tools, ``record`` for us, and the mark of ``xmp``."""
     from PIL import PngImagePlugin
 
-    record = {"version": VERSION, "request": request.model_dump(mode="json"), "seed": seed, "facts": dict(facts)}
-    kind = "compositeWithTrainedAlgorithmicMedia" if request.init else "trainedAlgorithmicMedia"
     info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", parameters(request, seed))
-    info.add_text(CHUNK, json.dumps(record))
-    info.add_itxt("XML:com.adobe.xmp", _XMP.format(source=_SOURCE + kind))
+    info.add_text("parameters", text)
+    info.add_text(CHUNK, settings)
+    info.add_itxt("XML:com.adobe.xmp", mark)
     return info
+
+
+def read_upload(path: Path | str, width: int, height: int) -> Image.Image:
+    """Someone's picture as RGB pixels of this size: turned upright, cut in the middle, transparency on white.
+
+    Raises:
+        InvalidRequest: if it is no PNG, JPEG or WebP, is broken, or has more than ``MAX_PIXELS`` pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InvalidRequest(f"This picture has more than {MAX_PIXELS} pixels; choose a smaller one.")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        raise InvalidRequest("This file is no picture that can be read here; choose a PNG, JPEG or WebP.") from None
+    flat = Image.new("RGB", upright.size, "white")
+    flat.paste(upright, mask=upright.getchannel("A"))
+    return ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)

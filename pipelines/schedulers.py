@@ -222,10 +222,7 @@ def alpha_sigma(scheduler: Any, t: float | torch.Tensor, step_index: int) -> tup
 def predict_x0(
     scheduler: Any, prediction: torch.Tensor, t: float | torch.Tensor, x_t: torch.Tensor, step_index: int
 ) -> torch.Tensor:
-    """The picture that a prediction stands for, from x_t = alpha * x0 + sigma * eps.
-
-    epsilon: x0 = (x_t - sigma * eps) / alpha.  v = alpha * eps - sigma * x0 (Salimans and Ho 2022,
-    arXiv:2202.00512): x0 = alpha * x_t - sigma * v.  sample: x0 itself.
+    """The picture that a prediction stands for (``x0_of``), from latents in the scheduler's own scale.
 
     Args:
         scheduler: made by ``build``, its timesteps set.
@@ -234,11 +231,28 @@ def predict_x0(
         x_t: the latents in the scheduler's own scale, (n, c, h, w).
         step_index: position of ``t`` in the scheduler's timesteps.
     """
-    kind = scheduler.config.prediction_type
-    if kind == "sample":
-        return prediction
     alpha, sigma = alpha_sigma(scheduler, t, step_index)
     x_t = alpha * x_t if is_exploding(scheduler) else x_t
+    return x0_of(scheduler.config.prediction_type, prediction, x_t, alpha, sigma)
+
+
+def x0_of(kind: str, prediction: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
+    """x0 from a prediction of this kind, for x_t = alpha * x0 + sigma * eps; tensors or arrays of one shape.
+
+    epsilon: x0 = (x_t - sigma * eps) / alpha.  v = alpha * eps - sigma * x0 (Salimans and Ho 2022,
+    arXiv:2202.00512): x0 = alpha * x_t - sigma * v.  sample: x0 itself.
+    """
+    if kind == "sample":
+        return prediction
     if kind == "v_prediction":
         return alpha * x_t - sigma * prediction
     return (x_t - sigma * prediction) / alpha
+
+
+def noise_of(kind: str, prediction: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
+    """The predicted eps, with the arguments of ``x0_of``; v: eps = sigma * x_t + alpha * v."""
+    if kind == "epsilon":
+        return prediction
+    if kind == "v_prediction":
+        return sigma * x_t + alpha * prediction
+    return (x_t - alpha * prediction) / sigma

@@ -1,32 +1,25 @@
-"""Record one real generation for the page's first visit: ``pocket/recording.json``.
+"""Record one real generation for the page's first visit: ``pocket/recording/first.safetensors`` and ``.json``.
 
-    python -m pocket.record ["a red apple on a yellow background"]
+    python -m pocket.record ["a red apple on a yellow background"] [--seed 2]
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import io
-import json
+import dataclasses
+import tempfile
+from pathlib import Path
 
-from PIL import Image
-
+from pipelines.trace import Trace
 from pocket import data
 
-RECORDING = data.ROOT / "recording.json"
+FOLDER = data.ROOT / "recording"
+NAME = "first"
 
 
-def data_uri(image: Image.Image, kind: str) -> str:
-    """The picture as a data URI; kind is jpeg or png."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind.upper(), quality=88)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def record(prompt: str, seed: int) -> dict:
-    """Run the engine as the page does and keep what the page would have shown."""
-    from pipelines.denoise import denoise
+def record(prompt: str, seed: int) -> Trace:
+    """Run the backend as the page does and keep the steps."""
+    from pipelines.backend import LocalBackend
     from pipelines.manager import PipelineManager
     from pipelines.request import make_request
     from presets.catalogue import load
@@ -38,16 +31,18 @@ def record(prompt: str, seed: int) -> dict:
         model=card.id, prompt=prompt, width=card.width, height=card.height, scheduler=quality.scheduler,
         num_inference_steps=quality.num_inference_steps, guidance_scale=card.guidance_scale, seed=seed,
     )
-    with PipelineManager(cards, device="cpu").lease(card.id) as model:
-        steps = list(denoise(model, request))
-        frames = [model.latents.preview(step.x0)[0] for step in steps]
-        picture = model.latents.decode(steps[-1].x_next)[0]
-    return {
-        "request": request.model_dump(mode="json"),
-        "frames": [data_uri(frame, "jpeg") for frame in frames],
-        "picture": data_uri(picture, "png"),
-        "timesteps": [step.timestep for step in steps],
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        backend = LocalBackend(PipelineManager(cards, device="cpu"), Path(folder) / "pictures")
+        try:
+            job = backend.submit(request)
+            end = list(job.events())[-1]
+            trace = backend.trace(job.id)
+        finally:
+            backend.close()
+    if trace is None or not trace.finals:
+        raise SystemExit(f"The run did not finish: {end}")
+    # The picture's file was temporary; the trace holds the picture itself.
+    return dataclasses.replace(trace, id=NAME, pictures=())
 
 
 def main() -> None:
@@ -55,7 +50,7 @@ def main() -> None:
     parser.add_argument("prompt", nargs="?", default="a red apple on a yellow background")
     parser.add_argument("--seed", type=int, default=2)
     options = parser.parse_args()
-    RECORDING.write_text(json.dumps(record(options.prompt, options.seed)) + "\n")
+    record(options.prompt, options.seed).save(FOLDER)
 
 
 if __name__ == "__main__":

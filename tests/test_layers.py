@@ -34,7 +34,9 @@ INSIDE = {
     "denoise": CARDS | {"latents", "schedulers", "families"},
     "manager": CARDS | {"latents", "schedulers", "families"},
     "pictures": CARDS | {"schedulers"},
-    "trace": CARDS | {"latents", "schedulers"},
+    "trace": CARDS | {"schedulers"},
+    "lenses": CARDS | {"trace"},
+    "exports": CARDS | {"trace", "pictures"},
     "backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager"},
     "ray_backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", "backend"},
 }

@@ -19,6 +19,7 @@ from ui import words
 
 if TYPE_CHECKING:
     from pipelines.backend import Job
+    from pipelines.trace import Trace
 
 # A page asks nothing while it waits; this beat only lets Gradio notice pages that went away.
 BEAT_SECONDS = 1.0
@@ -130,19 +131,19 @@ def watch(job: Job) -> Iterator[dict[str, Any]]:
         yield roll.whole() if roll.over else roll.news()
 
 
-def replay(recorded: dict[str, Any]) -> dict[str, Any]:
-    """The film value of a bundled recording."""
-    request = recorded.get("request", {})
-    frames = recorded["frames"]
+def replay(trace: Trace) -> dict[str, Any]:
+    """The film value of a recorded run's first picture."""
+    request = trace.request
+    picture = "data:image/png;base64," + base64.b64encode(trace.finals[0]).decode("ascii")
     return {
         "run": "recording",
         "state": "recording",
         "text": "A recorded run. Press Generate to make your own",
         "notes": "",
-        "prompt": str(request.get("prompt", "")),
+        "prompt": request.prompt,
         "count": 1,
-        "size": [request.get("width", 0), request.get("height", 0)],
-        "total": len(frames),
-        "frames": [{"i": i, "p": [frame]} for i, frame in enumerate(frames)],
-        "pictures": [{"uri": recorded["picture"]}] if recorded.get("picture") else [],
+        "size": [request.width, request.height],
+        "total": len(trace.steps),
+        "frames": [{"i": i, "p": [data_uri(row[0])]} for i, row in enumerate(trace.frames)],
+        "pictures": [{"uri": picture}],
     }

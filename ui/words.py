@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cards import ModelCard
+from pipelines.trace import Trace, TraceError
 
 ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger(__name__)
@@ -61,10 +62,17 @@ def _load(path: str) -> Any:
         return None
 
 
-def recording(card: ModelCard) -> dict[str, Any] | None:
-    """The card's recorded generation (request, frames, picture, timesteps), or None."""
-    found = _load(card.recording)
-    return found if isinstance(found, dict) and found.get("frames") else None
+def recording(card: ModelCard) -> Trace | None:
+    """The card's recorded run, or None when there is none."""
+    if not card.recording:
+        return None
+    path = ROOT / card.recording
+    try:
+        trace = Trace.load(path.parent, path.name)
+    except TraceError as error:
+        log.info("%s is left out of the page: %s", card.recording, error)
+        return None
+    return trace if trace.steps and trace.finals else None
 
 
 def vocabulary(card: ModelCard) -> list[dict[str, Any]]:

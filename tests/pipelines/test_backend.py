@@ -9,18 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipelines.backend import Job, LocalBackend, QueueFull, default_threads
+from pipelines.backend import Job, LocalBackend, LookFailed, QueueFull, default_threads
 from pipelines.cards import ModelCard, Quality
 from pipelines.device import Placement
 from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
 from pipelines.manager import PipelineManager
 from pipelines.pictures import read_request
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.schedulers import SCHEDULERS
+from pipelines.trace import TraceStore
 from presets.catalogue import card_for
+from tests.tiny import tiny_card
 
 WAIT = 20.0
 CARD = ModelCard(
@@ -44,10 +48,14 @@ class ToyLatents:
         self.decoded += 1
         return [Image.new("RGB", (16, 16), "blue") for _ in latents]
 
+    def to_rgb(self) -> np.ndarray:
+        return np.zeros((5, 3), np.float32)
+
 
 class ToyModel:
     def __init__(self) -> None:
         self.card, self.placement, self.latents = CARD, Placement("cpu", "float32", "sdpa"), ToyLatents()
+        self.scheduler_config = {"prediction_type": "epsilon"}
 
     def unread(self, prompt: str) -> str:
         return " ".join(prompt.split()[3:])
@@ -394,6 +402,89 @@ def test_the_real_thing_from_the_request_to_the_file(tiny_folder: Path, tmp_path
         again = finish(backend.submit(request.model_copy(update={"num_images": 1})))[-1]
         pixels = [Image.open(done.pictures[0].path).tobytes() for done in (events[-1], again)]
         assert pixels[0] == pixels[1]
+    finally:
+        backend.close()
+
+
+def test_a_finished_run_can_be_looked_into_also_after_a_restart(make: Any, tmp_path: Path) -> None:
+    backend = make()
+    job = backend.submit(ask(num_images=2))
+    seen = []
+    for event in job.events():
+        if isinstance(event, Finished):
+            seen.append(backend.trace(job.id))  # there before the end is told
+    (trace,) = seen
+    assert trace.request == job.request and len(trace.steps) == 4 and len(trace.finals) == 2
+    assert [len(row) for row in trace.frames] == [2] * 4
+    again = TraceStore(tmp_path / "traces").get(job.id)
+    assert again is not None and again.pictures == trace.pictures and again.finals == trace.finals
+    assert backend.trace("nothing") is None
+
+
+def test_a_stopped_run_keeps_the_steps_that_were_made(make: Any) -> None:
+    gate = Gate(1)
+    backend = make(on_step=gate)
+    job = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    job.cancel()
+    gate.open.set()
+    assert isinstance(list(job.events())[-1], Cancelled)
+    trace = backend.trace(job.id)
+    assert len(trace.steps) == 2 and trace.total == 4 and trace.finals == ()
+
+
+def test_a_look_is_answered_between_two_steps_of_a_running_job(make: Any) -> None:
+    gate = Gate(1)
+    backend = make(on_step=gate)
+    job = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(backend.decode("toy", np.zeros((20, 4, 2, 2), np.float32))))
+    asking.start()
+    while not backend._looks:
+        threading.Event().wait(0.001)
+    gate.open.set()
+    asking.join(WAIT)
+    assert len(answers[0]) == 20
+    assert isinstance(list(job.events())[-1], Finished)
+
+
+def test_a_look_that_fails_says_so_and_the_worker_goes_on(make: Any) -> None:
+    backend = make()
+    with pytest.raises(LookFailed, match="check the folder"):
+        backend.decode("broken", np.zeros((1, 4, 2, 2), np.float32))
+    with pytest.raises(LookFailed, match="not here"):
+        backend.decode("unknown", np.zeros((1, 4, 2, 2), np.float32))
+    with pytest.raises(LookFailed, match="try again"):
+        backend.encode("toy", Image.new("RGB", (16, 16)))  # the toy cannot encode
+    assert len(backend.decode("toy", np.zeros((1, 4, 2, 2), np.float32))) == 1
+    backend.close()
+    with pytest.raises(LookFailed, match="shutting down"):
+        backend.decode("toy", np.zeros((1, 4, 2, 2), np.float32))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_forward_process_starts_from_the_noise_of_the_run(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    card = tiny_card(tiny_folder)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
+    try:
+        request = ask(model="tiny", width=32, height=32, scheduler=scheduler, num_inference_steps=4)
+        job = backend.submit(request)
+        assert isinstance(list(job.events())[-1], Finished)
+        trace = backend.trace(job.id)
+        noised = backend.noised("tiny", request, trace.final[:1], request.sampling.seed)
+        assert noised.timesteps == [step.timestep for step in trace.steps]
+        assert np.allclose(np.square(noised.alpha) + np.square(noised.sigma), 1)
+        # At the first step hardly any picture is left: both are the same noise.
+        noise = (noised.x_t[0, 0] - noised.alpha[0] * trace.final[0]) / noised.sigma[0]
+        began = trace.x_t[0, 0] / np.abs(trace.x_t[0]).max() * np.abs(noise).max()
+        assert np.abs(noise - began).max() < 0.02
+        believed = backend.believe("tiny", noised.x_t[:, 0], noised.timesteps, "a fox")
+        assert believed.shape == noised.x_t[:, 0].shape and np.isfinite(believed).all()
+        steps, alpha_bar = backend.curve("tiny", request)
+        assert len(steps) == 1000 and alpha_bar == sorted(alpha_bar, reverse=True)
     finally:
         backend.close()
 

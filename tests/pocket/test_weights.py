@@ -12,6 +12,7 @@ from pipelines.denoise import denoise
 from pipelines.manager import PipelineManager
 from pipelines.request import make_request
 from pipelines.schedulers import SCHEDULERS
+from pipelines.trace import Recorder
 from pocket.evaluate import background_name
 from pocket.export import WEIGHTS
 from presets.catalogue import load
@@ -67,20 +68,33 @@ def run(model, prompt: str, scheduler: str, steps: int, seed: int = 0):
         guidance_scale=card.guidance_scale,
         seed=seed,
     )
-    return list(denoise(model, request))[-1].x_next
+    recorder = Recorder("run", request, 0.0)
+    steps = list(denoise(model, request))
+    for step in steps:
+        recorder.add(step, (b"",))
+    return steps, recorder.finish(model, (), (), 0.0)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_every_scheduler_stays_finite(pocket, scheduler):
-    for steps in (1, 4, 25, 50):
-        assert torch.isfinite(run(pocket, "a fox on a green background", scheduler, steps)).all(), steps
+def test_every_scheduler_stays_finite_and_its_trace_holds_what_it_believed(pocket, scheduler):
+    for count in (1, 4, 25, 50):
+        steps, trace = run(pocket, "a fox on a green background", scheduler, count)
+        assert np.isfinite(trace.final).all(), count
+        if count < 25:
+            continue
+        guidance = trace.request.sampling.guidance_scale
+        for step in steps:
+            assert np.abs(trace.x0(step.index, guidance) - step.x0.numpy()).max() <= 1e-4 * max(1, guidance)
+        # These three end beside their last belief; the page shows by how much.
+        assert (trace.gap > 1e-4) == (scheduler in ("pndm", "lms", "deis")), trace.gap
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_scheduler_paints_the_background_that_was_asked_for(pocket, scheduler):
     right = 0
     for seed, (name, colour) in enumerate(PROMPTS):
-        latents = run(pocket, f"a {name} on a{'n' * (colour == 'orange')} {colour} background", scheduler, 25, seed)
+        prompt = f"a {name} on a{'n' * (colour == 'orange')} {colour} background"
+        latents = torch.from_numpy(run(pocket, prompt, scheduler, 25, seed)[1].final)
         with torch.inference_mode():
             right += background_name(np.asarray(pocket.latents.decode(latents)[0])) == colour
     assert right >= 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from pipelines.backend import Job
 from pipelines.events import Cancelled, Decoding, Event, Failed, Finished, Loading, Picture, Preview, Queued
 from pipelines.request import make_request
+from presets.catalogue import load
 from ui import stream, words
 
 
@@ -87,14 +89,12 @@ def test_a_long_run_is_thinned_out_when_it_is_repeated():
     assert last["frames"][0]["i"] == 0
 
 
-def test_a_recording_plays_without_a_job():
-    recorded = {
-        "request": {"prompt": "a fox", "width": 8, "height": 8},
-        "frames": ["data:a", "data:b"],
-        "picture": "data:c",
-    }
-    value = stream.replay(recorded)
-    assert value["state"] == "recording" and value["total"] == 2 and value["pictures"] == [{"uri": "data:c"}]
+def test_the_bundled_recording_plays_without_a_job():
+    trace = words.recording(next(card for card in load() if card.id == "pocket"))
+    value = stream.replay(trace)
+    assert value["state"] == "recording" and value["total"] == len(value["frames"]) == len(trace.steps)
+    (picture,) = value["pictures"]
+    assert base64.b64decode(picture["uri"].removeprefix("data:image/png;base64,")) == trace.finals[0]
 
 
 def test_ordinals_and_times():
