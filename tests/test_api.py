@@ -1,4 +1,4 @@
-"""The endpoint /text_to_image as Python and HTTP users meet it, bad input included."""
+"""The endpoints /text_to_image and /denoising_steps as Python and HTTP users meet them, bad input included."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def ask(client: Client, **values: Any) -> tuple[list[str], dict[str, Any]]:
     return client.predict(api_name="/text_to_image", **values)
 
 
-def raw(site: Site, **values: Any) -> str:
+def raw(site: Site, api_name: str = "text_to_image", **values: Any) -> str:
     """What a plain HTTP user gets, NaN and infinity written as Python's json does; the text of the event stream."""
     body = json.dumps({"data": [values.get(name) for name in FIELDS]})
-    url = f"{site.url}gradio_api/call/text_to_image"
+    url = f"{site.url}gradio_api/call/{api_name}"
     sent = httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=60)
     assert sent.status_code == 200, sent.text
     return httpx.get(f"{url}/{sent.json()['event_id']}", timeout=60).text
@@ -75,13 +75,54 @@ def test_an_empty_prompt_is_allowed(client: Client):
     assert request["prompt"] == "" and len(files) == 1
 
 
+def test_the_steps_of_a_picture_can_be_had(client: Client):
+    asked = {"prompt": "a fox", "num_inference_steps": 5, "scheduler": "euler", "seed": 7, "num_images": 2}
+    told, moving, page = client.predict(api_name="/denoising_steps", **asked)
+    assert told["request"]["sampling"]["seed"] == 7 and told["request"]["num_images"] == 2
+    steps = told["steps"]
+    assert [step["index"] for step in steps] == list(range(5))
+    assert all(set(step) == {"index", "timestep", "sigma", "alpha_bar", "snr", "change"} for step in steps)
+    times = [step["timestep"] for step in steps]
+    assert times == sorted(times, reverse=True)
+    for step in steps:
+        assert step["sigma"] ** 2 + step["alpha_bar"] == pytest.approx(1, abs=1e-6)
+        assert step["snr"] == pytest.approx(step["alpha_bar"] / step["sigma"] ** 2)
+    assert steps[0]["change"] == 0 and all(step["change"] > 0 for step in steps[1:])
+    with Image.open(moving) as film:
+        assert film.format == "WEBP" and film.n_frames >= 3
+    text = Path(page).read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") or text.startswith("<!DOCTYPE html>")
+    assert "http-equiv" in text and "a fox" in text
+
+
+def test_the_same_seed_makes_the_same_steps(client: Client):
+    asked = {"prompt": "a fox", "num_inference_steps": 3, "seed": 3}
+    first, *_ = client.predict(api_name="/denoising_steps", **asked)
+    again, *_ = client.predict(api_name="/denoising_steps", **asked)
+    other, *_ = client.predict(api_name="/denoising_steps", **{**asked, "seed": 4})
+    assert first == again and first["steps"][1:] != other["steps"][1:]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"width": 13}, "width is 13"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"model": "/etc"}, "model is '/etc'"),
+        ({"prompt": None}, "prompt is None"),
+    ],
+)
+def test_steps_of_bad_input_are_refused_with_the_same_sentence(site: Site, values: dict[str, Any], said: str):
+    answer = raw(site, "denoising_steps", **{"prompt": "a fox", **values})
+    assert "event: error" in answer and "Traceback" not in answer
+    assert said in json.loads(answer.split("data: ", 1)[1].split("\n")[0])["error"]
+
+
 def test_the_page_s_own_endpoints_are_not_published(client: Client):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/text_to_image"]
-    names = [
-        p["parameter_name"]
-        for p in client.view_api(return_format="dict")["named_endpoints"]["/text_to_image"]["parameters"]
-    ]
-    assert tuple(names) == FIELDS
+    published = client.view_api(return_format="dict")["named_endpoints"]
+    assert list(published) == ["/text_to_image", "/denoising_steps"]
+    for endpoint in published.values():
+        assert tuple(p["parameter_name"] for p in endpoint["parameters"]) == FIELDS
 
 
 BAD = {

@@ -14,8 +14,8 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_draws_with_the_shipped_model(tmp_path: Path):
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+def test_the_python_examples_draw_with_the_shipped_model(tmp_path: Path):
+    example = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     pocket = next(card for card in load() if card.id == "pocket")
     names: dict = {}
     with served([pocket], tmp_path) as site:
@@ -24,6 +24,10 @@ def test_the_python_example_draws_with_the_shipped_model(tmp_path: Path):
         assert picture.size == (128, 128)
         assert "diffusion_playground" in picture.text
     assert names["request"]["sampling"]["seed"] == 7
+    assert len(names["facts"]["steps"]) == names["request"]["sampling"]["num_inference_steps"] == 25
+    with Image.open(names["animation"]) as film:
+        assert film.n_frames == 25
+    assert "Content-Security-Policy" in Path(names["capsule"]).read_text(encoding="utf-8")
 
 
 def test_the_commands_exist():

@@ -2,7 +2,7 @@
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = element.querySelector('.film');
 const cells = part('cells');
-const strip = part('strip');
+const timeline = new Timeline(part('strip'), { visible: () => root.offsetParent, go, step, pause, toggle });
 const BUSY = ['queued', 'loading', 'running', 'decoding'];
 const FRAME_MS = 90;
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
@@ -37,7 +37,7 @@ function build() {
     }
     cells.append(cell);
   }
-  strip.replaceChildren();
+  timeline.clear();
 }
 
 function show(image, source, cell) {
@@ -67,29 +67,10 @@ function drawStage() {
 }
 
 function drawStrip() {
-  const wanted = Math.max(film.total, 1) + 1;
-  while (strip.children.length < wanted) {
-    const slot = document.createElement('span');
-    slot.className = 'slot';
-    strip.append(slot);
-  }
-  while (strip.children.length > wanted) strip.lastElementChild.remove();
+  timeline.resize(Math.max(film.total, 1) + 1);
   const k = Math.max(film.chosen, 0);
-  for (const i of slots()) {
-    const slot = strip.children[i];
-    const source = sources(i)[k] || sources(i)[0];
-    if (slot.dataset.source === source) continue;
-    slot.dataset.source = source;
-    const image = slot.querySelector('img') || document.createElement('img');
-    image.alt = '';
-    image.draggable = false;
-    image.src = source;
-    slot.append(image);
-  }
-  [...strip.children].forEach((slot, i) => slot.classList.toggle('now', i === film.at));
-  strip.setAttribute('aria-valuemax', film.total);
-  strip.setAttribute('aria-valuenow', Math.max(film.at, 0));
-  strip.setAttribute('aria-valuetext', film.at < 0 ? 'empty' : caption(film.at));
+  for (const i of slots()) timeline.paint(i, sources(i)[k] || sources(i)[0]);
+  timeline.mark(film.at, film.at < 0 ? 'empty' : caption(film.at));
 }
 
 function caption(slot) {
@@ -111,6 +92,7 @@ function drawWords() {
   part('retry').hidden = film.state !== 'failed';
   part('all').hidden = film.count < 2 || film.chosen < 0;
   part('true').hidden = film.at < 0;
+  part('inside').hidden = !['done', 'stopped', 'recording'].includes(film.state) || !slots().length;
   part('notes').textContent = film.notes || '';
 }
 
@@ -191,22 +173,10 @@ function take(value) {
   if (fresh && film.state === 'recording' && !calm.matches) { go(0); play(); }
 }
 
-strip.addEventListener('pointerdown', (event) => {
-  pause();
-  strip.setPointerCapture(event.pointerId);
-  scrub(event);
-});
-strip.addEventListener('pointermove', (event) => { if (strip.hasPointerCapture(event.pointerId)) scrub(event); });
-
-function scrub(event) {
-  const box = strip.getBoundingClientRect();
-  const share = (event.clientX - box.left) / box.width;
-  go(Math.floor(Math.min(Math.max(share, 0), 0.9999) * strip.children.length));
-}
-
 part('play').addEventListener('click', toggle);
 part('all').addEventListener('click', () => choose(-1));
 part('retry').addEventListener('click', () => document.getElementById('generate')?.click());
+part('inside').addEventListener('click', () => trigger('inside', { run: film.run, picture: Math.max(film.chosen, 0) }));
 part('again').addEventListener('click', () => trigger('again'));
 part('keep').addEventListener('click', () => trigger('keep', { seed: part('seed').textContent.split(' ')[0] }));
 part('true').addEventListener('click', () => {
@@ -216,20 +186,12 @@ part('true').addEventListener('click', () => {
 
 function keys(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', keys); return; }
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && root.offsetParent) {
     event.preventDefault();
     if (document.body.dataset.busy !== 'yes') document.getElementById('generate')?.click();
-    return;
+  } else if (event.key === 'Escape' && document.body.dataset.busy === 'yes') {
+    document.getElementById('stop')?.click();
   }
-  if (event.key === 'Escape' && document.body.dataset.busy === 'yes') { document.getElementById('stop')?.click(); return; }
-  const typing = event.target.closest?.('input, textarea, select, [contenteditable], [role="listbox"], [role="option"]');
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const moves = { ArrowLeft: -1, ArrowRight: 1 };
-  if (event.key in moves) { event.preventDefault(); pause(); step(moves[event.key]); }
-  const inFilm = event.target === strip;
-  if (inFilm && event.key === 'Home') { event.preventDefault(); pause(); go(0); }
-  if (inFilm && event.key === 'End') { event.preventDefault(); pause(); go(film.total); }
-  if (event.key === ' ' && !event.target.closest?.('button, a, summary')) { event.preventDefault(); toggle(); }
 }
 document.addEventListener('keydown', keys);
 

@@ -1,4 +1,4 @@
-"""The page as a whole: head, tabs, status line, endpoint."""
+"""The page as a whole: head, tabs, status line, endpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.cards import ModelCard
-from ui import api, text_to_image
+from ui import api, denoising, text_to_image, words
+from ui.reel import Films
 from ui.statusbar import statusbar
 from ui.text_to_image import Page
 from ui.theme import theme
@@ -17,29 +18,38 @@ from ui.theme import theme
 if TYPE_CHECKING:
     from pipelines.backend import Backend
 
-# One line a tab: its name and the function that builds it.
-TABS: Mapping[str, Callable[[Page], None]] = {"Text to image": text_to_image.build}
+# One line a tab: its id, its name and the function that builds it.
+TABS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
+    "text-to-image": ("Text to image", text_to_image.build),
+    "denoising": ("Denoising", denoising.build),
+}
 
 # Pages waiting at once; copies of pictures in Gradio's cache are looked at every hour and dropped after a day.
 MAX_WAITING = 128
 CACHE_SECONDS = (3600, 86400)
+# Ids of what a visitor looks at are forgotten after a day without the page.
+STATE_SECONDS = 86400
 TITLE = "Diffusion Playground"
-CSS = Path(__file__).resolve().parent / "page.css"
+HERE = Path(__file__).resolve().parent
+STYLES = ("page.css", "player.css", "panels.css")
 
 
 def build(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, pictures_dir: Path) -> gr.Blocks:
     """The page for this backend; nothing is loaded before someone opens it."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
-        page = Page(demo, backend, cards, default_model, pictures_dir)
         gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
-        if len(TABS) == 1:
-            next(iter(TABS.values()))(page)
-        else:
-            for name, make in TABS.items():
-                with gr.Tab(name):
-                    make(page)
+        # Gradio asks for a secret; the job's id is unguessable by itself.
+        job = gr.BrowserState(None, storage_key="diffusion-playground-job", secret="diffusion-playground")
+        opened = gr.State(None, time_to_live=STATE_SECONDS)
+        bundled, films = words.recording(cards[default_model]), Films()
+        with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
+            for name, (label, make) in TABS.items():
+                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
+                    make(
+                        Page(demo, backend, cards, default_model, pictures_dir, tab, tabs, job, opened, bundled, films)
+                    )
         statusbar(backend.status)
-        api.add(backend, cards, default_model)
+        api.add(backend, cards, default_model, films)
     # Closed, so that nobody goes round the queue's bounds.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo
@@ -49,7 +59,7 @@ def launch_options() -> dict[str, Any]:
     """What ``launch`` must be given for the page to look and behave as designed."""
     return {
         "theme": theme(),
-        "css": CSS.read_text(encoding="utf-8"),
+        "css": "\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES if (HERE / name).exists()),
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

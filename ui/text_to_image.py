@@ -18,9 +18,16 @@ from ui.controls import Controls
 from ui.film import film
 from ui.lexicon import lexicon, lexicon_value
 from ui.plain import sentence
+from ui.reel import Films
 
 if TYPE_CHECKING:
     from pipelines.backend import Backend
+    from pipelines.lenses import Decode
+    from pipelines.trace import Trace
+
+# What ``Page.opened`` holds for the generation that comes with the model, and what the film calls it.
+BUNDLED = "bundled"
+RECORDING = "recording"
 
 SETTINGS_FIELDS = (
     "negative_prompt", "num_inference_steps", "guidance_scale", "scheduler", "width", "height", "seed", "model", "This",
@@ -33,13 +40,40 @@ WATCH: dict[str, Any] = {**OWN, "concurrency_limit": None}
 
 @dataclass(frozen=True)
 class Page:
-    """What every tab is given; ``blocks`` is the page that is being built."""
+    """What every tab is given.
+
+    Attributes:
+        blocks: the page that is being built.
+        tab: the tab that is being built.
+        tabs: the row of tabs; ``gr.Tabs(selected="denoising")`` as its update goes there.
+        job: id of this browser's last job.
+        opened: what the denoising tab shows, ``{"id": of a job or BUNDLED, "picture": from 0}`` or None.
+        bundled: the generation that comes with the default model.
+        films: lenses that were drawn before.
+    """
 
     blocks: gr.Blocks
     backend: Backend
     cards: Mapping[str, ModelCard]
     default_model: str
     pictures_dir: Path
+    tab: gr.Tab
+    tabs: gr.Tabs
+    job: gr.BrowserState
+    opened: gr.State
+    bundled: Trace | None
+    films: Films
+
+    def trace(self, opened: Any) -> Trace | None:
+        """The trace that a value of ``opened`` names, or None."""
+        name = opened.get("id") if isinstance(opened, dict) else None
+        if name == BUNDLED:
+            return self.bundled
+        return self.backend.trace(name) if isinstance(name, str) else None
+
+    def decode(self, trace: Trace) -> Decode:
+        """What turns this trace's latents into pictures with its own model."""
+        return lambda latents: self.backend.decode(trace.request.model, latents)
 
 
 @dataclass(frozen=True)
@@ -69,6 +103,7 @@ def build(page: Page) -> None:
     tab = lay_out(page)
     wire_running(page, tab)
     wire_settings(page, tab)
+    wire_inside(page, tab)
 
 
 def lay_out(page: Page) -> Tab:
@@ -97,18 +132,16 @@ def lay_out(page: Page) -> Tab:
                 named["model"] = controls.model_control(page.cards, card.id)
         with gr.Column(elem_id="shows"):
             stage = film()
-    # Gradio asks for a secret; the job's id is unguessable by itself.
-    job = gr.BrowserState(None, storage_key="diffusion-playground-job", secret="diffusion-playground")
     return Tab(
         Controls(**named), stage, generate, stop, dice, settings, known, left_out,
-        prompt_error, settings_error, run_error, job,
+        prompt_error, settings_error, run_error, page.job,
     )  # fmt: skip
 
 
 def first_prompt(card: ModelCard) -> str:
     """The prompt that a first visit finds filled in: the recording's, else the card's first."""
-    recorded = words.recording(card) or {}
-    return str(recorded.get("request", {}).get("prompt") or next(iter(card.prompts), ""))
+    recorded = words.recording(card)
+    return (recorded.request.prompt if recorded else "") or next(iter(card.prompts), "")
 
 
 def explain(tab: Tab, problem: Exception) -> dict[Component, Any]:
@@ -152,8 +185,8 @@ def wire_running(page: Page, tab: Tab) -> None:
         page.backend.warm_up(page.default_model)
         if (job := find(page.backend, job_id)) is not None:
             yield from show(tab, job)
-        elif (recorded := words.recording(page.cards[page.default_model])) is not None:
-            yield {tab.film: stream.replay(recorded)}
+        elif page.bundled is not None:
+            yield {tab.film: stream.replay(page.bundled)}
 
     def stop(job_id: Any) -> None:
         if (job := find(page.backend, job_id)) is not None:
@@ -163,6 +196,19 @@ def wire_running(page: Page, tab: Tab) -> None:
     tab.film.again(again, asked, told, **WATCH)
     tab.stop.click(stop, [tab.job], None, **QUICK)
     page.blocks.load(attach, [tab.job], told, **WATCH)
+
+
+def wire_inside(page: Page, tab: Tab) -> None:
+    """Look inside: what is on the film opens in the denoising tab."""
+
+    def look(job_id: Any, data: gr.EventData) -> tuple[Any, Any]:
+        run, k = getattr(data, "run", None), getattr(data, "picture", 0)
+        name = BUNDLED if run == RECORDING else run if isinstance(run, str) else job_id
+        k = k if isinstance(k, int) and not isinstance(k, bool) and k >= 0 else 0
+        return gr.Tabs(selected="denoising"), {"id": name, "picture": k}
+
+    # Queued, although quick: Gradio tells of a changed state on this way alone.
+    tab.film.inside(look, [tab.job], [page.tabs, page.opened], **WATCH)
 
 
 def find(backend: Backend, job_id: Any) -> Job | None:

@@ -1,0 +1,179 @@
+"""Five questions that the denoising tab answers, each with the run's own figures and a place on the timeline.
+
+Written for a reader who has met none of the words: every term is said in plain language where it first appears.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines import lenses
+from ui.panel import Panel, chosen, script
+
+if TYPE_CHECKING:
+    from pipelines.trace import Trace
+    from ui.text_to_image import Page
+
+# Fewer steps than this say nothing about when the change happens.
+MANY = 4
+_TEMPLATE = """
+<section class="tour" aria-label="Five questions">
+  <p class="sentence" data-part="empty">The questions are answered with the figures of a run; open one to read them.</p>
+  <ol data-part="list"></ol>
+</section>
+"""
+
+
+def questions(trace: Trace, k: int) -> list[dict[str, Any]]:
+    """The questions in order: title, paragraphs, where "Show me" goes (``go``) and what is then seen (``see``).
+
+    Args:
+        trace: the run whose figures are used, at least one step long; ``k`` is its picture.
+    """
+    return [_noise(trace, k), _predicts(trace), _steps(trace, k), _guidance(trace), _latent(trace)]
+
+
+def _noise(trace: Trace, k: int) -> dict[str, Any]:
+    count, middle = len(trace.steps), trace.steps[_middle(trace)]
+    return {
+        "title": "What is noise here?",
+        "text": [
+            "Noise is numbers drawn by chance, like the snow of a television without a signal. A picture starts as "
+            f"nothing else. The noise of this one was drawn from the seed {trace.request.sampling.seed + k}: the same "
+            "seed gives the same noise, another seed gives another picture.",
+            "After that you see a blend of picture (the signal) and noise. "
+            f"At step {middle.index + 1} of {count} it is {_percent(middle.alpha_bar)} picture and "
+            f"{_percent(1 - middle.alpha_bar)} noise. Each step shifts the blend until no noise is left.",
+        ],
+        "go": {"index": 0, "left": "x_t", "right": "x0"},
+        "see": "Goes to step 1. Left: what the model is given, noise alone. Step on and watch it go.",
+    }
+
+
+def _predicts(trace: Trace) -> dict[str, Any]:
+    middle = _middle(trace)
+    return {
+        "title": "What does the model predict?",
+        "text": [
+            "The model is given the noisy blend, how much noise is in it, and your prompt. It answers one question: "
+            "which part of this is noise? Take that part away, and what is left is the picture that it believes in "
+            "(the predicted x0).",
+            "It learnt this by practice: noise was added to known pictures, and it had to tell the two apart."
+            + _VARIANTS.get(trace.prediction_type, ""),
+        ],
+        "go": {"index": middle, "left": "noise", "right": "x0"},
+        "see": f"Goes to step {middle + 1}. Left: the noise it found. Right: the picture it believes in.",
+    }
+
+
+# What the network itself puts out; everything on this page is computed from it, without a loss.
+_VARIANTS = {
+    "v_prediction": " (What this model puts out is a fixed mix of noise and picture, v-prediction; "
+    "either one can be computed from it.)",
+    "sample": " (This model names the picture, and the noise is computed from it.)",
+}
+
+
+def _steps(trace: Trace, k: int) -> dict[str, Any]:
+    count = len(trace.steps)
+    return {
+        "title": "Why many steps?",
+        "text": [
+            "At step 1 almost any picture could lie under the noise, so the best single answer is an average of them "
+            "all: a blur. So the model goes only a little way towards its belief, keeps the rest of the noise and "
+            "looks again. With less noise fewer pictures fit, and the belief gets sharper.",
+            _pace(trace, k) if count >= MANY else f"This run has too few steps to show it ({count}); try 25.",
+        ],
+        "go": {"index": 0, "left": "x0", "right": "change", "play": True},
+        "see": "Plays from step 1. Left: the belief, from blur to picture. Right: what each step changed.",
+    }
+
+
+def _pace(trace: Trace, k: int) -> str:
+    """When the change of this run happened, in its own figures."""
+    count, shares = len(trace.steps), trace.shares(k)
+    half = next(i for i, share in enumerate(shares) if share >= 0.5)
+    tail = count // 4
+    return (
+        f"Here half of all change was done by step {half + 1} of {count}; the last {tail} steps made "
+        f"{_percent(1 - shares[count - tail - 1])} of it. Fewer steps are quicker, but each leaps further on a vaguer "
+        "guess."
+    )
+
+
+def _guidance(trace: Trace) -> dict[str, Any]:
+    request = trace.request
+    g = request.sampling.guidance_scale
+    without = "with what to leave out in its place" if request.negative_prompt.strip() else "without it"
+    if trace.uncond is not None:
+        second = (
+            f"This run followed the difference {g:g} times. Too much gives harsh colours and pictures that are all "
+            "alike. The Guidance tab lets you try other values on any step."
+        )
+        index = _loudest(trace)
+        go: dict[str, Any] = {"index": index, "left": "guidance", "right": "x0"}
+        see = f"Goes to step {index + 1}, where the answers differ most. Left: bright where the prompt pulls hard."
+    else:
+        second = (
+            f"This run had a scale of {g:g}, so the model was asked once a step, with the prompt alone. Make a picture "
+            "with a guidance above 1 to see the two answers apart."
+        )
+        go, see = {"index": 0, "left": "x_t", "right": "x0", "play": True}, "Plays this run, which had no guidance."
+    first = (
+        f"With guidance, the model is asked twice at each step: once with your prompt, once {without}. The difference "
+        "between the two answers shows which way the prompt pulls. Guidance (the guidance scale, CFG) says how far to "
+        "follow it: 0 ignores the prompt, 1 takes the model's own answer to it, more goes further."
+    )
+    return {"title": "What does guidance do?", "text": [first, second], "go": go, "see": see}
+
+
+def _latent(trace: Trace) -> dict[str, Any]:
+    pixels, latents = lenses.counts(trace)
+    channels, height, width = trace.x_t.shape[-3:]
+    request = trace.request
+    return {
+        "title": "Why is a latent smaller than a picture?",
+        "text": [
+            "The steps do not work on pixels but on a latent: a coarse grid whose cells each hold a few numbers for a "
+            "whole patch of the picture. A second network (the autoencoder, VAE) packs a picture into a latent and "
+            "unpacks it again. So little is enough because neighbouring pixels are alike: the latent keeps what cannot "
+            "be guessed, the unpacking redraws the rest.",
+            f"Here {request.width} x {request.height} points of 3 colours are {pixels:,} numbers. The latent has "
+            f"{width} x {height} cells of {channels}, {latents:,} numbers: {pixels / latents:.0f} times fewer to work "
+            "on in every step.",
+        ],
+        "go": {"index": len(trace.steps) - 1, "left": "latent", "right": "x0"},
+        "see": "Goes to the last step. Left: the latent, one square a cell. Right: the same, unpacked.",
+    }
+
+
+def _middle(trace: Trace) -> int:
+    """The step whose blend is nearest to half picture, half noise."""
+    return min(range(len(trace.steps)), key=lambda i: abs(trace.steps[i].alpha_bar - 0.5))
+
+
+def _loudest(trace: Trace) -> int:
+    """The step at which the prompt's answer differs most from the other one, as the picture itself would show it."""
+    return max(range(len(trace.steps)), key=lambda i: float(abs(trace.x0(i, 1.0) - trace.x0(i, 0.0)).mean()))
+
+
+def _percent(share: float) -> str:
+    """A share in whole percent; what is not nothing does not read as nothing, nor all but everything as everything."""
+    if 0 < share < 0.01:
+        return "less than 1%"
+    return "more than 99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
+def build(page: Page) -> Panel:
+    """The list; "Show me" moves the player in the browser, without the server."""
+    shown = gr.HTML(
+        None, html_template=_TEMPLATE, js_on_load=script("tour.js"), elem_id="questions", apply_default_css=False
+    )
+
+    def refresh(value: object) -> tuple[object, ...]:
+        found = chosen(page, value)
+        return ({"questions": questions(*found)} if found else None,)
+
+    return Panel(refresh, [shown])
