@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STEP_SECONDS = 0.12
 HOLD_SECONDS = 1.5
 LEAST_SIDE, MOST_SIDE = 384, 768
+GRID_SIDE = 96
 FPS = 25
 # The filmstrip: frames of this side, at most so many in a row.
 CELL, ACROSS = 128, 10
@@ -47,6 +48,7 @@ class Settings:
         xmp: the mark that says: made by a model.
         title: the lens.
         steps: timestep of each frame.
+        crisp: whether the frames are grids of numbers.
     """
 
     text: str
@@ -54,10 +56,17 @@ class Settings:
     xmp: bytes
     title: str
     steps: Sequence[float]
+    crisp: bool
 
 
 def export(
-    kind: str, images: list[Image.Image], trace: Trace, k: int, title: str, seconds_per_step: float = STEP_SECONDS
+    kind: str,
+    images: list[Image.Image],
+    trace: Trace,
+    k: int,
+    title: str,
+    seconds_per_step: float = STEP_SECONDS,
+    crisp: bool | None = None,
 ) -> bytes:
     """The bytes of a file of this kind.
 
@@ -67,6 +76,7 @@ def export(
         trace: the run; ``k`` is the picture, from 0.
         title: of the lens, written on the filmstrip and into the file.
         seconds_per_step: how long a frame is shown.
+        crisp: whether the images are grids of numbers (``Lens.crisp``); None: those below ``GRID_SIDE`` px are.
 
     Raises:
         KeyError: if there is no such kind.
@@ -83,6 +93,7 @@ def export(
         pictures.xmp(request).encode(),
         title,
         [step.timestep for step in trace.steps],
+        max(images[0].size) < GRID_SIDE if crisp is None else crisp,
     )
     return write(images, settings, seconds_per_step)
 
@@ -90,7 +101,7 @@ def export(
 def gif(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
     """An endless GIF; the settings are its comment."""
     # One palette for all frames: a palette a frame would flicker.
-    frames = [_enlarged(image) for image in images]
+    frames = [_enlarged(image, settings.crisp) for image in images]
     sheet = Image.new("RGB", (frames[0].width, frames[0].height * min(len(frames), 8)))
     for i, frame in enumerate(frames[:: math.ceil(len(frames) / 8)]):
         sheet.paste(frame, (0, i * frame.height))
@@ -106,7 +117,7 @@ def webp(images: list[Image.Image], settings: Settings, seconds: float) -> bytes
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + settings.text.encode("utf-16-be")
     exif[0x010E] = settings.record
-    frames = [_enlarged(image) for image in images]
+    frames = [_enlarged(image, settings.crisp) for image in images]
     return _save(
         frames, "WEBP", _durations(images, seconds), quality=85, method=3, exif=exif.tobytes(), xmp=settings.xmp
     )
@@ -117,7 +128,7 @@ def mp4(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
     import av
 
     buffer = io.BytesIO()
-    frames = [_even(_enlarged(image)) for image in images]
+    frames = [_even(_enlarged(image, settings.crisp)) for image in images]
     with av.open(buffer, "w", format="mp4") as file:
         file.metadata.update({"title": settings.title, "comment": settings.record, "description": settings.text})
         stream = file.add_stream("libx264", rate=FPS)
@@ -144,7 +155,7 @@ def filmstrip(images: list[Image.Image], settings: Settings, seconds: float) -> 
     pen.text((gap, 12), settings.title, fill="black", font=ImageFont.load_default(18))
     for i, image in enumerate(images):
         x, y = gap + i % ACROSS * (CELL + gap), top + i // ACROSS * step
-        sheet.paste(_fitted(image, CELL), (x, y))
+        sheet.paste(_fitted(image, CELL, settings.crisp), (x, y))
         pen.text((x, y + CELL + 3), f"{i + 1}   t {settings.steps[i]:.0f}", fill="#52525b", font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", pnginfo=pictures.chunks(settings.text, settings.record, settings.xmp.decode()))
@@ -172,10 +183,10 @@ def _durations(images: list[Image.Image], seconds: float) -> list[int]:
     return [*[round(seconds * 1000)] * (len(images) - 1), round(HOLD_SECONDS * 1000)]
 
 
-def _enlarged(image: Image.Image) -> Image.Image:
+def _enlarged(image: Image.Image, crisp: bool) -> Image.Image:
     """The picture with a side that can be watched: grids of numbers keep their hard edges."""
     side = max(image.size)
-    if side < 96:
+    if crisp and side < LEAST_SIDE:
         scale = math.ceil(LEAST_SIDE / side)
         return image.convert("RGB").resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     scale = max(LEAST_SIDE / side, min(1.0, MOST_SIDE / side))
@@ -183,8 +194,7 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def _fitted(image: Image.Image, side: int) -> Image.Image:
-    crisp = max(image.size) < 96
+def _fitted(image: Image.Image, side: int, crisp: bool) -> Image.Image:
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.convert("RGB").resize(size, Image.Resampling.NEAREST if crisp else Image.Resampling.LANCZOS)

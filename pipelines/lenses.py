@@ -74,7 +74,7 @@ def change(trace: Trace, k: int, decode: Decode) -> list[Image.Image]:
 
 def channels(trace: Trace, k: int, decode: Decode) -> list[Image.Image]:
     """The channels of x_t side by side in grey, one scale for the whole trace, a line of one cell between them."""
-    latents = _each(trace, k, trace.vp)
+    latents = np.nan_to_num(_each(trace, k, trace.vp), posinf=0, neginf=0)
     scale = float(np.percentile(np.abs(latents), 99.5)) or 1.0
     grey = (np.clip(latents / scale, -1, 1) + 1) * 127.5
     across = int(np.ceil(np.sqrt(latents.shape[1])))
@@ -85,7 +85,8 @@ def guidance(trace: Trace, k: int, decode: Decode) -> list[Image.Image]:
     """|cond - uncond| over the channels of each cell, as heat over a dimmed x0; one scale for the whole trace."""
     if trace.cond is None or trace.uncond is None:
         return []
-    pull = np.linalg.norm(trace.cond[:, k] - trace.uncond[:, k], axis=1)
+    # A run that overflowed and was stopped holds numbers without a place on the scale.
+    pull = np.nan_to_num(np.linalg.norm(trace.cond[:, k] - trace.uncond[:, k], axis=1), posinf=0)
     top = float(np.percentile(pull, 99.5)) or 1.0
     seen = decode(trace.beliefs[:, k])
     return [_heat(np.clip(one / top, 0, 1), image) for one, image in zip(pull, seen, strict=True)]

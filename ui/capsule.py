@@ -27,7 +27,9 @@ _STYLE = """
   --accent: #5eead4; --well: #27272a; --paper: #09090b; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 14px/1.45 system-ui, sans-serif; }
-.capsule { max-width: 1080px; margin: 0 auto; padding: 20px 24px 40px; }
+/* As wide as the player may be for its readouts to stay on the first screen; headings and table share its edges. */
+.capsule { max-width: clamp(588px, calc(200vh - 832px), 1080px); margin: 0 auto; padding: 20px 24px 40px; }
+.capsule .player { --square: calc((100cqw - 20px) / 2); }
 .capsule button, .capsule select { font: inherit; }
 .capsule h1 { font-size: 18px; margin: 0 0 8px; }
 .capsule h2 { font-size: 16px; margin: 24px 0 8px; }
@@ -36,7 +38,10 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 14px/1.45 s
 .capsule td { padding: 3px 0; overflow-wrap: anywhere; white-space: pre-wrap; }
 .capsule :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .capsule li { margin: 2px 0; }
-@media (max-width: 800px) { .capsule { padding: 12px 16px 32px; } }
+@media (max-width: 800px) {
+  .capsule { max-width: none; padding: 12px 16px 32px; }
+  .capsule .player { --square: 100%; }
+}
 """
 _START = """
 const reel = JSON.parse(document.getElementById('reel').textContent);

@@ -98,7 +98,7 @@ def lay_out(page: Page) -> Theatre:
 
 def wire_choosing(page: Page, theatre: Theatre) -> None:
     """What is opened: the newest generation on entering, then what the visitor chooses."""
-    seen = gr.State(None)
+    seen, there = gr.State(None), gr.State(False)
 
     def enter(job_id: Any, opened: Any, before: Any) -> tuple[Any, Any]:
         newest = newest_of(page, job_id)
@@ -107,11 +107,20 @@ def wire_choosing(page: Page, theatre: Theatre) -> None:
             opened = {"id": newest, "picture": 0}
         return opened, newest
 
+    def come_or_go(data: gr.SelectData) -> bool:
+        return data.value == page.tab.label
+
+    def follow(job_id: Any, opened: Any, before: Any, inside: Any) -> tuple[Any, Any]:
+        return enter(job_id, opened, before) if inside else (gr.skip(), gr.skip())
+
     def choose(opened: Any, k: Any) -> Any:
         return {**opened, "picture": k} if isinstance(opened, dict) and isinstance(k, int) else gr.skip()
 
     # Queued, although quick: Gradio tells of a changed state on this way alone.
     page.tab.select(enter, [page.job, page.opened, seen], [page.opened, seen], **WATCH)
+    # Who enters right after Generate is here before the page knows of the new job.
+    page.tabs.select(come_or_go, None, [there], **WATCH)
+    page.job.change(follow, [page.job, page.opened, seen, there], [page.opened, seen], **WATCH)
     theatre.chooser.input(choose, [page.opened, theatre.chooser], [page.opened], **WATCH)
 
 

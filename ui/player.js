@@ -111,7 +111,7 @@ class Player {
     const image = new Image();
     image.src = uri;
     image.decode().then(() => createImageBitmap(image)).then((bitmap) => {
-      if (!this.reel || this.reel.run !== run) return;
+      if (!this.reel || this.reel.run !== run) { bitmap.close(); return; }
       keep(bitmap);
       for (const view of this.views) if (this.bitmap(view.lens) === bitmap) this.paint(view);
     }).catch(() => {});
@@ -165,7 +165,7 @@ class Player {
   }
 
   // The end is held a little, so that a loop has a beginning.
-  pace() { return this.at === this.slots - 1 ? HOLD_MS : 1000 / (STEPS_A_SECOND * this.speed); }
+  pace() { return this.at === this.slots - 1 ? HOLD_MS / Math.max(this.speed, 1) : 1000 / (STEPS_A_SECOND * this.speed); }
 
   // -- drawing -------------------------------------------------------------------------------------------------
 

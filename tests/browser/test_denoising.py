@@ -75,6 +75,14 @@ def pixels(page: Page, side: str) -> str:
     return page.eval_on_selector(f"[data-view={side}] canvas", "c => c.toDataURL()")
 
 
+def place(page: Page, selector: str) -> list[float]:
+    """Left, top, width and height on the page, however far it is scrolled."""
+    return page.eval_on_selector(
+        selector,
+        "e => { const b = e.getBoundingClientRect(); return [b.x + scrollX, b.y + scrollY, b.width, b.height]; }",
+    )
+
+
 def step(page: Page) -> str:
     return page.locator('#player [data-part="place"]').inner_text()
 
@@ -120,7 +128,8 @@ def test_entering_the_tab_opens_the_last_generation_and_later_ones(visit, site: 
     tab(page, "Denoising")
     expect(page.locator('#player [data-part="title"]')).to_have_text("one")
     tab(page, "Text to image")
-    make(page, "two")
+    page.fill("#prompt textarea", "two")
+    page.click("#generate")
     tab(page, "Denoising")
     expect(page.locator('#player [data-part="title"]')).to_have_text("two")
     ready(page, f"{site.backend.jobs[1].id}:0")
@@ -303,22 +312,20 @@ def test_another_browser_can_not_guess_a_run(looked, visit, site: Site):
 def test_it_fits_and_nothing_jumps(looked, site: Site, size: tuple[int, int]):
     page = looked(viewport={"width": size[0], "height": size[1]})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    strip = page.locator("#player .strip").bounding_box()
-    below = page.locator("#looks").bounding_box()
+    strip, below = place(page, "#player .strip"), place(page, "#looks")
     for name in LENSES:
         page.locator("[data-view=left] select").select_option(name)
-        assert page.locator("#player .strip").bounding_box() == strip, name
+        assert place(page, "#player .strip") == strip, name
     for index in (0, 4, 8):
         go(page, index=index)
-        assert page.locator("#looks").bounding_box()["y"] == below["y"], index
+        assert place(page, "#looks")[:2] == below[:2], index
     for name in LOOKS:
         look(page, name)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-        assert page.locator("#player .strip").bounding_box()["width"] == strip["width"], name
+        assert place(page, "#player .strip") == strip, name
     if size[0] > 800:
-        play = page.locator('#player [data-part="play"]').bounding_box()
-        page.evaluate("window.scrollTo(0, 0)")
-        assert play["y"] + play["height"] <= size[1], "the buttons are on the first screen"
+        _, top, _, height = place(page, '#player [data-part="play"]')
+        assert top + height <= size[1], "the buttons are on the first screen"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
