@@ -13,14 +13,14 @@ import os
 import secrets
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines import schedulers
+from pipelines import looks, schedulers
 from pipelines.device import NoSuchDevice
 from pipelines.events import (
     TERMINAL,
@@ -36,9 +36,12 @@ from pipelines.events import (
     Step,
 )
 from pipelines.families import CannotLoad
+from pipelines.looks import Noised
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
+from pipelines.uploads import Inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +61,9 @@ LOOK_LIMIT = 64
 CLOSING = "The playground is shutting down; start it again to make pictures."
 # A finished picture inside a trace: whole up to this side, a smaller JPEG beyond it.
 FINAL_SIDE = 512
+# Pictures whose latents stay in memory: people go back and forth between a few.
+REMEMBERED_STARTS = 8
+UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
 
 
 class QueueFull(RuntimeError):
@@ -66,21 +72,6 @@ class QueueFull(RuntimeError):
 
 class LookFailed(RuntimeError):
     """The model could not be asked; the message is one plain sentence."""
-
-
-@dataclass(frozen=True)
-class Noised:
-    """One picture at every noise level of a run (the forward process, Ho et al. 2020, arXiv:2006.11239, equation 4).
-
-    Attributes:
-        timesteps, alpha, sigma: of each of the m levels, alpha^2 + sigma^2 = 1.
-        x_t: alpha * x0 + sigma * eps with one eps for all, float32 (m, 1, c, h, w).
-    """
-
-    timesteps: list[float]
-    alpha: list[float]
-    sigma: list[float]
-    x_t: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +178,13 @@ class Job:
 
 
 class Backend(Protocol):
-    """A place to run jobs; the page knows nothing else of it."""
+    """A place to run jobs; the page knows nothing else of it.
+
+    Attributes:
+        inputs: the pictures that runs start from; put them there first.
+    """
+
+    inputs: Inputs
 
     def submit(self, request: GenerationRequest) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
@@ -216,8 +213,8 @@ class Backend(Protocol):
     def noised(self, model_id: str, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
         """Latents (1, c, h, w) at each noise level that the request's scheduler visits; raises LookFailed."""
 
-    def curve(self, model_id: str, request: GenerationRequest) -> tuple[list[int], list[float]]:
-        """The model's noise schedule: timesteps 0 to 999 and alpha_bar at each; raises LookFailed."""
+    def starts(self, request: GenerationRequest) -> Noised:
+        """Where a run from the request's picture begins, whatever its strength; raises LookFailed."""
 
     def close(self) -> None:
         """Stop every job and the worker."""
@@ -234,6 +231,7 @@ class LocalBackend:
         keep: finished jobs that are remembered.
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
+        inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
     """
 
     def __init__(
@@ -245,8 +243,11 @@ class LocalBackend:
         keep: int = 200,
         threads: int | None = None,
         traces: TraceStore | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         self._manager = manager
+        self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
+        self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
         self._pictures_dir = Path(pictures_dir)
         self._on_step = on_step
@@ -335,7 +336,7 @@ class LocalBackend:
         """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
 
         def ask(rows: np.ndarray) -> Callable[[Any], Any]:
-            return lambda model: (model.latents.decode if full else model.latents.preview)(_tensor(model, rows))
+            return lambda model: (model.latents.decode if full else model.latents.preview)(looks.tensor(model, rows))
 
         return [image for rows in _handfuls(latents) for image in self._look(model_id, ask(rows))]
 
@@ -344,7 +345,7 @@ class LocalBackend:
         import numpy as np
 
         pixels = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
-        return self._look(model_id, lambda model: model.latents.encode(_tensor(model, pixels)).cpu().numpy())
+        return self._look(model_id, lambda model: model.latents.encode(looks.tensor(model, pixels)).cpu().numpy())
 
     def believe(self, model_id: str, x_t: np.ndarray, timesteps: Sequence[float], prompt: str) -> np.ndarray:
         """One look without guidance: what the model takes x_t for.
@@ -363,7 +364,7 @@ class LocalBackend:
         import numpy as np
 
         def ask(start: int, rows: np.ndarray) -> Callable[[Any], Any]:
-            return lambda model: _believe(model, rows, timesteps[start : start + len(rows)], prompt)
+            return lambda model: looks.believe(model, rows, timesteps[start : start + len(rows)], prompt)
 
         parts = [self._look(model_id, ask(k * LOOK_ROWS, rows)) for k, rows in enumerate(_handfuls(x_t))]
         return np.concatenate(parts)
@@ -373,16 +374,17 @@ class LocalBackend:
 
         The noise is that of the seed: with the run's own seed, the noise that the run began with.
         """
-        return self._look(model_id, lambda model: _noised(model, request, x0, seed))
+        return self._look(model_id, lambda model: looks.noised(model, request, x0, seed))
 
-    def curve(self, model_id: str, request: GenerationRequest) -> tuple[list[int], list[float]]:
-        """The model's noise schedule: timesteps 0 to 999 and alpha_bar at each; raises LookFailed."""
+    def starts(self, request: GenerationRequest) -> Noised:
+        """Where a run from the request's picture begins, whatever its strength; its first seed's noise.
 
-        def ask(model: Any) -> tuple[list[int], list[float]]:
-            alpha_bar = _schedule(model).alphas_cumprod
-            return list(range(len(alpha_bar))), alpha_bar.tolist()
-
-        return self._look(model_id, ask)
+        Raises:
+            InvalidRequest: if the picture is gone or does not fit.
+            LookFailed: if the model cannot be asked.
+        """
+        found = scene(request, self.inputs)
+        return self._look(request.model, lambda model: looks.starts(model, request, self._start(model, request, found)))
 
     def _look(self, model_id: str, ask: Callable[[Any], Any]) -> Any:
         """Have the worker ask; waits for the answer."""
@@ -445,6 +447,8 @@ class LocalBackend:
         )
         if reason:
             raise InvalidRequest(reason)
+        if request.init:
+            scene(request, self.inputs)
 
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
@@ -563,29 +567,56 @@ class LocalBackend:
 
     def _generate(self, job: Job) -> None:
         started = time.perf_counter()
+        if not job.request.steps_run:
+            self._hand_back(job, started)
+            return
         recorder = Recorder(job.id, job.request, job.created)
+        found = scene(job.request, self.inputs) if job.request.init else None
         with self._lease(job.request.model) as model:
             if not job._begin_calls():
                 return
-            last = self._denoise(job, model, recorder)
+            last = self._denoise(job, model, recorder, found)
             if job.cancelled or last is None:
                 self._record(recorder, model, (), [], time.perf_counter() - started)
                 job._tell(Cancelled(last.index + 1 if last else 0))
                 return
             job._tell(Decoding())
-            images = _decode(model, last)
+            painted = _decode(model, last)
+            images = [found.put_back(image) for image in painted] if found else painted
             seconds = time.perf_counter() - started
-            pictures = self._save(job, model, images, seconds)
+            pictures = self._save(job, images, {**_facts(model), "seconds": round(seconds, 3)})
             # Before the end is told: whoever hears of it may look inside at once.
             self._record(recorder, model, pictures, images, seconds)
             job._tell(Finished(job.request, pictures, seconds, _notes(model, job.request)))
 
-    def _denoise(self, job: Job, model: Any, recorder: Recorder) -> Step | None:
+    def _hand_back(self, job: Job, started: float) -> None:
+        """A picture that is to be changed by no step at all: the model is not even loaded."""
+        if not job._begin_calls():
+            return
+        image = scene(job.request, self.inputs).original
+        pictures = self._save(job, [image] * job.request.num_images, {"seconds": 0.0})
+        job._tell(Finished(job.request, pictures, time.perf_counter() - started, (UNCHANGED,)))
+
+    def _start(self, model: Any, request: GenerationRequest, found: Scene) -> Any:
+        """What a run from this scene begins with; each picture goes through the autoencoder once."""
+        from pipelines.start import encode
+
+        init = request.init
+        key = (request.model, request.width, request.height, init.image, init.mask, init.only_masked, init.padding)
+        if key not in self._encoded:
+            self._encoded[key] = encode(model, found)
+        self._encoded.move_to_end(key)
+        while len(self._encoded) > REMEMBERED_STARTS:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+    def _denoise(self, job: Job, model: Any, recorder: Recorder, found: Scene | None) -> Step | None:
         """Run the loop, telling and recording each step; the last step that was made."""
         from pipelines.denoise import denoise
 
         last, clock = None, _Clock()
-        for step in denoise(model, job.request, cancelled=lambda: job.cancelled):
+        start = self._start(model, job.request, found) if found else None
+        for step in denoise(model, job.request, start, cancelled=lambda: job.cancelled):
             last = step
             frames = frames_of(model, step)
             recorder.add(step, frames)
@@ -613,17 +644,11 @@ class LocalBackend:
         except Exception:
             log.exception("The steps of a run could not be kept")
 
-    def _save(self, job: Job, model: Any, images: list[Image.Image], seconds: float) -> tuple[Picture, ...]:
-        facts = {
-            "name": model.card.name,
-            "device": model.placement.device,
-            "dtype": model.placement.dtype,
-            "attention": model.placement.attention,
-            "seconds": round(seconds, 3),
-        }
+    def _save(self, job: Job, images: list[Image.Image], facts: dict[str, Any]) -> tuple[Picture, ...]:
+        request = job.request
         return tuple(
-            Picture(save_png(image, self._pictures_dir, job.request, seed, facts), seed)
-            for image, seed in zip(images, job.request.seeds, strict=True)
+            Picture(save_png(image, self._pictures_dir, request, seed, {**facts, "picture": k}), seed)
+            for k, (image, seed) in enumerate(zip(images, request.seeds, strict=True))
         )
 
 
@@ -692,52 +717,6 @@ def _handfuls(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[k : k + LOOK_ROWS] for k in range(0, len(rows), LOOK_ROWS)]
 
 
-def _tensor(model: Any, array: np.ndarray) -> Any:
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(model.placement.device)
-
-
-def _schedule(model: Any) -> Any:
-    """A scheduler that knows the model's noise level at each of its training timesteps."""
-    return schedulers.build("ddpm", model.scheduler_config)
-
-
-def _believe(model: Any, x_t: np.ndarray, timesteps: Sequence[float], prompt: str) -> np.ndarray:
-    """x0 (m, c, h, w) of one model call per row; between two training timesteps alpha_bar is interpolated."""
-    import numpy as np
-
-    alpha_bar = _schedule(model).alphas_cumprod.numpy()
-    at = np.interp(timesteps, np.arange(len(alpha_bar)), alpha_bar).astype(np.float32)[:, None, None, None]
-    embeddings = model.encode_prompt([prompt]).expand(len(x_t), -1, -1)
-    t = _tensor(model, np.asarray(timesteps))
-    prediction = model.predict(_tensor(model, x_t), t, embeddings).cpu().numpy()
-    kind = model.scheduler_config.get("prediction_type", "epsilon")
-    return schedulers.x0_of(kind, prediction, x_t, np.sqrt(at), np.sqrt(1 - at))
-
-
-def _noised(model: Any, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
-    """``Backend.noised``; the levels are read off ``add_noise`` itself, whatever scale a scheduler works in."""
-    import numpy as np
-    import torch
-
-    scheduler = schedulers.build(request.sampling.scheduler, model.scheduler_config)
-    scheduler.set_timesteps(request.sampling.num_inference_steps)
-    clean = torch.from_numpy(np.ascontiguousarray(x0, dtype=np.float32))
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    found: list[tuple[float, float, float, np.ndarray]] = []
-    for t in scheduler.timesteps:
-        alpha = float(scheduler.add_noise(one, zero, t[None]))
-        sigma = float(scheduler.add_noise(zero, one, t[None]))
-        scale = math.hypot(alpha, sigma)
-        x_t = scheduler.add_noise(clean, noise, t[None]) / scale
-        found.append((float(t), alpha / scale, sigma / scale, x_t.numpy()))
-    timesteps, alphas, sigmas, rows = zip(*found, strict=True)
-    return Noised(list(timesteps), list(alphas), list(sigmas), np.stack(rows))
-
-
 def _decode(model: Any, last: Step) -> list[Image.Image]:
     import torch
 
@@ -747,10 +726,21 @@ def _decode(model: Any, last: Step) -> list[Image.Image]:
         return model.latents.decode(last.x_next)
 
 
+def _facts(model: Any) -> dict[str, Any]:
+    placement = model.placement
+    return {
+        "name": model.card.name,
+        "device": placement.device,
+        "dtype": placement.dtype,
+        "attention": placement.attention,
+    }
+
+
 def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
-    unread = model.unread(request.prompt)
-    words = f'The prompt is longer than the model reads; it did not see: "{unread}".' if unread else ""
-    return tuple(note for note in (words, model.placement.note) if note)
+    prompts = [request.prompt, (request.interpolation and request.interpolation.prompt) or ""]
+    unread = [model.unread(prompt) for prompt in prompts]
+    words = [f'The prompt is longer than the model reads; it did not see: "{text}".' for text in unread if text]
+    return tuple(note for note in (*words, model.placement.note) if note)
 
 
 def explain(error: Exception, model_id: str, request: GenerationRequest | None = None) -> str:

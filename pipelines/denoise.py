@@ -7,28 +7,36 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 
+from pipelines.blends import embeddings_for, generators_for
 from pipelines.events import Step
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.schedulers import alpha_sigma, build, predict_x0, why_not
+from pipelines.start import Start, begin
 
 
 @torch.inference_mode()
-def denoise(model: Any, request: GenerationRequest, *, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Step]:
+def denoise(
+    model: Any,
+    request: GenerationRequest,
+    start: Start | None = None,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Step]:
     """Turn noise into latents, one step at a time.
 
     Each step predicts x0 from x_t = alpha_t * x0 + sigma_t * eps and lets the scheduler go to the next noise
     level (Song et al. 2021, arXiv:2011.13456).  Guidance follows diffusers: uncond + scale * (cond - uncond)
-    (Ho and Salimans 2022, arXiv:2207.12598).  The same seed gives what ``StableDiffusionPipeline`` gives.
+    (Ho and Salimans 2022, arXiv:2207.12598).  The same seed gives what diffusers' pipelines give.
 
     Args:
         model: what ``PipelineManager.lease`` yields.
         request: what to make; picture k draws from its own CPU generator with seed + k.
+        start: what image-to-image begins with; needed if, and only if, the request has a picture to start from.
         cancelled: asked before each model call; when true, the generator ends without another step.
 
     Yields:
-        A ``Step`` for each of the scheduler's timesteps.
+        A ``Step`` for each of the scheduler's timesteps that are run.
 
     Raises:
         InvalidRequest: at the first ``next``, if the model cannot run this request.
@@ -37,35 +45,35 @@ def denoise(model: Any, request: GenerationRequest, *, cancelled: Callable[[], b
     device, scale = model.placement.device, request.sampling.guidance_scale
     scheduler = build(request.sampling.scheduler, model.scheduler_config)
     scheduler.set_timesteps(request.sampling.num_inference_steps, device=device)
-    generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+    generators = generators_for(request)
     draws = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-
     guided = scale > 1
-    prompts = [request.negative_prompt, request.prompt] if guided else [request.prompt]
-    embeddings = model.encode_prompt(prompts).repeat_interleave(request.num_images, dim=0)
+    embeddings = embeddings_for(model, request)
 
-    # Drawn on the CPU in float32: a seed gives the same noise on every device.
-    shape = model.latents.shape(request.num_images, request.width, request.height)
-    x_t = randn_tensor(shape, generator=generators, device=torch.device(device)) * scheduler.init_noise_sigma
-    for index, t in enumerate(scheduler.timesteps):
+    first, x_t, canvas = begin(model, request, scheduler, generators, start)
+    timesteps = scheduler.timesteps[first:]
+    for index, t in enumerate(timesteps):
         if cancelled():
             return
-        alpha_t, sigma_t = alpha_sigma(scheduler, t, index)
-        x_in = scheduler.scale_model_input(torch.cat([x_t, x_t]) if guided else x_t, t)
-        predictions = model.predict(x_in, t, embeddings)
+        alpha_t, sigma_t = alpha_sigma(scheduler, t, first + index)
+        x_in = canvas.beside(scheduler.scale_model_input(x_t, t))
+        predictions = model.predict(torch.cat([x_in, x_in]) if guided else x_in, t, embeddings)
         uncond, cond = predictions.chunk(2) if guided else (None, predictions)
         prediction = cond if uncond is None else uncond + scale * (cond - uncond)
-        x0 = predict_x0(scheduler, prediction, t, x_t, index)
+        x0 = predict_x0(scheduler, prediction, t, x_t, first + index)
         x_next = scheduler.step(prediction, t, x_t, **draws, return_dict=False)[0]
-        yield Step(index, len(scheduler.timesteps), float(t), sigma_t, alpha_t, x_t, x0, cond, uncond, x_next)
+        x_next = canvas.kept(x_next, timesteps[index + 1 : index + 2])
+        yield Step(index, len(timesteps), float(t), sigma_t, alpha_t, x_t, x0, cond, uncond, x_next)
         x_t = x_next
 
 
 def check(model: Any, request: GenerationRequest) -> None:
     """Raise InvalidRequest if the loaded model cannot run the request."""
     request.check_size(model.size_factor)
-    if request.init is not None:
-        raise InvalidRequest("init is set, but pictures cannot start from another picture yet; leave it out.")
+    if model.inpaints and (request.init is None or request.init.mask is None):
+        raise InvalidRequest(
+            f"{model.card.name} is made for inpainting: give it a picture with a part marked, or choose another model."
+        )
     config, sampling = model.scheduler_config, request.sampling
     reason = why_not(
         sampling.scheduler,

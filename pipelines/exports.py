@@ -1,4 +1,4 @@
-"""A trace through a lens as a file that plays elsewhere: GIF, WebP, MP4, filmstrip.
+"""A trace through a lens, or the pictures of a blend, as a file that plays elsewhere: GIF, WebP, MP4, filmstrip.
 
 Every file carries the settings, and the mark that a model made it where its format has a place for one.
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 0.12
 HOLD_SECONDS = 1.5
+# A blend goes there and back: how long each picture is shown, and how long its two ends.
+BLEND_SECONDS, END_SECONDS = 0.25, 1.0
 LEAST_SIDE, MOST_SIDE = 384, 768
 GRID_SIDE = 96
 FPS = 25
@@ -35,7 +37,7 @@ class Export:
     label: str
     suffix: str
     mime: str
-    write: Callable[[list[Image.Image], Settings, float], bytes]
+    write: Callable[[list[Image.Image], Settings], bytes]
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Settings:
         text: the settings in the form that other tools read.
         record: the settings as JSON, the source of truth.
         xmp: the mark that says: made by a model.
-        title: the lens.
-        steps: timestep of each frame.
+        title: the lens, or what is blended.
+        captions: a few letters for each frame.
+        milliseconds: how long each frame is shown.
         crisp: whether the frames are grids of numbers.
     """
 
@@ -55,7 +58,8 @@ class Settings:
     record: str
     xmp: bytes
     title: str
-    steps: Sequence[float]
+    captions: Sequence[str]
+    milliseconds: Sequence[int]
     crisp: bool
 
 
@@ -85,20 +89,63 @@ def export(
     write = EXPORTS[kind].write
     if not images:
         raise ValueError("There is no step to save.")
+    facts = {"lens": title, "steps": len(trace.steps), "name": trace.model_name, "picture": k}
+    captions = [f"{i + 1}   t {step.timestep:.0f}" for i, step in enumerate(trace.steps)]
+    shown = [seconds_per_step] * (len(images) - 1) + [HOLD_SECONDS]
+    crisp = max(images[0].size) < GRID_SIDE if crisp is None else crisp
+    return write(images, _settings(trace, k, facts, title, captions, shown, crisp))
+
+
+def export_blend(kind: str, images: list[Image.Image], trace: Trace, title: str, captions: Sequence[str]) -> bytes:
+    """The bytes of a file of a blend's pictures: a filmstrip in order, everything else there and back without end.
+
+    Args:
+        kind: key of ``EXPORTS``.
+        images: the finished pictures, in order.
+        trace: their run.
+        title: what is blended, written on the filmstrip and into the file.
+        captions: a few letters for each picture.
+
+    Raises:
+        KeyError: if there is no such kind.
+        ValueError: if there is no picture.
+    """
+    write = EXPORTS[kind].write
+    if not images:
+        raise ValueError("There is no picture to save.")
+    facts = {"blend": title, "pictures": len(images), "name": trace.model_name}
+    order = range(len(images)) if kind == "filmstrip" else there_and_back(len(images))
+    shown = [END_SECONDS if i in (0, len(images) - 1) else BLEND_SECONDS for i in order]
+    return write([images[i] for i in order], _settings(trace, 0, facts, title, captions, shown, False))
+
+
+def there_and_back(count: int) -> list[int]:
+    """Positions from the first to the last and back, so that an endless film never jumps; each end is shown once."""
+    return [*range(count), *range(count - 2, 0, -1)]
+
+
+def _settings(
+    trace: Trace,
+    k: int,
+    facts: Mapping[str, object],
+    title: str,
+    captions: Sequence[str],
+    seconds: Sequence[float],
+    crisp: bool,
+) -> Settings:
     request, seed = trace.request, trace.request.seeds[k]
-    facts = {"lens": title, "steps": len(trace.steps), "name": trace.model_name}
-    settings = Settings(
+    return Settings(
         pictures.parameters(request, seed),
         pictures.record(request, seed, facts),
         pictures.xmp(request).encode(),
         title,
-        [step.timestep for step in trace.steps],
-        max(images[0].size) < GRID_SIDE if crisp is None else crisp,
+        captions,
+        [round(each * 1000) for each in seconds],
+        crisp,
     )
-    return write(images, settings, seconds_per_step)
 
 
-def gif(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
+def gif(images: list[Image.Image], settings: Settings) -> bytes:
     """An endless GIF; the settings are its comment."""
     # One palette for all frames: a palette a frame would flicker.
     frames = [_enlarged(image, settings.crisp) for image in images]
@@ -107,23 +154,19 @@ def gif(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
         sheet.paste(frame, (0, i * frame.height))
     palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    return _save(
-        drawn, "GIF", _durations(images, seconds), comment=settings.record.encode(), optimize=False, disposal=1
-    )
+    return _save(drawn, "GIF", settings.milliseconds, comment=settings.record.encode(), optimize=False, disposal=1)
 
 
-def webp(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
+def webp(images: list[Image.Image], settings: Settings) -> bytes:
     """An endless WebP; the settings are its EXIF user comment, the mark its XMP."""
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + settings.text.encode("utf-16-be")
     exif[0x010E] = settings.record
     frames = [_enlarged(image, settings.crisp) for image in images]
-    return _save(
-        frames, "WEBP", _durations(images, seconds), quality=85, method=3, exif=exif.tobytes(), xmp=settings.xmp
-    )
+    return _save(frames, "WEBP", settings.milliseconds, quality=85, method=3, exif=exif.tobytes(), xmp=settings.xmp)
 
 
-def mp4(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
+def mp4(images: list[Image.Image], settings: Settings) -> bytes:
     """H.264 in MP4; the settings are its comment."""
     import av
 
@@ -134,7 +177,7 @@ def mp4(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
         stream = file.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = *frames[0].size, "yuv420p"
         stream.options = {"crf": "18", "preset": "veryfast"}
-        for image, shown in zip(frames, _durations(images, seconds), strict=True):
+        for image, shown in zip(frames, settings.milliseconds, strict=True):
             frame = av.VideoFrame.from_image(image)
             for _ in range(max(1, round(shown * FPS / 1000))):
                 file.mux(stream.encode(frame))
@@ -144,7 +187,7 @@ def mp4(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
     return buffer.getvalue()
 
 
-def filmstrip(images: list[Image.Image], settings: Settings, seconds: float) -> bytes:
+def filmstrip(images: list[Image.Image], settings: Settings) -> bytes:
     """All steps in rows on one PNG, each with its number."""
     rows = math.ceil(len(images) / ACROSS)
     across = min(ACROSS, len(images))
@@ -156,7 +199,7 @@ def filmstrip(images: list[Image.Image], settings: Settings, seconds: float) -> 
     for i, image in enumerate(images):
         x, y = gap + i % ACROSS * (CELL + gap), top + i // ACROSS * step
         sheet.paste(_fitted(image, CELL, settings.crisp), (x, y))
-        pen.text((x, y + CELL + 3), f"{i + 1}   t {settings.steps[i]:.0f}", fill="#52525b", font=font)
+        pen.text((x, y + CELL + 3), settings.captions[i], fill="#52525b", font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", pnginfo=pictures.chunks(settings.text, settings.record, settings.xmp.decode()))
     return buffer.getvalue()
@@ -172,15 +215,10 @@ EXPORTS: Mapping[str, Export] = MappingProxyType(
 )
 
 
-def _save(frames: list[Image.Image], form: str, durations: list[int], **options: object) -> bytes:
+def _save(frames: list[Image.Image], form: str, durations: Sequence[int], **options: object) -> bytes:
     buffer = io.BytesIO()
-    frames[0].save(buffer, form, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options)
+    frames[0].save(buffer, form, save_all=True, append_images=frames[1:], duration=list(durations), loop=0, **options)
     return buffer.getvalue()
-
-
-def _durations(images: list[Image.Image], seconds: float) -> list[int]:
-    """Milliseconds of each frame; the last is held."""
-    return [*[round(seconds * 1000)] * (len(images) - 1), round(HOLD_SECONDS * 1000)]
 
 
 def _enlarged(image: Image.Image, crisp: bool) -> Image.Image:

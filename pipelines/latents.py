@@ -45,6 +45,15 @@ class LatentFormat:
         return latents.float() * self.scale
 
     @torch.inference_mode()
+    def moments(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Mean and standard deviation of the scaled latents of pixels (n, 3, height, width), (n, c, h, w) float32 each.
+
+        The deviation is None for an autoencoder that finds a single answer.
+        """
+        posterior = self.vae.encode(self._to_vae(pixels)).latent_dist
+        return posterior.mean.float() * self.scale, posterior.std.float() * self.scale
+
+    @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
         """Scaled latents (n, c, h, w) to n pictures, one at a time to bound the memory that large ones take."""
         return [picture for one in latents.split(1) for picture in to_pictures(self._pixels(one))]
@@ -102,6 +111,9 @@ class TinyLatentFormat(LatentFormat):
     @torch.inference_mode()
     def encode(self, pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         return self.vae.encode(self._to_vae(pixels)).latents.float() * self.scale
+
+    def moments(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.encode(pixels), None
 
 
 def latent_format(vae: Any) -> LatentFormat:

@@ -86,14 +86,28 @@ def read_request(path: Path | str) -> GenerationRequest:
         if found["version"] != VERSION:
             raise InvalidRequest(f"{Path(path).name} was saved by another version; update the Diffusion Playground.")
         request = GenerationRequest.model_validate_json(json.dumps(found["request"]))
-        sampling = request.sampling.model_copy(update={"seed": int(found["seed"])})
-        # A copy skips validation, so the changed request is built anew.
-        changed = {**request.model_dump(), "sampling": sampling.model_dump(), "num_images": 1}
-        return GenerationRequest.model_validate(changed)
+        return alone(request, int(found["seed"]), int(found["facts"].get("picture", 0)))
     except InvalidRequest:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError, KeyError, TypeError, ValueError, SyntaxError):
         raise InvalidRequest(nothing) from None
+
+
+def alone(request: GenerationRequest, seed: int, k: int) -> GenerationRequest:
+    """The request that makes picture k of a request again, by itself where one picture can be.
+
+    A picture between two prompts needs its neighbours: the whole request is given back.
+    """
+    variation, blend = request.variation, request.interpolation
+    if blend is not None and blend.prompt is not None:
+        return request
+    values = {**request.model_dump(), "num_images": 1, "interpolation": None}
+    values["sampling"]["seed"] = seed
+    if variation is not None:
+        values["variation"] = {"seed": variation.seed + k, "strength": variation.strength}
+    if blend is not None:
+        values["variation"] = {"seed": blend.seed, "strength": k / (request.num_images - 1)}
+    return GenerationRequest.model_validate(values)
 
 
 def parameters(request: GenerationRequest, seed: int) -> str:
@@ -106,12 +120,26 @@ def parameters(request: GenerationRequest, seed: int) -> str:
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
+        **_more(request),
     }
     lines = [request.prompt]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in values.items()))
     return "\n".join(lines)
+
+
+def _more(request: GenerationRequest) -> dict[str, Any]:
+    """What only some requests have, by the names that other tools use."""
+    init, variation = request.init, request.variation
+    found: dict[str, Any] = {}
+    if init is not None:
+        found["Denoising strength"] = init.strength
+    if init is not None and init.mask:
+        found["Mask blur"] = init.feather
+    if variation is not None:
+        found |= {"Variation seed": variation.seed, "Variation seed strength": variation.strength}
+    return found
 
 
 def _quoted(value: str) -> str:
@@ -139,25 +167,3 @@ def chunks(text: str, settings: str, mark: str) -> PngImagePlugin.PngInfo:
     info.add_text(CHUNK, settings)
     info.add_itxt("XML:com.adobe.xmp", mark)
     return info
-
-
-def read_upload(path: Path | str, width: int, height: int) -> Image.Image:
-    """Someone's picture as RGB pixels of this size: turned upright, cut in the middle, transparency on white.
-
-    Raises:
-        InvalidRequest: if it is no PNG, JPEG or WebP, is broken, or has more than ``MAX_PIXELS`` pixels.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InvalidRequest(f"This picture has more than {MAX_PIXELS} pixels; choose a smaller one.")
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InvalidRequest):
-            raise
-        raise InvalidRequest("This file is no picture that can be read here; choose a PNG, JPEG or WebP.") from None
-    flat = Image.new("RGB", upright.size, "white")
-    flat.paste(upright, mask=upright.getchannel("A"))
-    return ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)

@@ -19,6 +19,10 @@ MAX_SIDE = 2048
 MAX_PICTURES = 8
 # Width x height x pictures x steps: four 1024 px pictures at 150 steps pass, a whole night's work does not.
 MAX_WORK = 4 * 1024 * 1024 * 150
+MAX_FEATHER = 64
+MAX_PADDING = 256
+# Name of a stored picture: a hash of its pixels.
+_ID = r"^[0-9a-f]{32}$"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -58,15 +62,64 @@ class Sampling(_Frozen):
 
 
 class InitImage(_Frozen):
-    """The picture that image-to-image starts from.
+    """The picture that image-to-image starts from (SDEdit, Meng et al. 2022, arXiv:2108.01073).
 
     Attributes:
-        path: the stored picture.
-        strength: share of the noise schedule that is run, above 0 up to 1.
+        image: id of a stored picture (``pipelines.uploads.Inputs``), of the request's width and height; with
+            ``only_masked`` of any size, which the result then has too.
+        strength: share of the steps that is run, 0 to 1 (``steps_run``); with no step the picture comes back as it is.
+        noise_only: start from the same noise without the picture, to see what the picture adds; needs strength 1.
+        mask: id of a stored mask of the picture's size: white is repainted, black stays as it is.  None repaints all.
+        feather: pixels inside the mask over which the old picture fades into the new one.
+        only_masked: work on a crop around the mask, scaled to width x height.
+        padding: pixels around that crop.
     """
 
-    path: str = Field(min_length=1, max_length=4096)
-    strength: float = Field(gt=0, le=1)
+    image: str = Field(pattern=_ID)
+    strength: float = Field(ge=0, le=1)
+    noise_only: bool = False
+    mask: str | None = Field(default=None, pattern=_ID)
+    feather: int = Field(default=0, ge=0, le=MAX_FEATHER)
+    only_masked: bool = False
+    padding: int = Field(default=32, ge=0, le=MAX_PADDING)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> InitImage:
+        if self.noise_only and (self.strength != 1 or self.mask):
+            raise ValueError("noise_only leaves the picture out, so it needs strength 1 and no mask")
+        if self.mask is None and (self.feather or self.only_masked):
+            raise ValueError("feather and only_masked need a mask")
+        return self
+
+
+class Variation(_Frozen):
+    """Pictures near one picture: picture k's noise lies between those of two seeds.
+
+    Attributes:
+        seed: picture k goes towards the noise of seed + k.
+        strength: how far, 0 (the picture of the request's own seed) to 1 (that of the other seed).
+    """
+
+    seed: int = Field(ge=0, le=MAX_SEED - MAX_PICTURES)
+    strength: float = Field(ge=0, le=1)
+
+
+class Interpolation(_Frozen):
+    """Pictures on the way to another prompt, another seed, or both: of n pictures, number k is k / (n - 1) there.
+
+    Attributes:
+        prompt: the prompt at the end, or None for the same one.
+        seed: the seed at the end, or None for the same one.
+    """
+
+    prompt: Text | None = None
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Interpolation:
+        if self.prompt is None and self.seed is None:
+            raise ValueError("needs another prompt, another seed, or both to go to")
+        return self
 
 
 class GenerationRequest(_Frozen):
@@ -77,8 +130,9 @@ class GenerationRequest(_Frozen):
         prompt, negative_prompt: at most 2,000 characters; an empty prompt is unconditional.
         width, height: pixels; multiples of the model's factor (checked by ``check_size``).
         sampling: how noise becomes a picture.
-        num_images: picture k (from 0) uses seed + k.
+        num_images: picture k (from 0) uses seed + k; with a variation or an interpolation all use the seed.
         init: the picture to start from, or None for pure noise.
+        variation, interpolation: how the pictures of one run differ, at most one of them, or None.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -89,6 +143,16 @@ class GenerationRequest(_Frozen):
     sampling: Sampling
     num_images: int = Field(default=1, ge=1, le=MAX_PICTURES)
     init: InitImage | None = None
+    variation: Variation | None = None
+    interpolation: Interpolation | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> GenerationRequest:
+        if self.variation and self.interpolation:
+            raise ValueError("variation and interpolation exclude each other; leave one of them out")
+        if self.interpolation and self.num_images < 2:
+            raise ValueError("an interpolation has at least 2 pictures; set num_images")
+        return self
 
     @model_validator(mode="after")
     def _bounded_work(self) -> GenerationRequest:
@@ -111,7 +175,22 @@ class GenerationRequest(_Frozen):
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of each picture."""
-        return tuple(self.sampling.seed + k for k in range(self.num_images))
+        each = 0 if self.variation or self.interpolation else 1
+        return tuple(self.sampling.seed + each * k for k in range(self.num_images))
+
+    @property
+    def steps_run(self) -> int:
+        """Requested steps that are really run: fewer than asked where a picture is started from."""
+        steps = self.sampling.num_inference_steps
+        return steps_run(steps, self.init.strength) if self.init else steps
+
+
+def steps_run(num_inference_steps: int, strength: float) -> int:
+    """How many of the steps image-to-image runs: diffusers' rule, the whole part of steps x strength.
+
+    The last ones of the schedule are run; with 0 nothing is.
+    """
+    return min(int(num_inference_steps * strength), num_inference_steps)
 
 
 def make_request(**values: Any) -> GenerationRequest:
@@ -140,7 +219,7 @@ def describe(error: ValidationError) -> str:
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not first["loc"]:
-        return f"This request is too large: {allowed}."
+        return f"This request cannot be run: {allowed}."
     if first["type"] == "string_too_long":
         size = len(first["input"])
         return f"{name} has {size} characters; at most {first['ctx']['max_length']} are allowed."

@@ -26,19 +26,26 @@ MAY = {
 }
 # Inside the engine: a module may import these siblings (families is a folder).
 CARDS = {"request", "events", "cards", "device"}
+STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 INSIDE = {
     **{name: set() for name in CARDS},
     "latents": CARDS,
     "schedulers": CARDS,
     "families": CARDS | {"latents", "schedulers"},
-    "denoise": CARDS | {"latents", "schedulers", "families"},
+    "blends": CARDS,
+    "geometry": CARDS,
+    "uploads": CARDS | {"geometry"},
+    "scene": CARDS | {"geometry", "uploads"},
+    "start": CARDS | {"geometry", "blends", "scene"},
+    "looks": CARDS | {"schedulers", "blends"},
+    "denoise": CARDS | {"latents", "schedulers", "families", "blends", "start"},
     "manager": CARDS | {"latents", "schedulers", "families"},
     "pictures": CARDS | {"schedulers"},
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager"},
-    "ray_backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", "backend"},
+    "backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", *STARTS},
+    "ray_backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", "backend", *STARTS},
 }
 
 

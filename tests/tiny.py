@@ -24,6 +24,7 @@ def make_tiny_model(
     prediction_type: str = "epsilon",
     vae: str = "kl",
     latent_channels: int = 4,
+    inpaint: bool = False,
     max_tokens: int = 77,
     scheduler: dict[str, Any] | None = None,
     seed: int = 0,
@@ -35,6 +36,7 @@ def make_tiny_model(
         prediction_type: epsilon, v_prediction or sample.
         vae: kl (AutoencoderKL) or tiny (AutoencoderTiny); both shrink pictures by 8.
         latent_channels: channels of the latents.
+        inpaint: whether the UNet also takes a mask and the picture around it.
         max_tokens: the text window; the tokenizer knows single letters only, so a letter is a token.
         scheduler: entries that override ``SCHEDULER``.
         seed: of the random weights.
@@ -51,7 +53,7 @@ def make_tiny_model(
         parts = {
             "tokenizer": _tokenizer(max_tokens),
             "text_encoder": _text_encoder(max_tokens),
-            "unet": _unet(latent_channels),
+            "unet": _unet(latent_channels, 2 * latent_channels + 1 if inpaint else latent_channels),
             "vae": _vae(vae, latent_channels),
             "scheduler": DDIMScheduler(**{**SCHEDULER, **(scheduler or {}), "prediction_type": prediction_type}),
         }
@@ -116,13 +118,13 @@ def _text_encoder(max_tokens: int) -> Any:
     return CLIPTextModel(config)
 
 
-def _unet(channels: int) -> Any:
+def _unet(channels: int, in_channels: int) -> Any:
     import torch
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel(
         sample_size=4,
-        in_channels=channels,
+        in_channels=in_channels,
         out_channels=channels,
         block_out_channels=(8, 16),
         layers_per_block=1,

@@ -13,8 +13,8 @@ import gradio as gr
 import numpy as np
 
 from pipelines.backend import LookFailed
-from pipelines.pictures import read_upload
 from pipelines.request import InvalidRequest
+from pipelines.uploads import read_upload
 from ui import words
 from ui.charts import Axis, Line, Values, axis_for, draw, graph, percent
 from ui.panel import Panel, chosen, picture_uri, script

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines import lenses
+from ui import words
 from ui.panel import Panel, chosen, script
 
 if TYPE_CHECKING:
@@ -36,20 +37,37 @@ def questions(trace: Trace, k: int) -> list[dict[str, Any]]:
 
 
 def _noise(trace: Trace, k: int) -> dict[str, Any]:
-    count, middle = len(trace.steps), trace.steps[_middle(trace)]
+    count, middle, first = len(trace.steps), trace.steps[_middle(trace)], trace.steps[0]
+    begun = (
+        f"This run started from a picture with noise added to it: {_percent(first.alpha_bar)} picture and "
+        f"{_percent(1 - first.alpha_bar)} noise."
+    )
+    after = "Every step holds" if trace.request.init else "After that you see"
     return {
         "title": "What is noise here?",
         "text": [
-            "Noise is numbers drawn by chance, like the snow of a television without a signal. A picture starts as "
-            f"nothing else. The noise of this one was drawn from the seed {trace.request.sampling.seed + k}: the same "
-            "seed gives the same noise, another seed gives another picture.",
-            "After that you see a blend of picture (the signal) and noise. "
+            "Noise is numbers drawn by chance, like the snow of a television without a signal. "
+            f"{begun if trace.request.init else 'A picture starts as nothing else.'} {_drawn(trace, k)}",
+            f"{after} a blend of picture (the signal) and noise. "
             f"At step {middle.index + 1} of {count} it is {_percent(middle.alpha_bar)} picture and "
             f"{_percent(1 - middle.alpha_bar)} noise. Each step shifts the blend until no noise is left.",
         ],
         "go": {"index": 0, "left": "x_t", "right": "x0"},
-        "see": "Goes to step 1. Left: what the model is given, noise alone. Step on and watch it go.",
+        "see": "Goes to step 1. Left: what the model is given"
+        f"{', the noisy picture' if trace.request.init else ', noise alone'}. Step on and watch the noise go.",
     }
+
+
+def _drawn(trace: Trace, k: int) -> str:
+    """Where the noise of this picture comes from."""
+    seed, mix = trace.request.seeds[k], words.mixed(trace.request, k)
+    if mix is None:
+        again = "the same seed gives the same noise, another seed gives another picture."
+        return f"The noise of this one was drawn from the seed {seed}: {again}"
+    return (
+        f"The noise of this one is mixed from two: it lies {mix[1]:.0%} of the way from that of seed {seed} to that of "
+        f"seed {mix[0]}. The same seeds and the same share give the same noise."
+    )
 
 
 def _predicts(trace: Trace) -> dict[str, Any]:

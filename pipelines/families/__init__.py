@@ -31,6 +31,7 @@ class Model(Protocol):
         scheduler_config: the saved scheduler configuration.
         size_bytes: memory that its weights take.
         size_factor: width and height are multiples of this many pixels.
+        inpaints: whether its UNet also takes a mask and the picture around it.
     """
 
     card: ModelCard
@@ -39,6 +40,7 @@ class Model(Protocol):
     scheduler_config: dict[str, Any]
     size_bytes: int
     size_factor: int
+    inpaints: bool
 
     def encode_prompt(self, prompts: list[str]) -> torch.Tensor:
         """n texts to embeddings (n, tokens, dim)."""

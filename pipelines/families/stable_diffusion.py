@@ -30,6 +30,7 @@ class StableDiffusion:
         self.latents = latent_format(parts["vae"])
         self.scheduler_config: dict[str, Any] = parts["scheduler"]
         self.size_factor = self.latents.factor
+        self.inpaints: bool = self.unet.config.in_channels == 2 * self.latents.channels + 1
         self.size_bytes = sum(module_bytes(parts[name]) for name in ("text_encoder", "unet", "vae"))
         self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
 
@@ -155,10 +156,11 @@ def _from_pretrained(cls: Any, source: str, name: str, dtype: str) -> Any:
 def _refuse_others(card: ModelCard, parts: dict[str, Any]) -> None:
     """Models that share the folder format but not the method."""
     unet, channels = parts["unet"].config, parts["vae"].config.latent_channels
-    if unet.in_channels != channels:
+    # Inpainting UNets see the noisy latents, the mask and the latents of what is left of the picture.
+    if unet.in_channels not in (channels, 2 * channels + 1):
         raise CannotLoad(
-            f"{card.name} takes {unet.in_channels} channels where text-to-image needs {channels}; it is made for "
-            "inpainting or another task, so choose a text-to-image model."
+            f"{card.name} takes {unet.in_channels} channels where text-to-image needs {channels} and inpainting "
+            f"{2 * channels + 1}; it is made for another task, so choose another model."
         )
     if unet.time_cond_proj_dim is not None or unet.addition_embed_type is not None:
         raise CannotLoad(f"{card.name} wants more inputs than Stable Diffusion 1.x and 2.x have; choose another model.")

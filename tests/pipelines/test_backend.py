@@ -85,7 +85,9 @@ class ToyManager:
         yield self.model
 
 
-def toy_denoise(model: Any, request: GenerationRequest, *, cancelled: Callable[[], bool] = bool) -> Iterator[Step]:
+def toy_denoise(
+    model: Any, request: GenerationRequest, start: Any = None, *, cancelled: Callable[[], bool] = bool
+) -> Iterator[Step]:
     """As many steps as asked for; prompts make it misbehave."""
     x = torch.zeros(request.num_images, 4, 2, 2)
     total = request.sampling.num_inference_steps
@@ -483,8 +485,6 @@ def test_the_forward_process_starts_from_the_noise_of_the_run(
         assert np.abs(noise - began).max() < 0.02
         believed = backend.believe("tiny", noised.x_t[:, 0], noised.timesteps, "a fox")
         assert believed.shape == noised.x_t[:, 0].shape and np.isfinite(believed).all()
-        steps, alpha_bar = backend.curve("tiny", request)
-        assert len(steps) == 1000 and alpha_bar == sorted(alpha_bar, reverse=True)
     finally:
         backend.close()
 

@@ -129,7 +129,7 @@ def test_the_settings_of_this_picture_are_inside(kind: str, prompt: str) -> None
     assert found["request"] == trace.request.model_dump(mode="json")
     assert found["request"]["prompt"] == trace.request.prompt
     assert found["seed"] == 6
-    assert found["facts"] == {"lens": TITLE, "steps": 6, "name": "Tiny"}
+    assert found["facts"] == {"lens": TITLE, "steps": 6, "name": "Tiny", "picture": 1}
     if kind in ("webp", "filmstrip"):
         assert parameters(trace.request, 6) in text
         assert MARK in text

@@ -33,6 +33,7 @@ def request_for(**changes: Any) -> GenerationRequest:
     return make_request(**{**values, **changes})
 
 
+ID = "0123456789abcdef" * 2
 IMAGE = Image.new("RGB", (16, 32), "red")
 
 
@@ -72,7 +73,7 @@ def test_the_text_for_other_tools() -> None:
 
 
 def test_image_to_image_is_marked_as_a_composite(tmp_path: Path) -> None:
-    request = request_for(init={"path": "a.png", "strength": 0.5})
+    request = request_for(init={"image": ID, "strength": 0.5})
     with Image.open(save_png(IMAGE, tmp_path, request, 7)) as image:
         assert "compositeWithTrainedAlgorithmicMedia" in image.info["XML:com.adobe.xmp"]
 
@@ -117,3 +118,26 @@ def test_a_newer_version_and_what_is_no_png_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(InvalidRequest, match="holds no settings"):
         read_request(tmp_path / "text.png")
+
+
+def test_a_picture_of_a_variation_can_be_made_alone(tmp_path: Path) -> None:
+    request = request_for(variation={"seed": 40, "strength": 0.25})
+    again = read_request(save_png(IMAGE, tmp_path, request, 7, {"picture": 2}))
+    assert again == request_for(num_images=1, variation={"seed": 42, "strength": 0.25})
+
+
+def test_a_picture_between_two_seeds_can_be_made_alone(tmp_path: Path) -> None:
+    request = request_for(interpolation={"seed": 40})
+    again = read_request(save_png(IMAGE, tmp_path, request, 7, {"picture": 1}))
+    assert again == request_for(num_images=1, variation={"seed": 40, "strength": 0.5})
+
+
+def test_a_picture_between_two_prompts_is_made_with_its_neighbours(tmp_path: Path) -> None:
+    request = request_for(interpolation={"prompt": "a rocket"})
+    assert read_request(save_png(IMAGE, tmp_path, request, 7, {"picture": 1})) == request
+
+
+def test_other_tools_are_told_of_strength_mask_and_variation() -> None:
+    init = {"image": ID, "strength": 0.5, "mask": ID, "feather": 4}
+    text = parameters(request_for(init=init, variation={"seed": 40, "strength": 0.25}), 7)
+    assert "Denoising strength: 0.5, Mask blur: 4, Variation seed: 40, Variation seed strength: 0.25" in text

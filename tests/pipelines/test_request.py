@@ -18,8 +18,12 @@ from pipelines.request import (
     MAX_STEPS,
     MAX_WORK,
     GenerationRequest,
+    InitImage,
+    Interpolation,
     InvalidRequest,
+    Variation,
     make_request,
+    steps_run,
 )
 
 GOOD: dict[str, Any] = {
@@ -156,3 +160,55 @@ def test_nothing_can_be_changed_or_added() -> None:
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(InvalidRequest, match="^scheduler "):
         make_request(**{k: v for k, v in GOOD.items() if k != "scheduler"})
+
+
+ID = "0123456789abcdef" * 2
+inits = st.builds(
+    InitImage, image=st.just(ID), strength=st.floats(0, 1), mask=st.just(ID), feather=st.integers(0, 64),
+    only_masked=st.booleans(), padding=st.integers(0, 256),
+)  # fmt: skip
+blends = st.one_of(
+    st.builds(lambda **v: {"variation": Variation(**v)}, seed=st.integers(0, 2**40), strength=st.floats(0, 1)),
+    st.builds(lambda **v: {"interpolation": Interpolation(**v)}, prompt=text, seed=st.none() | st.integers(0, MAX_SEED)),
+)
+
+
+@given(inits, blends)
+def test_what_a_run_starts_from_comes_back_from_json(init: InitImage, blend: dict[str, Any]) -> None:
+    request = make_request(**{**GOOD, "num_images": 3, "init": init, **blend})
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+    assert request.seeds == (1, 1, 1)
+
+
+@given(st.integers(1, MAX_STEPS), st.floats(0, 1))
+def test_the_last_steps_are_run(steps: int, strength: float) -> None:
+    run = steps_run(steps, strength)
+    assert 0 <= run <= steps and run <= steps * strength < run + 1
+    assert steps_run(steps, 0) == 0 and steps_run(steps, 1) == steps
+    request = make_request(**{**GOOD, "num_inference_steps": steps, "init": InitImage(image=ID, strength=strength)})
+    assert request.steps_run == run
+    assert make_request(**{**GOOD, "num_inference_steps": steps}).steps_run == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"init": {"image": "../../etc/passwd", "strength": 0.5}}, "init.image"),
+        ({"init": {"image": ID, "strength": 1.5}}, "init.strength is 1.5"),
+        ({"init": {"image": ID, "strength": math.nan}}, "init.strength"),
+        ({"init": {"image": ID, "strength": 0.5, "noise_only": True}}, "needs strength 1"),
+        ({"init": {"image": ID, "strength": 1.0, "noise_only": True, "mask": ID}}, "no mask"),
+        ({"init": {"image": ID, "strength": 1.0, "feather": 4}}, "need a mask"),
+        ({"init": {"image": ID, "strength": 1.0, "only_masked": True}}, "need a mask"),
+        ({"variation": {"seed": 1, "strength": 2.0}}, "variation.strength is 2.0"),
+        ({"interpolation": {}, "num_images": 2}, "another prompt"),
+        ({"interpolation": {"seed": 1}}, "at least 2 pictures"),
+        (
+            {"interpolation": {"seed": 1}, "variation": {"seed": 1, "strength": 0.5}, "num_images": 2},
+            "exclude each other",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        make_request(**{**GOOD, **changes})
