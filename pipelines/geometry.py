@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WHITE = "#ffffff"
+_LEVELS = re.compile(r"rgba?\(\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*(?:,[^)]*)?\)")
+# A layer's pixel counts as painted from this alpha on: a translucent brush does, the rim of an erased stroke does not.
+PAINTED = 32
 # How a picture of another shape is fitted: label and what it does, for the page.
 FITS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -25,13 +29,32 @@ FITS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 
+def rgb(colour: str) -> tuple[int, int, int]:
+    """A colour as red, green and blue, 0 to 255 each; any transparency of its own is dropped.
+
+    Takes what CSS writes and what Gradio's picker sends: "#rrggbb", "rgba(12.5, 7.1, 250, 1)", "white".
+
+    Raises:
+        InvalidRequest: if it is no colour.
+    """
+    from PIL import ImageColor
+
+    try:
+        levels = _LEVELS.fullmatch(colour)
+        found = tuple(min(255, round(float(level))) for level in levels.groups()) if levels else None
+        return found or ImageColor.getrgb(colour)[:3]
+    except (ValueError, TypeError, AttributeError):
+        shown = str(colour)[:40]
+        raise InvalidRequest(f"The colour is {shown!r}; give it as #rrggbb, for example {WHITE}.") from None
+
+
 def flatten(image: Image.Image, colour: str = WHITE) -> Image.Image:
     """A picture without transparency: what was see-through shows the colour."""
     from PIL import Image
 
     if image.mode != "RGBA":
         return image.convert("RGB")
-    flat = Image.new("RGBA", image.size, colour)
+    flat = Image.new("RGBA", image.size, rgb(colour))
     flat.alpha_composite(image)
     return flat.convert("RGB")
 
@@ -48,14 +71,11 @@ def fit(image: Image.Image, width: int, height: int, how: str, colour: str = WHI
     Raises:
         InvalidRequest: if there is no such way or colour.
     """
-    from PIL import Image, ImageColor, ImageOps
+    from PIL import Image, ImageOps
 
     if how not in FITS:
-        raise InvalidRequest(f"fit is {how!r}; allowed: {', '.join(FITS)}.")
-    try:
-        ImageColor.getrgb(colour)
-    except ValueError:
-        raise InvalidRequest(f"The colour is {colour[:40]!r}; give it as #rrggbb, for example {WHITE}.") from None
+        raise InvalidRequest(f"fit is {str(how)[:40]!r}; allowed: {', '.join(FITS)}.")
+    around = rgb(colour)
     flat, size = flatten(image, colour), (width, height)
     if flat.size == size:
         return flat
@@ -65,20 +85,20 @@ def fit(image: Image.Image, width: int, height: int, how: str, colour: str = WHI
         return ImageOps.fit(flat, size, Image.Resampling.LANCZOS)
     scale = min(width / flat.width, height / flat.height)
     inner = (max(1, round(flat.width * scale)), max(1, round(flat.height * scale)))
-    canvas = Image.new("RGB", size, colour)
+    canvas = Image.new("RGB", size, around)
     at = ((width - inner[0]) // 2, (height - inner[1]) // 2)
     canvas.paste(flat.resize(inner, Image.Resampling.LANCZOS), at)
     return canvas
 
 
 def mask_of(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
-    """What was painted on any layer, as "L" of this size: 255 where a layer is at least half opaque, else 0."""
+    """What was painted on any layer, as "L" of this size: 255 where a layer's alpha is at least ``PAINTED``, else 0."""
     from PIL import Image, ImageChops
 
     mask = Image.new("L", size)
     for layer in layers:
         alpha = layer.convert("RGBA").getchannel("A")
-        painted = alpha.point(lambda level: 255 if level >= 128 else 0)
+        painted = alpha.point(lambda level: 255 if level >= PAINTED else 0)
         mask = ImageChops.lighter(mask, painted.resize(size, Image.Resampling.NEAREST))
     return mask
 
@@ -98,19 +118,40 @@ def is_empty(mask: Image.Image) -> bool:
 def feathered(mask: Image.Image, px: int) -> Image.Image:
     """The share of the new picture at each pixel, "L": inside the mask it rises from its edge over ``px`` pixels.
 
-    Outside it is 0 throughout: a mask shrunk by px and blurred by px reaches as far as the mask and no further.  A mask
-    too thin for that fades over as many pixels as it has room for.
-    """
-    from PIL import Image, ImageFilter
+    Outside it is 0 throughout, inside never.  It rises evenly with the distance to the nearest unmarked pixel; a part
+    too thin for px fades over as many pixels as it has room for, so that its middle is new too.  Along the picture's
+    own border nothing fades.
 
-    if px < 1:
+    Args:
+        mask: "L", 0 or 255.
+        px: 0 for a hard edge.
+    """
+    from PIL import Image
+
+    box = mask.getbbox()
+    if px < 1 or box is None:
         return mask
-    # Beyond the picture's border the mask goes on, so that no seam is drawn along it.
-    beyond = Image.fromarray(np.pad(np.asarray(mask), 2 * px, mode="edge"))
-    shrunk = beyond.filter(ImageFilter.BoxBlur(px)).point(lambda level: 255 if level == 255 else 0)
-    inner = shrunk.filter(ImageFilter.BoxBlur(px)).crop((2 * px, 2 * px, 2 * px + mask.width, 2 * px + mask.height))
-    soft = np.where(np.asarray(mask) > 0, np.asarray(inner), 0).astype(np.uint8)
-    return Image.fromarray(soft) if soft.any() else feathered(mask, px // 2)
+    # With a pixel around it, what is marked keeps its edges; the rest of the picture costs nothing.
+    left, top, right, bottom = box
+    part = mask.crop(
+        near := (max(left - 1, 0), max(top - 1, 0), min(right + 1, mask.width), min(bottom + 1, mask.height))
+    )
+    soft = Image.new("L", mask.size)
+    soft.paste(Image.fromarray(_ramp(np.asarray(part) > 0, px)), near)
+    return soft
+
+
+def _ramp(marked: np.ndarray, px: int) -> np.ndarray:
+    """Distance to the edge as 0 to 255, reached px pixels inside, or at the middle of a thinner part."""
+    from scipy import ndimage
+
+    if marked.all():
+        return np.full(marked.shape, 255, np.uint8)
+    inside = ndimage.distance_transform_edt(marked)
+    parts, count = ndimage.label(marked, structure=np.ones((3, 3)))
+    room = np.ones(count + 1)
+    room[1:] = ndimage.maximum(inside, parts, np.arange(1, count + 1))
+    return np.ceil(255 * np.minimum(inside / np.minimum(px + 1, room)[parts], 1)).astype(np.uint8)
 
 
 def latent_mask(mask: Image.Image, factor: int) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 Values = list[float | None]
 

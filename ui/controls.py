@@ -132,8 +132,8 @@ def about_model(card: ModelCard) -> str:
     return f"{card.about.rstrip('.')}. Licence: {card.licence}."
 
 
-def prompt_box(text: str) -> gr.Textbox:
-    """The prompt."""
+def prompt_box(text: str, prefix: str = "") -> gr.Textbox:
+    """The prompt; ``prefix`` is that of the tab's element ids, here and below."""
     return gr.Textbox(
         text,
         label="Prompt",
@@ -141,18 +141,19 @@ def prompt_box(text: str) -> gr.Textbox:
         lines=2,
         max_lines=6,
         max_length=2000,
-        elem_id="prompt",
+        elem_id=f"{prefix}prompt",
+        elem_classes="prompt",
     )
 
 
-def main_controls(card: ModelCard) -> dict[str, Component]:
+def main_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]:
     """Quality and number of pictures."""
     quality = gr.Radio(
         qualities(card),
         value=card.default_quality,
         label="Quality",
         info=words.cost(card),
-        elem_id="quality",
+        elem_id=f"{prefix}quality",
         elem_classes="segments",
     )
     count = gr.Radio(
@@ -160,13 +161,13 @@ def main_controls(card: ModelCard) -> dict[str, Component]:
         value=1,
         label="Pictures",
         info="How many at once, each from its own seed. Four take up to four times as long.",
-        elem_id="count",
+        elem_id=f"{prefix}count",
         elem_classes="segments",
     )
     return {"quality": quality, "num_images": count}
 
 
-def sampling_controls(card: ModelCard) -> dict[str, Component]:
+def sampling_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]:
     """Negative prompt, steps, guidance and scheduler."""
     quality = card.qualities[card.default_quality]
     off = card.guidance_scale <= 1
@@ -177,7 +178,7 @@ def sampling_controls(card: ModelCard) -> dict[str, Component]:
             interactive=not off,
             lines=1,
             max_length=2000,
-            elem_id="negative",
+            elem_id=f"{prefix}negative",
         ),
         "num_inference_steps": gr.Slider(
             1,
@@ -186,7 +187,7 @@ def sampling_controls(card: ModelCard) -> dict[str, Component]:
             step=1,
             label="Steps",
             info="How often the model looks at the picture: 1 is a blur, 25 is usual, beyond 50 little changes.",
-            elem_id="steps",
+            elem_id=f"{prefix}steps",
         ),
         "guidance_scale": gr.Slider(
             0,
@@ -195,19 +196,19 @@ def sampling_controls(card: ModelCard) -> dict[str, Component]:
             step=0.5,
             label="How strongly to follow the prompt (guidance scale, CFG)",
             info=f"1 lets the model wander, {card.guidance_scale:g} follows the prompt, 15 shouts.",
-            elem_id="guidance",
+            elem_id=f"{prefix}guidance",
         ),
         "scheduler": gr.Dropdown(
             offered(card),
             value=quality.scheduler,
             label="Scheduler (sampler)",
             info=about_scheduler(quality.scheduler),
-            elem_id="scheduler",
+            elem_id=f"{prefix}scheduler",
         ),
     }
 
 
-def size_controls(card: ModelCard) -> dict[str, Component]:
+def size_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]:
     """Width and height, side by side."""
     with gr.Row(elem_classes="pair"):
         sides = {
@@ -218,40 +219,40 @@ def size_controls(card: ModelCard) -> dict[str, Component]:
                 precision=0,
                 step=card.size_factor,
                 min_width=80,
-                elem_id=name,
+                elem_id=prefix + name,
             )
             for name, info in (("width", about_size(card)), ("height", "Wider than high makes a landscape."))
         }
     return sides
 
 
-def seed_controls() -> tuple[dict[str, Component], gr.Button]:
-    """Seed, its lock, and the dice."""
+def seed_controls(prefix: str = "", kept: bool = False) -> tuple[dict[str, Component], gr.Button]:
+    """Seed, its lock (``kept`` at first?), and the dice."""
     seed = gr.Textbox(
         str(draw_seed()),
         label="Seed",
         info="The number the noise starts from: the same seed and settings make the same picture.",
         max_length=24,
-        elem_id="seed",
+        elem_id=f"{prefix}seed",
     )
     with gr.Row(elem_classes="pair"):
         keep = gr.Checkbox(
-            False,
+            kept,
             label="Keep this seed",
             info="Off: new each time.",
             min_width=120,
-            elem_id="keep",
+            elem_id=f"{prefix}keep",
         )
-        dice = gr.Button("Draw another", size="sm", min_width=120, elem_id="dice")
+        dice = gr.Button("Draw another", size="sm", min_width=120, elem_id=f"{prefix}dice")
     return {"seed": seed, "keep_seed": keep}, dice
 
 
-def model_control(cards: Mapping[str, ModelCard], chosen: str) -> gr.Dropdown:
+def model_control(cards: Mapping[str, ModelCard], chosen: str, prefix: str = "") -> gr.Dropdown:
     """The model."""
     return gr.Dropdown(
         [(card.name, name) for name, card in cards.items()],
         value=chosen,
         label="Model",
         info=about_model(cards[chosen]),
-        elem_id="model",
+        elem_id=f"{prefix}model",
     )

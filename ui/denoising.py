@@ -13,10 +13,10 @@ import gradio as gr
 from gradio.components import Component
 
 from ui import charts, forward, guidance, keep, reel, stream, tour
+from ui.making import BUNDLED, QUICK, WATCH, Page, find
 from ui.panel import Panel, chosen
 from ui.plain import sentence
 from ui.player import player
-from ui.text_to_image import BUNDLED, QUICK, WATCH, Page, find
 
 NOTHING = "There is nothing to look into yet. Make a picture in Text to image; every step of it is kept and opens here."
 RECORDED = "A recorded run that comes with the model. Make a picture of your own in Text to image, then open it here."

@@ -1,6 +1,9 @@
 // The stage and the timeline.  Frames arrive once and stay here: scrubbing asks the server nothing.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = element.querySelector('.film');
+// Each tab has a film and two buttons of its own; the desk holds them together.
+const desk = element.closest('.desk') || document.body;
+const button = (name) => desk.querySelector(`.go-${name}`);
 const cells = part('cells');
 const timeline = new Timeline(part('strip'), { visible: () => root.offsetParent, go, step, pause, toggle });
 const BUSY = ['queued', 'loading', 'running', 'decoding'];
@@ -93,6 +96,7 @@ function drawWords() {
   part('all').hidden = film.count < 2 || film.chosen < 0;
   part('true').hidden = film.at < 0;
   part('inside').hidden = !['done', 'stopped', 'recording'].includes(film.state) || !slots().length;
+  part('send').hidden = !film.pictures.length;
   part('notes').textContent = film.notes || '';
 }
 
@@ -102,7 +106,8 @@ function drawTools() {
   if (!done) return;
   const k = Math.max(film.chosen, 0);
   const picture = film.pictures[k];
-  const rest = film.count > 1 && film.chosen < 0 ? ` to …${film.pictures.at(-1).seed.slice(-3)}` : '';
+  const end = film.pictures.at(-1).seed;
+  const rest = film.chosen < 0 && end !== picture.seed ? ` to …${end.slice(-3)}` : '';
   part('seed').textContent = picture.seed + rest;
   const save = part('save');
   save.href = picture.file.url;
@@ -145,14 +150,14 @@ function toggle() { if (timer) pause(); else play(); }
 
 function setBusy(state) {
   const busy = BUSY.includes(state);
-  const was = document.body.dataset.busy === 'yes';
-  document.body.dataset.busy = busy ? 'yes' : 'no';
+  const was = desk.dataset.busy === 'yes';
+  desk.dataset.busy = busy ? 'yes' : 'no';
   if (busy === was) return;
   part('aside').textContent = busy ? 'Making the picture' : film.text;
   // The two buttons share one place: the focus goes along.
-  const [from, to] = busy ? ['generate', 'stop'] : ['stop', 'generate'];
-  if (document.activeElement?.id === from || document.activeElement === document.body) {
-    document.getElementById(to)?.focus({ preventScroll: true });
+  const [from, to] = busy ? ['make', 'stop'] : ['stop', 'make'];
+  if (root.offsetParent && (document.activeElement === button(from) || document.activeElement === document.body)) {
+    button(to)?.focus({ preventScroll: true });
   }
 }
 
@@ -175,8 +180,9 @@ function take(value) {
 
 part('play').addEventListener('click', toggle);
 part('all').addEventListener('click', () => choose(-1));
-part('retry').addEventListener('click', () => document.getElementById('generate')?.click());
+part('retry').addEventListener('click', () => button('make')?.click());
 part('inside').addEventListener('click', () => trigger('inside', { run: film.run, picture: Math.max(film.chosen, 0) }));
+part('send').addEventListener('click', () => trigger('send', { run: film.run, picture: Math.max(film.chosen, 0) }));
 part('again').addEventListener('click', () => trigger('again'));
 part('keep').addEventListener('click', () => trigger('keep', { seed: part('seed').textContent.split(' ')[0] }));
 part('true').addEventListener('click', () => {
@@ -188,12 +194,25 @@ function keys(event) {
   if (!element.isConnected) { document.removeEventListener('keydown', keys); return; }
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && root.offsetParent) {
     event.preventDefault();
-    if (document.body.dataset.busy !== 'yes') document.getElementById('generate')?.click();
-  } else if (event.key === 'Escape' && document.body.dataset.busy === 'yes') {
-    document.getElementById('stop')?.click();
+    if (desk.dataset.busy !== 'yes') button('make')?.click();
+  } else if (event.key === 'Escape' && desk.dataset.busy === 'yes') {
+    button('stop')?.click();
   }
 }
 document.addEventListener('keydown', keys);
+
+// A picture that was chosen beside the film, in the strip of a blend.
+function picked(event) {
+  if (!element.isConnected) { document.removeEventListener('playground:picture', picked); return; }
+  const { run, picture } = event.detail || {};
+  if (run !== film.run || !(picture >= 0 && picture < film.count)) return;
+  clearInterval(timer);
+  timer = null;
+  film.at = film.total;
+  film.follow = true;
+  choose(picture);
+}
+document.addEventListener('playground:picture', picked);
 
 watch('value', () => take(props.value));
 draw();

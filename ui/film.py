@@ -26,6 +26,8 @@ _TEMPLATE = """
     <p class="words" data-part="words"></p>
     <button type="button" class="quiet" data-part="retry" hidden>Try again</button>
     <button type="button" class="quiet" data-part="all" hidden>All pictures</button>
+    <button type="button" class="quiet" data-part="send" hidden
+            title="Start the next picture from this one, in the Image to image tab">Use as input</button>
     <button type="button" class="quiet" data-part="inside" hidden
             title="See every step of this picture in the Denoising tab">Look inside</button>
     <button type="button" class="quiet" data-part="true" aria-pressed="false" hidden
@@ -43,11 +45,11 @@ _TEMPLATE = """
 """
 
 
-def film(value: dict[str, Any] | None = None) -> gr.HTML:
-    """The component.
+def film(value: dict[str, Any] | None = None, prefix: str = "") -> gr.HTML:
+    """The component; ``prefix`` is that of the tab's element ids.
 
-    Its events: ``again`` (make another), ``keep`` (carries ``seed`` as text) and ``inside`` (carries ``run`` and
-    ``picture``, the number of the picture from 0).
+    Its events: ``again`` (make another), ``keep`` (carries ``seed`` as text), ``inside`` and
+    ``send`` (both carry ``run`` and ``picture``, the number of the picture from 0).
     """
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("timeline.js", "film.js"))
-    return gr.HTML(value, html_template=_TEMPLATE, js_on_load=script, elem_id="film", apply_default_css=False)
+    return gr.HTML(value, html_template=_TEMPLATE, js_on_load=script, elem_id=f"{prefix}film", apply_default_css=False)

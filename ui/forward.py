@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 THIS, UPLOAD = "this", "upload"
 # Pictures are sent no larger than this, and for at most so many of the run's timesteps.

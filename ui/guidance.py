@@ -17,7 +17,7 @@ from ui.stream import data_uri
 
 if TYPE_CHECKING:
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 # The slider goes this far, or to twice the run's own value.
 USUAL_MAX = 15.0

@@ -20,7 +20,7 @@ from ui.panel import Panel, chosen, script
 if TYPE_CHECKING:
     from pipelines.lenses import Decode
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 log = logging.getLogger(__name__)
 CAPSULE = "capsule"
@@ -60,18 +60,18 @@ def packed(trace: Trace, k: int, kind: str, lens: str, decode: Decode, films: re
     Raises:
         KeyError: if there is no such kind or lens.
     """
-    stem = _stem(trace, k)
+    name = stem(trace, k)
     if kind == CAPSULE:
-        return f"{stem}.html", capsule(reel.whole(trace, k, decode, films), credits(trace)).encode()
+        return f"{name}.html", capsule(reel.whole(trace, k, decode, films), credits(trace)).encode()
     sort, seen = EXPORTS[kind], lenses.LENSES[lens]
     images, _ = reel.draw(trace, k, lens, decode)
-    return f"{stem}-{lens}{sort.suffix}", export(kind, images, trace, k, f"{seen.title} ({seen.term})")
+    return f"{name}-{lens}{sort.suffix}", export(kind, images, trace, k, f"{seen.title} ({seen.term})")
 
 
-def _stem(trace: Trace, k: int) -> str:
+def stem(trace: Trace, k: int) -> str:
     """A file name from the prompt's first words and the seed, safe on every system."""
     words = "-".join(re.findall(r"[a-z0-9]+", trace.request.prompt.lower())[:6])[:48]
-    return f"{words or 'picture'}-{trace.request.sampling.seed + k}"
+    return f"{words or 'picture'}-{trace.request.seeds[k]}"
 
 
 def stored(name: str, data: bytes) -> dict[str, Any]:

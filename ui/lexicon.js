@@ -4,7 +4,7 @@ const SHOWN = 80;
 const EXAMPLES = 3;
 
 function fill(text) {
-  const box = document.querySelector('#prompt textarea');
+  const box = (element.closest('.desk') || document).querySelector('.prompt textarea');
   if (!box) return;
   box.value = text;
   box.dispatchEvent(new Event('input', { bubbles: true }));

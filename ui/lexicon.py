@@ -42,9 +42,13 @@ def lexicon_value(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def lexicon(card: ModelCard) -> gr.HTML:
+def lexicon(card: ModelCard, prefix: str = "") -> gr.HTML:
     """The component: it writes into the prompt box, with no call to the server."""
     script = (Path(__file__).resolve().parent / "lexicon.js").read_text(encoding="utf-8")
     return gr.HTML(
-        lexicon_value(card), html_template=_TEMPLATE, js_on_load=script, elem_id="lexicon", apply_default_css=False
+        lexicon_value(card),
+        html_template=_TEMPLATE,
+        js_on_load=script,
+        elem_id=f"{prefix}lexicon",
+        apply_default_css=False,
     )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.cards import ModelCard
-from ui import api, denoising, text_to_image, words
+from ui import api, denoising, image_to_image, text_to_image, words
+from ui.making import SECRET, Page
 from ui.reel import Films
 from ui.statusbar import statusbar
-from ui.text_to_image import Page
 from ui.theme import theme
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # One line a tab: its id, its name and the function that builds it.
 TABS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
     "text-to-image": ("Text to image", text_to_image.build),
+    "image-to-image": ("Image to image", image_to_image.build),
     "denoising": ("Denoising", denoising.build),
 }
 
@@ -31,23 +32,21 @@ CACHE_SECONDS = (3600, 86400)
 STATE_SECONDS = 86400
 TITLE = "Diffusion Playground"
 HERE = Path(__file__).resolve().parent
-STYLES = ("page.css", "player.css", "panels.css")
+STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css")
 
 
 def build(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, pictures_dir: Path) -> gr.Blocks:
     """The page for this backend; nothing is loaded before someone opens it."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
-        # Gradio asks for a secret; the job's id is unguessable by itself.
-        job = gr.BrowserState(None, storage_key="diffusion-playground-job", secret="diffusion-playground")
-        opened = gr.State(None, time_to_live=STATE_SECONDS)
+        job = gr.BrowserState(None, storage_key="diffusion-playground-job", secret=SECRET)
+        opened, sent = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(2))
+        states = (job, opened, sent)
         bundled, films = words.recording(cards[default_model]), Films()
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
             for name, (label, make) in TABS.items():
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
-                    make(
-                        Page(demo, backend, cards, default_model, pictures_dir, tab, tabs, job, opened, bundled, films)
-                    )
+                    make(Page(demo, backend, cards, default_model, pictures_dir, tab, tabs, *states, bundled, films))
         statusbar(backend.status)
         api.add(backend, cards, default_model, films)
     # Closed, so that nobody goes round the queue's bounds.

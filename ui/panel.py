@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipelines.lenses import Decode
+    from pipelines.request import GenerationRequest
     from pipelines.trace import Trace
 
 # The two lenses that a run opens with: what the model is given, and what it makes of it.
@@ -218,11 +219,22 @@ def settings(trace: Trace, k: int) -> list[tuple[str, str]]:
         ("Steps", str(sampling.num_inference_steps)),
         ("Scheduler (sampler)", spec.label if spec else sampling.scheduler),
         ("Guidance scale (CFG)", f"{sampling.guidance_scale:g}"),
-        ("Seed", str(sampling.seed + k)),
+        ("Seed", str(request.seeds[k])),
+        *_between(request, k),
         ("Size", f"{request.width} x {request.height}"),
         ("Made in", words.seconds(trace.seconds) if trace.seconds else ""),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _between(request: GenerationRequest, k: int) -> list[tuple[str, str]]:
+    """How far picture k of variations or of a blend is on its way, and where to."""
+    rows, mix, blend = [], words.mixed(request, k), request.interpolation
+    if mix is not None:
+        rows.append(("Noise", f"{mix[1]:.0%} of the way to seed {mix[0]}"))
+    if blend is not None and blend.prompt is not None:
+        rows += [("Other prompt", blend.prompt), ("Way to it", f"{k / (request.num_images - 1):.0%}")]
+    return rows
 
 
 def note(trace: Trace) -> str:

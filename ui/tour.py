@@ -15,7 +15,7 @@ from ui.panel import Panel, chosen, script
 
 if TYPE_CHECKING:
     from pipelines.trace import Trace
-    from ui.text_to_image import Page
+    from ui.making import Page
 
 # Fewer steps than this say nothing about when the change happens.
 MANY = 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cards import ModelCard
+from pipelines.request import GenerationRequest
 from pipelines.trace import Trace, TraceError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,16 @@ def queued(ahead: int) -> str:
         return "Queued, next in line"
     runs = "1 picture is made" if ahead == 1 else f"{ahead} pictures are made"
     return f"Queued, {ordinal(ahead + 1)} in line: {runs} before yours"
+
+
+def mixed(request: GenerationRequest, k: int) -> tuple[int, float] | None:
+    """The seed that picture k's noise goes towards, and how far (0 to 1); None where its noise is that of one seed."""
+    variation, blend = request.variation, request.interpolation
+    if variation is not None:
+        return variation.seed + k, variation.strength
+    if blend is not None and blend.seed is not None:
+        return blend.seed, k / (request.num_images - 1)
+    return None
 
 
 def cost(card: ModelCard) -> str:

@@ -36,14 +36,14 @@ def test_the_first_visit_plays_the_recording_and_queues_nothing(visit, site: Sit
     film = page.locator(".film")
     expect(film).to_have_attribute("data-state", "recording")
     assert int(film.get_attribute("data-seen")) >= 5
-    expect(page.locator('[data-part="words"]')).to_contain_text("A recorded run", timeout=20_000)
+    expect(page.locator('#film [data-part="words"]')).to_contain_text("A recorded run", timeout=20_000)
     assert page.input_value("#prompt textarea")
     assert site.backend.jobs == []
 
 
 def test_people_who_want_less_motion_see_the_recording_at_rest(visit, site: Site):
     page = visit(reduced_motion="reduce")
-    expect(page.locator('[data-part="words"]')).to_contain_text("A recorded run")
+    expect(page.locator('#film [data-part="words"]')).to_contain_text("A recorded run")
     expect(page.locator('[data-part="play"]')).to_have_text("Play")
 
 

@@ -1,0 +1,622 @@
+"""Image to image: start from a picture instead of from noise alone, all of it, a part of it, or beyond its edges."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+from PIL import Image
+
+from pipelines import geometry, uploads
+from pipelines.backend import QueueFull
+from pipelines.events import Finished
+from pipelines.request import MAX_FEATHER, MAX_PADDING, MAX_SIDE, GenerationRequest, InvalidRequest
+from ui import chain, controls, making, strength
+from ui.film import film
+from ui.making import QUICK, WATCH, Asking, Desk, Page
+from ui.plain import sentence
+
+if TYPE_CHECKING:
+    from pipelines.backend import Job
+
+WHOLE, PART, BEYOND = "whole", "part", "beyond"
+ABOUT: Mapping[str, str] = {
+    WHOLE: "All of the picture gets noise and is drawn anew.",
+    PART: "Only what you paint over is drawn anew (inpainting); every other pixel stays as it is.",
+    BEYOND: "The picture stays, and the model draws on around it (outpainting).",
+}
+NONE = "Choose a picture to start from first."
+UNMARKED = "Nothing is marked yet; paint over the part that is to change, under Mark the part."
+# The painting surface is at least this wide, so that a small picture can be painted on.
+EDITOR_SIDE = 512
+BRUSH = "#0f766e"
+COMPARED = "Left: the picture that the run started from. Right: the result. Drag the line between them."
+TWINS = (
+    "Both began with the same noise. Left: with what little of your picture is left in it. Right: with the noise alone."
+)
+EMPTY = "Here you compare the picture that a run started from with its result."
+
+
+class Dropped(gr.Image):
+    """An image whose file is handed over as it was uploaded: ``pipelines.uploads`` reads it, and nobody before."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The path of the file, or None."""
+        return payload.path if payload else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What says where a run starts.
+
+    Attributes:
+        picture: the picture; fit, colour: how it becomes as large as the result.
+        mode: WHOLE, PART or BEYOND.
+        editor, invert, feather, only, padding: of a part.
+        left, right, up, down: pixels to draw beyond each edge.
+        strength: 0 to 1.
+        base: what was made of the picture, a dict, or None while there is none.
+    """
+
+    picture: gr.Image
+    fit: gr.Radio
+    colour: gr.ColorPicker
+    mode: gr.Radio
+    editor: gr.ImageEditor
+    invert: gr.Checkbox
+    feather: gr.Slider
+    only: gr.Checkbox
+    padding: gr.Slider
+    left: gr.Number
+    right: gr.Number
+    up: gr.Number
+    down: gr.Number
+    strength: gr.Slider
+    base: gr.State
+
+    def all(self) -> set[Component]:
+        """Every component, for an event's ``inputs``."""
+        return {getattr(self, f.name) for f in fields(self)}
+
+    def edges(self) -> list[Component]:
+        """Left, right, up and down."""
+        return [self.left, self.right, self.up, self.down]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the right column shows, one at a time."""
+
+    tabs: gr.Tabs
+    mark: gr.Tab
+    begin: gr.HTML
+    chain: gr.HTML
+    slider: gr.ImageSlider
+    said: gr.HTML
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What comes and goes with the mode."""
+
+    part: gr.Column
+    beyond: gr.Column
+    error: gr.HTML
+    note: gr.HTML
+    links: gr.BrowserState
+    now: gr.State
+
+
+def build(page: Page) -> None:
+    """Lay the tab out and wire it up."""
+    desk, source, views, groups = lay_out(page)
+    asking = asking_of(page, desk, source, views, groups)
+    making.wire_running(page, desk, asking, lambda: None)
+    making.wire_settings(page, desk)
+    making.wire_onwards(page, desk)
+    wire_source(page, desk, source, views, groups)
+    wire_strength(page, desk, source, views, asking)
+    wire_chain(page, desk, source, views, groups)
+
+
+# -- laying out ----------------------------------------------------------------------------------------------------
+
+
+def lay_out(page: Page) -> tuple[Desk, Source, Views, Groups]:
+    """The left column asks, the right one shows: where the run starts, the result, and both side by side."""
+    parts = making.Parts(page, "image-", kept=True)
+    with gr.Row(elem_id="image-desk", elem_classes="desk"):
+        with gr.Column(elem_id="image-asks", elem_classes="asks"):
+            asked, groups = source_controls(page)
+            parts.prompt()
+            with gr.Column(elem_classes="ask-strength"):
+                asked["strength"] = strength_control()
+            parts.go()
+            parts.main()
+            with gr.Accordion("Fit", open=False, elem_id="image-fit-fold", elem_classes="fold"):
+                asked |= fit_controls()
+            parts.settings()
+        with gr.Column(elem_id="image-shows", elem_classes="shows"):
+            views, editor, stage = shown_views(page)
+            asked |= {"editor": editor, "base": gr.State(None)}
+    return parts.desk(stage), Source(**asked), views, groups
+
+
+def source_controls(page: Page) -> tuple[dict[str, Any], Groups]:
+    """The picture, how it is fitted, and what is to happen to it."""
+    asked: dict[str, Any] = {}
+    with gr.Column(elem_id="ask-source", elem_classes="ask-source"):
+        asked["picture"] = Dropped(
+            label="Picture to start from",
+            type="filepath",
+            sources=["upload", "clipboard", "webcam"],
+            format="png",
+            height=180,
+            elem_id="source",
+        )
+        error, note = sentence(elem_id="source-error", alert=True), sentence(elem_id="source-note")
+        asked["mode"] = gr.Radio(
+            [("Whole picture", WHOLE), ("A part of it", PART), ("Beyond it", BEYOND)],
+            value=WHOLE,
+            label="What is drawn anew",
+            info=ABOUT[WHOLE],
+            elem_id="image-mode",
+            elem_classes="segments",
+        )
+        with gr.Column(visible=False, elem_id="ask-part") as part:
+            asked |= part_controls()
+        with gr.Column(visible=False, elem_id="ask-beyond") as beyond:
+            asked |= beyond_controls(page)
+    links = gr.BrowserState([], storage_key="diffusion-playground-chain", secret=making.SECRET)
+    return asked, Groups(part, beyond, error, note, links, gr.State(None))
+
+
+def part_controls() -> dict[str, Any]:
+    """How a marked part is drawn anew."""
+    return {
+        "invert": gr.Checkbox(
+            False, label="Draw the unmarked part anew instead (invert)", elem_id="image-invert", container=False
+        ),
+        "feather": gr.Slider(
+            0,
+            MAX_FEATHER,
+            value=4,
+            step=1,
+            label="Soft edge (feather), pixels",
+            info="0 cuts sharply, 16 fades gently. It fades inwards, so that nothing outside the mark changes.",
+            elem_id="image-feather",
+        ),
+        "only": gr.Checkbox(
+            False,
+            label="Work on the marked part enlarged (only masked)",
+            info="The picture keeps its size; a crop around the mark fills the model's frame and gets more detail.",
+            elem_id="image-only",
+        ),
+        "padding": gr.Slider(
+            0,
+            MAX_PADDING,
+            value=32,
+            step=4,
+            label="Surroundings of that crop (padding), pixels",
+            info="More shows the model more of what is around the mark, and leaves less room for the mark itself.",
+            visible=False,
+            elem_id="image-padding",
+        ),
+    }
+
+
+def beyond_controls(page: Page) -> dict[str, Any]:
+    """By how many pixels the canvas grows at each side."""
+    card = page.cards[page.default_model]
+    found: dict[str, Any] = {}
+    for pair in (("left", "right"), ("up", "down")):
+        with gr.Row(elem_classes="pair"):
+            for name in pair:
+                found[name] = gr.Number(
+                    card.width // 4 // card.size_factor * card.size_factor if name in ("left", "right") else 0,
+                    label=f"{name.capitalize()}, pixels",
+                    precision=0,
+                    minimum=0,
+                    maximum=MAX_SIDE,
+                    step=card.size_factor,
+                    min_width=80,
+                    elem_id=f"image-{name}",
+                )
+    return found
+
+
+def fit_controls() -> dict[str, Any]:
+    """What happens to a picture of another shape, and to transparency."""
+    return {
+        "fit": gr.Radio(
+            [(label, name) for name, (label, _) in geometry.FITS.items()],
+            value="crop",
+            label="A picture of another shape",
+            info=geometry.FITS["crop"][1],
+            elem_id="image-fit",
+            elem_classes="segments",
+        ),
+        "colour": gr.ColorPicker(
+            geometry.WHITE,
+            label="Colour beneath transparency and around a padded picture",
+            elem_id="image-colour",
+        ),
+    }
+
+
+def strength_control() -> gr.Slider:
+    """The strength; the strip under Where it starts is the same control, drawn."""
+    return gr.Slider(
+        0,
+        1,
+        value=0.6,
+        step=0.01,
+        label="How much is drawn anew (strength)",
+        info="0 keeps the picture, 0.5 keeps its layout, 1 keeps next to nothing.",
+        elem_id="image-strength",
+        elem_classes="strength",
+    )
+
+
+def shown_views(page: Page) -> tuple[Views, gr.ImageEditor, gr.HTML]:
+    """The right column."""
+    with gr.Tabs(selected="begin", elem_id="views", elem_classes="views") as tabs:
+        with gr.Tab("Where it starts", id="begin"):
+            begin = strength.panel()
+        with gr.Tab("Mark the part", id="mark", visible=False) as mark:
+            editor = painting()
+        with gr.Tab("Result", id="result"):
+            stage = film(prefix="image-")
+        with gr.Tab("Before and after", id="compare"):
+            slider = gr.ImageSlider(
+                label="Before and after", type="filepath", format="png", interactive=False, elem_id="compare"
+            )
+            said = sentence(EMPTY, elem_id="compare-said")
+    return Views(tabs, mark, begin, chain.chain(), slider, said), editor, stage
+
+
+def painting() -> gr.ImageEditor:
+    """The picture with a brush; the toolbar has an eraser, undo and clear."""
+    return gr.ImageEditor(
+        label="Paint over the part that is to change",
+        type="pil",
+        image_mode="RGBA",
+        format="png",
+        sources=(),
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(default_size=32, colors=[BRUSH], color_mode="fixed"),
+        eraser=gr.Eraser(default_size=32),
+        height=560,
+        elem_id="image-editor",
+    )
+
+
+# -- from the controls to a request --------------------------------------------------------------------------------
+
+
+def asking_of(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> Asking:
+    """What this tab adds to its desk."""
+
+    def request_of(values: Mapping[Component, Any], new_seed: bool) -> GenerationRequest:
+        return request_from(page, desk, source, values, new_seed=new_seed)
+
+    def explained(text: str) -> dict[Component, Any] | None:
+        mine = text in (NONE, UNMARKED) or text == uploads.GONE
+        return {groups.error: text} if mine else None
+
+    def shown(request: GenerationRequest, value: Mapping[str, Any]) -> dict[Component, Any]:
+        if value["state"] != "done" or request.init is None:
+            return {}
+        before = page.backend.inputs.get(request.init.image)
+        return {views.slider: (before, value["pictures"][0]["file"]["path"]), views.said: COMPARED}
+
+    return Asking(
+        desk.controls.all() | source.all(),
+        [groups.error, views.slider, views.said],
+        request_of,
+        explained,
+        lambda: {groups.error: ""},
+        shown,
+    )
+
+
+def request_from(
+    page: Page, desk: Desk, source: Source, values: Mapping[Component, Any], *, new_seed: bool = False
+) -> GenerationRequest:
+    """The request of everything on the left; raises InvalidRequest with one sentence."""
+    base = values[source.base]
+    if not isinstance(base, dict):
+        raise InvalidRequest(NONE)
+    named = {**desk.controls.named(values), "width": base["size"][0], "height": base["size"][1]}
+    return controls.request_of({**named, "init": init_of(page, source, values, base)}, new_seed=new_seed)
+
+
+def init_of(page: Page, source: Source, values: Mapping[Component, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``InitImage``; a mask that was painted is stored."""
+    chosen = values[source.strength]
+    init: dict[str, Any] = {"image": base["image"], "strength": float(chosen) if type(chosen) is int else chosen}
+    if base["mode"] == BEYOND:
+        return {**init, "mask": base["mask"], "feather": 0}
+    if base["mode"] != PART:
+        return init
+    image = page.backend.inputs.get(base["image"])
+    layers = (values[source.editor] or {}).get("layers") or []
+    mask = geometry.mask_of([layer for layer in layers if layer is not None], image.size)
+    if values[source.invert]:
+        mask = geometry.invert(mask)
+    if geometry.is_empty(mask):
+        raise InvalidRequest(UNMARKED)
+    more = {"only_masked": True, "padding": whole(values[source.padding])} if values[source.only] else {}
+    return {**init, "mask": page.backend.inputs.put(mask), "feather": whole(values[source.feather]), **more}
+
+
+def whole(value: Any) -> Any:
+    """A slider's value as the whole number that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# -- the picture ---------------------------------------------------------------------------------------------------
+
+
+def prepared(page: Page, source: Source, desk: Desk, values: Mapping[Component, Any]) -> dict[str, Any] | None:
+    """What is made of the picture before a run: stored, fitted or grown; None without a picture.
+
+    Returns:
+        ``image`` and ``mask``: ids; ``size``: of the request; ``fitted``: id of what the strip shows; ``mode``;
+        ``notes``: what a person should know.
+
+    Raises:
+        InvalidRequest: with one sentence.
+    """
+    path = values[source.picture]
+    if not path:
+        return None
+    found, put = uploads.read(path), page.backend.inputs.put
+    mode, colour = values[source.mode], values[source.colour] or geometry.WHITE
+    size = tuple(side(values[control], name) for control, name in sizes(desk))
+    fitted = geometry.fit(found.image, *size, values[source.fit], colour)
+    base = {"mode": mode, "notes": list(found.notes), "mask": None}
+    if mode == BEYOND:
+        edges = [side(values[control] or 0, "The edge") for control in source.edges()]
+        factor = page.cards[values[desk.controls.model]].size_factor
+        canvas, mask = geometry.grow(fitted, *edges, factor)
+        name = put(canvas)
+        return {**base, "image": name, "fitted": name, "mask": put(mask), "size": list(canvas.size)}
+    fit_id = put(fitted)
+    image = fit_id
+    if mode == PART and values[source.only]:
+        own = geometry.flatten(found.image, colour)
+        own.thumbnail((MAX_SIDE, MAX_SIDE))
+        image = put(own)
+    return {**base, "image": image, "fitted": fit_id, "size": list(size)}
+
+
+def sizes(desk: Desk) -> list[tuple[Component, str]]:
+    """Width and height."""
+    return [(desk.controls.width, "width"), (desk.controls.height, "height")]
+
+
+def side(value: Any, name: str) -> int:
+    """A number of pixels that a browser sent; raises InvalidRequest."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SIDE:
+        raise InvalidRequest(f"{name} is {str(value)[:20]}; give a whole number up to {MAX_SIDE}.")
+    return int(value)
+
+
+def canvas_for(page: Page, base: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the painting surface shows: the picture, enlarged when it is small, with nothing painted on it."""
+    if base is None or base["mode"] != PART:
+        return None
+    image = page.backend.inputs.get(base["image"])
+    scale = max(1, EDITOR_SIDE // max(image.size))
+    larger = image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
+    return {"background": larger, "layers": [], "composite": None}
+
+
+def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
+    """A picture, or how it is to be used, has changed."""
+    outputs = [source.base, groups.error, groups.note, source.editor]
+
+    def prepare(values: Mapping[Component, Any]) -> dict[Component, Any]:
+        try:
+            base = prepared(page, source, desk, values)
+        except InvalidRequest as problem:
+            return {source.base: None, groups.error: str(problem), groups.note: ""}
+        before = values[source.base]
+        found: dict[Component, Any] = {source.base: base, groups.error: "", groups.note: note_of(base)}
+        # Painting is lost only when another picture is to be painted on.
+        if not (before and base and (before["image"], before["mode"]) == (base["image"], base["mode"])):
+            found[source.editor] = canvas_for(page, base)
+        return found
+
+    def choose(mode: Any, only: Any) -> tuple[Any, ...]:
+        known = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
+        return (
+            gr.Radio(info=ABOUT[known]), gr.Column(visible=known == PART), gr.Column(visible=known == BEYOND),
+            gr.Tab(visible=known == PART), gr.Tabs(selected="mark" if known == PART else "begin"),
+            gr.Slider(visible=bool(only)),
+        )  # fmt: skip
+
+    changes = [source.picture.change, source.fit.input, source.colour.input, source.mode.input, source.only.input]
+    changes += [control.change for control, _ in sizes(desk)] + [edge.change for edge in source.edges()]
+    # Queued, although quick: Gradio tells of a changed state on this way alone.
+    asked = (source.all() | desk.controls.all()) - {source.editor}
+    gr.on(changes, prepare, asked, outputs, trigger_mode="always_last", **WATCH)
+    shown = [source.mode, groups.part, groups.beyond, views.mark, views.tabs, source.padding]
+    gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK)
+    source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
+    desk.generate.click(lambda: gr.Tabs(selected="result"), None, [views.tabs], **QUICK)
+
+
+def note_of(base: Mapping[str, Any] | None) -> str:
+    """What was done to the picture, in words."""
+    if base is None:
+        return ""
+    grown = f"The canvas is {base['size'][0]} x {base['size'][1]} pixels now." if base["mode"] == BEYOND else ""
+    return " ".join([*base["notes"], *([grown] if grown else [])])
+
+
+# -- strength ------------------------------------------------------------------------------------------------------
+
+
+def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: Asking) -> None:
+    """The strip of noise levels, the model's one look, and the same noise without the picture."""
+    c = desk.controls
+    asked = [source.base, c.model, c.prompt, c.scheduler, c.num_inference_steps, c.seed]
+
+    def level(values: Mapping[Component, Any]) -> GenerationRequest | None:
+        """The request whose noise levels are drawn: those of the whole picture, whatever is marked."""
+        base = values[source.base]
+        if not isinstance(base, dict):
+            return None
+        named = {
+            "model": values[c.model], "prompt": values[c.prompt] or "", "scheduler": values[c.scheduler],
+            "num_inference_steps": values[c.num_inference_steps], "guidance_scale": 1.0,
+            "width": base["size"][0], "height": base["size"][1], "seed": controls.read_seed(values[c.seed], True),
+        }  # fmt: skip
+        return controls.make_request(**named, init={"image": base["fitted"], "strength": 1.0})
+
+    def draw(values: Mapping[Component, Any]) -> Iterator[dict[Component, Any]]:
+        try:
+            request = level(values)
+        except InvalidRequest as problem:
+            yield {views.begin: {"key": "failed", "state": "failed", "text": str(problem)}}
+            return
+        if request is None:
+            yield {views.begin: {"key": "none", "state": "failed", "text": ""}}
+            return
+        for value in strength.story(page, request, strength.key_of(request)):
+            yield {views.begin: value}
+
+    def see(values: Mapping[Component, Any], data: gr.EventData) -> dict[Component, Any]:
+        try:
+            request = level(values)
+        except InvalidRequest:
+            request = None
+        if request is None:
+            return {}
+        return {views.begin: strength.seen(page, request, strength.key_of(request), getattr(data, "index", None))}
+
+    changed = [source.base.change, c.scheduler.change, c.num_inference_steps.change, c.seed.change, c.model.change]
+    gr.on(changed, draw, set(asked), [views.begin], trigger_mode="always_last", **WATCH)
+    views.begin.see(see, set(asked), [views.begin], **WATCH)
+    wire_twins(page, desk, source, views, asking)
+
+
+def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Asking) -> None:
+    """At strength 1: the run with the picture and the run without it, from the same noise, side by side."""
+    told = list(
+        dict.fromkeys([desk.film, desk.mine, page.job, *desk.errors(), desk.settings, views.tabs, *asking.outputs])
+    )
+
+    def compare(values: Mapping[Component, Any]) -> Iterator[dict[Component, Any]]:
+        try:
+            whole_values = {**values, source.strength: 1.0}
+            request = request_from(page, desk, source, whole_values).model_copy(update={"num_images": 1})
+            assert request.init is not None
+            init = {"image": request.init.image, "strength": 1.0, "noise_only": True}
+            alone = GenerationRequest.model_validate({**request.model_dump(), "init": init})
+            jobs = [page.backend.submit(one) for one in (request, alone)]
+        except (InvalidRequest, QueueFull) as problem:
+            yield making.explain(desk, asking, problem)
+            return
+        yield {**desk.errors(), **asking.clear(), views.tabs: gr.Tabs(selected="result")}
+        for job in jobs:
+            yield {desk.mine: job.id, page.job: job.id}
+            for update in making.show(desk, asking, job):
+                yield {key: value for key, value in update.items() if key is desk.film}
+        pair = [finished(job) for job in jobs]
+        if all(pair):
+            yield {views.slider: tuple(pair), views.said: TWINS, views.tabs: gr.Tabs(selected="compare")}
+
+    views.begin.compare(compare, asking.inputs, told, **WATCH)
+
+
+def finished(job: Job) -> Image.Image | None:
+    """The first picture of a job that is done, or None."""
+    last = job.poll()[-1:]
+    if not last or not isinstance(last[0], Finished):
+        return None
+    with Image.open(last[0].pictures[0].path) as image:
+        return image.convert("RGB")
+
+
+# -- the chain -----------------------------------------------------------------------------------------------------
+
+
+def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
+    """Pictures that runs started from: each that is brought or sent here joins, and a click goes back."""
+    outputs = [source.picture, groups.links, groups.now, views.chain, groups.error]
+    inputs = page.backend.inputs
+
+    def join(image: Image.Image, links: Any, brought: bool) -> tuple[Any, ...]:
+        name = inputs.put(image)
+        more = chain.add(links, name, brought)
+        return image, more, name, chain.shown(more, inputs, name), ""
+
+    def bring(path: Any, links: Any) -> Any:
+        try:
+            found = uploads.read(path).image if path else None
+        except InvalidRequest:
+            found = None  # said beside the picture when it is prepared
+        if found is None:
+            return [gr.skip() for _ in outputs]
+        flat = geometry.flatten(found)
+        flat.thumbnail((MAX_SIDE, MAX_SIDE))
+        return (gr.skip(), *join(flat, links, True)[1:])
+
+    def receive(sent: Any, links: Any) -> Any:
+        image = sent_picture(page, sent)
+        if image is None:
+            gone = "That picture is not here any more; make it again, or bring one of your own."
+            return (*[gr.skip() for _ in outputs[:-1]], gone)
+        return join(image, links, False)
+
+    def back(links: Any, data: gr.EventData) -> Any:
+        try:
+            name = str(getattr(data, "id", ""))
+            return inputs.get(name), links, name, chain.shown(links, inputs, name), ""
+        except InvalidRequest as problem:
+            return (*[gr.skip() for _ in outputs[:-1]], str(problem))
+
+    def attach(links: Any) -> Any:
+        found = chain.read(links)
+        last = found[-1]["id"] if found else None
+        try:
+            image = inputs.get(last) if last else gr.skip()
+        except InvalidRequest:
+            image = gr.skip()
+        return image, chain.shown(found, inputs, last), last
+
+    source.picture.input(bring, [source.picture, groups.links], outputs, **WATCH)
+    page.sent.change(receive, [page.sent, groups.links], outputs, **WATCH)
+    page.sent.change(lambda: gr.Tabs(selected="begin"), None, [views.tabs], **QUICK)
+    views.chain.back(back, [groups.links], outputs, **WATCH)
+    page.blocks.load(attach, [groups.links], [source.picture, views.chain, groups.now], **WATCH)
+
+
+def sent_picture(page: Page, sent: Any) -> Image.Image | None:
+    """The picture that was sent here: the stored file, or what its trace kept of it."""
+    if not isinstance(sent, dict):
+        return None
+    job, k = making.find(page.backend, sent.get("id")), sent.get("picture", 0)
+    trace = page.trace(sent)
+    sources: list[Callable[[], Any]] = []
+    if job is not None and job.poll() and isinstance(job.poll()[-1], Finished):
+        sources.append(lambda: job.poll()[-1].pictures[k].path)
+    if trace is not None:
+        sources += [lambda: trace.pictures[k].path, lambda: io.BytesIO(trace.finals[k])]
+    for where in sources:
+        try:
+            with Image.open(where()) as image:
+                return image.convert("RGB")
+        except (OSError, IndexError, TypeError):
+            continue
+    return None
