@@ -133,16 +133,15 @@ def feathered(mask: Image.Image, px: int) -> Image.Image:
         return mask
     # With a pixel around it, what is marked keeps its edges; the rest of the picture costs nothing.
     left, top, right, bottom = box
-    part = mask.crop(
-        near := (max(left - 1, 0), max(top - 1, 0), min(right + 1, mask.width), min(bottom + 1, mask.height))
-    )
+    near = (max(left - 1, 0), max(top - 1, 0), min(right + 1, mask.width), min(bottom + 1, mask.height))
+    marked = np.asarray(mask.crop(near)) > 0
     soft = Image.new("L", mask.size)
-    soft.paste(Image.fromarray(_ramp(np.asarray(part) > 0, px)), near)
+    soft.paste(Image.fromarray(_ramp(marked, px)), near)
     return soft
 
 
 def _ramp(marked: np.ndarray, px: int) -> np.ndarray:
-    """Distance to the edge as 0 to 255, reached px pixels inside, or at the middle of a thinner part."""
+    """Distance to the edge as 0 to 255; 255 from px + 1 on, or at the middle of a thinner part."""
     from scipy import ndimage
 
     if marked.all():

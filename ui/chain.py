@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Pictures that are kept in a chain; the oldest results go first, the picture that it began with stays.
 LONGEST = 24
 SIDE = 72
+YOURS, RESULT, EXAMPLE = "Yours", "Result", "Example"
 _TEMPLATE = """
 <section class="chain" aria-label="Pictures that you started from" hidden>
   <p class="sentence">Pictures that you started from. Click one to go back to it.</p>
@@ -38,19 +39,19 @@ def read(links: Any) -> list[dict[str, str]]:
     return [{"id": link["id"], "label": str(link.get("label", ""))[:40]} for link in fits[:LONGEST]]
 
 
-def add(links: Any, name: str, brought: bool) -> list[dict[str, str]]:
+def add(links: Any, name: str, kind: str) -> list[dict[str, str]]:
     """The chain with one more picture; one that is there already stays where it is.
 
     Args:
         links: what the browser remembers.
         name: id of the stored picture.
-        brought: whether it is someone's own picture, not a result.
+        kind: YOURS, RESULT or EXAMPLE.
     """
     found = read(links)
     if any(link["id"] == name for link in found):
         return found
-    same = sum(link["label"].startswith("Yours" if brought else "Result") for link in found)
-    label = ("Yours" if brought else "Result") + f" {same + 1}"
+    same = sum(link["label"].startswith(kind) for link in found)
+    label = kind if kind == EXAMPLE else f"{kind} {same + 1}"
     return [*found[:1], *found[1:][-(LONGEST - 2) :], {"id": name, "label": label}]
 
 

@@ -17,6 +17,7 @@ from pipelines.request import InvalidRequest
 from pipelines.uploads import read_upload
 from ui import words
 from ui.charts import Axis, Line, Values, axis_for, draw, graph, percent
+from ui.dropped import Dropped
 from ui.panel import Panel, chosen, picture_uri, script
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ def build(page: Page, opened: gr.State) -> Panel:
             elem_id="told",
         )
         ask = gr.Button("Ask the model", size="sm", visible=False, elem_id="forward-ask")
-    upload = gr.Image(
+    upload = Dropped(
         label="A picture of mine",
         type="filepath",
         sources=["upload", "clipboard"],

@@ -16,6 +16,7 @@ from pipelines.backend import QueueFull
 from pipelines.events import Finished
 from pipelines.request import MAX_FEATHER, MAX_PADDING, MAX_SIDE, GenerationRequest, InvalidRequest
 from ui import chain, controls, making, strength
+from ui.dropped import Dropped
 from ui.film import film
 from ui.making import QUICK, WATCH, Asking, Desk, Page
 from ui.plain import sentence
@@ -39,16 +40,6 @@ TWINS = (
     "Both began with the same noise. Left: with what little of your picture is left in it. Right: with the noise alone."
 )
 EMPTY = "Here you compare the picture that a run started from with its result."
-
-
-class Dropped(gr.Image):
-    """An image whose file is handed over as it was uploaded: ``pipelines.uploads`` reads it, and nobody before."""
-
-    is_template = True
-
-    def preprocess(self, payload: Any) -> Any:
-        """The path of the file, or None."""
-        return payload.path if payload else None
 
 
 @dataclass(frozen=True)
@@ -266,7 +257,7 @@ def strength_control() -> gr.Slider:
 
 def shown_views(page: Page) -> tuple[Views, gr.ImageEditor, gr.HTML]:
     """The right column."""
-    with gr.Tabs(selected="begin", elem_id="views", elem_classes="views") as tabs:
+    with gr.Tabs(selected="begin", elem_id="views", elem_classes="views", overflow_behavior="wrap") as tabs:
         with gr.Tab("Where it starts", id="begin"):
             begin = strength.panel()
         with gr.Tab("Mark the part", id="mark", visible=False) as mark:
@@ -285,6 +276,7 @@ def painting() -> gr.ImageEditor:
     """The picture with a brush; the toolbar has an eraser, undo and clear."""
     return gr.ImageEditor(
         label="Paint over the part that is to change",
+        show_label=False,
         type="pil",
         image_mode="RGBA",
         format="png",
@@ -293,7 +285,7 @@ def painting() -> gr.ImageEditor:
         layers=False,
         brush=gr.Brush(default_size=32, colors=[BRUSH], color_mode="fixed"),
         eraser=gr.Eraser(default_size=32),
-        height=560,
+        height=520,
         elem_id="image-editor",
     )
 
@@ -556,9 +548,9 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
     outputs = [source.picture, groups.links, groups.now, views.chain, groups.error]
     inputs = page.backend.inputs
 
-    def join(image: Image.Image, links: Any, brought: bool) -> tuple[Any, ...]:
+    def join(image: Image.Image, links: Any, kind: str) -> tuple[Any, ...]:
         name = inputs.put(image)
-        more = chain.add(links, name, brought)
+        more = chain.add(links, name, kind)
         return image, more, name, chain.shown(more, inputs, name), ""
 
     def bring(path: Any, links: Any) -> Any:
@@ -570,14 +562,14 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
             return [gr.skip() for _ in outputs]
         flat = geometry.flatten(found)
         flat.thumbnail((MAX_SIDE, MAX_SIDE))
-        return (gr.skip(), *join(flat, links, True)[1:])
+        return (gr.skip(), *join(flat, links, chain.YOURS)[1:])
 
     def receive(sent: Any, links: Any) -> Any:
         image = sent_picture(page, sent)
         if image is None:
             gone = "That picture is not here any more; make it again, or bring one of your own."
             return (*[gr.skip() for _ in outputs[:-1]], gone)
-        return join(image, links, False)
+        return join(image, links, chain.RESULT)
 
     def back(links: Any, data: gr.EventData) -> Any:
         try:
@@ -586,20 +578,25 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
         except InvalidRequest as problem:
             return (*[gr.skip() for _ in outputs[:-1]], str(problem))
 
-    def attach(links: Any) -> Any:
+    def enter(path: Any, links: Any) -> Any:
+        """Coming here without a picture: the last one of this browser, else the one that comes with the model."""
         found = chain.read(links)
-        last = found[-1]["id"] if found else None
-        try:
-            image = inputs.get(last) if last else gr.skip()
-        except InvalidRequest:
-            image = gr.skip()
-        return image, chain.shown(found, inputs, last), last
+        if path:
+            return [gr.skip() for _ in outputs]
+        for link in reversed(found):
+            try:
+                image = inputs.get(link["id"])
+            except InvalidRequest:
+                continue
+            return image, found, link["id"], chain.shown(found, inputs, link["id"]), ""
+        first = sent_picture(page, {"id": making.BUNDLED, "picture": 0})
+        return join(first, [], chain.EXAMPLE) if first else [gr.skip() for _ in outputs]
 
     source.picture.input(bring, [source.picture, groups.links], outputs, **WATCH)
     page.sent.change(receive, [page.sent, groups.links], outputs, **WATCH)
     page.sent.change(lambda: gr.Tabs(selected="begin"), None, [views.tabs], **QUICK)
     views.chain.back(back, [groups.links], outputs, **WATCH)
-    page.blocks.load(attach, [groups.links], [source.picture, views.chain, groups.now], **WATCH)
+    page.tab.select(enter, [source.picture, groups.links], outputs, **WATCH)
 
 
 def sent_picture(page: Page, sent: Any) -> Image.Image | None:
