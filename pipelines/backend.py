@@ -372,7 +372,7 @@ class LocalBackend:
     def noised(self, model_id: str, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
         """Latents (1, c, h, w) at each noise level that the request's scheduler visits, by its own ``add_noise``.
 
-        The noise is that of the seed: with the run's own seed, the noise that the run began with.
+        The noise is that of the seed: with a plain run's own seed, the noise that it began with.
         """
         return self._look(model_id, lambda model: looks.noised(model, request, x0, seed))
 
@@ -383,6 +383,7 @@ class LocalBackend:
             InvalidRequest: if the picture is gone or does not fit.
             LookFailed: if the model cannot be asked.
         """
+        self._check(request)
         found = scene(request, self.inputs)
         return self._look(request.model, lambda model: looks.starts(model, request, self._start(model, request, found)))
 

@@ -32,8 +32,8 @@ ABOUT: Mapping[str, str] = {
 }
 NONE = "Choose a picture to start from first."
 UNMARKED = "Nothing is marked yet; paint over the part that is to change, under Mark the part."
-# The painting surface is at least this wide, so that a small picture can be painted on.
-EDITOR_SIDE = 512
+# Pictures are shown at least this large where Gradio's own components show them.
+SEEN_SIDE = 512
 BRUSH = "#0f766e"
 COMPARED = "Left: the picture that the run started from. Right: the result. Drag the line between them."
 TWINS = (
@@ -266,7 +266,14 @@ def shown_views(page: Page) -> tuple[Views, gr.ImageEditor, gr.HTML]:
             stage = film(prefix="image-")
         with gr.Tab("Before and after", id="compare"):
             slider = gr.ImageSlider(
-                label="Before and after", type="filepath", format="png", interactive=False, elem_id="compare"
+                label="Before and after",
+                show_label=False,
+                type="filepath",
+                format="png",
+                interactive=False,
+                # What it would download is enlarged and holds no settings; the result's own button is on the film.
+                buttons=["fullscreen"],
+                elem_id="compare",
             )
             said = sentence(EMPTY, elem_id="compare-said")
     return Views(tabs, mark, begin, chain.chain(), slider, said), editor, stage
@@ -306,8 +313,9 @@ def asking_of(page: Page, desk: Desk, source: Source, views: Views, groups: Grou
     def shown(request: GenerationRequest, value: Mapping[str, Any]) -> dict[Component, Any]:
         if value["state"] != "done" or request.init is None:
             return {}
-        before = page.backend.inputs.get(request.init.image)
-        return {views.slider: (before, value["pictures"][0]["file"]["path"]), views.said: COMPARED}
+        with Image.open(value["pictures"][0]["file"]["path"]) as after:
+            pair = enlarged(page.backend.inputs.get(request.init.image)), enlarged(after.convert("RGB"))
+        return {views.slider: pair, views.said: COMPARED}
 
     return Asking(
         desk.controls.all() | source.all(),
@@ -406,10 +414,13 @@ def canvas_for(page: Page, base: Mapping[str, Any] | None) -> dict[str, Any] | N
     """What the painting surface shows: the picture, enlarged when it is small, with nothing painted on it."""
     if base is None or base["mode"] != PART:
         return None
-    image = page.backend.inputs.get(base["image"])
-    scale = max(1, EDITOR_SIDE // max(image.size))
-    larger = image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
-    return {"background": larger, "layers": [], "composite": None}
+    return {"background": enlarged(page.backend.inputs.get(base["image"])), "layers": [], "composite": None}
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A picture that is large enough to be seen and painted on: a small one a whole number of times as large."""
+    scale = max(1, SEEN_SIDE // max(image.size))
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
 
 
 def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
@@ -526,7 +537,8 @@ def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Ask
                 yield {key: value for key, value in update.items() if key is desk.film}
         pair = [finished(job) for job in jobs]
         if all(pair):
-            yield {views.slider: tuple(pair), views.said: TWINS, views.tabs: gr.Tabs(selected="compare")}
+            both = tuple(enlarged(image) for image in pair if image)
+            yield {views.slider: both, views.said: TWINS, views.tabs: gr.Tabs(selected="compare")}
 
     views.begin.compare(compare, asking.inputs, told, **WATCH)
 
