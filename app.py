@@ -38,6 +38,8 @@ TRY_PORTS = 100
 WARM_UP_AFTER = 3.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
+# Pictures that runs started from go when nobody has used them for so long.
+KEEP_INPUTS_SECONDS = 30 * 86400
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ def prepare_environment(settings: Settings) -> None:
 
 
 def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
-    """Wire everything; nothing is loaded and no port is opened.
+    """Wire everything; no model is loaded and no port is opened.
 
     Args:
         settings: of ``parse``.
@@ -294,6 +296,7 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
 
     manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **backend_options)
+    backend.inputs.clean(KEEP_INPUTS_SECONDS)
     demo = page.build(backend, {card.id: card for card in settings.cards}, settings.model.id, settings.pictures_dir)
     return demo, backend
 

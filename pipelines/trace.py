@@ -271,7 +271,8 @@ def _settled(distance: list[float], limit: float) -> int:
 
 def _phase(i: int, layout: int, detail: int, near: float, whole: float) -> Phase:
     if i < layout:
-        return Phase("Finding the layout", f"The rough arrangement is {1 - near:.0%} of the way to where it ends.")
+        way = f"In the belief, the rough arrangement is {1 - near:.0%} of the way to where it ends."
+        return Phase("Finding the layout", way)
     if i < detail:
         return Phase("Detail", f"The layout is decided ({1 - near:.0%} of the way); shapes and edges are worked out.")
     return Phase("Finishing", f"Little changes now: the belief is {1 - whole:.0%} of the way to where it ends.")

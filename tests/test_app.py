@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
+from PIL import Image
 
 import app
 from pipelines.device import resolve
+from pipelines.uploads import Inputs
 
 ROOT = Path(app.__file__).parent
 # The server's first line comes after its libraries are imported, which takes long on a busy machine.
@@ -147,6 +150,20 @@ def test_xformers_without_a_gpu_is_one_sentence() -> None:
     placement = resolve("cpu", "xformers")
     assert placement.attention == "sdpa"
     assert placement.note == "xformers needs an NVIDIA GPU, so SDPA is used instead."
+
+
+def test_uploads_that_nobody_used_for_30_days_go_at_the_start(
+    base: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = Inputs(tmp_path / "data" / "inputs")
+    old, used = (inputs.put(Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
+    for name, days in ((old, 31), (used, 29)):
+        os.utime(inputs.path(name), times=(time.time() - days * 86400,) * 2)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    _, backend = app.create(app.parse([], base))
+    backend.close()
+    assert inputs.path(used).exists()
+    assert not inputs.path(old).exists()
 
 
 class Server:

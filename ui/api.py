@@ -1,4 +1,4 @@
-"""The endpoints for Python and HTTP users: /text_to_image and /denoising_steps."""
+"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint and /denoising_steps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio import FileData
+from gradio.context import get_blocks_context
+from gradio.utils import get_upload_folder
+from gradio_client.utils import is_http_url_like
+from pydantic import ValidationError
 
+from pipelines import geometry, uploads
 from pipelines.backend import QueueFull
 from pipelines.cards import ModelCard
 from pipelines.events import Cancelled, Failed, Finished
-from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, describe, make_request
 from ui import controls, keep, reel, stream
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from pipelines.backend import Backend, Job
     from pipelines.lenses import Decode
     from pipelines.trace import Trace
     from ui.reel import Films
+
+# Where the page's own slider stands.
+STRENGTH = 0.6
+UNSENT = "Files are uploaded, not named: send it with handle_file of gradio_client, or to /gradio_api/upload first."
 
 
 def resolve(
@@ -68,10 +80,164 @@ def endpoint(
             "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
         }  # fmt: skip
-        _, done = made(backend, cards, default_model, prompt, model, given)
-        return [stream.stored(picture) for picture in done.pictures], done.request.model_dump(mode="json")
+        _, done = made(backend, lambda: resolve(cards, default_model, prompt, model, given))
+        return answer(done)
 
     return text_to_image
+
+
+def picture_endpoint(
+    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
+) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
+    """The function behind /image_to_image."""
+
+    def image_to_image(
+        image: FileData,
+        prompt: str,
+        strength: float | None = None,
+        negative_prompt: str | None = None,
+        model: str | None = None,
+        scheduler: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_images: int | None = None,
+        fit: str | None = None,
+        colour: str | None = None,
+    ) -> tuple[list[Path], dict[str, Any]]:
+        given = {
+            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
+        }  # fmt: skip
+
+        def ask() -> GenerationRequest:
+            plain = resolve(cards, default_model, prompt, model, given)
+            picture = placed(opened(image, "image"), plain, fit, colour)
+            init = start(image=backend.inputs.put(picture), strength=strength)
+            return resolve(cards, default_model, prompt, model, {**given, "init": init})
+
+        _, done = made(backend, ask)
+        return answer(done)
+
+    return image_to_image
+
+
+def part_endpoint(
+    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
+) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
+    """The function behind /inpaint."""
+
+    def inpaint(
+        image: FileData,
+        mask: FileData,
+        prompt: str,
+        strength: float | None = None,
+        negative_prompt: str | None = None,
+        model: str | None = None,
+        scheduler: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_images: int | None = None,
+        fit: str | None = None,
+        colour: str | None = None,
+        feather: int | None = None,
+        only_masked: bool | None = None,
+        padding: int | None = None,
+    ) -> tuple[list[Path], dict[str, Any]]:
+        given = {
+            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
+        }  # fmt: skip
+        how = {"strength": strength, "feather": feather, "only_masked": only_masked, "padding": padding}
+
+        def ask() -> GenerationRequest:
+            plain = resolve(cards, default_model, prompt, model, given)
+            picture, part = pair(image, mask)
+            picture = placed(picture, plain, fit, colour, bool(only_masked))
+            part = placed(part, plain, fit, "black", bool(only_masked)).convert("L")
+            init = start(image=backend.inputs.put(picture), mask=backend.inputs.put(part), **how)
+            return resolve(cards, default_model, prompt, model, {**given, "init": init})
+
+        _, done = made(backend, ask)
+        return answer(done)
+
+    return inpaint
+
+
+def start(**values: Any) -> InitImage:
+    """Where a run starts; what is None has its default.
+
+    Raises:
+        InvalidRequest: with one sentence.
+    """
+    given = {name: whole(value) for name, value in values.items() if value is not None}
+    try:
+        return InitImage(**{"strength": STRENGTH, **given})
+    except ValidationError as error:
+        raise InvalidRequest(describe(error)) from None
+
+
+def whole(value: Any) -> Any:
+    """A whole number that came as a float, which is what JSON of other languages holds, as an int."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def pair(image: Any, mask: Any) -> tuple[Image.Image, Image.Image]:
+    """The picture and the mask of a request, of one size.
+
+    Raises:
+        InvalidRequest: with one sentence.
+    """
+    picture, part = opened(image, "image"), opened(mask, "mask")
+    if picture.size != part.size:
+        sizes = [f"{one.width} x {one.height}" for one in (part, picture)]
+        raise InvalidRequest(f"mask has {sizes[0]} pixels and image {sizes[1]}; both must have the same size.")
+    return picture, part
+
+
+def opened(file: Any, name: str) -> Image.Image:
+    """The picture that a client uploaded, RGB or RGBA.
+
+    Raises:
+        InvalidRequest: with one sentence; also for every file that did not come here as an upload.
+    """
+    if file is None:
+        raise InvalidRequest(f"{name} is missing; upload a PNG, JPEG or WebP.")
+    try:
+        path = Path(file["path"]).resolve()
+        stored = path.is_relative_to(Path(get_upload_folder()).resolve()) and path.is_file()
+    except (TypeError, KeyError, ValueError, OSError):
+        stored = False
+    if not stored:
+        raise InvalidRequest(f"{name} cannot be taken like this. {UNSENT}")
+    return uploads.read(path).image
+
+
+def placed(
+    image: Image.Image, request: GenerationRequest, fit: Any, colour: Any, own_size: bool = False
+) -> Image.Image:
+    """A picture as RGB of the request's size or, for a crop around a mask, of its own, ``MAX_SIDE`` at most.
+
+    Raises:
+        InvalidRequest: if there is no such fit or colour.
+    """
+    fit, colour = "crop" if fit is None else str(fit), geometry.WHITE if colour is None else colour
+    fitted = geometry.fit(image, request.width, request.height, fit, colour)
+    if not own_size:
+        return fitted
+    own = geometry.flatten(image, colour)
+    own.thumbnail((MAX_SIDE, MAX_SIDE))
+    return own
+
+
+def answer(done: Finished) -> tuple[list[Any], dict[str, Any]]:
+    """The saved files, and the request with everything resolved."""
+    return [stream.stored(picture) for picture in done.pictures], done.request.model_dump(mode="json")
 
 
 def steps_endpoint(
@@ -95,7 +261,7 @@ def steps_endpoint(
             "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
         }  # fmt: skip
-        job, done = made(backend, cards, default_model, prompt, model, given)
+        job, done = made(backend, lambda: resolve(cards, default_model, prompt, model, given))
         trace = backend.trace(job.id)
         if trace is None:
             raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
@@ -129,21 +295,17 @@ def told(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
-def made(
-    backend: Backend,
-    cards: Mapping[str, ModelCard],
-    default_model: str,
-    prompt: Any,
-    model: Any,
-    given: Mapping[str, Any],
-) -> tuple[Job, Finished]:
+def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, Finished]:
     """Run a request to its end.
+
+    Args:
+        ask: makes the request, or raises InvalidRequest.
 
     Raises:
         gr.Error: with one sentence, if it is wrong, fails or is stopped.
     """
     try:
-        job = backend.submit(resolve(cards, default_model, prompt, model, given))
+        job = backend.submit(ask())
     except (InvalidRequest, QueueFull) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():
@@ -159,22 +321,53 @@ def made(
 
 def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, films: Films) -> None:
     """Put the endpoints into the page that is being built."""
-    gr.api(
+    told = "Returns the saved PNG files and the request with everything resolved."
+    publish(
         endpoint(backend, cards, default_model),
-        api_name="text_to_image",
-        api_description=(
-            "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
-            "left out is drawn. Returns the saved PNG files and the request with everything resolved."
-        ),
-        concurrency_limit=None,
+        "text_to_image",
+        "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
+        f"left out is drawn. {told}",
     )
-    gr.api(
+    publish(
         steps_endpoint(backend, cards, default_model, films),
-        api_name="denoising_steps",
-        api_description=(
-            "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
-            "sigma, alpha_bar, snr, change), an animated WebP of what the model believed, and a capsule, one HTML "
-            "file that plays every lens. Both files show the first picture."
-        ),
-        concurrency_limit=None,
+        "denoising_steps",
+        "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
+        "sigma, alpha_bar, snr, change), an animated WebP of what the model believed, and a capsule, one HTML "
+        "file that plays every lens. Both files show the first picture.",
     )
+    publish(
+        picture_endpoint(backend, cards, default_model),
+        "image_to_image",
+        "Makes pictures from a picture (an uploaded PNG, JPEG or WebP) and a prompt. strength, 0 to 1, says how much "
+        "is drawn anew (0.6); fit, crop, pad or stretch, how a picture of another shape gets width x height; colour "
+        f"(#rrggbb) is put beneath transparency and around a padded picture. The rest is as in /text_to_image. {told}",
+    )
+    publish(
+        part_endpoint(backend, cards, default_model),
+        "inpaint",
+        "Draws a part of a picture anew: mask is a picture of the same size, white where it is repainted; every other "
+        "pixel stays as it is. feather, 0 to 64 pixels (0), softens the edge inwards; only_masked works on a crop "
+        "around the mask, with padding, 0 to 256 pixels (32), around it, and the result has the size of the picture, "
+        f"{MAX_SIDE} pixels a side at most. The rest is as in /image_to_image. {told}",
+    )
+
+
+def publish(function: Callable[..., Any], name: str, about: str) -> None:
+    """Put one endpoint into the page that is being built, with inputs that fetch nothing."""
+    added = gr.api(function, api_name=name, api_description=about, concurrency_limit=None)
+    page = get_blocks_context()
+    for number in added["inputs"]:
+        page.blocks[number].async_move_resource_to_block_cache = uploaded
+
+
+async def uploaded(path: Any) -> str | None:
+    """A file's path as it is; Gradio's own would download an address that a client names.
+
+    Gradio has refused paths outside its folder of uploads before.
+
+    Raises:
+        gr.Error: with one sentence, for an address.
+    """
+    if is_http_url_like(str(path)):
+        raise gr.Error(f"Addresses are not opened here. {UNSENT}", print_exception=False)
+    return path

@@ -50,9 +50,16 @@ def add(links: Any, name: str, kind: str) -> list[dict[str, str]]:
     found = read(links)
     if any(link["id"] == name for link in found):
         return found
-    same = sum(link["label"].startswith(kind) for link in found)
-    label = kind if kind == EXAMPLE else f"{kind} {same + 1}"
+    # After the highest, not the count: the oldest may have gone.
+    numbers = [number(link["label"]) for link in found if link["label"].startswith(kind)]
+    label = kind if kind == EXAMPLE else f"{kind} {max(numbers, default=0) + 1}"
     return [*found[:1], *found[1:][-(LONGEST - 2) :], {"id": name, "label": label}]
+
+
+def number(label: str) -> int:
+    """The number that a label ends with, or 0."""
+    end = label.rpartition(" ")[2]
+    return int(end) if end.isascii() and end.isdigit() else 0
 
 
 def shown(links: Any, inputs: Inputs, now: Any) -> dict[str, Any]:

@@ -50,7 +50,8 @@ _TEMPLATE = """
 _LEAD = """
 <p class="lead">A model like this learns by an exercise: take a picture, add noise, and have it tell the two apart.
   Adding noise is easy and needs no model (the forward process, Ho et al. 2020): the slider does it. A run goes the
-  other way, from noise to picture (the reverse process), so at the same t the two are equally noisy.</p>
+  other way, from noise to picture (the reverse process).
+  The timestep t says how much noise: at the same t both are as noisy.</p>
 """
 _SIGNAL = """
 <div class="chart-head">
@@ -58,7 +59,7 @@ _SIGNAL = """
   <p class="term">alpha-bar, the signal's share of the mix</p>
   <p><i class="key first" aria-hidden="true"></i>the picture's share of the mix at each t: this is the noise schedule.
     <i class="key second" aria-hidden="true"></i>what the model's one look has in common with the picture (share of its
-    variance explained).</p>
+    variance explained: 100% is the same picture, 0% no better than one flat colour).</p>
 </div>
 """
 _RATIO = """

@@ -307,8 +307,9 @@ def asking_of(page: Page, desk: Desk, source: Source, views: Views, groups: Grou
         return request_from(page, desk, source, values, new_seed=new_seed)
 
     def explained(text: str) -> dict[Component, Any] | None:
-        mine = text in (NONE, UNMARKED) or text == uploads.GONE
-        return {groups.error: text} if mine else None
+        if text == UNMARKED:
+            return {groups.error: text, views.tabs: gr.Tabs(selected="mark")}
+        return {groups.error: text} if text in (NONE, uploads.GONE) else None
 
     def shown(request: GenerationRequest, value: Mapping[str, Any]) -> dict[Component, Any]:
         if value["state"] != "done" or request.init is None:
@@ -319,11 +320,12 @@ def asking_of(page: Page, desk: Desk, source: Source, views: Views, groups: Grou
 
     return Asking(
         desk.controls.all() | source.all(),
-        [groups.error, views.slider, views.said],
+        [groups.error, views.slider, views.said, views.tabs],
         request_of,
         explained,
         lambda: {groups.error: ""},
         shown,
+        lambda: {views.tabs: gr.Tabs(selected="result")},
     )
 
 
@@ -455,7 +457,6 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
     shown = [source.mode, groups.part, groups.beyond, views.mark, views.tabs, source.padding]
     gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK)
     source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
-    desk.generate.click(lambda: gr.Tabs(selected="result"), None, [views.tabs], **QUICK)
 
 
 def note_of(base: Mapping[str, Any] | None) -> str:
@@ -516,7 +517,7 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
 def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Asking) -> None:
     """At strength 1: the run with the picture and the run without it, from the same noise, side by side."""
     told = list(
-        dict.fromkeys([desk.film, desk.mine, page.job, *desk.errors(), desk.settings, views.tabs, *asking.outputs])
+        dict.fromkeys([desk.film, desk.mine, page.job, *desk.errors(), desk.settings, *asking.outputs])
     )
 
     def compare(values: Mapping[Component, Any]) -> Iterator[dict[Component, Any]]:

@@ -113,6 +113,7 @@ class Asking:
         explain: an error's text -> updates that put it beside its cause, or None when it belongs to the desk.
         clear: updates that clear this tab's own errors.
         shown: updates that go along with a value of the film.
+        begun: updates once a run is accepted.
     """
 
     inputs: set[Component]
@@ -121,6 +122,7 @@ class Asking:
     explain: Callable[[str], dict[Component, Any] | None] = lambda text: None
     clear: Callable[[], dict[Component, Any]] = dict
     shown: Callable[[GenerationRequest, Mapping[str, Any]], dict[Component, Any]] = lambda request, value: {}
+    begun: Callable[[], dict[Component, Any]] = dict
 
 
 # -- laying out ----------------------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ def wire_running(page: Page, desk: Desk, asking: Asking, at_first: Callable[[], 
             yield explain(desk, asking, problem)
             return
         seed = {desk.controls.seed: str(request.sampling.seed)}
-        yield {**desk.errors(), **asking.clear(), desk.mine: job.id, page.job: job.id, **seed}
+        yield {**desk.errors(), **asking.clear(), **asking.begun(), desk.mine: job.id, page.job: job.id, **seed}
         yield from show(desk, asking, job)
 
     def generate(values: dict[Component, Any]) -> Iterator[dict[Component, Any]]:

@@ -220,11 +220,28 @@ def settings(trace: Trace, k: int) -> list[tuple[str, str]]:
         ("Scheduler (sampler)", spec.label if spec else sampling.scheduler),
         ("Guidance scale (CFG)", f"{sampling.guidance_scale:g}"),
         ("Seed", str(request.seeds[k])),
+        *_begun(request),
         *_between(request, k),
         ("Size", f"{request.width} x {request.height}"),
         ("Made in", words.seconds(trace.seconds) if trace.seconds else ""),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _begun(request: GenerationRequest) -> list[tuple[str, str]]:
+    """Where a run began that started from a picture, and which part of it was drawn anew."""
+    init = request.init
+    if init is None:
+        return []
+    share = f"{init.strength:g}: the last {request.steps_run} of {request.sampling.num_inference_steps} steps"
+    rows = [("Drawn anew (strength)", share)]
+    if init.noise_only:
+        rows.append(("Began with", "the noise alone, without the picture"))
+    if init.mask is not None:
+        around = f"{init.padding} pixels" if init.padding else "nothing"
+        rows.append(("Part (mask)", f"enlarged, with {around} around it" if init.only_masked else "painted over"))
+        rows.append(("Soft edge (feather)", f"{init.feather} pixels" if init.feather else "none"))
+    return rows
 
 
 def _between(request: GenerationRequest, k: int) -> list[tuple[str, str]]:

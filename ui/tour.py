@@ -50,7 +50,9 @@ def _noise(trace: Trace, k: int) -> dict[str, Any]:
             f"{begun if trace.request.init else 'A picture starts as nothing else.'} {_drawn(trace, k)}",
             f"{after} a blend of picture (the signal) and noise. "
             f"At step {middle.index + 1} of {count} it is {_percent(middle.alpha_bar)} picture and "
-            f"{_percent(1 - middle.alpha_bar)} noise. Each step shifts the blend until no noise is left.",
+            f"{_percent(1 - middle.alpha_bar)} noise. Each step shifts the blend until no noise is left. "
+            "The timestep t counts how noisy it is: 999 is all noise, 0 is none. On the stage the noise shows as soft "
+            "blobs, not as snow, since it is noise in the latent (the last question), unpacked into a picture.",
         ],
         "go": {"index": 0, "left": "x_t", "right": "x0"},
         "see": "Goes to step 1. Left: what the model is given"
@@ -88,8 +90,8 @@ def _predicts(trace: Trace) -> dict[str, Any]:
 
 # What the network itself puts out; everything on this page is computed from it, without a loss.
 _VARIANTS = {
-    "v_prediction": " (What this model puts out is a fixed mix of noise and picture, v-prediction; "
-    "either one can be computed from it.)",
+    "v_prediction": " (Strictly, this model answers with a fixed mix of the two, v-prediction; "
+    "the noise and the picture are computed from it.)",
     "sample": " (This model names the picture, and the noise is computed from it.)",
 }
 
@@ -142,7 +144,7 @@ def _guidance(trace: Trace) -> dict[str, Any]:
     first = (
         f"With guidance, the model is asked twice at each step: once with your prompt, once {without}. The difference "
         "between the two answers shows which way the prompt pulls. Guidance (the guidance scale, CFG) says how far to "
-        "follow it: 0 ignores the prompt, 1 takes the model's own answer to it, more goes further."
+        "follow it: 0 ignores the prompt, 1 takes the answer to the prompt as it is, more exaggerates the difference."
     )
     return {"title": "What does guidance do?", "text": [first, second], "go": go, "see": see}
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.site import Gate, Site, served, tiny_card
 from tests.browser_setup import ADVICE, find_browser, launch_arguments
 from tests.tiny import make_tiny_model
+
+# Machines that build may be slow and shared; what is there sooner is seen sooner.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

@@ -240,7 +240,7 @@ def test_the_five_questions_move_the_player(looked):
 def saved(page: Page, kind: str) -> tuple[str, bytes]:
     """Press a button of the save panel; the name and bytes of what is downloaded."""
     with page.expect_download() as download:
-        page.click(f'[data-kind="{kind}"]')
+        page.click(f'#keep [data-kind="{kind}"]')
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
@@ -272,9 +272,9 @@ def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looked):
     page.evaluate(
         "document.dispatchEvent(new CustomEvent('playground:step', {detail: {run: 'x', index: 0, lens: '../../etc'}}))"
     )
-    page.click('[data-kind="gif"]')
+    page.click('#keep [data-kind="gif"]')
     expect(page.locator("#keep .problem")).to_contain_text("cannot be saved")
-    expect(page.locator('[data-kind="gif"]')).to_be_enabled()
+    expect(page.locator('#keep [data-kind="gif"]')).to_be_enabled()
 
 
 def test_guesses_at_another_guidance_are_answered(looked):

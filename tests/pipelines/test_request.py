@@ -169,7 +169,7 @@ inits = st.builds(
 )  # fmt: skip
 blends = st.one_of(
     st.builds(lambda **v: {"variation": Variation(**v)}, seed=st.integers(0, 2**40), strength=st.floats(0, 1)),
-    st.builds(lambda **v: {"interpolation": Interpolation(**v)}, prompt=text, seed=st.none() | st.integers(0, MAX_SEED)),
+    st.builds(lambda **v: {"interpolation": Interpolation(**v)}, prompt=text, seed=st.none() | sampling["seed"]),
 )
 
 

@@ -119,6 +119,21 @@ def test_settings_name_this_picture_s_own_seed():
     assert reel.run_of(trace, 0) != reel.run_of(trace, 1)
 
 
+def test_settings_of_a_run_from_a_picture_name_strength_mask_and_feather():
+    init = {"image": "1" * 32, "strength": 0.5}
+    rows = dict(reel.settings(make_trace(done=3, init=init), 0))
+    assert rows["Drawn anew (strength)"] == "0.5: the last 3 of 6 steps"
+    assert not {"Part (mask)", "Soft edge (feather)", "Began with"} & set(rows)
+    part = {**init, "mask": "2" * 32, "feather": 4}
+    rows = dict(reel.settings(make_trace(done=3, init=part), 0))
+    assert (rows["Part (mask)"], rows["Soft edge (feather)"]) == ("painted over", "4 pixels")
+    rows = dict(reel.settings(make_trace(done=3, init={**part, "feather": 0, "only_masked": True}), 0))
+    assert rows["Part (mask)"] == "enlarged, with 32 pixels around it" and rows["Soft edge (feather)"] == "none"
+    rows = dict(reel.settings(make_trace(init={**init, "strength": 1.0, "noise_only": True}), 0))
+    assert rows["Began with"] == "the noise alone, without the picture"
+    assert "Drawn anew (strength)" not in dict(reel.settings(make_trace(), 0))
+
+
 def test_the_questions_have_the_run_s_own_figures(trace: Trace):
     asked = tour.questions(trace, 0)
     assert [one["title"] for one in asked] == [

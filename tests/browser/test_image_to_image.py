@@ -1,0 +1,330 @@
+"""Image to image in a real browser: bring a picture, see its noise, change all of it or a part, go back."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+
+STEPS = 8
+
+
+def noise(path: Path, size: tuple[int, int] = (64, 64), seed: int = 0) -> str:
+    """A picture of which no two pixels are alike."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def pixels(data: bytes | str | Path) -> np.ndarray:
+    with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def enter(page: Page) -> None:
+    page.get_by_role("tab", name="Image to image", exact=True).click()
+    page.locator("#source").wait_for()
+
+
+def bring(page: Page, path: str) -> None:
+    """Upload a picture and wait for its noise levels."""
+    page.set_input_files("#source input[type=file]", path)
+    levels(page)
+
+
+def levels(page: Page) -> None:
+    page.locator('.begin[data-state="open"]').wait_for()
+    expect(page.locator("#begin .slot img")).to_have_count(STEPS + 1)
+
+
+def view(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def strength(page: Page, value: float) -> None:
+    """Type the strength into the slider's number field."""
+    field = page.locator("#image-strength input[type=number]")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def make(page: Page, site: Site) -> bytes:
+    """Press Generate; the bytes of the PNG that can then be downloaded."""
+    before = len(site.backend.jobs)
+    page.click("#image-generate")
+    page.wait_for_function("run => document.querySelector('#image-film .film')?.dataset.run != run", arg=last(page))
+    page.locator('#image-film .film[data-state="done"]').wait_for()
+    assert len(site.backend.jobs) == before + 1
+    with page.expect_download() as download:
+        page.click('#image-film [data-part="save"]')
+    return download.value.path().read_bytes()
+
+
+def last(page: Page) -> str | None:
+    return page.evaluate("document.querySelector('#image-film .film')?.dataset.run ?? null")
+
+
+def mode(page: Page, name: str) -> None:
+    page.locator("#image-mode label", has_text=name).click()
+
+
+def paint(page: Page, share: float = 0.25) -> None:
+    """Stroke across the middle of the picture that can be painted on."""
+    canvas = page.locator("#image-editor canvas").first
+    canvas.wait_for()
+    # The picture is drawn a moment after the canvas is there.
+    expect(page.locator("#image-editor")).to_contain_text("%")
+    page.wait_for_timeout(800)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y, far = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] * share / 2
+    page.mouse.move(x - far, y)
+    page.mouse.down()
+    page.mouse.move(x + far, y, steps=12)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+
+
+@pytest.fixture
+def brought(visit, tmp_path: Path):
+    """A visitor who brought a picture of the model's size."""
+
+    def open_it(size: tuple[int, int] = (64, 64), **options) -> tuple[Page, str]:
+        page, path = visit(**options), noise(tmp_path / "mine.png", size)
+        enter(page)
+        bring(page, path)
+        return page, path
+
+    return open_it
+
+
+def test_the_strip_of_noise_levels_is_the_strength(brought, site: Site):
+    page, _ = brought()
+    words, shown = page.locator('#begin [data-part="words"]'), page.locator('#begin [data-part="noisy"]')
+    expect(words).to_have_text("4 of 8 steps will run")
+    page.wait_for_timeout(500)
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/queue/join" in r.url else None)
+    strip = page.locator("#begin .strip")
+    strip.focus()
+    seen = {shown.get_attribute("src")}
+    page.keyboard.press("ArrowRight")
+    expect(words).to_have_text("5 of 8 steps will run")
+    expect(page.locator("#image-strength input[type=number]")).to_have_value("0.63")
+    seen.add(shown.get_attribute("src"))
+    box = strip.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 4, box["y"] + 8)
+    expect(words).to_have_text("8 of 8 steps will run")
+    expect(page.locator('#begin [data-part="about"]')).to_contain_text("square root of alpha-bar")
+    expect(page.locator('#begin [data-part="compare"]')).to_be_visible()
+    seen.add(shown.get_attribute("src"))
+    strength(page, 0.3)
+    expect(words).to_have_text("2 of 8 steps will run")
+    expect(page.locator("#begin .slot.now")).to_have_count(1)
+    assert page.locator("#begin .slot").nth(2).get_attribute("class") == "slot now"
+    seen.add(shown.get_attribute("src"))
+    assert len(seen) == 4
+    page.wait_for_timeout(300)
+    assert asked == []
+    page.click('#begin [data-part="see"]')
+    page.locator('#begin [data-part="look"]').wait_for()
+    assert page.locator('#begin [data-part="look"]').get_attribute("src") not in seen
+    assert site.backend.jobs == []
+
+
+def test_as_many_steps_run_as_were_said_and_open_in_the_theatre(brought, site: Site):
+    page, path = brought()
+    strength(page, 0.63)
+    data = make(page, site)
+    assert site.backend.jobs[0].request.steps_run == 5
+    assert not np.array_equal(pixels(data), pixels(path))
+    view(page, "Before and after")
+    expect(page.locator("#compare img")).to_have_count(2)
+    expect(page.locator("#compare-said")).to_contain_text("Left: the picture that the run started from")
+    view(page, "Result")
+    page.click('#image-film [data-part="inside"]')
+    expect(page.locator(".player")).to_have_attribute("data-run", f"{site.backend.jobs[0].id}:0")
+    expect(page.locator("#player .slot")).to_have_count(6)
+
+
+def test_at_strength_0_the_picture_comes_back_and_the_page_says_so(brought, site: Site):
+    page, path = brought()
+    strength(page, 0)
+    expect(page.locator('#begin [data-part="words"]')).to_have_text("No step will run")
+    expect(page.locator('#begin [data-part="about"]')).to_contain_text("comes back exactly as it is")
+    assert np.array_equal(pixels(make(page, site)), pixels(path))
+    expect(page.locator('#image-film [data-part="notes"]')).to_contain_text("no step is run")
+
+
+def test_at_strength_1_the_same_noise_is_tried_without_the_picture(brought, site: Site):
+    page, _ = brought()
+    strength(page, 1)
+    page.click('#begin [data-part="compare"]')
+    expect(page.locator("#compare-said")).to_contain_text("same noise", timeout=30_000)
+    with_picture, alone = (job.request for job in site.backend.jobs)
+    assert (with_picture.init.noise_only, alone.init.noise_only) == (False, True)
+    assert with_picture.sampling == alone.sampling
+
+
+def test_results_become_inputs_and_every_picture_stays_in_reach(brought, site: Site):
+    page, _ = brought()
+    make(page, site)
+    page.click('#image-film [data-part="send"]')
+    expect(page.locator("#chain li")).to_have_count(2)
+    expect(page.locator("#chain button").nth(1)).to_have_attribute("aria-pressed", "true")
+    levels(page)
+    first = page.locator("#chain button").nth(0)
+    first.click()
+    expect(first).to_have_attribute("aria-pressed", "true")
+    page.wait_for_timeout(500)
+    page.reload()
+    page.locator("#generate").wait_for()
+    enter(page)
+    expect(page.locator("#chain li")).to_have_count(2)
+    levels(page)
+
+
+def test_a_picture_of_the_first_tab_is_sent_here(visit, site: Site):
+    page = visit()
+    page.click("#generate")
+    page.locator('#film .film[data-state="done"]').wait_for()
+    page.click('#film [data-part="send"]')
+    levels(page)
+    strength(page, 0)
+    page.fill("#image-prompt textarea", "")
+    wanted = pixels(next(site.pictures.glob("*.png"), None) if len(site.backend.jobs) != 1 else made_by(site, 0))
+    assert np.array_equal(pixels(make(page, site)), wanted)
+
+
+def made_by(site: Site, number: int) -> Path:
+    """The file of a finished job's first picture."""
+    return site.backend.jobs[number].poll()[-1].pictures[0].path
+
+
+def test_a_marked_part_changes_and_every_other_pixel_stays(brought, site: Site):
+    page, path = brought()
+    mode(page, "A part of it")
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
+    view(page, "Mark the part")
+    paint(page)
+    result = pixels(make(page, site))
+    init = site.backend.jobs[0].request.init
+    marked = np.asarray(site.backend.inputs.get(init.mask)) > 0
+    assert 0.005 < marked.mean() < 0.5
+    assert np.array_equal(result[~marked], pixels(path)[~marked])
+    assert not np.array_equal(result[marked], pixels(path)[marked])
+    page.locator("#image-invert input").check()
+    turned = pixels(make(page, site))
+    assert np.array_equal(turned[marked], pixels(path)[marked])
+    assert not np.array_equal(turned[~marked], pixels(path)[~marked])
+
+
+def test_painting_can_be_undone(brought, site: Site):
+    page, _ = brought()
+    mode(page, "A part of it")
+    paint(page)
+    page.locator("#image-editor").get_by_role("button", name="Undo").click()
+    page.wait_for_timeout(500)
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
+    assert site.backend.jobs == []
+
+
+def test_only_the_marked_part_keeps_the_size_of_a_larger_picture(brought, site: Site):
+    page, path = brought((150, 100))
+    mode(page, "A part of it")
+    page.locator("#image-only input").check()
+    expect(page.locator("#image-padding")).to_be_visible()
+    paint(page, 0.1)
+    result = pixels(make(page, site))
+    init = site.backend.jobs[0].request.init
+    marked = np.asarray(site.backend.inputs.get(init.mask)) > 0
+    assert init.only_masked and result.shape == (100, 150, 3)
+    assert np.array_equal(result[~marked], pixels(path)[~marked])
+
+
+def test_the_canvas_grows_and_the_picture_stays_on_it(brought, site: Site):
+    page, path = brought()
+    mode(page, "Beyond it")
+    expect(page.locator("#source-note")).to_contain_text("The canvas is 96 x 64 pixels now")
+    page.locator("#image-up input").fill("8")
+    page.locator("#image-up input").press("Tab")
+    expect(page.locator("#source-note")).to_contain_text("The canvas is 96 x 72 pixels now")
+    page.wait_for_timeout(300)
+    result = pixels(make(page, site))
+    assert result.shape == (72, 96, 3)
+    assert np.array_equal(result[8:, 16:80], pixels(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [("empty.png", b"", "empty"), ("eps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture"), ("x.png", None, "broken")],
+)
+def test_a_bad_file_gets_one_sentence_beside_it(visit, site: Site, tmp_path: Path, name: str, data, words: str):
+    whole = Path(noise(tmp_path / "whole.png")).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2] if data is None else data)
+    page = visit()
+    enter(page)
+    page.set_input_files("#source input[type=file]", str(tmp_path / name))
+    expect(page.locator("#source-error")).to_contain_text(words)
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Choose a picture to start from first")
+    bring(page, str(tmp_path / "whole.png"))
+    expect(page.locator("#source-error p")).to_be_hidden()
+
+
+def test_without_a_picture_the_page_asks_for_one(visit, site: Site):
+    page = visit()
+    enter(page)
+    expect(page.locator('#begin [data-part="hint"]')).to_contain_text("Choose a picture")
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Choose a picture to start from first")
+    assert site.backend.jobs == []
+
+
+def test_each_tab_stops_its_own_run_and_finds_it_after_a_reload(brought, site: Site):
+    page, _ = brought()
+    strength(page, 1)
+    site.gate.hold_at(2)
+    page.click("#image-generate")
+    expect(page.locator('#image-film [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    expect(page.locator("#image-stop")).to_be_visible()
+    page.get_by_role("tab", name="Text to image", exact=True).click()
+    expect(page.locator("#generate")).to_be_visible()
+    page.reload()
+    page.locator("#generate").wait_for()
+    enter(page)
+    view(page, "Result")
+    expect(page.locator('#image-film [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    page.click("#image-stop")
+    site.gate.nudge_until_over(site.backend.jobs[0])
+    page.locator('#image-film .film[data-state="stopped"]').wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_a_phone_scrolls_one_way(brought, site: Site, scheme: str):
+    page, _ = brought(color_scheme=scheme, reduced_motion="reduce", viewport={"width": 390, "height": 844})
+    make(page, site)
+    page.click('#image-film [data-part="send"]')
+    levels(page)
+    said = []
+    for name in ("Where it starts", "Result"):
+        view(page, name)
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        context = {"include": [["#image-desk"]]}
+        # Gradio's own upload area labels its icons by title alone.
+        found = Axe().run(page, context=context, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+        said += [(name, v["id"], [n["html"][:160] for n in v["nodes"]][:4]) for v in found]
+    mode(page, "A part of it")
+    page.locator("#image-editor canvas").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert said == []
