@@ -190,17 +190,6 @@ part('true').addEventListener('click', () => {
   part('true').setAttribute('aria-pressed', on);
 });
 
-function keys(event) {
-  if (!element.isConnected) { document.removeEventListener('keydown', keys); return; }
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && root.offsetParent) {
-    event.preventDefault();
-    if (desk.dataset.busy !== 'yes') button('make')?.click();
-  } else if (event.key === 'Escape' && desk.dataset.busy === 'yes') {
-    button('stop')?.click();
-  }
-}
-document.addEventListener('keydown', keys);
-
 // A picture that was chosen beside the film, in the strip of a blend.
 function picked(event) {
   if (!element.isConnected) { document.removeEventListener('playground:picture', picked); return; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from pipelines import geometry, uploads
 from pipelines.backend import QueueFull
 from pipelines.events import Finished
 from pipelines.request import MAX_FEATHER, MAX_PADDING, MAX_SIDE, GenerationRequest, InvalidRequest
-from ui import chain, controls, making, strength
+from ui import brush, chain, controls, making, strength
 from ui.dropped import Dropped
 from ui.film import film
 from ui.making import QUICK, WATCH, Asking, Desk, Page
@@ -49,18 +50,18 @@ class Source:
     Attributes:
         picture: the picture; fit, colour: how it becomes as large as the result.
         mode: WHOLE, PART or BEYOND.
-        editor, invert, feather, only, padding: of a part.
+        editor, feather, only, padding: of a part.
         left, right, up, down: pixels to draw beyond each edge.
         strength: 0 to 1.
         base: what was made of the picture, a dict, or None while there is none.
+        mask: id of what was painted last, or None.
     """
 
     picture: gr.Image
     fit: gr.Radio
     colour: gr.ColorPicker
     mode: gr.Radio
-    editor: gr.ImageEditor
-    invert: gr.Checkbox
+    editor: gr.HTML
     feather: gr.Slider
     only: gr.Checkbox
     padding: gr.Slider
@@ -70,10 +71,11 @@ class Source:
     down: gr.Number
     strength: gr.Slider
     base: gr.State
+    mask: gr.State
 
     def all(self) -> set[Component]:
-        """Every component, for an event's ``inputs``."""
-        return {getattr(self, f.name) for f in fields(self)}
+        """Every component that a run asks, for an event's ``inputs``."""
+        return {getattr(self, f.name) for f in fields(self)} - {self.editor}
 
     def edges(self) -> list[Component]:
         """Left, right, up and down."""
@@ -82,9 +84,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Views:
-    """What the right column shows, one at a time."""
+    """What the right column shows, one at a time; ``turn`` holds which one to turn to, and when that was asked."""
 
     tabs: gr.Tabs
+    turn: gr.State
     mark: gr.Tab
     begin: gr.HTML
     chain: gr.HTML
@@ -94,7 +97,14 @@ class Views:
 
 @dataclass(frozen=True)
 class Groups:
-    """What comes and goes with the mode."""
+    """What comes and goes with the mode, and what is remembered.
+
+    Attributes:
+        part, beyond: controls of these modes.
+        error, note: what is wrong with the picture, and what was done to it.
+        links, now: the chain, and the picture of it that is used.
+        painted: id of the picture on the painting surface.
+    """
 
     part: gr.Column
     beyond: gr.Column
@@ -102,6 +112,7 @@ class Groups:
     note: gr.HTML
     links: gr.BrowserState
     now: gr.State
+    painted: gr.State
 
 
 def build(page: Page) -> None:
@@ -135,7 +146,7 @@ def lay_out(page: Page) -> tuple[Desk, Source, Views, Groups]:
             parts.settings()
         with gr.Column(elem_id="image-shows", elem_classes="shows"):
             views, editor, stage = shown_views(page)
-            asked |= {"editor": editor, "base": gr.State(None)}
+            asked |= {"editor": editor, "base": gr.State(None), "mask": gr.State(None)}
     return parts.desk(stage), Source(**asked), views, groups
 
 
@@ -143,15 +154,17 @@ def source_controls(page: Page) -> tuple[dict[str, Any], Groups]:
     """The picture, how it is fitted, and what is to happen to it."""
     asked: dict[str, Any] = {}
     with gr.Column(elem_id="ask-source", elem_classes="ask-source"):
+        sentence("Picture to start from", elem_id="source-head")
         asked["picture"] = Dropped(
             label="Picture to start from",
+            show_label=False,
             type="filepath",
             sources=["upload", "clipboard", "webcam"],
             format="png",
             height=180,
             elem_id="source",
         )
-        error, note = sentence(elem_id="source-error", alert=True), sentence(elem_id="source-note")
+        error = sentence(elem_id="source-error", alert=True)
         asked["mode"] = gr.Radio(
             [("Whole picture", WHOLE), ("A part of it", PART), ("Beyond it", BEYOND)],
             value=WHOLE,
@@ -164,16 +177,13 @@ def source_controls(page: Page) -> tuple[dict[str, Any], Groups]:
             asked |= part_controls()
         with gr.Column(visible=False, elem_id="ask-beyond") as beyond:
             asked |= beyond_controls(page)
-    links = gr.BrowserState([], storage_key="diffusion-playground-chain", secret=making.SECRET)
-    return asked, Groups(part, beyond, error, note, links, gr.State(None))
+        note = sentence(elem_id="source-note")
+    return asked, Groups(part, beyond, error, note, page.links, gr.State(None), gr.State(""))
 
 
 def part_controls() -> dict[str, Any]:
     """How a marked part is drawn anew."""
     return {
-        "invert": gr.Checkbox(
-            False, label="Draw the unmarked part anew instead (invert)", elem_id="image-invert", container=False
-        ),
         "feather": gr.Slider(
             0,
             MAX_FEATHER,
@@ -186,7 +196,7 @@ def part_controls() -> dict[str, Any]:
         "only": gr.Checkbox(
             False,
             label="Work on the marked part enlarged (only masked)",
-            info="The picture keeps its size; a crop around the mark fills the model's frame and gets more detail.",
+            info="The picture keeps its own size; a crop around the mark fills the model's frame and gets more detail.",
             elem_id="image-only",
         ),
         "padding": gr.Slider(
@@ -255,13 +265,13 @@ def strength_control() -> gr.Slider:
     )
 
 
-def shown_views(page: Page) -> tuple[Views, gr.ImageEditor, gr.HTML]:
+def shown_views(page: Page) -> tuple[Views, gr.HTML, gr.HTML]:
     """The right column."""
     with gr.Tabs(selected="begin", elem_id="views", elem_classes="views", overflow_behavior="wrap") as tabs:
         with gr.Tab("Where it starts", id="begin"):
             begin = strength.panel()
         with gr.Tab("Mark the part", id="mark", visible=False) as mark:
-            editor = painting()
+            editor = brush.brush()
         with gr.Tab("Result", id="result"):
             stage = film(prefix="image-")
         with gr.Tab("Before and after", id="compare"):
@@ -276,25 +286,17 @@ def shown_views(page: Page) -> tuple[Views, gr.ImageEditor, gr.HTML]:
                 elem_id="compare",
             )
             said = sentence(EMPTY, elem_id="compare-said")
-    return Views(tabs, mark, begin, chain.chain(), slider, said), editor, stage
+    return Views(tabs, gr.State(None), mark, begin, chain.chain(), slider, said), editor, stage
 
 
-def painting() -> gr.ImageEditor:
-    """The picture with a brush; the toolbar has an eraser, undo and clear."""
-    return gr.ImageEditor(
-        label="Paint over the part that is to change",
-        show_label=False,
-        type="pil",
-        image_mode="RGBA",
-        format="png",
-        sources=(),
-        transforms=(),
-        layers=False,
-        brush=gr.Brush(default_size=32, colors=[BRUSH], color_mode="fixed"),
-        eraser=gr.Eraser(default_size=32),
-        height=520,
-        elem_id="image-editor",
-    )
+def turn_to(name: str) -> dict[str, Any]:
+    """A value of ``Views.turn``; the time, so that the same view can be asked for twice."""
+    return {"to": name, "at": time.time()}
+
+
+def turned(turn: Any) -> Any:
+    """The view that was asked for last."""
+    return gr.Tabs(selected=turn["to"]) if isinstance(turn, dict) else gr.skip()
 
 
 # -- from the controls to a request --------------------------------------------------------------------------------
@@ -308,24 +310,27 @@ def asking_of(page: Page, desk: Desk, source: Source, views: Views, groups: Grou
 
     def explained(text: str) -> dict[Component, Any] | None:
         if text == UNMARKED:
-            return {groups.error: text, views.tabs: gr.Tabs(selected="mark")}
+            return {groups.error: text, views.turn: turn_to("mark")}
         return {groups.error: text} if text in (NONE, uploads.GONE) else None
 
     def shown(request: GenerationRequest, value: Mapping[str, Any]) -> dict[Component, Any]:
         if value["state"] != "done" or request.init is None:
             return {}
+        try:
+            before = page.backend.inputs.get(request.init.image)
+        except InvalidRequest as problem:
+            return {views.said: str(problem)}
         with Image.open(value["pictures"][0]["file"]["path"]) as after:
-            pair = enlarged(page.backend.inputs.get(request.init.image)), enlarged(after.convert("RGB"))
-        return {views.slider: pair, views.said: COMPARED}
+            return {views.slider: (enlarged(before), enlarged(after.convert("RGB"))), views.said: COMPARED}
 
     return Asking(
         desk.controls.all() | source.all(),
-        [groups.error, views.slider, views.said, views.tabs],
+        [groups.error, views.slider, views.said, views.turn],
         request_of,
         explained,
         lambda: {groups.error: ""},
         shown,
-        lambda: {views.tabs: gr.Tabs(selected="result")},
+        lambda: {views.turn: turn_to("result")},
     )
 
 
@@ -337,26 +342,21 @@ def request_from(
     if not isinstance(base, dict):
         raise InvalidRequest(NONE)
     named = {**desk.controls.named(values), "width": base["size"][0], "height": base["size"][1]}
-    return controls.request_of({**named, "init": init_of(page, source, values, base)}, new_seed=new_seed)
+    return controls.request_of({**named, "init": init_of(source, values, base)}, new_seed=new_seed)
 
 
-def init_of(page: Page, source: Source, values: Mapping[Component, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``InitImage``; a mask that was painted is stored."""
+def init_of(source: Source, values: Mapping[Component, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``InitImage``."""
     chosen = values[source.strength]
     init: dict[str, Any] = {"image": base["image"], "strength": float(chosen) if type(chosen) is int else chosen}
     if base["mode"] == BEYOND:
         return {**init, "mask": base["mask"], "feather": 0}
     if base["mode"] != PART:
         return init
-    image = page.backend.inputs.get(base["image"])
-    layers = (values[source.editor] or {}).get("layers") or []
-    mask = geometry.mask_of([layer for layer in layers if layer is not None], image.size)
-    if values[source.invert]:
-        mask = geometry.invert(mask)
-    if geometry.is_empty(mask):
+    if not values[source.mask]:
         raise InvalidRequest(UNMARKED)
     more = {"only_masked": True, "padding": whole(values[source.padding])} if values[source.only] else {}
-    return {**init, "mask": page.backend.inputs.put(mask), "feather": whole(values[source.feather]), **more}
+    return {**init, "mask": values[source.mask], "feather": whole(values[source.feather]), **more}
 
 
 def whole(value: Any) -> Any:
@@ -407,39 +407,49 @@ def sizes(desk: Desk) -> list[tuple[Component, str]]:
 
 def side(value: Any, name: str) -> int:
     """A number of pixels that a browser sent; raises InvalidRequest."""
+    if value is None:
+        raise InvalidRequest(f"{name} is empty; give a number of pixels.")
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_SIDE:
         raise InvalidRequest(f"{name} is {str(value)[:20]}; give a whole number up to {MAX_SIDE}.")
     return int(value)
 
 
 def canvas_for(page: Page, base: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the painting surface shows: the picture, enlarged when it is small, with nothing painted on it."""
+    """What the painting surface shows: the picture, with nothing painted on it; None in the other modes."""
     if base is None or base["mode"] != PART:
         return None
-    return {"background": enlarged(page.backend.inputs.get(base["image"])), "layers": [], "composite": None}
+    return brush.shown(page.backend.inputs.get(base["image"]), base["image"])
 
 
 def enlarged(image: Image.Image) -> Image.Image:
-    """A picture that is large enough to be seen and painted on: a small one a whole number of times as large."""
+    """A picture that is large enough to be compared: a small one a whole number of times as large."""
     scale = max(1, SEEN_SIDE // max(image.size))
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
 
 
 def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
     """A picture, or how it is to be used, has changed."""
-    outputs = [source.base, groups.error, groups.note, source.editor]
+    outputs = [source.base, groups.error, groups.note, source.editor, source.mask, groups.painted]
 
     def prepare(values: Mapping[Component, Any]) -> dict[Component, Any]:
         try:
             base = prepared(page, source, desk, values)
         except InvalidRequest as problem:
             return {source.base: None, groups.error: str(problem), groups.note: ""}
-        before = values[source.base]
         found: dict[Component, Any] = {source.base: base, groups.error: "", groups.note: note_of(base)}
         # Painting is lost only when another picture is to be painted on.
-        if not (before and base and (before["image"], before["mode"]) == (base["image"], base["mode"])):
-            found[source.editor] = canvas_for(page, base)
+        if base and base["mode"] == PART and base["image"] != values[groups.painted]:
+            found |= {source.editor: canvas_for(page, base), source.mask: None, groups.painted: base["image"]}
         return found
+
+    def paint(base: Any, data: gr.EventData) -> Any:
+        if not isinstance(base, dict) or getattr(data, "key", None) != base["image"]:
+            return gr.skip()
+        try:
+            size = page.backend.inputs.get(base["image"]).size
+        except InvalidRequest:
+            return None  # said when a run is asked for
+        return brush.read(getattr(data, "uri", None), size, page.backend.inputs)
 
     def choose(mode: Any, only: Any) -> tuple[Any, ...]:
         known = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
@@ -452,10 +462,14 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
     changes = [source.picture.change, source.fit.input, source.colour.input, source.mode.input, source.only.input]
     changes += [control.change for control, _ in sizes(desk)] + [edge.change for edge in source.edges()]
     # Queued, although quick: Gradio tells of a changed state on this way alone.
-    asked = (source.all() | desk.controls.all()) - {source.editor}
-    gr.on(changes, prepare, asked, outputs, trigger_mode="always_last", **WATCH)
+    asked = source.all() | desk.controls.all() | {groups.painted}
+    here = {"show_progress_on": [groups.error]}
+    gr.on(changes, prepare, asked, outputs, trigger_mode="always_last", **WATCH, **here)
     shown = [source.mode, groups.part, groups.beyond, views.mark, views.tabs, source.padding]
-    gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK)
+    gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK, **here)
+    # Not by the runs themselves: a component that a generator changes goes on being asked for all that it holds.
+    views.turn.change(turned, [views.turn], [views.tabs], **QUICK, **here)
+    source.editor.mask(paint, [source.base], [source.mask], **WATCH, trigger_mode="always_last", **here)
     source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
 
 
@@ -494,7 +508,7 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
             yield {views.begin: {"key": "failed", "state": "failed", "text": str(problem)}}
             return
         if request is None:
-            yield {views.begin: {"key": "none", "state": "failed", "text": ""}}
+            yield {views.begin: {"key": "none", "state": "empty", "text": ""}}
             return
         for value in strength.story(page, request, strength.key_of(request)):
             yield {views.begin: value}
@@ -516,14 +530,15 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
 
 def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Asking) -> None:
     """At strength 1: the run with the picture and the run without it, from the same noise, side by side."""
-    told = list(
-        dict.fromkeys([desk.film, desk.mine, page.job, *desk.errors(), desk.settings, *asking.outputs])
-    )
+    told = list(dict.fromkeys([desk.film, desk.mine, page.job, *desk.errors(), desk.settings, *asking.outputs]))
 
     def compare(values: Mapping[Component, Any]) -> Iterator[dict[Component, Any]]:
         try:
-            whole_values = {**values, source.strength: 1.0}
-            request = request_from(page, desk, source, whole_values).model_copy(update={"num_images": 1})
+            base = values[source.base]
+            if isinstance(base, dict):
+                base = {**base, "mode": WHOLE, "image": base["fitted"]}
+            named = {**values, source.strength: 1.0, source.base: base, desk.controls.num_images: 1}
+            request = request_from(page, desk, source, named)
             assert request.init is not None
             init = {"image": request.init.image, "strength": 1.0, "noise_only": True}
             alone = GenerationRequest.model_validate({**request.model_dump(), "init": init})
@@ -531,7 +546,7 @@ def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Ask
         except (InvalidRequest, QueueFull) as problem:
             yield making.explain(desk, asking, problem)
             return
-        yield {**desk.errors(), **asking.clear(), views.tabs: gr.Tabs(selected="result")}
+        yield {**desk.errors(), **asking.clear(), **asking.begun()}
         for job in jobs:
             yield {desk.mine: job.id, page.job: job.id}
             for update in making.show(desk, asking, job):
@@ -539,9 +554,9 @@ def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Ask
         pair = [finished(job) for job in jobs]
         if all(pair):
             both = tuple(enlarged(image) for image in pair if image)
-            yield {views.slider: both, views.said: TWINS, views.tabs: gr.Tabs(selected="compare")}
+            yield {views.slider: both, views.said: TWINS, views.turn: turn_to("compare")}
 
-    views.begin.compare(compare, asking.inputs, told, **WATCH)
+    views.begin.compare(compare, asking.inputs, told, **WATCH, show_progress_on=[desk.run_error])
 
 
 def finished(job: Job) -> Image.Image | None:
@@ -591,10 +606,11 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
         except InvalidRequest as problem:
             return (*[gr.skip() for _ in outputs[:-1]], str(problem))
 
-    def enter(path: Any, links: Any) -> Any:
+    def enter(path: Any, links: Any, sent: Any) -> Any:
         """Coming here without a picture: the last one of this browser, else the one that comes with the model."""
         found = chain.read(links)
-        if path:
+        # A picture that was sent here is on its way, or was: these links may not know of it yet.
+        if path or sent:
             return [gr.skip() for _ in outputs]
         for link in reversed(found):
             try:
@@ -607,9 +623,9 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
 
     source.picture.input(bring, [source.picture, groups.links], outputs, **WATCH)
     page.sent.change(receive, [page.sent, groups.links], outputs, **WATCH)
-    page.sent.change(lambda: gr.Tabs(selected="begin"), None, [views.tabs], **QUICK)
+    page.sent.change(lambda: gr.Tabs(selected="begin"), None, [views.tabs], **QUICK, show_progress_on=[groups.error])
     views.chain.back(back, [groups.links], outputs, **WATCH)
-    page.tab.select(enter, [source.picture, groups.links], outputs, **WATCH)
+    page.tab.select(enter, [source.picture, groups.links, page.sent], outputs, **WATCH)
 
 
 def sent_picture(page: Page, sent: Any) -> Image.Image | None:

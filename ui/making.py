@@ -17,6 +17,7 @@ from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest
 from ui import controls, stream, words
 from ui.controls import Controls
 from ui.lexicon import lexicon, lexicon_value
+from ui.panel import script
 from ui.plain import sentence
 from ui.reel import Films
 
@@ -44,11 +45,15 @@ SECRET = "diffusion-playground"
 class Page:
     """What every tab is given.
 
+    What a browser remembers is laid out outside of the tabs: what is in a tab is read only when that is first opened.
+
     Attributes:
         blocks: the page that is being built.
         tab: the tab that is being built.
         tabs: the row of tabs; ``gr.Tabs(selected="denoising")`` as its update goes there.
         job: id of this browser's last job, whichever tab asked for it.
+        made: id of this tab's last job.
+        links: the chain of pictures that this browser's runs started from (``ui.chain``).
         opened: what the denoising tab shows, ``{"id": of a job or BUNDLED, "picture": from 0}`` or None.
         sent: what was sent to the image-to-image tab, ``{"id", "picture", "at"}`` or None.
         bundled: the generation that comes with the default model.
@@ -63,6 +68,8 @@ class Page:
     tab: gr.Tab
     tabs: gr.Tabs
     job: gr.BrowserState
+    made: gr.BrowserState
+    links: gr.BrowserState
     opened: gr.State
     sent: gr.State
     bundled: Trace | None
@@ -166,6 +173,7 @@ class Parts:
             )
             self.stop = gr.Button("Stop", variant="stop", elem_id=f"{self.prefix}stop", elem_classes="go-stop")
             self.run_error = sentence(elem_id=f"{self.prefix}run-error", alert=True)
+            gr.HTML(html_template="<i></i>", js_on_load=script("keys.js"), elem_classes="keys", apply_default_css=False)
 
     def settings(self) -> None:
         """Everything else."""
@@ -180,10 +188,9 @@ class Parts:
 
     def desk(self, shown: gr.HTML) -> Desk:
         """The desk, once every group is there; ``shown`` is its film."""
-        mine = gr.BrowserState(None, storage_key=f"diffusion-playground-{self.prefix}made", secret=SECRET)
         return Desk(
             Controls(**self.named), shown, self.generate, self.stop, self.dice, self.fold, self.lexicon, self.left_out,
-            self.prompt_error, self.settings_error, self.run_error, mine,
+            self.prompt_error, self.settings_error, self.run_error, self.page.made,
         )  # fmt: skip
 
 
@@ -257,10 +264,13 @@ def wire_running(page: Page, desk: Desk, asking: Asking, at_first: Callable[[], 
         if (job := find(page.backend, job_id)) is not None:
             job.cancel()
 
-    desk.generate.click(generate, asking.inputs, told, **WATCH)
-    desk.film.again(again, asking.inputs, told, **WATCH)
+    # A component without children: one that shows progress is asked for its value, with all that it holds, at every
+    # change of any event's state.
+    run_on = {**WATCH, "show_progress_on": [desk.run_error]}
+    desk.generate.click(generate, asking.inputs, told, **run_on)
+    desk.film.again(again, asking.inputs, told, **run_on)
     desk.stop.click(stop, [desk.mine], None, **QUICK)
-    page.blocks.load(attach, [desk.mine], told, **WATCH)
+    page.blocks.load(attach, [desk.mine], told, **run_on)
 
 
 def wire_onwards(page: Page, desk: Desk) -> None:
@@ -279,8 +289,9 @@ def wire_onwards(page: Page, desk: Desk) -> None:
         return gr.Tabs(selected="image-to-image"), {**named(job_id, data), "at": time.time()}
 
     # Queued, although quick: Gradio tells of a changed state on this way alone.
-    desk.film.inside(look, [desk.mine], [page.tabs, page.opened], **WATCH)
-    desk.film.send(send, [desk.mine], [page.tabs, page.sent], **WATCH)
+    here = {**WATCH, "show_progress_on": [desk.run_error]}
+    desk.film.inside(look, [desk.mine], [page.tabs, page.opened], **here)
+    desk.film.send(send, [desk.mine], [page.tabs, page.sent], **here)
 
 
 def find(backend: Backend, job_id: Any) -> Job | None:

@@ -39,19 +39,24 @@ def build(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, 
     """The page for this backend; nothing is loaded before someone opens it."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
-        job = gr.BrowserState(None, storage_key="diffusion-playground-job", secret=SECRET)
+        job, links, *made = (remembered(name) for name in ("job", "chain", *(f"{tab}-made" for tab in TABS)))
         opened, sent = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(2))
-        states = (job, opened, sent)
         bundled, films = words.recording(cards[default_model]), Films()
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
-            for name, (label, make) in TABS.items():
+            for (name, (label, make)), mine in zip(TABS.items(), made, strict=True):
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
+                    states = (job, mine, links, opened, sent)
                     make(Page(demo, backend, cards, default_model, pictures_dir, tab, tabs, *states, bundled, films))
         statusbar(backend.status)
         api.add(backend, cards, default_model, films)
     # Closed, so that nobody goes round the queue's bounds.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo
+
+
+def remembered(name: str) -> gr.BrowserState:
+    """What a browser remembers under a name."""
+    return gr.BrowserState(None, storage_key=f"diffusion-playground-{name}", secret=SECRET)
 
 
 def launch_options() -> dict[str, Any]:

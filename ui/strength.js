@@ -53,7 +53,7 @@ function take(value) {
     timeline.resize(value.runs.length);
     value.frames.forEach((uri, i) => timeline.paint(i, uri));
   } else {
-    if (value.state === 'failed') levels = null;
+    if (value.state !== 'busy') levels = null;
     root.dataset.state = value.state;
     part('words').textContent = value.text;
     if (levels) return;
@@ -105,7 +105,9 @@ part('see').addEventListener('click', () => {
 part('compare').addEventListener('click', () => trigger('compare', {}));
 function follow(event) {
   if (!element.isConnected) { document.removeEventListener('input', follow, true); return; }
-  if (event.target.closest?.('.strength')) requestAnimationFrame(draw);
+  // Another prompt, another guess.
+  if (desk?.contains(event.target) && event.target.closest('.prompt')) looks = {};
+  if (event.target.closest?.('.strength, .prompt')) requestAnimationFrame(draw);
 }
 document.addEventListener('input', follow, true);
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests import awkward
 from tests.browser.site import Site
 
 STEPS = 8
@@ -67,6 +69,16 @@ def make(page: Page, site: Site) -> bytes:
     return download.value.path().read_bytes()
 
 
+def kept(page: Page, site: Site) -> np.ndarray:
+    """The picture that a run would start from now: the one that the strip has at its left end."""
+    strength(page, 0)
+    expect(page.locator('#begin [data-part="words"]')).to_have_text("No step will run")
+    make(page, site)
+    view(page, "Where it starts")
+    init = site.backend.jobs[-1].request.init
+    return np.asarray(site.backend.inputs.get(init.image))
+
+
 def last(page: Page) -> str | None:
     return page.evaluate("document.querySelector('#image-film .film')?.dataset.run ?? null")
 
@@ -76,20 +88,23 @@ def mode(page: Page, name: str) -> None:
 
 
 def paint(page: Page, share: float = 0.25) -> None:
-    """Stroke across the middle of the picture that can be painted on."""
-    canvas = page.locator("#image-editor canvas").first
-    canvas.wait_for()
-    # The picture is drawn a moment after the canvas is there.
-    expect(page.locator("#image-editor")).to_contain_text("%")
-    page.wait_for_timeout(800)
+    """Stroke across the middle of the picture that can be painted on, and wait until the server has it."""
+    canvas = page.locator("#brush canvas")
+    expect(page.locator('#brush [data-part="picture"]')).to_have_js_property("complete", True)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     x, y, far = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"] * share / 2
     page.mouse.move(x - far, y)
     page.mouse.down()
     page.mouse.move(x + far, y, steps=12)
-    page.mouse.up()
-    page.wait_for_timeout(300)
+    told(page, page.mouse.up)
+
+
+def told(page: Page, act: Callable[[], None]) -> None:
+    """Do what changes the painting, and wait until the server has it."""
+    with page.expect_response(lambda answer: "/queue/join" in answer.url):
+        act()
+    page.wait_for_timeout(400)
 
 
 @pytest.fixture
@@ -125,6 +140,13 @@ def test_the_strip_of_noise_levels_is_the_strength(brought, site: Site):
     expect(page.locator('#begin [data-part="about"]')).to_contain_text("square root of alpha-bar")
     expect(page.locator('#begin [data-part="compare"]')).to_be_visible()
     seen.add(shown.get_attribute("src"))
+    assert strip.bounding_box() == box, "nothing jumps"
+    page.mouse.down()
+    for share, said in ((0.5, "4 of 8 steps will run"), (0.02, "No step will run")):
+        page.mouse.move(box["x"] + box["width"] * share, box["y"] + 8)
+        expect(words).to_have_text(said)
+    page.mouse.up()
+    expect(page.locator("#image-strength input[type=range]")).to_have_value("0")
     strength(page, 0.3)
     expect(words).to_have_text("2 of 8 steps will run")
     expect(page.locator("#begin .slot.now")).to_have_count(1)
@@ -174,21 +196,29 @@ def test_at_strength_1_the_same_noise_is_tried_without_the_picture(brought, site
 
 
 def test_results_become_inputs_and_every_picture_stays_in_reach(brought, site: Site):
-    page, _ = brought()
-    make(page, site)
+    page, path = brought()
+    result = pixels(make(page, site))
     page.click('#image-film [data-part="send"]')
     expect(page.locator("#chain li")).to_have_count(2)
     expect(page.locator("#chain button").nth(1)).to_have_attribute("aria-pressed", "true")
     levels(page)
+    assert np.array_equal(kept(page, site), result)
     first = page.locator("#chain button").nth(0)
     first.click()
     expect(first).to_have_attribute("aria-pressed", "true")
-    page.wait_for_timeout(500)
+    levels(page)
+    assert np.array_equal(kept(page, site), pixels(path))
     page.reload()
     page.locator("#generate").wait_for()
-    enter(page)
-    expect(page.locator("#chain li")).to_have_count(2)
+    # Before the tab is even opened, what comes from the other one joins.
+    page.click("#generate")
+    page.locator('#film .film[data-state="done"]').wait_for()
+    page.click('#film [data-part="send"]')
+    expect(page.locator("#chain li")).to_have_count(3)
+    expect(page.locator("#chain button").nth(2)).to_have_attribute("aria-pressed", "true")
+    assert page.locator("#chain li").all_inner_texts() == ["Yours 1", "Result 1", "Result 2"]
     levels(page)
+    assert np.array_equal(kept(page, site), pixels(made_by(site, -1)))
 
 
 def test_a_picture_of_the_first_tab_is_sent_here(visit, site: Site):
@@ -221,7 +251,7 @@ def test_a_marked_part_changes_and_every_other_pixel_stays(brought, site: Site):
     assert 0.005 < marked.mean() < 0.5
     assert np.array_equal(result[~marked], pixels(path)[~marked])
     assert not np.array_equal(result[marked], pixels(path)[marked])
-    page.locator("#image-invert input").check()
+    told(page, lambda: (view(page, "Mark the part"), page.click('#brush [data-part="invert"]')))
     turned = pixels(make(page, site))
     assert np.array_equal(turned[marked], pixels(path)[marked])
     assert not np.array_equal(turned[~marked], pixels(path)[~marked])
@@ -231,8 +261,7 @@ def test_painting_can_be_undone(brought, site: Site):
     page, _ = brought()
     mode(page, "A part of it")
     paint(page)
-    page.locator("#image-editor").get_by_role("button", name="Undo").click()
-    page.wait_for_timeout(500)
+    told(page, lambda: page.click('#brush [data-part="undo"]'))
     page.click("#image-generate")
     expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
     assert site.backend.jobs == []
@@ -264,21 +293,52 @@ def test_the_canvas_grows_and_the_picture_stays_on_it(brought, site: Site):
     assert np.array_equal(result[8:, 16:80], pixels(path))
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "words"),
-    [("empty.png", b"", "empty"), ("eps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n", "no picture"), ("x.png", None, "broken")],
-)
-def test_a_bad_file_gets_one_sentence_beside_it(visit, site: Site, tmp_path: Path, name: str, data, words: str):
-    whole = Path(noise(tmp_path / "whole.png")).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2] if data is None else data)
+# Files of each kind that is refused, no two with one sentence in a row; tests/pipelines/test_uploads.py has all.
+REFUSED = ("empty", "svg", "png-bomb", "eps", "webp-bomb", "sliver", "30000-wide", "jpeg-cut-at-50%", "gif")
+
+
+def test_bad_files_get_one_sentence_each_and_the_page_goes_on(visit, site: Site, tmp_path: Path):
     page = visit()
     enter(page)
-    page.set_input_files("#source input[type=file]", str(tmp_path / name))
-    expect(page.locator("#source-error")).to_contain_text(words)
+    said, files = page.locator("#source-error p"), {one.name: one for one in awkward.refused()}
+    for name in REFUSED:
+        # Whatever is in it, its name says that it is a picture.
+        (tmp_path / f"{name}.png").write_bytes(files[name].data)
+        page.set_input_files("#source input[type=file]", str(tmp_path / f"{name}.png"))
+        expect(said).to_contain_text(files[name].sentence)
+        assert said.inner_text().count(".") == 1 and said.inner_text().endswith("."), name
     page.click("#image-generate")
-    expect(page.locator("#source-error")).to_contain_text("Choose a picture to start from first")
-    bring(page, str(tmp_path / "whole.png"))
-    expect(page.locator("#source-error p")).to_be_hidden()
+    expect(said).to_contain_text("Choose a picture to start from first")
+    assert site.backend.jobs == []
+    moving = next(one for one in awkward.fine() if one.name == "webp-moving")
+    (tmp_path / "moving.webp").write_bytes(moving.data)
+    bring(page, str(tmp_path / "moving.webp"))
+    expect(said).to_be_hidden()
+    expect(page.locator("#source-note p")).to_have_text(moving.notes[0])
+    expect(page.locator("#chain li")).to_have_count(1)
+
+
+def test_the_fit_is_seen_before_anything_runs_and_by_nobody_else(visit, site: Site, tmp_path: Path):
+    page, wide = visit(), np.zeros((64, 160, 4), np.uint8)
+    wide[:, 80:] = (200, 30, 60, 255)
+    Image.fromarray(wide).save(tmp_path / "half-clear.png")
+    enter(page)
+    bring(page, str(tmp_path / "half-clear.png"))
+    strength(page, 0)
+    shown = page.locator('#begin [data-part="noisy"]')
+    seen = [shown.get_attribute("src")]
+    page.click("#image-fit-fold > button")
+    for name in ("Pad", "Stretch"):
+        page.locator("#image-fit label", has_text=name).click()
+        expect(shown).not_to_have_attribute("src", seen[-1] or "")
+        seen.append(shown.get_attribute("src"))
+    assert len(set(seen)) == 3
+    assert site.backend.jobs == []
+    other = visit()
+    enter(other)
+    expect(other.locator('#begin [data-part="hint"]')).to_contain_text("Choose a picture")
+    expect(other.locator("#chain li")).to_have_count(0)
+    assert other.locator("#source img").count() == 0
 
 
 def test_without_a_picture_the_page_asks_for_one(visit, site: Site):
@@ -325,6 +385,6 @@ def test_axe_finds_nothing_and_a_phone_scrolls_one_way(brought, site: Site, sche
         found = Axe().run(page, context=context, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
         said += [(name, v["id"], [n["html"][:160] for n in v["nodes"]][:4]) for v in found]
     mode(page, "A part of it")
-    page.locator("#image-editor canvas").first.wait_for()
+    page.locator("#brush canvas").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert said == []

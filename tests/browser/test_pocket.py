@@ -44,7 +44,7 @@ def test_the_first_visit_plays_the_recording_and_queues_nothing(visit, site: Sit
 def test_people_who_want_less_motion_see_the_recording_at_rest(visit, site: Site):
     page = visit(reduced_motion="reduce")
     expect(page.locator('#film [data-part="words"]')).to_contain_text("A recorded run")
-    expect(page.locator('[data-part="play"]')).to_have_text("Play")
+    expect(page.locator('#film [data-part="play"]')).to_have_text("Play")
 
 
 def test_the_picture_has_the_background_that_was_asked_for(visit, site: Site):
@@ -55,6 +55,6 @@ def test_the_picture_has_the_background_that_was_asked_for(visit, site: Site):
     frames = page.eval_on_selector_all(".slot img", "all => new Set(all.map(i => i.src)).size")
     assert frames >= 5
     with page.expect_download() as download:
-        page.click('[data-part="save"]')
+        page.click('#film [data-part="save"]')
     red, green, blue = border(Path(download.value.path()).read_bytes())
     assert red > 180 and green > 150 and blue < 130, (red, green, blue)

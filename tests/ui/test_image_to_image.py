@@ -18,7 +18,7 @@ from pipelines.looks import Noised
 from pipelines.request import MAX_SIDE, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
 from pipelines.uploads import GONE, Inputs
 from tests.browser.site import tiny_card
-from ui import chain, image_to_image, strength
+from ui import brush, chain, image_to_image, strength
 from ui.image_to_image import BEYOND, NONE, PART, UNMARKED, WHOLE
 from ui.making import Desk, Page
 from ui.reel import Films
@@ -212,7 +212,7 @@ class Tab:
         with gr.Blocks():
             self.page = Page(
                 nothing, backend, {"tiny": card}, "tiny", Path("x"), nothing, nothing,
-                gr.BrowserState(), gr.State(), gr.State(), None, Films(),
+                gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), gr.State(), gr.State(), None, Films(),
             )  # fmt: skip
             self.desk: Desk
             self.desk, self.source, *_ = image_to_image.lay_out(self.page)
@@ -220,7 +220,7 @@ class Tab:
         self.values: dict[Any, Any] = {
             c: getattr(c, "value", None) for c in self.source.all() | self.desk.controls.all()
         }
-        self.hold(picture=None, base=None, editor=None)
+        self.hold(picture=None, base=None, mask=None)
 
     def hold(self, **changes: Any) -> None:
         """Put values into the source's controls, each by name."""
@@ -251,11 +251,12 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "mine.png")
 
 
-def layer(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+def painted(size: tuple[int, int], box: tuple[int, int, int, int]) -> str:
     """What the painting surface sends: a stroke on nothing."""
-    found = Image.new("RGBA", size)
+    found, file = Image.new("RGBA", size), io.BytesIO()
     found.paste((15, 118, 110, 255), box)
-    return found
+    found.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def test_without_a_picture_one_is_asked_for(tab: Tab):
@@ -292,46 +293,43 @@ def test_transparency_shows_the_chosen_colour(tab: Tab, tmp_path: Path):
     assert base is not None and (tab.stored(base["image"]) == (0, 0, 255)).all()
 
 
-@pytest.mark.parametrize("inverted", [False, True])
-def test_what_was_painted_is_the_mask(tab: Tab, path: str, inverted: bool):
+def test_what_was_painted_is_the_mask(tab: Tab, path: str):
     base = tab.prepare(picture=path, mode=PART)
-    assert base is not None
     canvas = image_to_image.canvas_for(tab.page, base)
-    assert canvas is not None and canvas["background"].size == (512, 512)
-    tab.hold(editor={"layers": [None, layer((512, 512), (80, 160, 240, 320))]}, invert=inverted, feather=6.0)
+    assert base is not None and canvas is not None
+    assert canvas["size"] == [512, 512] and canvas["key"] == base["image"]
+    tab.hold(mask=brush.read(painted((512, 512), (80, 160, 240, 320)), (64, 64), tab.inputs), feather=6.0)
     init = tab.request().init
     assert init is not None and init.feather == 6 and not init.only_masked
     want = np.zeros((64, 64), bool)
     want[20:40, 10:30] = True
-    assert np.array_equal(tab.stored(init.mask) == 255, want ^ inverted)
+    assert np.array_equal(tab.stored(init.mask) == 255, want)
 
 
 @pytest.mark.parametrize(
-    "editor", [None, {}, {"layers": []}, {"layers": [None]}, {"layers": [Image.new("RGBA", (9, 9))]}]
-)
-def test_with_nothing_painted_it_says_so_unless_that_is_turned_round(tab: Tab, path: str, editor: Any):
+    "uri", [None, 3, "", "x", "data:image/png;base64,", "data:image/png;base64,@@", "data:image/png;base64,AAAA",
+            "data:image/svg+xml;base64,AAAA", painted((2000, 8), (0, 0, 9, 8)), painted((64, 64), (0, 0, 0, 0))],
+)  # fmt: skip
+def test_what_is_no_painting_marks_nothing(tab: Tab, path: str, uri: Any):
     tab.prepare(picture=path, mode=PART)
-    tab.hold(editor=editor)
+    tab.hold(mask=brush.read(uri, (64, 64), tab.inputs))
     with pytest.raises(InvalidRequest) as problem:
         tab.request()
     assert str(problem.value) == UNMARKED
-    tab.hold(invert=True)
-    init = tab.request().init
-    assert init is not None and (tab.stored(init.mask) == 255).all()
 
 
-def test_a_picture_painted_all_over_and_turned_round_has_no_mark(tab: Tab, path: str):
-    tab.prepare(picture=path, mode=PART)
-    tab.hold(editor={"layers": [layer((64, 64), (0, 0, 64, 64))]}, invert=True)
-    with pytest.raises(InvalidRequest, match="Nothing is marked"):
-        tab.request()
+@pytest.mark.parametrize("size", [(64, 64), (8, 2048), (1500, 900), (600, 300)])
+def test_the_painting_surface_is_neither_tiny_nor_huge_and_keeps_the_shape(size: tuple[int, int]):
+    width, height = brush.shown(noise(*size), "x")["size"]
+    assert brush.LEAST <= max(width, height) <= brush.MOST
+    assert abs(width * size[1] - height * size[0]) <= max(size) * 2
 
 
 def test_only_the_marked_part_keeps_the_pictures_own_size(tab: Tab, tmp_path: Path):
     noise(150, 100).save(tmp_path / "large.png")
     base = tab.prepare(picture=str(tmp_path / "large.png"), mode=PART, only=True)
     assert base is not None and base["image"] != base["fitted"]
-    tab.hold(editor={"layers": [layer((450, 300), (30, 30, 60, 60))]}, padding=12.0)
+    tab.hold(mask=brush.read(painted((450, 300), (30, 30, 60, 60)), (150, 100), tab.inputs), padding=12.0)
     request = tab.request()
     assert request.init is not None
     assert (request.width, request.height) == (64, 64)

@@ -1,0 +1,85 @@
+// Painting over a picture: what is painted is what changes.  Strokes are kept, so that each can be taken back; after
+// every change the whole mask goes to the server as one small PNG.
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const root = element.querySelector('.brush');
+const canvas = part('canvas');
+const pen = canvas.getContext('2d');
+const COLOUR = '#0f766e';
+let picture = null;
+let strokes = [];
+let stroke = null;
+let erasing = false;
+
+function take(value) {
+  if (!value || !value.key || value.key === picture?.key) return;
+  picture = value;
+  strokes = [];
+  part('picture').src = value.uri;
+  [canvas.width, canvas.height] = value.size;
+  part('frame').style.aspectRatio = `${value.size[0]} / ${value.size[1]}`;
+  draw();
+}
+
+function width() { return (Number(part('size').value) / 100) * Math.min(canvas.width, canvas.height); }
+
+function line({ points, size, erase }) {
+  pen.globalCompositeOperation = erase ? 'destination-out' : 'source-over';
+  pen.strokeStyle = COLOUR;
+  pen.lineWidth = size;
+  pen.lineCap = pen.lineJoin = 'round';
+  pen.beginPath();
+  pen.moveTo(...points[0]);
+  for (const point of points) pen.lineTo(...point);
+  pen.stroke();
+}
+
+function invert() {
+  pen.globalCompositeOperation = 'xor';
+  pen.fillStyle = COLOUR;
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+}
+
+function draw() {
+  pen.globalCompositeOperation = 'source-over';
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  for (const one of strokes) if (one.invert) invert(); else line(one);
+  for (const name of ['undo', 'clear']) part(name).disabled = !strokes.length;
+  for (const [name, on] of [['paint', !erasing], ['erase', erasing]]) part(name).setAttribute('aria-pressed', on);
+  root.dataset.strokes = strokes.length;
+}
+
+function changed() {
+  draw();
+  const none = !strokes.length;
+  trigger('mask', { key: picture?.key || '', uri: none ? '' : canvas.toDataURL('image/png') });
+}
+
+function place(event) {
+  const box = canvas.getBoundingClientRect();
+  return [((event.clientX - box.x) / box.width) * canvas.width, ((event.clientY - box.y) / box.height) * canvas.height];
+}
+
+canvas.addEventListener('pointerdown', (event) => {
+  if (!picture || event.button) return;
+  canvas.setPointerCapture(event.pointerId);
+  stroke = { points: [place(event)], size: width(), erase: erasing };
+  strokes.push(stroke);
+  draw();
+});
+canvas.addEventListener('pointermove', (event) => {
+  if (!stroke) return;
+  for (const each of event.getCoalescedEvents?.() || [event]) stroke.points.push(place(each));
+  draw();
+});
+for (const end of ['pointerup', 'pointercancel']) {
+  canvas.addEventListener(end, () => { if (stroke) { stroke = null; changed(); } });
+}
+part('paint').addEventListener('click', () => { erasing = false; draw(); });
+part('erase').addEventListener('click', () => { erasing = true; draw(); });
+part('undo').addEventListener('click', () => { strokes.pop(); changed(); });
+part('clear').addEventListener('click', () => { strokes = []; changed(); });
+part('invert').addEventListener('click', () => { strokes.push({ invert: true }); changed(); });
+
+watch('value', () => take(props.value));
+draw();
+take(props.value);
