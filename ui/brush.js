@@ -5,6 +5,11 @@ const root = element.querySelector('.brush');
 const canvas = part('canvas');
 const pen = canvas.getContext('2d');
 const COLOUR = '#0f766e';
+// A run must not begin with the mask from before the last stroke: it waits for the server, but not for ever.
+const WAIT_MS = 3000;
+const make = () => element.closest('.desk')?.querySelector('.go-make');
+let waiting = null;
+const kept = (window.playgroundStrokes ||= new Map());
 let picture = null;
 let strokes = [];
 let stroke = null;
@@ -13,11 +18,13 @@ let erasing = false;
 function take(value) {
   if (!value || !value.key || value.key === picture?.key) return;
   picture = value;
-  strokes = [];
+  // Strokes outlive this element, which is drawn anew when its tab was away: going back finds them.
+  strokes = kept.get(value.key) || [];
+  kept.set(value.key, strokes);
   part('picture').src = value.uri;
   [canvas.width, canvas.height] = value.size;
   part('frame').style.aspectRatio = `${value.size[0]} / ${value.size[1]}`;
-  draw();
+  changed();
 }
 
 function width() { return (Number(part('size').value) / 100) * Math.min(canvas.width, canvas.height); }
@@ -29,7 +36,9 @@ function line({ points, size, erase }) {
   pen.lineCap = pen.lineJoin = 'round';
   pen.beginPath();
   pen.moveTo(...points[0]);
-  for (const point of points) pen.lineTo(...point);
+  // A dot is a line too: one of no length at all would not be drawn.
+  pen.lineTo(points[0][0] + 0.01, points[0][1]);
+  for (const point of points.slice(1)) pen.lineTo(...point);
   pen.stroke();
 }
 
@@ -50,8 +59,15 @@ function draw() {
 
 function changed() {
   draw();
-  const none = !strokes.length;
-  trigger('mask', { key: picture?.key || '', uri: none ? '' : canvas.toDataURL('image/png') });
+  if (make()) make().disabled = true;
+  clearTimeout(waiting);
+  waiting = setTimeout(told, WAIT_MS);
+  trigger('mask', { key: picture?.key || '', uri: strokes.length ? canvas.toDataURL('image/png') : '' });
+}
+
+function told() {
+  clearTimeout(waiting);
+  if (make()) make().disabled = false;
 }
 
 function place(event) {
@@ -77,8 +93,13 @@ for (const end of ['pointerup', 'pointercancel']) {
 part('paint').addEventListener('click', () => { erasing = false; draw(); });
 part('erase').addEventListener('click', () => { erasing = true; draw(); });
 part('undo').addEventListener('click', () => { strokes.pop(); changed(); });
-part('clear').addEventListener('click', () => { strokes = []; changed(); });
+part('clear').addEventListener('click', () => { strokes.length = 0; changed(); });
 part('invert').addEventListener('click', () => { strokes.push({ invert: true }); changed(); });
+
+function heard() {
+  if (element.isConnected) told(); else document.removeEventListener('playground:mask', heard);
+}
+document.addEventListener('playground:mask', heard);
 
 watch('value', () => take(props.value));
 draw();

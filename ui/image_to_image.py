@@ -469,7 +469,8 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
     gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK, **here)
     # Not by the runs themselves: a component that a generator changes goes on being asked for all that it holds.
     views.turn.change(turned, [views.turn], [views.tabs], **QUICK, **here)
-    source.editor.mask(paint, [source.base], [source.mask], **WATCH, trigger_mode="always_last", **here)
+    told = source.editor.mask(paint, [source.base], [source.mask], **WATCH, trigger_mode="always_last", **here)
+    told.then(None, None, None, js="() => document.dispatchEvent(new CustomEvent('playground:mask'))", **QUICK)
     source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
 
 

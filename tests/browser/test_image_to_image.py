@@ -101,10 +101,9 @@ def paint(page: Page, share: float = 0.25) -> None:
 
 
 def told(page: Page, act: Callable[[], None]) -> None:
-    """Do what changes the painting, and wait until the server has it."""
-    with page.expect_response(lambda answer: "/queue/join" in answer.url):
-        act()
-    page.wait_for_timeout(400)
+    """Do what changes the painting; Generate waits until the server has it."""
+    act()
+    expect(page.locator("#image-generate")).to_be_enabled()
 
 
 @pytest.fixture
@@ -255,6 +254,27 @@ def test_a_marked_part_changes_and_every_other_pixel_stays(brought, site: Site):
     turned = pixels(make(page, site))
     assert np.array_equal(turned[marked], pixels(path)[marked])
     assert not np.array_equal(turned[~marked], pixels(path)[~marked])
+
+
+def test_a_run_takes_the_last_stroke_and_strokes_outlive_another_mode(brought, site: Site):
+    page, _ = brought()
+    mode(page, "A part of it")
+    paint(page)
+    page.locator("#brush canvas").click(position={"x": 20, "y": 20})
+    make(page, site)
+    mask = np.asarray(site.backend.inputs.get(site.backend.jobs[0].request.init.mask))
+    assert mask[:8, :8].any() and mask[28:36, 28:36].all()
+    mode(page, "Whole picture")
+    mode(page, "A part of it")
+    expect(page.locator("#brush .brush")).to_have_attribute("data-strokes", "2")
+    page.wait_for_timeout(500)
+    make(page, site)
+    first, second = (job.request.init.mask for job in site.backend.jobs)
+    assert first == second
+    view(page, "Mark the part")
+    told(page, lambda: page.click('#brush [data-part="clear"]'))
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
 
 
 def test_painting_can_be_undone(brought, site: Site):
