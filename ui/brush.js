@@ -9,6 +9,8 @@ const COLOUR = '#0f766e';
 const WAIT_MS = 3000;
 const make = () => element.closest('.desk')?.querySelector('.go-make');
 let waiting = null;
+// Changes that the server has not answered yet.
+let pending = 0;
 const kept = (window.playgroundStrokes ||= new Map());
 let picture = null;
 let strokes = [];
@@ -59,13 +61,16 @@ function draw() {
 
 function changed() {
   draw();
+  pending += 1;
   if (make()) make().disabled = true;
   clearTimeout(waiting);
-  waiting = setTimeout(told, WAIT_MS);
+  waiting = setTimeout(() => told(0), WAIT_MS);
   trigger('mask', { key: picture?.key || '', uri: strokes.length ? canvas.toDataURL('image/png') : '' });
 }
 
-function told() {
+function told(left) {
+  pending = Math.max(left, 0);
+  if (pending) return;
   clearTimeout(waiting);
   if (make()) make().disabled = false;
 }
@@ -97,7 +102,7 @@ part('clear').addEventListener('click', () => { strokes.length = 0; changed(); }
 part('invert').addEventListener('click', () => { strokes.push({ invert: true }); changed(); });
 
 function heard() {
-  if (element.isConnected) told(); else document.removeEventListener('playground:mask', heard);
+  if (element.isConnected) told(pending - 1); else document.removeEventListener('playground:mask', heard);
 }
 document.addEventListener('playground:mask', heard);
 

@@ -19,7 +19,7 @@ from pipelines.request import MAX_FEATHER, MAX_PADDING, MAX_SIDE, GenerationRequ
 from ui import brush, chain, controls, making, strength
 from ui.dropped import Dropped
 from ui.film import film
-from ui.making import QUICK, WATCH, Asking, Desk, Page
+from ui.making import OWN, QUICK, WATCH, Asking, Desk, Page
 from ui.plain import sentence
 
 if TYPE_CHECKING:
@@ -469,7 +469,9 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
     gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK, **here)
     # Not by the runs themselves: a component that a generator changes goes on being asked for all that it holds.
     views.turn.change(turned, [views.turn], [views.tabs], **QUICK, **here)
-    told = source.editor.mask(paint, [source.base], [source.mask], **WATCH, trigger_mode="always_last", **here)
+    # One after the other, so that the last one stays.
+    one = {**OWN, "concurrency_limit": 1, "trigger_mode": "multiple"}
+    told = source.editor.mask(paint, [source.base], [source.mask], **one, **here)
     told.then(None, None, None, js="() => document.dispatchEvent(new CustomEvent('playground:mask'))", **QUICK)
     source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
 

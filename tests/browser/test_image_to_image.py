@@ -59,9 +59,9 @@ def strength(page: Page, value: float) -> None:
 
 def make(page: Page, site: Site) -> bytes:
     """Press Generate; the bytes of the PNG that can then be downloaded."""
-    before = len(site.backend.jobs)
+    before, shown = len(site.backend.jobs), last(page)
     page.click("#image-generate")
-    page.wait_for_function("run => document.querySelector('#image-film .film')?.dataset.run != run", arg=last(page))
+    page.wait_for_function("run => document.querySelector('#image-film .film')?.dataset.run != run", arg=shown)
     page.locator('#image-film .film[data-state="done"]').wait_for()
     assert len(site.backend.jobs) == before + 1
     with page.expect_download() as download:
@@ -277,13 +277,20 @@ def test_a_run_takes_the_last_stroke_and_strokes_outlive_another_mode(brought, s
     expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
 
 
-def test_painting_can_be_undone(brought, site: Site):
+def test_painting_can_be_undone_and_erased(brought, site: Site):
     page, _ = brought()
     mode(page, "A part of it")
     paint(page)
     told(page, lambda: page.click('#brush [data-part="undo"]'))
     page.click("#image-generate")
     expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
+    paint(page)
+    page.click('#brush [data-part="erase"]')
+    paint(page)
+    expect(page.locator("#brush .brush")).to_have_attribute("data-strokes", "2")
+    page.click("#image-generate")
+    expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
+    page.wait_for_timeout(500)
     assert site.backend.jobs == []
 
 
