@@ -47,7 +47,7 @@ PLAYER_HTML = f"""
       <dd data-part="sigma"></dd></div>
     <div><dt title="Signal-to-noise ratio: strength of the picture over strength of the noise">Signal to noise</dt>
       <dd data-part="snr"></dd></div>
-    <div><dt>Belief changed so far</dt>
+    <div><dt>Belief changed</dt>
       <dd><span data-part="share"></span><i class="track"><i data-part="bar"></i></i></dd></div>
     <div class="phase"><dt data-part="phase"></dt><dd><span data-part="phase-words"></span></dd></div>
   </dl>
