@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 WHITE = "#ffffff"
 _LEVELS = re.compile(r"rgba?\(\s*([\d.]+)\s*,\s*([\d.]+)\s*,\s*([\d.]+)\s*(?:,[^)]*)?\)")
-# A layer's pixel counts as painted from this alpha on: a translucent brush does, the rim of an erased stroke does not.
-PAINTED = 32
+# A layer's pixel counts as painted from this alpha on: at half, so that a painting and its inversion share no pixel.
+PAINTED = 128
 # How a picture of another shape is fitted: label and what it does, for the page.
 FITS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -103,13 +103,6 @@ def mask_of(layers: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image
     return mask
 
 
-def invert(mask: Image.Image) -> Image.Image:
-    """The mask the other way round."""
-    from PIL import ImageChops
-
-    return ImageChops.invert(mask.convert("L"))
-
-
 def is_empty(mask: Image.Image) -> bool:
     """Whether nothing is marked."""
     return mask.getbbox() is None
@@ -191,6 +184,13 @@ def composite(original: Image.Image, painted: Image.Image, alpha: Image.Image) -
     from PIL import Image
 
     return Image.composite(painted.convert("RGB"), original.convert("RGB"), alpha)
+
+
+def bounded(image: Image.Image, colour: str = WHITE) -> Image.Image:
+    """A picture as RGB of its own size, made smaller until no side is longer than ``MAX_SIDE``."""
+    flat = flatten(image, colour)
+    flat.thumbnail((MAX_SIDE, MAX_SIDE))
+    return flat
 
 
 def grow(

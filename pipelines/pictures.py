@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import appearing
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.schedulers import SCHEDULERS
 
@@ -54,17 +54,9 @@ def save_png(
     folder.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
     target = folder / f"{stamp}-{seed}-{secrets.token_hex(6)}.png"
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        with beside.open("xb") as file:
-            info = chunks(parameters(request, seed), record(request, seed, facts or {}), xmp(request))
-            image.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    info = chunks(parameters(request, seed), record(request, seed, facts or {}), xmp(request))
+    with appearing(target) as file:
+        image.save(file, format="PNG", pnginfo=info)
     return target
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
-import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.events import Picture, Step
+from pipelines.files import appearing
 from pipelines.request import GenerationRequest
 from pipelines.schedulers import SCHEDULERS, noise_of, x0_of
 
@@ -279,13 +278,8 @@ def _phase(i: int, layout: int, detail: int, near: float, whole: float) -> Phase
 
 
 def _write(target: Path, data: bytes) -> None:
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with appearing(target, sync=False) as file:
+        file.write(data)
 
 
 def _read(path: Path, limit: int) -> bytes:

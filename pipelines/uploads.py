@@ -7,13 +7,13 @@ import hashlib
 import io
 import os
 import re
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines import geometry
+from pipelines.files import appearing
 from pipelines.request import InvalidRequest
 
 if TYPE_CHECKING:
@@ -220,16 +220,8 @@ class Inputs:
         if _touched(target):
             return name
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{name}-{secrets.token_hex(4)}.part")
-        try:
-            with beside.open("xb") as file:
-                image.save(file, format="PNG")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with appearing(target) as file:
+            image.save(file, format="PNG")
         return name
 
     def get(self, name: str) -> Image.Image:

@@ -25,7 +25,7 @@ MAY = {
     "benchmarks": {"pipelines", "pocket", "presets"},
 }
 # Inside the engine: a module may import these siblings (families is a folder).
-CARDS = {"request", "events", "cards", "device"}
+CARDS = {"request", "events", "cards", "device", "files"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 INSIDE = {
     **{name: set() for name in CARDS},

@@ -175,16 +175,11 @@ def start(**values: Any) -> InitImage:
     Raises:
         InvalidRequest: with one sentence.
     """
-    given = {name: whole(value) for name, value in values.items() if value is not None}
+    given = {name: controls.whole(value) for name, value in values.items() if value is not None}
     try:
         return InitImage(**{"strength": STRENGTH, **given})
     except ValidationError as error:
         raise InvalidRequest(describe(error)) from None
-
-
-def whole(value: Any) -> Any:
-    """A whole number that came as a float, which is what JSON of other languages holds, as an int."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def pair(image: Any, mask: Any) -> tuple[Image.Image, Image.Image]:
@@ -230,9 +225,7 @@ def placed(
     fitted = geometry.fit(image, request.width, request.height, fit, colour)
     if not own_size:
         return fitted
-    own = geometry.flatten(image, colour)
-    own.thumbnail((MAX_SIDE, MAX_SIDE))
-    return own
+    return geometry.bounded(image, colour)
 
 
 def answer(done: Finished) -> tuple[list[Any], dict[str, Any]]:

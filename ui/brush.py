@@ -1,7 +1,7 @@
 """A picture to paint on: brush, eraser, undo, clear and invert; what is painted comes back as a mask.
 
 Not ``gr.ImageEditor``: once an event has asked it for its value, Gradio 6.31 uploads its three pictures anew at every
-change of any event's state, some hundred files in a run, and its painting is lost when its tab is redrawn.
+change of any event's state, 96 files were counted in a run of 15 steps.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def read(uri: Any, size: tuple[int, int], inputs: Inputs) -> str | None:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if max(image.size) > MOST:
                 return None
-            alpha = image.convert("RGBA").getchannel("A")
+            mask = geometry.mask_of([image], size)
     except (OSError, SyntaxError, ValueError, binascii.Error):
         return None
-    # At half, so that a painting and its inversion never share a pixel.
-    mask = alpha.point(lambda level: 255 if level >= 128 else 0).resize(size, Image.Resampling.NEAREST)
     return None if geometry.is_empty(mask) else inputs.put(mask)

@@ -70,6 +70,11 @@ def read_seed(text: Any, keep: Any) -> int:
     return int(text)
 
 
+def whole(value: Any) -> Any:
+    """A whole number that came as a float, which is what JSON of other languages holds, as an int."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def request_of(named: Mapping[str, Any], *, new_seed: bool = False) -> GenerationRequest:
     """The controls' values as a request; raises InvalidRequest with one sentence."""
     asked = {name: value for name, value in named.items() if name not in ("quality", "keep_seed", "seed")}

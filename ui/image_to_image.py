@@ -355,13 +355,8 @@ def init_of(source: Source, values: Mapping[Component, Any], base: Mapping[str, 
         return init
     if not values[source.mask]:
         raise InvalidRequest(UNMARKED)
-    more = {"only_masked": True, "padding": whole(values[source.padding])} if values[source.only] else {}
-    return {**init, "mask": values[source.mask], "feather": whole(values[source.feather]), **more}
-
-
-def whole(value: Any) -> Any:
-    """A slider's value as the whole number that it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    more = {"only_masked": True, "padding": controls.whole(values[source.padding])} if values[source.only] else {}
+    return {**init, "mask": values[source.mask], "feather": controls.whole(values[source.feather]), **more}
 
 
 # -- the picture ---------------------------------------------------------------------------------------------------
@@ -394,9 +389,7 @@ def prepared(page: Page, source: Source, desk: Desk, values: Mapping[Component, 
     fit_id = put(fitted)
     image = fit_id
     if mode == PART and values[source.only]:
-        own = geometry.flatten(found.image, colour)
-        own.thumbnail((MAX_SIDE, MAX_SIDE))
-        image = put(own)
+        image = put(geometry.bounded(found.image, colour))
     return {**base, "image": image, "fitted": fit_id, "size": list(size)}
 
 
@@ -591,9 +584,7 @@ def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Gro
             found = None  # said beside the picture when it is prepared
         if found is None:
             return [gr.skip() for _ in outputs]
-        flat = geometry.flatten(found)
-        flat.thumbnail((MAX_SIDE, MAX_SIDE))
-        return (gr.skip(), *join(flat, links, chain.YOURS)[1:])
+        return (gr.skip(), *join(geometry.bounded(found), links, chain.YOURS)[1:])
 
     def receive(sent: Any, links: Any) -> Any:
         image = sent_picture(page, sent)

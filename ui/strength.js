@@ -3,7 +3,7 @@
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = element.querySelector('.begin');
 const desk = element.closest('.desk');
-const EMPTY = 'Choose a picture on the left. Here you see how much noise it gets before the model begins.';
+const EMPTY = 'Choose a picture to start from. Here you see how much noise it gets before the model begins.';
 const ASK = 'Ask the model what it takes this for, before it has made a step.';
 const timeline = new Timeline(part('strip'), {
   visible: () => root.offsetParent,

@@ -91,7 +91,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.pictures.os.fsync", full)
+    monkeypatch.setattr("pipelines.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_png(IMAGE, tmp_path, request_for(), 7)
     assert list(tmp_path.iterdir()) == []

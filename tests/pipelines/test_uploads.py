@@ -203,7 +203,7 @@ def test_nothing_is_left_when_writing_fails(inputs: Inputs, monkeypatch: pytest.
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.uploads.os.fsync", full)
+    monkeypatch.setattr("pipelines.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         inputs.put(picture())
     assert list(inputs.folder.iterdir()) == []
