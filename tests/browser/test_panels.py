@@ -37,7 +37,9 @@ def mount(page: Stand) -> gr.Blocks:
         outputs = [component for panel in panels for component in panel.outputs]
         for name, button in buttons.items():
             button.click(lambda name=name: {"id": name, "picture": 0}, None, opened).then(
-                lambda value: [update for panel in panels for update in panel.refresh(value)], [opened], outputs
+                lambda value: [update for panel in panels for update in panel.refresh(value)], [opened], outputs,
+                # A component whose event is on its way is dimmed, and what is dimmed has little contrast.
+                show_progress="hidden",
             )
     return demo
 
