@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     from presets import catalogue
+    from presets.shelf import Shelf
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name} is not installed; start with make run, or pip install -r requirements.txt.")
 
@@ -49,6 +50,8 @@ class Settings:
     Attributes:
         host, port: where the page is served.
         model: the card of the model that the page starts with.
+        cards: of every model that the page offers.
+        problems: what was found in a folder of models and cannot be used, one sentence each.
         device, attention: wishes; ``pipelines.device.resolve`` turns them into a placement.
         open: whether to open a browser.
         share: whether to ask for a public link.
@@ -62,6 +65,7 @@ class Settings:
     port: int
     model: ModelCard
     cards: tuple[ModelCard, ...]
+    problems: tuple[str, ...]
     device: str
     attention: str
     open: bool
@@ -91,7 +95,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
     _apply_environment(parser, environ)
     given = parser.parse_args(argv)
     try:
-        cards = catalogue.load()
+        data_dir = _data_dir(parser, given.data_dir or default_data_dir(environ))
+        cards, problems = _cards(parser, given.models_dir, data_dir)
         model = catalogue.card_for(given.model, cards)
     except catalogue.CatalogueError as error:
         parser.error(str(error))
@@ -105,13 +110,14 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         port=_port(parser, host, given.port),
         model=model,
         cards=_offered(model, cards),
+        problems=tuple(problems),
         device=given.device,
         attention=given.attention,
         open=given.open if given.open is not None else _has_display(environ),
         share=given.share,
         auth=auth,
         generated=generated,
-        data_dir=_data_dir(parser, given.data_dir or default_data_dir(environ)),
+        data_dir=data_dir,
         threads=given.threads,
     )
 
@@ -127,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to serve on (default: this computer only)")
     add("--port", type=_number(1, 65535), help=f"default: {FIRST_PORT}, or the next one that is free")
     add("--model", default="pocket", help="a name of the catalogue, a diffusers folder or a hub id (default: pocket)")
+    add("--models-dir", type=Path, help="a folder with models: diffusers folders and single .safetensors files")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: the fastest that is there")
     add("--attention", choices=("auto", "sdpa", "xformers"), default="auto", help="default: sdpa")
     add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
@@ -201,6 +208,21 @@ def _has_display(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
 
 
+def _cards(
+    parser: argparse.ArgumentParser, models_dir: Path | None, data_dir: Path
+) -> tuple[list[ModelCard], list[str]]:
+    """The catalogue, what a folder of models holds, and what people added; none of them is loaded."""
+    known = catalogue.load()
+    found: list[ModelCard] = []
+    problems: list[str] = []
+    if models_dir is not None:
+        if not models_dir.expanduser().is_dir():
+            parser.error(f"The folder {models_dir} for models is not there; name another with --models-dir.")
+        found, problems = catalogue.scan(models_dir.expanduser(), known)
+    mine, more = Shelf(data_dir / "models.json", [*known, *found]).look()
+    return [*known, *found, *mine], [*problems, *more]
+
+
 def _offered(model: ModelCard, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
     """The chosen model and those of the catalogue that work without a download that nobody asked for."""
     extra = () if model in cards else (model,)
@@ -210,7 +232,7 @@ def _offered(model: ModelCard, cards: Sequence[ModelCard]) -> tuple[ModelCard, .
 def _usable(card: ModelCard, chosen: ModelCard) -> bool:
     """Whether the page may offer this model: it is on this machine, or the chosen one already needs the hub."""
     if catalogue.is_local(card):
-        return (Path(card.source) / "model_index.json").is_file()
+        return catalogue.is_there(card)
     return not catalogue.is_local(chosen) or _downloaded(card)
 
 
@@ -341,6 +363,7 @@ def greeting(settings: Settings, demo: gr.Blocks) -> list[str]:
         lines.append(f"Others reach it at {demo.share_url}.")
     elif settings.share:
         lines.append("The public link could not be made; check the connection and start again with --share.")
+    lines += settings.problems
     if settings.generated and settings.auth:
         lines.append(f"Visitors must log in as {settings.auth[0]} with the password {settings.auth[1]}")
     return lines

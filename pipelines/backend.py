@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from pipelines.cards import ModelCard
     from pipelines.manager import PipelineManager
 
 log = logging.getLogger(__name__)
@@ -443,6 +444,7 @@ class LocalBackend:
             known = _listed(schedulers.SCHEDULERS)
             raise InvalidRequest(f"scheduler {_short(sampling.scheduler)} is unknown; allowed: {known}.")
         request.check_size(card.size_factor)
+        _check_task(card, request)
         reason = schedulers.why_not(
             sampling.scheduler, card.prediction_type, card.terminal_snr_zero, sampling.num_inference_steps
         )
@@ -582,7 +584,7 @@ class LocalBackend:
                 job._tell(Cancelled(last.index + 1 if last else 0))
                 return
             job._tell(Decoding())
-            painted = _decode(model, last)
+            painted = list(last.pictures) or _decode(model, last)
             images = [found.put_back(image) for image in painted] if found else painted
             seconds = time.perf_counter() - started
             pictures = self._save(job, images, {**_facts(model), "seconds": round(seconds, 3)})
@@ -742,6 +744,16 @@ def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
     unread = [model.unread(prompt) for prompt in prompts]
     words = [f'The prompt is longer than the model reads; it did not see: "{text}".' for text in unread if text]
     return tuple(note for note in (*words, model.placement.note) if note)
+
+
+def _check_task(card: ModelCard, request: GenerationRequest) -> None:
+    """Raise InvalidRequest for what this kind of model is not made for."""
+    if request.init is None and "text-to-image" not in card.tasks:
+        raise InvalidRequest(
+            f"{card.name} only finishes pictures that are there: use it in Image to image, or choose another model."
+        )
+    if request.init is not None and (card.family == "any" or "image-to-image" not in card.tasks):
+        raise InvalidRequest(f"{card.name} cannot start from a picture; choose another model.")
 
 
 def explain(error: Exception, model_id: str, request: GenerationRequest | None = None) -> str:

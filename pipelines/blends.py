@@ -10,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipelines.conditioning import Conditioning
     from pipelines.request import GenerationRequest
 
 CPU = torch.device("cpu")
@@ -71,7 +72,7 @@ def noise_for(request: GenerationRequest, shape: Sequence[int], generators: list
     return slerp(noise, _draw([torch.Generator().manual_seed(seed) for seed in others], shape), weights(request))
 
 
-def embeddings_for(model: Any, request: GenerationRequest) -> torch.Tensor:
+def told_for(model: Any, request: GenerationRequest, guided: bool) -> Conditioning:
     """What the model is told of each picture, after what guidance compares it with.
 
     Picture k of a blend of n between two prompts is told the straight mix (1 - w) c1 + w c2, w = k / (n - 1).  Straight
@@ -82,18 +83,18 @@ def embeddings_for(model: Any, request: GenerationRequest) -> torch.Tensor:
     Args:
         model: what ``PipelineManager.lease`` yields.
         request: what to make.
+        guided: whether the model is also asked with the negative prompt.
 
     Returns:
-        (n, tokens, dim), or (2 n, tokens, dim) with guidance (scale > 1): the unconditional half comes first.
+        n prompts, or 2 n when guided: the unconditional half comes first.
     """
     n, blend = request.num_images, request.interpolation
-    cond = model.encode_prompt([request.prompt]).repeat_interleave(n, dim=0)
+    cond = model.encode_prompt([request.prompt]).repeat(n)
     if blend is not None and blend.prompt is not None:
-        other = model.encode_prompt([blend.prompt]).expand_as(cond)
-        cond = torch.lerp(cond, other, _each(torch.tensor(weights(request)), cond))
-    if request.sampling.guidance_scale <= 1:
+        cond = cond.mix(model.encode_prompt([blend.prompt]), weights(request))
+    if not guided:
         return cond
-    return torch.cat([model.encode_prompt([request.negative_prompt]).repeat_interleave(n, dim=0), cond])
+    return model.encode_prompt([request.negative_prompt], negative=True).repeat(n).then(cond)
 
 
 def other_seeds(request: GenerationRequest) -> list[int] | None:

@@ -14,12 +14,28 @@ class Quality(BaseModel):
     num_inference_steps: int = Field(ge=1, le=150)
 
 
+class Addition(BaseModel):
+    """A LoRA that belongs to a model: what makes, say, SDXL into SDXL-Lightning.
+
+    Attributes:
+        source: a hub id, or a folder (absolute).
+        file: the safetensors file in it.
+        weight: how strongly it is added.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    file: str
+    weight: float = 1.0
+
+
 class ModelCard(BaseModel):
     """A model of the catalogue: where it is, its licence, its defaults.
 
     Attributes:
         id: the name that requests use.
-        source: a diffusers folder (absolute, or relative to the project) or a hub id.
+        source: a diffusers folder or a single safetensors file (absolute, or relative to the project), or a hub id.
         family: name of an entry in ``pipelines.families.FAMILIES``.
         size_factor: width and height are multiples of this many pixels.
         prediction_type: epsilon, v_prediction or sample; None means: read it from the model when it loads.
@@ -28,6 +44,17 @@ class ModelCard(BaseModel):
         vocabulary: a JSON file with the words that the model can draw, empty for models without a limit.
         recording: folder and name of a recorded run (``pipelines.trace.Trace``) for the first visit, or empty.
         max_tokens: length of the text encoder's window, start and end tokens included.
+        config: for a single file, the folder with the configuration of its family (absolute).
+        tasks: what it can do; a refiner only finishes pictures (image-to-image).
+        scheduler_options: entries that override the model's saved scheduler configuration.
+        additions: LoRAs that are always added.
+        variant: of the files to download, such as fp16, or "" for the plain ones.
+        half: the number format on a card with 16-bit arithmetic: float16, or bfloat16 for models that overflow.
+        download_bytes: what a first use fetches, 0 if unknown.
+        memory_bytes: least graphics memory for one picture of its own size, with nothing moved away; 0 if unknown.
+        gated: whether its page must be agreed to, and a token given, before it can be fetched.
+        preview: a small autoencoder of the same latent space, as a hub id or folder, or "" for none.
+        words: trigger words to put into the prompt, or empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,3 +78,14 @@ class ModelCard(BaseModel):
     default_quality: str = "balanced"
     qualities: dict[str, Quality]
     prompts: tuple[str, ...] = ()
+    config: str = ""
+    tasks: tuple[str, ...] = ("text-to-image", "image-to-image")
+    scheduler_options: dict[str, str | float | bool | None] = {}
+    additions: tuple[Addition, ...] = ()
+    variant: str = ""
+    half: str = "float16"
+    download_bytes: int = 0
+    memory_bytes: int = 0
+    gated: bool = False
+    preview: str = ""
+    words: tuple[str, ...] = ()

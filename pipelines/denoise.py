@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from pipelines.blends import embeddings_for, generators_for
+from pipelines.blends import generators_for, told_for
 from pipelines.events import Step
 from pipelines.request import GenerationRequest, InvalidRequest
-from pipelines.schedulers import alpha_sigma, build, predict_x0, why_not
+from pipelines.schedulers import alpha_sigma, build, predict_x0, prediction_type_of, prepare, scaled, why_not
 from pipelines.start import Start, begin
 
 
@@ -41,14 +41,17 @@ def denoise(
     Raises:
         InvalidRequest: at the first ``next``, if the model cannot run this request.
     """
+    if hasattr(model, "own_loop"):
+        yield from model.own_loop(request, cancelled)
+        return
     check(model, request)
     device, scale = model.placement.device, request.sampling.guidance_scale
     scheduler = build(request.sampling.scheduler, model.scheduler_config)
-    scheduler.set_timesteps(request.sampling.num_inference_steps, device=device)
+    prepare(scheduler, model, request, device)
     generators = generators_for(request)
     draws = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    guided = scale > 1
-    embeddings = embeddings_for(model, request)
+    guided = scale > 1 and not model.guides_itself
+    told = told_for(model, request, guided)
 
     first, x_t, canvas = begin(model, request, scheduler, generators, start)
     timesteps = scheduler.timesteps[first:]
@@ -56,8 +59,8 @@ def denoise(
         if cancelled():
             return
         alpha_t, sigma_t = alpha_sigma(scheduler, t, first + index)
-        x_in = canvas.beside(scheduler.scale_model_input(x_t, t))
-        predictions = model.predict(torch.cat([x_in, x_in]) if guided else x_in, t, embeddings)
+        x_in = canvas.beside(scaled(scheduler, x_t, t))
+        predictions = model.predict(torch.cat([x_in, x_in]) if guided else x_in, t, told, scale)
         uncond, cond = predictions.chunk(2) if guided else (None, predictions)
         prediction = cond if uncond is None else uncond + scale * (cond - uncond)
         x0 = predict_x0(scheduler, prediction, t, x_t, first + index)
@@ -77,7 +80,7 @@ def check(model: Any, request: GenerationRequest) -> None:
     config, sampling = model.scheduler_config, request.sampling
     reason = why_not(
         sampling.scheduler,
-        config.get("prediction_type", "epsilon"),
+        prediction_type_of(config),
         config.get("rescale_betas_zero_snr", False),
         sampling.num_inference_steps,
     )

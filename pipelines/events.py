@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from pipelines.request import GenerationRequest
 
@@ -36,12 +38,14 @@ class Step:
     Attributes:
         index: from 0; ``total`` is the number of the scheduler's timesteps, not the requested steps.
         timestep: the scheduler's timestep, 0 to 999.
-        sigma: noise level of ``x_t`` in the form x_t = alpha * x0 + sigma * eps (variance preserving).
+        sigma: noise level of ``x_t`` in the form x_t = alpha * x0 + sigma * eps (variance preserving, or a flow).
         alpha: signal level, sqrt(alpha_bar).
         x_t: the noisy latents before the step, (n, c, h, w), in the scheduler's own scale.
         x0: the picture that the model believes in, as latents (n, c, h, w).
-        cond, uncond: the model's raw predictions (n, c, h, w); ``uncond`` is None without guidance.
+        cond, uncond: the model's raw predictions (n, c, h, w); ``uncond`` is None without guidance.  A pipeline that
+            runs its own loop tells neither, and its x0 is what is there after the step.
         x_next: the latents after the step, (n, c, h, w).
+        pictures: the finished pictures, with the last step of a pipeline that decodes by itself.
     """
 
     index: int
@@ -51,9 +55,14 @@ class Step:
     alpha: float
     x_t: torch.Tensor
     x0: torch.Tensor
-    cond: torch.Tensor
+    cond: torch.Tensor | None
     uncond: torch.Tensor | None
     x_next: torch.Tensor
+    pictures: tuple[Image.Image, ...] = ()
+
+    def with_pictures(self, pictures: Sequence[Image.Image]) -> Step:
+        """The same step with the finished pictures."""
+        return replace(self, pictures=tuple(pictures))
 
 
 @dataclass(frozen=True)

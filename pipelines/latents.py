@@ -19,13 +19,16 @@ class LatentFormat:
     Attributes:
         channels: of the latents.
         factor: pixels per latent, along one side.
+        small: an AutoencoderTiny of the same latent space, for previews, or None.
     """
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, vae: Any, small: Any = None) -> None:
         self.vae = vae
+        self.small = small
         self.channels: int = vae.config.latent_channels
         self.factor: int = 2 ** (self._stages() - 1)
         self.scale: float = vae.config.scaling_factor
+        self.shift: float = getattr(vae.config, "shift_factor", None) or 0.0
 
     def _stages(self) -> int:
         return len(self.vae.config.block_out_channels)
@@ -42,7 +45,7 @@ class LatentFormat:
         """
         posterior = self.vae.encode(self._to_vae(pixels)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return latents.float() * self.scale
+        return self._scaled(latents)
 
     @torch.inference_mode()
     def moments(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -51,7 +54,7 @@ class LatentFormat:
         The deviation is None for an autoencoder that finds a single answer.
         """
         posterior = self.vae.encode(self._to_vae(pixels)).latent_dist
-        return posterior.mean.float() * self.scale, posterior.std.float() * self.scale
+        return self._scaled(posterior.mean), posterior.std.float() * self.scale
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> list[Image.Image]:
@@ -61,6 +64,8 @@ class LatentFormat:
     @torch.inference_mode()
     def preview(self, latents: torch.Tensor) -> list[Image.Image]:
         """A cheap picture of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent."""
+        if self.small is not None:
+            return to_pictures(_decoded(self.small, latents / self.small.config.scaling_factor))
         if sum(p.numel() for p in self.vae.parameters()) <= SMALL_VAE:
             # Channels last is the faster layout for small convolutions on a CPU; rounding may differ from ``decode``.
             return to_pictures(self._pixels(latents.contiguous(memory_format=torch.channels_last)))
@@ -79,7 +84,11 @@ class LatentFormat:
         return torch.cat([weight, bias[None]]).numpy()
 
     def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.vae.decode(self._to_vae(latents / self.scale), return_dict=False)[0]
+        return _decoded(self.vae, latents / self.scale + self.shift)
+
+    def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """What the autoencoder finds, as the diffusion model wants it: (latents - shift) * scale, float32."""
+        return (latents.float() - self.shift) * self.scale
 
     def _to_vae(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.vae.device, self.vae.dtype)
@@ -110,15 +119,20 @@ class TinyLatentFormat(LatentFormat):
 
     @torch.inference_mode()
     def encode(self, pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        return self.vae.encode(self._to_vae(pixels)).latents.float() * self.scale
+        return self._scaled(self.vae.encode(self._to_vae(pixels)).latents)
 
     def moments(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return self.encode(pixels), None
 
 
-def latent_format(vae: Any) -> LatentFormat:
-    """The format of a VAE, by its class."""
-    return TinyLatentFormat(vae) if type(vae).__name__ == "AutoencoderTiny" else LatentFormat(vae)
+def latent_format(vae: Any, small: Any = None) -> LatentFormat:
+    """The format of a VAE, by its class; ``small`` is a tiny one of the same latent space, for previews."""
+    return (TinyLatentFormat if type(vae).__name__ == "AutoencoderTiny" else LatentFormat)(vae, small)
+
+
+def _decoded(vae: Any, x: torch.Tensor) -> torch.Tensor:
+    """Latents in a VAE's own scale to pixels (n, 3, height, width)."""
+    return vae.decode(x.to(vae.device, vae.dtype), return_dict=False)[0]
 
 
 def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:

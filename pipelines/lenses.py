@@ -170,7 +170,12 @@ LENSES: Mapping[str, Lens] = MappingProxyType(
 
 
 def available(trace: Trace) -> tuple[str, ...]:
-    """The lenses that this trace has something to show for: without guidance there is no direction."""
+    """The lenses that this trace has something to show for.
+
+    Without guidance there is no direction; of a pipeline that runs its own loop only the latents are known.
+    """
+    if trace.cond is None:
+        return "x_t", "change", "channels", "latent"
     return tuple(name for name in LENSES if name != "guidance" or trace.uncond is not None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ class Noised:
     """One picture at every noise level of a run (the forward process, Ho et al. 2020, arXiv:2006.11239, equation 4).
 
     Attributes:
-        timesteps, alpha, sigma: of each of the m levels, alpha^2 + sigma^2 = 1.
+        timesteps, alpha, sigma: of each of the m levels, alpha^2 + sigma^2 = 1 (flow matching: alpha + sigma = 1).
         x_t: alpha * x0 + sigma * eps with one eps for all, float32 (m, 1, c, h, w).
         clean: x0, float32 (1, c, h, w).
     """
@@ -46,13 +46,22 @@ def believe(model: Any, x_t: np.ndarray, timesteps: Sequence[float], prompt: str
     """
     if model.inpaints:
         raise InvalidRequest(f"{model.card.name} always needs a marked picture, so it cannot be asked for one look.")
-    alpha_bar = schedulers.build("ddpm", model.scheduler_config).alphas_cumprod.numpy()
-    at = np.interp(timesteps, np.arange(len(alpha_bar)), alpha_bar).astype(np.float32)[:, None, None, None]
-    embeddings = model.encode_prompt([prompt]).expand(len(x_t), -1, -1)
+    kind = schedulers.prediction_type_of(model.scheduler_config)
+    alpha, sigma = _levels_at(kind, model.scheduler_config, np.asarray(timesteps, np.float32)[:, None, None, None])
+    told = model.encode_prompt([prompt]).repeat(len(x_t))
     t = tensor(model, np.asarray(timesteps))
-    prediction = model.predict(tensor(model, x_t), t, embeddings).cpu().numpy()
-    kind = model.scheduler_config.get("prediction_type", "epsilon")
-    return schedulers.x0_of(kind, prediction, x_t, np.sqrt(at), np.sqrt(1 - at))
+    prediction = model.predict(tensor(model, x_t), t, told, model.card.guidance_scale).cpu().numpy()
+    return schedulers.x0_of(kind, prediction, x_t, alpha, sigma)
+
+
+def _levels_at(kind: str, config: Mapping[str, Any], timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signal and noise level of timesteps; a flow model's are shares of the way, 0 to 1000."""
+    if kind == schedulers.FLOW:
+        sigma = timesteps / config.get("num_train_timesteps", 1000)
+        return 1 - sigma, sigma
+    alpha_bar = schedulers.build("ddpm", config).alphas_cumprod.numpy()
+    at = np.interp(timesteps, np.arange(len(alpha_bar)), alpha_bar).astype(np.float32)
+    return np.sqrt(at), np.sqrt(1 - at)
 
 
 def noised(model: Any, request: GenerationRequest, x0: np.ndarray, seed: int) -> Noised:
@@ -89,9 +98,10 @@ def _levels(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, positions:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(position)
         t = scheduler.timesteps[position : position + 1]
-        alpha, sigma = float(scheduler.add_noise(one, zero, t)), float(scheduler.add_noise(zero, one, t))
-        scale = math.hypot(alpha, sigma)
-        x_t = scheduler.add_noise(clean, noise, t) / scale
+        alpha, sigma = (float(schedulers.noised(scheduler, *pair, t)) for pair in ((one, zero), (zero, one)))
+        # A flow's two levels add up to 1 instead.
+        scale = 1.0 if schedulers.is_flow(scheduler) else math.hypot(alpha, sigma)
+        x_t = schedulers.noised(scheduler, clean, noise, t) / scale
         found.append((float(t), alpha / scale, sigma / scale, x_t.cpu().numpy()))
     timesteps, alphas, sigmas, rows = zip(*found, strict=True)
     return Noised(list(timesteps), list(alphas), list(sigmas), np.stack(rows), clean.cpu().numpy())
@@ -99,7 +109,7 @@ def _levels(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, positions:
 
 def _scheduler(model: Any, request: GenerationRequest) -> Any:
     scheduler = schedulers.build(request.sampling.scheduler, model.scheduler_config)
-    scheduler.set_timesteps(request.sampling.num_inference_steps)
+    schedulers.prepare(scheduler, model, request)
     return scheduler
 
 

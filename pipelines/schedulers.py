@@ -5,6 +5,7 @@ torch and diffusers are imported only by ``build``, so that the page can offer t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+# Flow matching (Lipman et al. 2022, arXiv:2210.02747): x_t = (1 - sigma) x0 + sigma eps; the model predicts eps - x0.
+FLOW = "flow_prediction"
+# A pipeline of diffusers that runs its own loop, with its own scheduler.
+OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,31 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             stochastic=True,
             max_steps=50,
         ),
+        "flow_euler": SchedulerSpec(
+            "FlowMatchEulerDiscreteScheduler",
+            "Flow Euler",
+            "Follows a straight path from noise to picture (Esser et al. 2024): what flow models are trained for.",
+            _NO_KARRAS,
+            predicts=(FLOW,),
+        ),
+        "flow_heun": SchedulerSpec(
+            "FlowMatchHeunDiscreteScheduler",
+            "Flow Heun",
+            "Flow Euler that corrects each step with a second look: twice the model calls, more exact.",
+            predicts=(FLOW,),
+        ),
+        OWN: SchedulerSpec(
+            "",
+            "The model's own",
+            "This model runs a loop of its own, with the sampler that it was published with.",
+            predicts=(OWN,),
+        ),
     }
 )
+
+
+# Those of ordinary diffusion models, which predict the noise, v or the picture.
+DIFFUSION = tuple(name for name, spec in SCHEDULERS.items() if set(spec.predicts) & set(PREDICTION_TYPES))
 
 
 def why_not(
@@ -162,15 +190,19 @@ def why_not(
 
     Args:
         name: key of ``SCHEDULERS``.
-        prediction_type: what the model predicts; None when that is not known before it loads.
+        prediction_type: what the model predicts; None when all that is known before it loads is that it is an ordinary
+            diffusion model.
         terminal_snr_zero: whether the model's schedule ends in pure noise (``rescale_betas_zero_snr``).
         num_inference_steps: requested steps, or None to leave them out of the question.
     """
     if name not in SCHEDULERS:
         return f"scheduler is {name[:64]!r}; allowed: {', '.join(SCHEDULERS)}."
     spec = SCHEDULERS[name]
-    if prediction_type is not None and prediction_type not in PREDICTION_TYPES:
-        return f"This model predicts {prediction_type!r}; only {', '.join(PREDICTION_TYPES)} can be sampled here."
+    known = (*PREDICTION_TYPES, FLOW, OWN)
+    if prediction_type is not None and prediction_type not in known:
+        return f"This model predicts {prediction_type!r}; only {', '.join(known[:-1])} can be sampled here."
+    if prediction_type is None and name not in DIFFUSION:
+        return f"{spec.label} is for models of another kind; choose another scheduler."
     if prediction_type is not None and prediction_type not in spec.predicts:
         return f"{spec.label} cannot run a model that predicts {prediction_type!r}; choose another scheduler."
     if terminal_snr_zero and prediction_type == "epsilon":
@@ -180,6 +212,17 @@ def why_not(
     if num_inference_steps is not None and num_inference_steps > spec.max_steps:
         return f"num_inference_steps is {num_inference_steps}; {spec.label} allows at most {spec.max_steps}."
     return ""
+
+
+def prepare(scheduler: Any, model: Any, request: Any, device: Any = None) -> None:
+    """Set the timesteps of a request; models that shift their schedule by the picture's size say how."""
+    wishes = model.timing(request.sampling.num_inference_steps, request.width, request.height)
+    known = inspect.signature(scheduler.set_timesteps).parameters
+    wishes = {name: value for name, value in wishes.items() if name in known}
+    if "sigmas" in wishes:
+        scheduler.set_timesteps(device=device, **wishes)
+    else:
+        scheduler.set_timesteps(request.sampling.num_inference_steps, device=device, **wishes)
 
 
 def build(name: str, config: Mapping[str, Any]) -> Any:
@@ -204,11 +247,49 @@ def is_exploding(scheduler: Any) -> bool:
     return any(s.exploding and s.class_name == type(scheduler).__name__ for s in SCHEDULERS.values())
 
 
-def alpha_sigma(scheduler: Any, t: float | torch.Tensor, step_index: int) -> tuple[float, float]:
-    """Signal and noise level of step ``step_index`` at timestep ``t``, with alpha^2 + sigma^2 = 1.
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler goes along straight paths, x_t = (1 - sigma) x0 + sigma eps."""
+    return type(scheduler).__name__.startswith("FlowMatch")
 
+
+def kind_of(scheduler: Any) -> str:
+    """What a scheduler takes the model's output for."""
+    return FLOW if is_flow(scheduler) else scheduler.config.prediction_type
+
+
+def prediction_type_of(config: Mapping[str, Any]) -> str:
+    """What a model predicts, by its saved scheduler configuration."""
+    if str(config.get("_class_name", "")).startswith("FlowMatch"):
+        return FLOW
+    return config.get("prediction_type", "epsilon")
+
+
+def noised(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """A picture's latents with the noise of timestep ``t`` (1 element), in the scheduler's own scale, (n, c, h, w)."""
+    if is_flow(scheduler):
+        return scheduler.scale_noise(clean, t, noise)
+    return scheduler.add_noise(clean, noise, t)
+
+
+def scaled(scheduler: Any, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The latents as the model wants to see them, (n, c, h, w)."""
+    return x_t if is_flow(scheduler) else scheduler.scale_model_input(x_t, t)
+
+
+def first_scale(scheduler: Any) -> float:
+    """What pure noise is multiplied with to begin."""
+    return float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
+def alpha_sigma(scheduler: Any, t: float | torch.Tensor, step_index: int) -> tuple[float, float]:
+    """Signal and noise level of step ``step_index`` at timestep ``t``.
+
+    alpha^2 + sigma^2 = 1, and for flow matching alpha + sigma = 1.
     Exploding schedulers give s = sigma / alpha; alpha = 1 / sqrt(1 + s^2) (Karras et al. 2022, arXiv:2206.00364).
     """
+    if is_flow(scheduler):
+        sigma = float(scheduler.sigmas[step_index])
+        return 1 - sigma, sigma
     if not hasattr(scheduler, "sigmas"):
         alpha_bar = float(scheduler.alphas_cumprod[int(t)])
         return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
@@ -233,24 +314,29 @@ def predict_x0(
     """
     alpha, sigma = alpha_sigma(scheduler, t, step_index)
     x_t = alpha * x_t if is_exploding(scheduler) else x_t
-    return x0_of(scheduler.config.prediction_type, prediction, x_t, alpha, sigma)
+    return x0_of(kind_of(scheduler), prediction, x_t, alpha, sigma)
 
 
 def x0_of(kind: str, prediction: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
     """x0 from a prediction of this kind, for x_t = alpha * x0 + sigma * eps; tensors or arrays of one shape.
 
     epsilon: x0 = (x_t - sigma * eps) / alpha.  v = alpha * eps - sigma * x0 (Salimans and Ho 2022,
-    arXiv:2202.00512): x0 = alpha * x_t - sigma * v.  sample: x0 itself.
+    arXiv:2202.00512): x0 = alpha * x_t - sigma * v.  sample: x0 itself.  flow_prediction = eps - x0, where
+    alpha = 1 - sigma: x0 = x_t - sigma * prediction.
     """
     if kind == "sample":
         return prediction
+    if kind == FLOW:
+        return x_t - sigma * prediction
     if kind == "v_prediction":
         return alpha * x_t - sigma * prediction
     return (x_t - sigma * prediction) / alpha
 
 
 def noise_of(kind: str, prediction: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
-    """The predicted eps, with the arguments of ``x0_of``; v: eps = sigma * x_t + alpha * v."""
+    """The predicted eps, with the arguments of ``x0_of``; v: eps = sigma * x_t + alpha * v; flow: x_t + alpha * v."""
+    if kind == FLOW:
+        return x_t + alpha * prediction
     if kind == "epsilon":
         return prediction
     if kind == "v_prediction":

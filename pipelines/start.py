@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
-from pipelines import geometry
+from pipelines import geometry, schedulers
 from pipelines.blends import noise_for
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Canvas:
         """
         if self.mask is None or self.hidden is not None:
             return x_next
-        known = self.scheduler.add_noise(self.clean, self.noise, t_next) if len(t_next) else self.clean
+        known = schedulers.noised(self.scheduler, self.clean, self.noise, t_next) if len(t_next) else self.clean
         return self.mask * x_next + (1 - self.mask) * known
 
 
@@ -111,7 +111,7 @@ def begin(
     device = torch.device(model.placement.device)
     shape = model.latents.shape(request.num_images, request.width, request.height)
     if start is None or request.init is None:
-        x_t = noise_for(request, shape, generators).to(device) * scheduler.init_noise_sigma
+        x_t = noise_for(request, shape, generators).to(device) * schedulers.first_scale(scheduler)
         return 0, x_t, Canvas(scheduler)
     pure = request.init.noise_only or (start.mask is not None and request.init.strength == 1)
     clean = None if pure and start.hidden is not None else start.draw(start.clean, generators)
@@ -119,9 +119,9 @@ def begin(
     hidden = None if start.hidden is None else start.draw(start.hidden, generators)
     first = first_step(scheduler, request)
     if pure:
-        x_t = noise * scheduler.init_noise_sigma
+        x_t = noise * schedulers.first_scale(scheduler)
     else:
-        x_t = scheduler.add_noise(clean, noise, scheduler.timesteps[first : first + 1])
+        x_t = schedulers.noised(scheduler, clean, noise, scheduler.timesteps[first : first + 1])
     return first, x_t, Canvas(scheduler, clean, noise, start.mask, hidden)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from pipelines.events import Picture, Step
 from pipelines.files import appearing
 from pipelines.request import GenerationRequest
-from pipelines.schedulers import SCHEDULERS, noise_of, x0_of
+from pipelines.schedulers import OWN, SCHEDULERS, noise_of, prediction_type_of, x0_of
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class StepFacts:
     Attributes:
         index: from 0.
         timestep: the scheduler's timestep, 0 to 999.
-        sigma, alpha: noise and signal level, alpha^2 + sigma^2 = 1.
+        sigma, alpha: noise and signal level, alpha^2 + sigma^2 = 1 (flow matching: alpha + sigma = 1).
     """
 
     index: int
@@ -85,10 +85,11 @@ class Trace:
         request: what was asked for.
         created: seconds since the epoch.
         total: the scheduler's timesteps; a stopped run has fewer steps.
-        prediction_type: epsilon, v_prediction or sample.
+        prediction_type: epsilon, v_prediction, sample, flow_prediction, or own for a pipeline that runs its own loop:
+            of such a run only the latents are known, and what is there after a step stands for the belief.
         exploding: whether x_t is x0 + sigma * eps (the sampler's own scale), not alpha * x0 + sigma * eps.
         steps: the numbers of each step.
-        x_t, cond, uncond: (s, n, c, h, w); ``uncond`` is None without guidance.
+        x_t, cond, uncond: (s, n, c, h, w); ``uncond`` is None without guidance, both are for an own loop.
         final: the latents after the last step, (n, c, h, w).
         frames: JPEG of x0, [step][picture].
         pictures: the stored files; empty when stopped.
@@ -106,7 +107,7 @@ class Trace:
     exploding: bool
     steps: tuple[StepFacts, ...]
     x_t: np.ndarray
-    cond: np.ndarray
+    cond: np.ndarray | None
     uncond: np.ndarray | None
     final: np.ndarray
     frames: tuple[tuple[bytes, ...], ...]
@@ -128,6 +129,8 @@ class Trace:
             i: the step, from 0.
             g: None means the run's own; 0 is the unconditional (or negative) half alone, 1 the conditional half.
         """
+        if self.cond is None:
+            raise TraceError("This model runs its own loop, so its predictions were not recorded.")
         if self.uncond is None:
             return self.cond[i]
         g = self.request.sampling.guidance_scale if g is None else g
@@ -135,6 +138,8 @@ class Trace:
 
     def x0(self, i: int, g: float | None = None) -> np.ndarray:
         """The picture that the model believes in at step i under guidance g, as latents (n, c, h, w)."""
+        if self.cond is None:
+            return self.x_t[i + 1] if i + 1 < len(self.steps) else self.final
         facts = self.steps[i]
         return x0_of(self.prediction_type, self.prediction(i, g), self.vp(i), facts.alpha, facts.sigma)
 
@@ -145,7 +150,7 @@ class Trace:
 
     def guidance(self, i: int) -> np.ndarray | None:
         """cond - uncond at step i, (n, c, h, w); None without guidance."""
-        return None if self.uncond is None else self.cond[i] - self.uncond[i]
+        return None if self.uncond is None or self.cond is None else self.cond[i] - self.uncond[i]
 
     @cached_property
     def beliefs(self) -> np.ndarray:
@@ -186,7 +191,7 @@ class Trace:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        arrays = [self.x_t, self.cond, self.final, self.to_rgb, *([] if self.uncond is None else [self.uncond])]
+        arrays = [self.x_t, self.final, self.to_rgb, *(a for a in (self.cond, self.uncond) if a is not None)]
         pictures = [*(jpeg for row in self.frames for jpeg in row), *self.finals]
         return sum(array.nbytes for array in arrays) + sum(len(data) for data in pictures)
 
@@ -202,9 +207,8 @@ class Trace:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {"x_t": self.x_t, "cond": self.cond, "final": self.final, "to_rgb": self.to_rgb}
-        if self.uncond is not None:
-            arrays["uncond"] = self.uncond
+        arrays = {"x_t": self.x_t, "final": self.final, "to_rgb": self.to_rgb}
+        arrays |= {name: a for name, a in (("cond", self.cond), ("uncond", self.uncond)) if a is not None}
         for name, blobs in (("frames", [jpeg for row in self.frames for jpeg in row]), ("finals", self.finals)):
             arrays[name] = np.frombuffer(b"".join(blobs), dtype=np.uint8).copy()
             arrays[f"{name}_ends"] = np.cumsum([len(blob) for blob in blobs], dtype=np.int64)
@@ -297,7 +301,9 @@ def _assemble(cls: type[Trace], trace_id: str, facts: dict[str, Any], data: byte
     request = GenerationRequest.model_validate_json(json.dumps(facts["request"]))
     steps = tuple(StepFacts(i, float(t), float(s), float(a)) for i, (t, s, a) in enumerate(facts["steps"]))
     n, shape = request.num_images, arrays["x_t"].shape
-    floats = [arrays["x_t"], arrays["cond"], *([arrays["uncond"]] if "uncond" in arrays else [])]
+    floats = [arrays[name] for name in ("x_t", "cond", "uncond") if name in arrays]
+    if "cond" not in arrays and ("uncond" in arrays or facts["prediction_type"] != OWN):
+        raise ValueError("predictions are missing")
     if len(shape) != 5 or shape[:2] != (len(steps), n) or any(a.shape != shape for a in floats):
         raise ValueError("shapes do not fit together")
     if arrays["final"].shape != shape[1:] or arrays["to_rgb"].shape != (shape[2] + 1, 3):
@@ -316,7 +322,7 @@ def _assemble(cls: type[Trace], trace_id: str, facts: dict[str, Any], data: byte
         exploding=bool(facts["exploding"]),
         steps=steps,
         x_t=arrays["x_t"],
-        cond=arrays["cond"],
+        cond=arrays.get("cond"),
         uncond=arrays.get("uncond"),
         final=arrays["final"],
         frames=tuple(tuple(flat[i * n : (i + 1) * n]) for i in range(len(steps))),
@@ -412,10 +418,13 @@ class Recorder:
         return len(self._facts)
 
     def add(self, step: Step, frames: tuple[bytes, ...]) -> None:
-        """Keep a step and the JPEGs that were shown of it."""
+        """Keep a step and the JPEGs that were shown of it; one whose latents have no place on a grid is left out."""
+        if not frames:
+            return
         self._facts.append(StepFacts(step.index, float(step.timestep), step.sigma, step.alpha))
         self._x_t.append(_array(step.x_t))
-        self._cond.append(_array(step.cond))
+        if step.cond is not None:
+            self._cond.append(_array(step.cond))
         if step.uncond is not None:
             self._uncond.append(_array(step.uncond))
         self._frames.append(frames)
@@ -436,11 +445,11 @@ class Recorder:
             request=self._request,
             created=self._created,
             total=self._last.total,
-            prediction_type=model.scheduler_config.get("prediction_type", "epsilon"),
+            prediction_type=prediction_type_of(model.scheduler_config),
             exploding=SCHEDULERS[self._request.sampling.scheduler].exploding,
             steps=tuple(self._facts),
             x_t=np.stack(self._x_t),
-            cond=np.stack(self._cond),
+            cond=np.stack(self._cond) if self._cond else None,
             uncond=np.stack(self._uncond) if self._uncond else None,
             final=_array(self._last.x_next),
             frames=tuple(self._frames),

@@ -20,6 +20,7 @@ from PIL import Image
 import app
 from pipelines.device import resolve
 from pipelines.uploads import Inputs
+from tests.tiny import make_tiny_model
 
 ROOT = Path(app.__file__).parent
 # The server's first line comes after its libraries are imported, which takes long on a busy machine.
@@ -138,6 +139,18 @@ def test_the_hub_is_asked_only_for_a_model_of_the_hub(base: dict[str, str], monk
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] == "1"
+
+
+def test_a_folder_of_models_is_offered_and_what_is_broken_in_it_is_said(
+    base: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny_model(tmp_path / "models" / "mine")
+    (tmp_path / "models" / "half.safetensors").write_bytes(b"nothing")
+    found = app.parse(["--models-dir", str(tmp_path / "models"), "--model", "mine"], base)
+    assert found.model.id == "mine" and {card.id for card in found.cards} >= {"mine", "pocket"}
+    assert len(found.problems) == 1 and "half.safetensors" in found.problems[0]
+    capsys.readouterr()  # the model's own progress bars
+    assert "nowhere" in refused(capsys, ["--models-dir", str(tmp_path / "nowhere")], base)
 
 
 def test_models_that_would_be_downloaded_are_offered_only_beside_another_such(base: dict[str, str]) -> None:

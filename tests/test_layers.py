@@ -25,7 +25,7 @@ MAY = {
     "benchmarks": {"pipelines", "pocket", "presets"},
 }
 # Inside the engine: a module may import these siblings (families is a folder).
-CARDS = {"request", "events", "cards", "device", "files"}
+CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 INSIDE = {
     **{name: set() for name in CARDS},
@@ -36,7 +36,7 @@ INSIDE = {
     "geometry": CARDS,
     "uploads": CARDS | {"geometry"},
     "scene": CARDS | {"geometry", "uploads"},
-    "start": CARDS | {"geometry", "blends", "scene"},
+    "start": CARDS | {"geometry", "schedulers", "blends", "scene"},
     "looks": CARDS | {"schedulers", "blends"},
     "denoise": CARDS | {"latents", "schedulers", "families", "blends", "start"},
     "manager": CARDS | {"latents", "schedulers", "families"},

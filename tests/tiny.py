@@ -119,7 +119,6 @@ def _text_encoder(max_tokens: int) -> Any:
 
 
 def _unet(channels: int, in_channels: int) -> Any:
-    import torch
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel(
@@ -134,7 +133,13 @@ def _unet(channels: int, in_channels: int) -> Any:
         attention_head_dim=4,
         norm_num_groups=4,
     )
-    # Fresh weights hardly hear the text; louder, so that guidance and prompts show in the result.
+    return louder(unet)
+
+
+def louder(unet: Any) -> Any:
+    """Fresh weights hardly hear the text; louder, so that guidance and prompts show in the result."""
+    import torch
+
     with torch.no_grad():
         for name, weight in unet.named_parameters():
             if ".attn2.to_out" in name or ".attn2.to_v" in name or ".attn2.to_q" in name:
@@ -142,7 +147,7 @@ def _unet(channels: int, in_channels: int) -> Any:
     return unet
 
 
-def _vae(kind: str, channels: int) -> Any:
+def _vae(kind: str, channels: int, **more: Any) -> Any:
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     if kind == "tiny":
@@ -161,4 +166,5 @@ def _vae(kind: str, channels: int) -> Any:
         latent_channels=channels,
         norm_num_groups=4,
         sample_size=32,
+        **more,
     )

@@ -15,7 +15,7 @@ from gradio.components import Component
 
 from pipelines.cards import ModelCard
 from pipelines.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
-from pipelines.schedulers import SCHEDULERS, why_not
+from pipelines.schedulers import DIFFUSION, PREDICTION_TYPES, SCHEDULERS, why_not
 from ui import words
 
 # Seeds that the page draws stay short enough to read out and retype.
@@ -113,12 +113,15 @@ def offered(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def not_offered(card: ModelCard) -> str:
-    """Which schedulers are left out for this model, and why."""
-    reasons = {
-        spec.label: why_not(name, card.prediction_type, card.terminal_snr_zero) for name, spec in SCHEDULERS.items()
-    }
+    """Which schedulers are left out for this model, and why; not those that are for another kind of model."""
+    kin = {name: spec.label for name, spec in SCHEDULERS.items() if (name in DIFFUSION) == _is_diffusion(card)}
+    reasons = {label: why_not(name, card.prediction_type, card.terminal_snr_zero) for name, label in kin.items()}
     said = [f"{label}: {reason}" for label, reason in reasons.items() if reason]
-    return f"Left out for {card.name}. " + " ".join(said) if said else ""
+    return f"Left out for {card.name}. " + " ".join(said) if said and _is_diffusion(card) else ""
+
+
+def _is_diffusion(card: ModelCard) -> bool:
+    return card.prediction_type in (None, *PREDICTION_TYPES)
 
 
 def about_scheduler(name: Any) -> str:

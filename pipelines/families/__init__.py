@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.cards import ModelCard
+    from pipelines.conditioning import Conditioning
     from pipelines.device import Placement
     from pipelines.latents import LatentFormat
 
@@ -25,6 +26,9 @@ class CannotLoad(RuntimeError):
 class Model(Protocol):
     """What ``denoise`` needs of a loaded model.
 
+    A model that can only run a loop of its own has ``own_loop(request, cancelled)``, an iterator of steps, instead of
+    ``encode_prompt`` and ``predict``.
+
     Attributes:
         card, placement: what it is and where it runs.
         latents: its latent space.
@@ -32,6 +36,8 @@ class Model(Protocol):
         size_bytes: memory that its weights take.
         size_factor: width and height are multiples of this many pixels.
         inpaints: whether its UNet also takes a mask and the picture around it.
+        guides_itself: whether the guidance scale is an input of the network (or nothing), so that one call is enough.
+        modules: every network by the name of its part; ``denoiser`` is the one that is asked at every step.
     """
 
     card: ModelCard
@@ -41,13 +47,20 @@ class Model(Protocol):
     size_bytes: int
     size_factor: int
     inpaints: bool
+    guides_itself: bool
+    modules: dict[str, torch.nn.Module]
+    denoiser: torch.nn.Module
 
-    def encode_prompt(self, prompts: list[str]) -> torch.Tensor:
-        """n texts to embeddings (n, tokens, dim)."""
+    def encode_prompt(self, prompts: list[str], negative: bool = False) -> Conditioning:
+        """n texts as what the model is told; ``negative`` texts are what guidance pushes away from."""
         ...
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (n, c, h, w), timestep and embeddings (n, tokens, dim) to a prediction (n, c, h, w)."""
+    def predict(self, x: torch.Tensor, t: torch.Tensor, told: Conditioning, guidance: float = 0.0) -> torch.Tensor:
+        """Scaled latents (n, c, h, w), timestep, prompts and guidance scale to a prediction (n, c, h, w)."""
+        ...
+
+    def timing(self, num_inference_steps: int, width: int, height: int) -> dict[str, Any]:
+        """What the scheduler's ``set_timesteps`` is told besides the number of steps."""
         ...
 
     def unread(self, prompt: str) -> str:
@@ -59,7 +72,15 @@ class Model(Protocol):
         ...
 
 
-FAMILIES: Mapping[str, str] = MappingProxyType({"stable_diffusion": "pipelines.families.stable_diffusion:load"})
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "stable_diffusion": "pipelines.families.stable_diffusion:load",
+        "stable_diffusion_xl": "pipelines.families.stable_diffusion_xl:load",
+        "stable_diffusion_3": "pipelines.families.stable_diffusion_3:load",
+        "flux": "pipelines.families.flux:load",
+        "any": "pipelines.families.any:load",
+    }
+)
 
 
 def loader(family: str) -> Callable[[ModelCard, Placement, Report], Model]:

@@ -1,160 +1,91 @@
-"""Stable Diffusion 1.x and 2.x: CLIP text encoder, UNet, VAE (pocket is one of them)."""
+"""Stable Diffusion 1.x and 2.x: CLIP text encoder, UNet, VAE (pocket is one of them), and what LCM made of it."""
 
 from __future__ import annotations
 
-import copy
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipelines.cards import ModelCard
+from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, Report
-from pipelines.latents import latent_format
+from pipelines.families.base import Base, use_attention
+from pipelines.families.loading import load_parts, load_small
 
-PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
-PROJECT = Path(__file__).resolve().parents[2]
-# Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
-REMEMBERED_PROMPTS = 32
+KIND = "Stable Diffusion 1.x or 2.x"
+CLASSES = {
+    "tokenizer": "transformers.CLIPTokenizer",
+    "text_encoder": "transformers.CLIPTextModel",
+    "unet": "diffusers.UNet2DConditionModel",
+    "vae": "diffusers.AutoencoderKL",
+    "scheduler": "",
+}
 
 
-class StableDiffusion:
+class StableDiffusion(Base):
     """A loaded model; see ``pipelines.families.Model``."""
 
-    def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any]) -> None:
-        self.card = card
-        self.placement = placement
-        self.tokenizer, self.text_encoder, self.unet = (parts[name] for name in PARTS[:3])
-        self.latents = latent_format(parts["vae"])
-        self.scheduler_config: dict[str, Any] = parts["scheduler"]
-        self.size_factor = self.latents.factor
-        self.inpaints: bool = self.unet.config.in_channels == 2 * self.latents.channels + 1
-        self.size_bytes = sum(module_bytes(parts[name]) for name in ("text_encoder", "unet", "vae"))
-        self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
+    def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
+        super().__init__(card, placement, parts, small)
+        self.unet = parts["unet"]
+        self.inpaints = self.unet.config.in_channels == 2 * self.latents.channels + 1
+        self.guides_itself = self.unet.config.time_cond_proj_dim is not None
 
-    @property
-    def window(self) -> int:
-        """Length of the text window in tokens, start and end included."""
-        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-
-    def encode_prompt(self, prompts: list[str]) -> torch.Tensor:
-        """n texts to embeddings (n, tokens, dim); words beyond the window are dropped."""
-        return torch.cat([self._embed(prompt) for prompt in prompts])
+    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+        return Conditioning(self.texts[0](prompt)[0])
 
     @torch.inference_mode()
-    def _embed_one(self, prompt: str) -> torch.Tensor:
-        tokens = self.tokenizer(
-            [prompt], padding="max_length", max_length=self.window, truncation=True, return_tensors="pt"
-        )
-        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.placement.device) if masked else None
-        return self.text_encoder(tokens.input_ids.to(self.placement.device), attention_mask=mask)[0]
-
-    @torch.inference_mode()
-    def predict(self, x: torch.Tensor, t: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def predict(self, x: torch.Tensor, t: torch.Tensor, told: Conditioning, guidance: float = 0.0) -> torch.Tensor:
         """The UNet's prediction (n, c, h, w) in float32, so that the sampler's arithmetic is exact in fp16 too."""
-        return self.unet(x.to(self.unet.dtype), t, encoder_hidden_states=embeddings, return_dict=False)[0].float()
+        return self.unet(
+            x.to(self.unet.dtype),
+            t,
+            encoder_hidden_states=told.tokens,
+            timestep_cond=self.guidance_embedding(guidance, len(x)),
+            added_cond_kwargs=self.beside_text(x, told),
+            return_dict=False,
+        )[0].float()
 
-    def unread(self, prompt: str) -> str:
-        """The words of a prompt beyond the text window; a word that is read in part counts as unread."""
-        spans = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        if len(spans) <= self.window:
-            return ""
-        start = spans[self.window - 1][0]
-        while start > 0 and not prompt[start - 1].isspace():
-            start -= 1
-        return prompt[start:].strip()
+    def beside_text(self, x: torch.Tensor, told: Conditioning) -> dict[str, torch.Tensor] | None:
+        """What the UNet is told besides the text; this family has nothing to add."""
+        return None
 
-    def for_card(self, card: ModelCard) -> StableDiffusion:
-        """The same weights under another card."""
-        other = copy.copy(self)
-        other.card = card
-        return other
+    def guidance_embedding(self, scale: float, n: int) -> torch.Tensor | None:
+        """The guidance scale as an input, (n, dim), for models that were distilled with it (LCM), else None.
+
+        w = scale - 1 in sines and cosines (Luo et al. 2023, arXiv:2310.04378; Meng et al. 2022, arXiv:2210.03142).
+        """
+        dim = self.unet.config.time_cond_proj_dim
+        if dim is None:
+            return None
+        rates = torch.exp(torch.arange(dim // 2) * -(torch.log(torch.tensor(10000.0)) / (dim // 2 - 1)))
+        angles = 1000.0 * (scale - 1) * rates
+        row = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()]), (0, dim % 2))
+        return row.expand(n, dim).to(self.unet.device, self.unet.dtype)
 
 
 def load(card: ModelCard, placement: Placement, report: Report) -> StableDiffusion:
     """Load a model part by part.
 
     Args:
-        card: its source is a diffusers folder (absolute, or relative to the project) or a hub id.
+        card: its source is a diffusers folder (absolute, or relative to the project), a single file or a hub id.
         placement: device, dtype and attention.
         report: told before each part, and once at the end.
 
     Raises:
         CannotLoad: if a part is missing, broken, or not of this family.
     """
-    parts: dict[str, Any] = {}
-    for done, name in enumerate(PARTS):
-        report(name, done, len(PARTS))
-        try:
-            parts[name] = _load_part(name, resolve_source(card.source), placement)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:
-            raise CannotLoad(
-                f"The {name} of {card.name} cannot be loaded from {card.source} ({_first_line(error)}); it must be a "
-                "Stable Diffusion 1.x or 2.x model in diffusers format with safetensors files."
-            ) from error
+    parts = load_parts(card, placement, report, CLASSES, KIND)
+    # StableDiffusionPipeline sets these two whatever the file says: old files carry pixel-space defaults.
+    parts["scheduler"] = {**parts["scheduler"], "clip_sample": False, "steps_offset": 1}
     _refuse_others(card, parts)
-    if placement.attention == "xformers":
-        parts["unet"].enable_xformers_memory_efficient_attention()
-    report("", len(PARTS), len(PARTS))
-    return StableDiffusion(card, placement, parts)
+    use_attention(parts["unet"], placement)
+    return StableDiffusion(card, placement, parts, load_small(card, placement))
 
 
-def resolve_source(source: str) -> str:
-    """The folder that a card names, else the hub id as it stands."""
-    folder = PROJECT / source  # an absolute source stays what it is
-    return str(folder) if folder.is_dir() else source
-
-
-def module_bytes(module: torch.nn.Module) -> int:
-    """Bytes of a module's weights."""
-    return sum(x.numel() * x.element_size() for x in (*module.parameters(), *module.buffers()))
-
-
-def _load_part(name: str, source: str, placement: Placement) -> Any:
-    import diffusers
-    import transformers
-
-    if name == "tokenizer":
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(source, subfolder=name)
-        # transformers 5 makes an empty tokenizer where the files are missing: every word would be unknown.
-        if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
-            raise OSError("no vocabulary found")
-        return tokenizer
-    if name == "scheduler":
-        config = diffusers.DDIMScheduler.load_config(source, subfolder=name)
-        # StableDiffusionPipeline sets these two whatever the file says: old files carry pixel-space defaults.
-        return {**config, "clip_sample": False, "steps_offset": 1}
-    if name == "text_encoder":
-        part = _from_pretrained(transformers.CLIPTextModel, source, name, placement.dtype)
-    elif name == "unet":
-        part = _from_pretrained(diffusers.UNet2DConditionModel, source, name, placement.dtype)
-    else:
-        kind = diffusers.AutoencoderKL.load_config(source, subfolder=name).get("_class_name")
-        cls = diffusers.AutoencoderTiny if kind == "AutoencoderTiny" else diffusers.AutoencoderKL
-        part = _from_pretrained(cls, source, name, placement.dtype)
-    return part.to(placement.device).eval().requires_grad_(False)
-
-
-def _from_pretrained(cls: Any, source: str, name: str, dtype: str) -> Any:
-    """Half precision prefers files saved as such (half the download); either kind serves where one is missing."""
-    variants = ("fp16", None) if dtype == "float16" else (None, "fp16")
-    options = {"subfolder": name, "use_safetensors": True, "dtype": getattr(torch, dtype)}
-    try:
-        return cls.from_pretrained(source, variant=variants[0], **options)
-    except (OSError, ValueError) as first:
-        try:
-            return cls.from_pretrained(source, variant=variants[1], **options)
-        except (OSError, ValueError):
-            raise first from None
-
-
-def _refuse_others(card: ModelCard, parts: dict[str, Any]) -> None:
-    """Models that share the folder format but not the method."""
+def refuse_channels(card: ModelCard, parts: dict[str, Any]) -> None:
+    """Raise CannotLoad for UNets that see something else than latents, with or without a mask."""
     unet, channels = parts["unet"].config, parts["vae"].config.latent_channels
     # Inpainting UNets see the noisy latents, the mask and the latents of what is left of the picture.
     if unet.in_channels not in (channels, 2 * channels + 1):
@@ -162,12 +93,13 @@ def _refuse_others(card: ModelCard, parts: dict[str, Any]) -> None:
             f"{card.name} takes {unet.in_channels} channels where text-to-image needs {channels} and inpainting "
             f"{2 * channels + 1}; it is made for another task, so choose another model."
         )
-    if unet.time_cond_proj_dim is not None or unet.addition_embed_type is not None:
+
+
+def _refuse_others(card: ModelCard, parts: dict[str, Any]) -> None:
+    """Models that share the folder format but not the method."""
+    refuse_channels(card, parts)
+    unet = parts["unet"].config
+    if unet.addition_embed_type is not None:
         raise CannotLoad(f"{card.name} wants more inputs than Stable Diffusion 1.x and 2.x have; choose another model.")
     if unet.cross_attention_dim != parts["text_encoder"].config.hidden_size:
         raise CannotLoad(f"The text encoder and the UNet of {card.name} do not fit together; choose another model.")
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return line if len(line) <= 160 else line[:157] + "..."

@@ -21,7 +21,7 @@ from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Pre
 from pipelines.manager import PipelineManager
 from pipelines.pictures import read_request
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
-from pipelines.schedulers import SCHEDULERS
+from pipelines.schedulers import DIFFUSION
 from pipelines.trace import TraceStore
 from presets.catalogue import card_for
 from tests.tiny import tiny_card
@@ -465,7 +465,7 @@ def test_a_look_that_fails_says_so_and_the_worker_goes_on(make: Any) -> None:
         backend.decode("toy", np.zeros((1, 4, 2, 2), np.float32))
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_the_forward_process_starts_from_the_noise_of_the_run(
     tiny_folder: Path, tmp_path: Path, scheduler: str
 ) -> None:

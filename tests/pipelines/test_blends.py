@@ -12,7 +12,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pipelines.blends import PARALLEL, embeddings_for, generators_for, noise_for, slerp
+from pipelines.blends import PARALLEL, generators_for, noise_for, slerp, told_for
+from pipelines.conditioning import Conditioning
 from pipelines.denoise import denoise
 from pipelines.device import Placement
 from pipelines.families.stable_diffusion import load
@@ -144,30 +145,33 @@ def test_a_blend_of_prompts_keeps_the_noise() -> None:
 class Reader:
     """A text encoder whose embeddings can be told apart: noise from the prompt's letters."""
 
-    def encode_prompt(self, prompts: list[str]) -> torch.Tensor:
-        return torch.cat([noise(sum(map(ord, prompt)), (7, 16)) for prompt in prompts])
+    def encode_prompt(self, prompts: list[str], negative: bool = False) -> Conditioning:
+        return Conditioning(torch.cat([noise(sum(map(ord, prompt)), (7, 16)) for prompt in prompts]))
 
 
 def test_what_a_plain_request_is_told() -> None:
     reader = Reader()
-    wanted = reader.encode_prompt(["dull", "a red apple"]).repeat_interleave(2, dim=0)
-    assert torch.equal(embeddings_for(reader, request(num_images=2)), wanted)
-    assert torch.equal(embeddings_for(reader, request(num_images=2, guidance_scale=1.0)), wanted[2:])
+    wanted = reader.encode_prompt(["dull", "a red apple"]).tokens.repeat_interleave(2, dim=0)
+    assert torch.equal(told_for(reader, request(num_images=2), guided=True).tokens, wanted)
+    assert torch.equal(told_for(reader, request(num_images=2), guided=False).tokens, wanted[2:])
 
 
 def test_a_blend_of_prompts_is_a_straight_line_with_exact_ends() -> None:
     reader = Reader()
     asked = request(num_images=5, interpolation=Interpolation(prompt="a fox"))
-    uncond, cond = embeddings_for(reader, asked).chunk(2)
-    first, last = reader.encode_prompt(["a red apple"]), reader.encode_prompt(["a fox"])
+    uncond, cond = told_for(reader, asked, guided=True).tokens.chunk(2)
+    first, last = (reader.encode_prompt([prompt]).tokens for prompt in ("a red apple", "a fox"))
     assert torch.equal(cond[:1], first) and torch.equal(cond[-1:], last)
     torch.testing.assert_close(cond[1:2], 0.75 * first + 0.25 * last)
-    assert torch.equal(uncond, reader.encode_prompt(["dull"]).expand_as(uncond))
+    assert torch.equal(uncond, reader.encode_prompt(["dull"]).tokens.expand_as(uncond))
 
 
 def test_prompts_in_half_precision_stay_in_half_precision() -> None:
-    half = SimpleNamespace(encode_prompt=lambda prompts: Reader().encode_prompt(prompts).half())
-    cond = embeddings_for(half, request(num_images=3, interpolation=Interpolation(prompt="a fox")))
+    def read(prompts: list[str], negative: bool = False) -> Conditioning:
+        return Conditioning(Reader().encode_prompt(prompts).tokens.half())
+
+    half = SimpleNamespace(encode_prompt=read)
+    cond = told_for(half, request(num_images=3, interpolation=Interpolation(prompt="a fox")), guided=True).tokens
     assert cond.dtype == torch.float16 and torch.isfinite(cond).all()
 
 

@@ -11,7 +11,8 @@ import torch
 
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, loader
-from pipelines.families.stable_diffusion import PARTS, PROJECT, StableDiffusion, load, resolve_source
+from pipelines.families.loading import PROJECT, resolve_source
+from pipelines.families.stable_diffusion import CLASSES, StableDiffusion, load
 from tests.tiny import make_tiny_model, tiny_card
 
 CPU = Placement("cpu", "float32", "sdpa")
@@ -35,14 +36,14 @@ def model(folder: Path) -> StableDiffusion:
 def test_each_part_is_reported_before_it_loads(folder: Path) -> None:
     told: list[tuple[str, int, int]] = []
     load(tiny_card(folder), CPU, lambda *report: told.append(report))
-    assert told == [*((name, k, 5) for k, name in enumerate(PARTS)), ("", 5, 5)]
+    assert told == [*((name, k, 5) for k, name in enumerate(CLASSES)), ("", 5, 5)]
 
 
 def test_a_loaded_model_knows_itself(model: StableDiffusion) -> None:
     assert model.scheduler_config["prediction_type"] == "v_prediction"
     assert model.size_factor == 8 and model.latents.channels == 4
     parameters = sum(
-        p.numel() for part in (model.unet, model.text_encoder, model.latents.vae) for p in part.parameters()
+        p.numel() for part in model.modules.values() for p in part.parameters()
     )
     assert model.size_bytes >= 4 * parameters
     assert not any(p.requires_grad for p in model.unet.parameters())
@@ -58,15 +59,18 @@ def test_half_precision_files_load_as_the_placement_says(folder: Path, tmp_path:
         shutil.rmtree(tmp_path / name)
         part.save_pretrained(tmp_path / name, variant="fp16" if name == "unet" else None)
     loaded = load(tiny_card(tmp_path), CPU, silent)
-    assert {loaded.unet.dtype, loaded.latents.vae.dtype, loaded.text_encoder.dtype} == {torch.float32}
+    assert {part.dtype for part in loaded.modules.values()} == {torch.float32}
     assert loaded.predict(torch.zeros(1, 4, 4, 4), torch.tensor(9), loaded.encode_prompt(["a"])).dtype == torch.float32
 
 
 def test_prompts_are_encoded_once(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     first = model.encode_prompt(["", "a fox"])
-    assert first.shape == (2, 16, 16)
-    monkeypatch.setattr(model, "text_encoder", None)
-    assert torch.equal(model.encode_prompt(["", "a fox"]), first)
+    assert first.tokens.shape == (2, 16, 16)
+    monkeypatch.setattr(model, "texts", None)
+    assert torch.equal(model.encode_prompt(["", "a fox"]).tokens, first.tokens)
+    monkeypatch.undo()
+    model.forget_prompts()
+    assert torch.equal(model.encode_prompt(["", "a fox"]).tokens, first.tokens)
 
 
 def test_words_beyond_the_window_are_named(folder: Path, model: StableDiffusion) -> None:
@@ -97,7 +101,7 @@ def test_sources_are_folders_of_the_project_absolute_folders_or_hub_ids(folder: 
     assert resolve_source("someone/some-model") == "someone/some-model"
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", CLASSES)
 def test_a_missing_part_is_named(folder: Path, tmp_path: Path, part: str) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / part)

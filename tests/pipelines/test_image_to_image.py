@@ -16,7 +16,7 @@ from pipelines.events import Cancelled, Finished
 from pipelines.manager import PipelineManager
 from pipelines.pictures import CHUNK, read_request
 from pipelines.request import GenerationRequest, InitImage, InvalidRequest, make_request
-from pipelines.schedulers import SCHEDULERS
+from pipelines.schedulers import DIFFUSION
 from tests.tiny import tiny_card
 
 SIZE = (32, 40)
@@ -84,7 +84,7 @@ def test_outside_the_mask_every_pixel_is_the_pictures(backend: LocalBackend, str
     assert (result[~outside] != np.asarray(source)[~outside]).mean() > 0.2
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_every_sampler_keeps_what_is_outside(backend: LocalBackend, scheduler: str) -> None:
     source, mask = picture(), marked()
     init = InitImage(image=backend.inputs.put(source), strength=0.7, mask=backend.inputs.put(mask))

@@ -65,7 +65,7 @@ def test_nothing_is_evicted_in_use(cards: list[ModelCard]) -> None:
 def test_a_model_larger_than_the_budget_still_runs(cards: list[ModelCard]) -> None:
     manager = PipelineManager(cards, budget_bytes=1)
     with manager.lease("a") as model:
-        assert model.encode_prompt(["x"]).shape[0] == 1
+        assert len(model.encode_prompt(["x"])) == 1
     assert manager.loaded == ()
 
 

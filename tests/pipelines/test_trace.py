@@ -15,7 +15,7 @@ from pipelines.denoise import denoise
 from pipelines.events import Picture
 from pipelines.manager import PipelineManager
 from pipelines.request import InvalidRequest, make_request
-from pipelines.schedulers import PREDICTION_TYPES, SCHEDULERS, why_not
+from pipelines.schedulers import DIFFUSION, PREDICTION_TYPES, SCHEDULERS, why_not
 from pipelines.trace import Recorder, StepFacts, Trace, TraceError, TraceStore, coarse_of
 from tests.tiny import make_tiny_model, tiny_card
 
@@ -51,7 +51,7 @@ def epsilon(tmp_path_factory: pytest.TempPathFactory):
         yield lent
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_the_guided_belief_is_the_samplers_own(model, scheduler: str) -> None:
     kind = model.scheduler_config["prediction_type"]
     if why_not(scheduler, kind, False):

@@ -11,7 +11,7 @@ import torch
 from pipelines.denoise import denoise
 from pipelines.manager import PipelineManager
 from pipelines.request import make_request
-from pipelines.schedulers import SCHEDULERS
+from pipelines.schedulers import DIFFUSION
 from pipelines.trace import Recorder
 from pocket.evaluate import background_name
 from pocket.export import WEIGHTS
@@ -75,7 +75,7 @@ def run(model, prompt: str, scheduler: str, steps: int, seed: int = 0):
     return steps, recorder.finish(model, (), (), 0.0)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_every_scheduler_stays_finite_and_its_trace_holds_what_it_believed(pocket, scheduler):
     for count in (1, 4, 25, 50):
         steps, trace = run(pocket, "a fox on a green background", scheduler, count)
@@ -89,7 +89,7 @@ def test_every_scheduler_stays_finite_and_its_trace_holds_what_it_believed(pocke
         assert (trace.gap > 1e-4) == (scheduler in ("pndm", "lms", "deis")), trace.gap
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DIFFUSION)
 def test_every_scheduler_paints_the_background_that_was_asked_for(pocket, scheduler):
     right = 0
     for seed, (name, colour) in enumerate(PROMPTS):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.families import FAMILIES
 from pipelines.schedulers import SCHEDULERS, why_not
+from presets import folders
 from presets.catalogue import CATALOGUE, CatalogueError, card_for, is_local, load
 
 CARDS = load()
@@ -23,8 +25,39 @@ def test_every_shipped_card_is_sound(card) -> None:
         steps = quality.num_inference_steps
         assert why_not(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
     assert card.width % card.size_factor == card.height % card.size_factor == 0
-    assert card.prompts
+    assert len(card.prompts) >= 2
     assert card.licence
+    assert card.family in FAMILIES
+    assert card.memory_bytes > 0
+    assert card.half in ("float16", "bfloat16")
+    assert card.tasks and set(card.tasks) <= {"text-to-image", "image-to-image"}
+    assert card.about.endswith(".")
+
+
+@pytest.mark.parametrize("card", [card for card in CARDS if not is_local(card)], ids=lambda card: card.id)
+def test_every_model_of_the_hub_says_where_it_is_and_what_it_costs(card) -> None:
+    assert card.link.startswith("https://huggingface.co/")
+    assert card.source.count("/") == 1
+    assert card.download_bytes > 10**9
+    assert card.memory_bytes > 10**9
+    assert not card.gated or "agreed to" in card.about
+    assert card.preview in ("", *(f"madebyollin/{name}" for name in ("taesd", "taesdxl", "taesd3", "taef1")))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.id)
+def test_a_cards_family_fits_what_it_predicts(card) -> None:
+    flow = {"stable_diffusion_3", "flux"}
+    wanted = (
+        {"flow_prediction"} if card.family in flow else {"own"} if card.family == "any" else {"epsilon", "v_prediction"}
+    )
+    assert card.prediction_type in wanted
+
+
+def test_the_models_that_people_expect_are_there() -> None:
+    names = "pocket sd15 sd21 sdxl sdxl-refiner sd-turbo sdxl-turbo lcm-dreamshaper-v7 sdxl-lightning pixart-sigma"
+    assert {*names.split(), "sd35-medium", "flux-schnell", "flux-dev"} < {card.id for card in CARDS}
+    (addition,) = card_for("sdxl-lightning", CARDS).additions
+    assert addition.file.endswith(".safetensors")
 
 
 def test_the_embedded_model_comes_first_and_its_paths_are_absolute() -> None:
@@ -63,12 +96,111 @@ def test_a_folder_named_like_a_model_of_the_catalogue_keeps_its_own_name(tiny_fo
     assert card_for(str(tmp_path / "pocket"), CARDS).id == str(tmp_path / "pocket")
 
 
+def _model(folder: Path, kind: str, index: dict | None = None, **parts: dict) -> Path:
+    """A diffusers folder of configurations alone."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": kind, **(index or {})}))
+    for part, content in parts.items():
+        (folder / part).mkdir()
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        (folder / part / name).write_text(json.dumps(content))
+    return folder
+
+
+_VAE = {"block_out_channels": [128, 256, 512, 512]}
+_V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+_BOTH = {"text_encoder": ["transformers", "CLIPTextModel"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "parts", "fields"),
+    [
+        (
+            "StableDiffusionXLPipeline",
+            _BOTH,
+            {"unet": {"sample_size": 128}, "vae": _VAE, "scheduler": _V},
+            {
+                "family": "stable_diffusion_xl",
+                "width": 1024,
+                "prediction_type": "v_prediction",
+                "terminal_snr_zero": True,
+            },
+        ),
+        (
+            "StableDiffusionXLImg2ImgPipeline",
+            {"text_encoder": [None, None]},
+            {"unet": {"sample_size": 128}, "vae": _VAE, "scheduler": {}},
+            {"family": "stable_diffusion_xl", "tasks": ("image-to-image",), "prediction_type": "epsilon"},
+        ),
+        (
+            "LatentConsistencyModelPipeline",
+            _BOTH,
+            {"unet": {"sample_size": 96}, "vae": _VAE, "scheduler": {}},
+            {"family": "stable_diffusion", "width": 768, "guidance_scale": 8.0},
+        ),
+        (
+            "StableDiffusion3Pipeline",
+            {},
+            {"transformer": {"sample_size": 128, "patch_size": 2}, "vae": _VAE},
+            {"family": "stable_diffusion_3", "width": 1024, "size_factor": 16, "prediction_type": "flow_prediction"},
+        ),
+        (
+            "FluxPipeline",
+            {},
+            {"transformer": {"guidance_embeds": False}, "vae": _VAE},
+            {"family": "flux", "width": 1024, "size_factor": 16, "guidance_scale": 1.0, "half": "bfloat16"},
+        ),
+        ("FluxPipeline", {}, {"transformer": {"guidance_embeds": True}, "vae": _VAE}, {"guidance_scale": 3.5}),
+        (
+            "PixArtSigmaPipeline",
+            {},
+            {"transformer": {"sample_size": 64}, "vae": _VAE},
+            {"family": "any", "width": 512, "prediction_type": "own", "tasks": ("text-to-image",)},
+        ),
+        ("ZImagePipeline", {}, {"transformer": {"sample_size": [1, 2]}}, {"family": "any", "width": 1024}),
+        ("SanaPipeline", {}, {}, {"family": "any", "width": 1024}),
+    ],
+)
+def test_a_folders_kind_decides_its_family(
+    tmp_path: Path, kind: str, index: dict, parts: dict, fields: dict[str, object]
+) -> None:
+    card = card_for(str(_model(tmp_path / "model", kind, index, **parts)), CARDS)
+    assert {name: getattr(card, name) for name in fields} == fields
+    assert kind in card.about
+    for quality in card.qualities.values():
+        steps = quality.num_inference_steps
+        assert why_not(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
+
+
+def test_the_list_of_pipelines_is_diffusers_own() -> None:
+    import diffusers
+    from diffusers.pipelines import auto_pipeline
+
+    assert all(hasattr(diffusers, name) for name in (*folders.FAMILY_OF, *folders.TEXT_TO_IMAGE))
+    found = {cls.__name__ for cls in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    # Those want a second picture, or make a video.
+    found = {name for name in found if "Control" not in name and not name.startswith("Helios")}
+    assert found <= folders.TEXT_TO_IMAGE | set(folders.FAMILY_OF)
+
+
+def test_the_licence_of_a_folder_is_read_from_its_readme(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    for text, licence in (
+        ("---\nlicense: apache-2.0\ntags: [a]\n---\n# A model", "apache-2.0"),
+        ("---\nlicense: other\nlicense_name: flux-dev\n---\n", "flux-dev"),
+        ("# license: mit", "see its folder"),
+        ("", "see its folder"),
+    ):
+        (folder / "README.md").write_text(text)
+        assert card_for(str(folder), CARDS).licence == licence
+
+
 def _broken(folder: Path, case: str) -> Path:
     index = folder / "model_index.json"
     if case == "no index":
         index.unlink()
     elif case == "other kind":
-        index.write_text(json.dumps({"_class_name": "FluxPipeline"}))
+        index.write_text(json.dumps({"_class_name": "StableVideoDiffusionPipeline"}))
     elif case == "not json":
         index.write_text("{")
     elif case == "a list":
@@ -82,7 +214,7 @@ def _broken(folder: Path, case: str) -> Path:
     ("case", "words"),
     [
         ("no index", "holds no model_index.json"),
-        ("other kind", "is a FluxPipeline, which cannot be run here"),
+        ("other kind", "is a StableVideoDiffusionPipeline, which does not make a picture from a text alone"),
         ("not json", "not valid JSON"),
         ("a list", "does not hold a configuration"),
         ("no unet", "missing or cannot be read"),

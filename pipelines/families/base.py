@@ -1,0 +1,105 @@
+"""What the families have in common."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from pipelines.cards import ModelCard
+from pipelines.conditioning import Conditioning
+from pipelines.device import Placement
+from pipelines.families.loading import module_bytes
+from pipelines.families.text import TextEncoder
+from pipelines.latents import latent_format
+
+# Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
+REMEMBERED_PROMPTS = 32
+
+
+class Base:
+    """A loaded model; see ``pipelines.families.Model``.  A family says how it reads a prompt and how it predicts.
+
+    Args:
+        card, placement: what it is and where it runs.
+        parts: of ``pipelines.families.loading.load_parts``.
+        small: a tiny autoencoder for previews, or None.
+    """
+
+    inpaints = False
+    guides_itself = False
+
+    def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
+        self.card, self.placement, self.parts = card, placement, parts
+        self.latents = latent_format(parts["vae"], small)
+        self.scheduler_config: dict[str, Any] = {**parts["scheduler"], **card.scheduler_options}
+        self.size_factor = self.latents.factor
+        self.texts = self.text_encoders()
+        self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Every network, by the name of its part."""
+        found = {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
+        return found | ({"preview": self.latents.small} if self.latents.small is not None else {})
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is asked at every step."""
+        return self.parts["unet"] if "unet" in self.parts else self.parts["transformer"]
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(module_bytes(module) for module in self.modules.values())
+
+    def text_encoders(self) -> list[TextEncoder]:
+        """The text encoders, the one that reads most first."""
+        return [TextEncoder(self.parts["tokenizer"], self.parts["text_encoder"])]
+
+    @property
+    def window(self) -> int:
+        """Length of the text window in tokens, start and end included."""
+        return max(text.window for text in self.texts)
+
+    def encode_prompt(self, prompts: list[str], negative: bool = False) -> Conditioning:
+        """n texts as what the model is told; words beyond the window are dropped.
+
+        Args:
+            prompts: may be empty texts.
+            negative: whether they are what guidance pushes away from.
+        """
+        first, *rest = (self._embed(prompt, negative) for prompt in prompts)
+        for told in rest:
+            first = first.then(told)
+        return first
+
+    def forget_prompts(self) -> None:
+        """Read every prompt anew: the text encoders have changed."""
+        self._embed.cache_clear()
+
+    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+        raise NotImplementedError
+
+    def timing(self, num_inference_steps: int, width: int, height: int) -> dict[str, Any]:
+        """What the scheduler's ``set_timesteps`` is told besides the number of steps."""
+        return {}
+
+    def unread(self, prompt: str) -> str:
+        """The words of a prompt beyond the longest text window."""
+        return max(self.texts, key=lambda text: text.window).unread(prompt)
+
+    def for_card(self, card: ModelCard) -> Base:
+        """The same weights under another card."""
+        other = copy.copy(self)
+        other.card = card
+        other.scheduler_config = {**self.parts["scheduler"], **card.scheduler_options}
+        return other
+
+
+def use_attention(denoiser: Any, placement: Placement) -> None:
+    """xformers where the placement says so; PyTorch's own attention (SDPA) is diffusers' default."""
+    if placement.attention == "xformers":
+        denoiser.enable_xformers_memory_efficient_attention()
