@@ -14,13 +14,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines import looks, schedulers
+from pipelines import looks, loras, schedulers
 from pipelines.device import NoSuchDevice
 from pipelines.events import (
     TERMINAL,
@@ -233,6 +233,7 @@ class LocalBackend:
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
+        lora_dirs: where LoRA files are looked for.
     """
 
     def __init__(
@@ -245,8 +246,11 @@ class LocalBackend:
         threads: int | None = None,
         traces: TraceStore | None = None,
         inputs: Inputs | None = None,
+        lora_dirs: Sequence[Path] = (),
     ) -> None:
         self._manager = manager
+        self._lora_dirs = tuple(lora_dirs)
+        self._loras: Mapping[str, loras.LoraFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
@@ -266,6 +270,11 @@ class LocalBackend:
         self._status = Status("cold", "", "No model is loaded yet.")
         self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
         self._worker.start()
+
+    def loras(self) -> tuple[loras.LoraFile, ...]:
+        """The LoRAs that requests may name, looked up anew."""
+        self._loras = loras.scan(self._lora_dirs)
+        return tuple(self._loras.values())
 
     def submit(self, request: GenerationRequest) -> Job:
         """Check the request and queue it.
@@ -417,6 +426,7 @@ class LocalBackend:
         """Answer while no job runs, loading the model if need be."""
         try:
             with self._lease(look.model_id) as model:
+                model.wear(())
                 self._answer(look, model)
         except Exception as error:
             log.exception("Loading %s failed", look.model_id)
@@ -450,8 +460,19 @@ class LocalBackend:
         )
         if reason:
             raise InvalidRequest(reason)
+        self._wishes(request)
         if request.init:
             scene(request, self.inputs)
+
+    def _wishes(self, request: GenerationRequest) -> list[tuple[str, str, float]]:
+        """The files of the request's LoRAs; raises InvalidRequest for one that is not here."""
+        if any(lora.name not in self._loras for lora in request.loras):
+            self.loras()
+        for lora in request.loras:
+            if lora.name not in self._loras:
+                raise InvalidRequest(f"There is no LoRA named {_short(lora.name)} here; choose one of those in Settings.")
+        files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
+        return [(str(path.parent), path.name, weight) for path, weight in files]
 
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
@@ -578,6 +599,7 @@ class LocalBackend:
         with self._lease(job.request.model) as model:
             if not job._begin_calls():
                 return
+            model.wear(self._wishes(job.request))
             last = self._denoise(job, model, recorder, found)
             if job.cancelled or last is None:
                 self._record(recorder, model, (), [], time.perf_counter() - started)
@@ -743,7 +765,17 @@ def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
     prompts = [request.prompt, (request.interpolation and request.interpolation.prompt) or ""]
     unread = [model.unread(prompt) for prompt in prompts]
     words = [f'The prompt is longer than the model reads; it did not see: "{text}".' for text in unread if text]
-    return tuple(note for note in (*words, model.placement.note) if note)
+    return tuple(note for note in (*words, _weights_note(model, request), model.placement.note) if note)
+
+
+def _weights_note(model: Any, request: GenerationRequest) -> str:
+    """That weights were taken for words, where a model cannot read them."""
+    from pipelines.families.weighting import weighted
+
+    texts = (request.prompt, request.negative_prompt)
+    if getattr(model, "weighs", False) or not any(weighted(text) for text in texts):
+        return ""
+    return f"{model.card.name} does not read weights such as (word)1.3; it took them for part of the text."
 
 
 def _check_task(card: ModelCard, request: GenerationRequest) -> None:

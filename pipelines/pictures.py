@@ -114,7 +114,8 @@ def parameters(request: GenerationRequest, seed: int) -> str:
         "Model": request.model,
         **_more(request),
     }
-    lines = [request.prompt]
+    worn = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
+    lines = [request.prompt + worn]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in values.items()))

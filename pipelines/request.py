@@ -21,8 +21,11 @@ MAX_PICTURES = 8
 MAX_WORK = 4 * 1024 * 1024 * 150
 MAX_FEATHER = 64
 MAX_PADDING = 256
+MAX_LORAS = 5
 # Name of a stored picture: a hash of its pixels.
 _ID = r"^[0-9a-f]{32}$"
+# How a prompt names a LoRA, in the form that other tools write too: <lora:name:0.8>.
+_LORA = re.compile(r"<lora:([^:<>]{1,128})(?::(-?\d*\.?\d+))?>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -122,6 +125,18 @@ class Interpolation(_Frozen):
         return self
 
 
+class Lora(_Frozen):
+    """A LoRA that the model wears during this run (Hu et al. 2021, arXiv:2106.09685).
+
+    Attributes:
+        name: of a LoRA file on this machine, without its ending.
+        weight: how strongly, -2 to 2; 0 is not at all.
+    """
+
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
+    weight: float = Field(default=1.0, ge=-2, le=2)
+
+
 class GenerationRequest(_Frozen):
     """One generation, complete: nothing about it is decided later.
 
@@ -133,6 +148,7 @@ class GenerationRequest(_Frozen):
         num_images: picture k (from 0) uses seed + k; with a variation or an interpolation all use the seed.
         init: the picture to start from, or None for pure noise.
         variation, interpolation: how the pictures of one run differ, at most one of them, or None.
+        loras: at most five.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -145,6 +161,7 @@ class GenerationRequest(_Frozen):
     init: InitImage | None = None
     variation: Variation | None = None
     interpolation: Interpolation | None = None
+    loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationRequest:
@@ -193,10 +210,17 @@ def steps_run(num_inference_steps: int, strength: float) -> int:
     return min(int(num_inference_steps * strength), num_inference_steps)
 
 
+def named_loras(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """A prompt without its ``<lora:name:weight>`` marks, and what they name; a mark without a weight means 1."""
+    found = tuple((name.strip(), float(weight or 1)) for name, weight in _LORA.findall(prompt))
+    return (re.sub(r"\s{2,}", " ", _LORA.sub("", prompt)).strip() if found else prompt), found
+
+
 def make_request(**values: Any) -> GenerationRequest:
     """Build a request from flat keyword names (those of the API) or raise InvalidRequest with one sentence.
 
-    Sampling fields may be given flat; whole floats are accepted for whole-number fields.
+    Sampling fields may be given flat; whole floats are accepted for whole-number fields; ``<lora:name:weight>`` in the
+    prompt puts a LoRA on.
     """
     flat = dict(values)
     for name in ("width", "height", "num_images", "num_inference_steps", "seed"):
@@ -205,7 +229,11 @@ def make_request(**values: Any) -> GenerationRequest:
     if isinstance(flat.get("guidance_scale"), int) and not isinstance(flat["guidance_scale"], bool):
         flat["guidance_scale"] = float(flat["guidance_scale"]) if abs(flat["guidance_scale"]) < 1e6 else math.inf
     sampling = {name: flat.pop(name) for name in Sampling.model_fields if name in flat}
+    named: tuple[tuple[str, float], ...] = ()
+    if isinstance(flat.get("prompt"), str) and "loras" not in flat:
+        flat["prompt"], named = named_loras(flat["prompt"])
     try:
+        flat |= {"loras": tuple(Lora(name=name, weight=weight) for name, weight in named)} if named else {}
         return GenerationRequest(sampling=Sampling(**sampling), **flat)
     except ValidationError as error:
         raise InvalidRequest(describe(error)) from None

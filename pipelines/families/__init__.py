@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +61,10 @@ class Model(Protocol):
 
     def timing(self, num_inference_steps: int, width: int, height: int) -> dict[str, Any]:
         """What the scheduler's ``set_timesteps`` is told besides the number of steps."""
+        ...
+
+    def wear(self, loras: Sequence[tuple[str, str, float]]) -> None:
+        """Put on these LoRAs (folder, file, weight) and take all others off; raises InvalidRequest."""
         ...
 
     def unread(self, prompt: str) -> str:

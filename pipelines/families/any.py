@@ -11,7 +11,7 @@ import copy
 import inspect
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +68,11 @@ class AnyPipeline:
     def unread(self, prompt: str) -> str:
         """Such pipelines do not say what they leave out."""
         return ""
+
+    def wear(self, loras: Sequence[Any]) -> None:
+        """Such a pipeline is run as it is; raises InvalidRequest if LoRAs are asked for."""
+        if loras:
+            raise InvalidRequest(f"{self.card.name} runs a loop of its own and takes no LoRA; leave it out.")
 
     def for_card(self, card: ModelCard) -> AnyPipeline:
         """The same weights under another card."""

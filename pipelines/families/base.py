@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
+from pipelines.families.adapting import Wardrobe, Wish
 from pipelines.families.loading import module_bytes
 from pipelines.families.text import TextEncoder
+from pipelines.families.weighting import plain, weighted
 from pipelines.latents import latent_format
 
 # Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
@@ -28,8 +31,10 @@ class Base:
         small: a tiny autoencoder for previews, or None.
     """
 
+    pipeline_class = ""
     inpaints = False
     guides_itself = False
+    weighs = False
 
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         self.card, self.placement, self.parts = card, placement, parts
@@ -37,6 +42,7 @@ class Base:
         self.scheduler_config: dict[str, Any] = {**parts["scheduler"], **card.scheduler_options}
         self.size_factor = self.latents.factor
         self.texts = self.text_encoders()
+        self._wardrobe = Wardrobe(self.pipeline_class, parts, self.scheduler_config)
         self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
 
     @property
@@ -76,11 +82,31 @@ class Base:
             first = first.then(told)
         return first
 
+    def wear(self, loras: Sequence[Wish]) -> None:
+        """Put on the card's own LoRAs and these, and take all others off.
+
+        Raises:
+            InvalidRequest: if one is not for this kind of model.
+        """
+        own = [(addition.source, addition.file, addition.weight) for addition in self.card.additions]
+        if self._wardrobe.wear([*own, *loras], self.card.name):
+            self.forget_prompts()
+
     def forget_prompts(self) -> None:
         """Read every prompt anew: the text encoders have changed."""
         self._embed.cache_clear()
 
     def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+        if self.weighs and weighted(prompt):
+            return self.read_weighted(prompt, negative)
+        return self.read(prompt, negative)
+
+    def read(self, prompt: str, negative: bool) -> Conditioning:
+        """One prompt as this family's encoders read it."""
+        raise NotImplementedError
+
+    def read_weighted(self, prompt: str, negative: bool) -> Conditioning:
+        """One prompt with weights on some of its words; only where ``weighs``."""
         raise NotImplementedError
 
     def timing(self, num_inference_steps: int, width: int, height: int) -> dict[str, Any]:
@@ -89,7 +115,8 @@ class Base:
 
     def unread(self, prompt: str) -> str:
         """The words of a prompt beyond the longest text window."""
-        return max(self.texts, key=lambda text: text.window).unread(prompt)
+        words = plain(prompt) if self.weighs else prompt
+        return max(self.texts, key=lambda text: text.window).unread(words)
 
     def for_card(self, card: ModelCard) -> Base:
         """The same weights under another card."""

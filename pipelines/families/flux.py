@@ -36,6 +36,7 @@ class Flux(Base):
     The guidance scale is an input of FLUX.1-dev and does nothing in -schnell; neither knows a negative prompt.
     """
 
+    pipeline_class = "FluxPipeline"
     guides_itself = True
 
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
@@ -51,7 +52,7 @@ class Flux(Base):
             TextEncoder(parts["tokenizer"], parts["text_encoder"], parts["tokenizer"].model_max_length),
         ]
 
-    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+    def read(self, prompt: str, negative: bool) -> Conditioning:
         t5, clip = self.texts
         return Conditioning(t5(prompt)[0], clip(prompt).pooler_output)
 

@@ -12,6 +12,7 @@ from pipelines.device import Placement
 from pipelines.families import CannotLoad, Report
 from pipelines.families.base import Base, use_attention
 from pipelines.families.loading import load_parts, load_small
+from pipelines.families.weighting import Weighing
 
 KIND = "Stable Diffusion 1.x or 2.x"
 CLASSES = {
@@ -26,14 +27,20 @@ CLASSES = {
 class StableDiffusion(Base):
     """A loaded model; see ``pipelines.families.Model``."""
 
+    pipeline_class = "StableDiffusionPipeline"
+    weighs = True
+
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         super().__init__(card, placement, parts, small)
         self.unet = parts["unet"]
         self.inpaints = self.unet.config.in_channels == 2 * self.latents.channels + 1
         self.guides_itself = self.unet.config.time_cond_proj_dim is not None
 
-    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+    def read(self, prompt: str, negative: bool) -> Conditioning:
         return Conditioning(self.texts[0](prompt)[0])
+
+    def read_weighted(self, prompt: str, negative: bool) -> Conditioning:
+        return Conditioning(Weighing(self.texts[0])(prompt))
 
     @torch.inference_mode()
     def predict(self, x: torch.Tensor, t: torch.Tensor, told: Conditioning, guidance: float = 0.0) -> torch.Tensor:

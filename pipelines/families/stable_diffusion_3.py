@@ -32,6 +32,8 @@ CLASSES = {
 class StableDiffusion3(Base):
     """A loaded model; see ``pipelines.families.Model``.  It may do without its largest text encoder (T5)."""
 
+    pipeline_class = "StableDiffusion3Pipeline"
+
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         super().__init__(card, placement, parts, small)
         self.transformer = parts["transformer"]
@@ -45,7 +47,7 @@ class StableDiffusion3(Base):
             found.append(TextEncoder(parts["tokenizer_3"], parts["text_encoder_3"], T5_TOKENS))
         return found
 
-    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+    def read(self, prompt: str, negative: bool) -> Conditioning:
         """CLIP's features side by side and padded to T5's width, then T5's tokens behind CLIP's."""
         clips = [text(prompt, output_hidden_states=True) for text in self.texts[:2]]
         wide = torch.cat([answer.hidden_states[-2] for answer in clips], dim=-1)

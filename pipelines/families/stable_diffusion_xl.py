@@ -14,6 +14,7 @@ from pipelines.families.base import use_attention
 from pipelines.families.loading import load_parts, load_small
 from pipelines.families.stable_diffusion import StableDiffusion, refuse_channels
 from pipelines.families.text import TextEncoder
+from pipelines.families.weighting import Weighing
 
 KIND = "Stable Diffusion XL"
 CLASSES = {
@@ -32,6 +33,8 @@ AESTHETIC, NOT_AESTHETIC = 6.0, 2.5
 class StableDiffusionXL(StableDiffusion):
     """Base, Turbo and Lightning models, and the refiner, which has the second text encoder alone."""
 
+    pipeline_class = "StableDiffusionXLPipeline"
+
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         super().__init__(card, placement, parts, small)
         # The UNet's own width tells whether it wants five numbers (with a score) or six beside the pooled text.
@@ -49,13 +52,22 @@ class StableDiffusionXL(StableDiffusion):
             if self.parts.get(b) is not None
         ]
 
-    def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
+    def read(self, prompt: str, negative: bool) -> Conditioning:
         answers = [text(prompt, output_hidden_states=True) for text in self.texts]
         # The layer before the last, of both, side by side; the pooled vector is the second encoder's.
         tokens = torch.cat([answer.hidden_states[-2] for answer in answers], dim=-1)
         pooled = answers[-1][0]
         if negative and not prompt and self.zeros:
             tokens, pooled = torch.zeros_like(tokens), torch.zeros_like(pooled)
+        return self._with_score(tokens, pooled, negative)
+
+    def read_weighted(self, prompt: str, negative: bool) -> Conditioning:
+        *others, main = self.texts
+        tokens, pooled = Weighing(main, penultimate=True, pooled=True)(prompt)
+        tokens = torch.cat([*(Weighing(text, penultimate=True)(prompt) for text in others), tokens], dim=-1)
+        return self._with_score(tokens, pooled, negative)
+
+    def _with_score(self, tokens: torch.Tensor, pooled: torch.Tensor, negative: bool) -> Conditioning:
         score = torch.tensor([[NOT_AESTHETIC if negative else AESTHETIC]], device=tokens.device, dtype=tokens.dtype)
         return Conditioning(tokens, pooled, score if self.scored else None)
 

@@ -57,6 +57,9 @@ class ToyModel:
         self.card, self.placement, self.latents = CARD, Placement("cpu", "float32", "sdpa"), ToyLatents()
         self.scheduler_config = {"prediction_type": "epsilon"}
 
+    def wear(self, loras: object) -> None:
+        pass
+
     def unread(self, prompt: str) -> str:
         return " ".join(prompt.split()[3:])
 

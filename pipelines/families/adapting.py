@@ -1,0 +1,96 @@
+"""What is put onto a loaded model and taken off again: LoRAs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.families import CannotLoad
+from pipelines.families.loading import first_line, resolve_source
+from pipelines.request import InvalidRequest
+
+# (folder or hub id, file in it, weight)
+Wish = tuple[str, str, float]
+
+
+def pipeline_of(cls_name: str, parts: dict[str, Any], scheduler_config: dict[str, Any]) -> Any:
+    """A pipeline of diffusers over the same parts, for what its loaders do to them; nothing is copied."""
+    import diffusers
+
+    from pipelines.schedulers import FLOW, build, prediction_type_of
+
+    flow = prediction_type_of(scheduler_config) == FLOW
+    cls = getattr(diffusers, cls_name)
+    given = {**parts, "scheduler": build("flow_euler" if flow else "ddim", scheduler_config)}
+    given["requires_safety_checker"] = False
+    names = inspect.signature(cls.__init__).parameters
+    needed = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name != "self"]
+    return cls(**{name: given.get(name) for name in names if name in needed or name in given})
+
+
+class Wardrobe:
+    """The LoRAs that a model wears, shared by all its cards.
+
+    Args:
+        cls_name: the pipeline of diffusers whose loaders understand this family's files.
+        parts, scheduler_config: of the model.
+    """
+
+    def __init__(self, cls_name: str, parts: dict[str, Any], scheduler_config: dict[str, Any]) -> None:
+        self._of = (cls_name, parts, scheduler_config)
+        self._pipe: Any = None
+        self._worn: dict[Wish, str] = {}
+        self._count = 0
+
+    def wear(self, wishes: Sequence[Wish], model_name: str) -> bool:
+        """Put on exactly these; whether anything changed.
+
+        Raises:
+            InvalidRequest: if a file is no LoRA of this kind of model; the model then wears none.
+        """
+        wanted = tuple(dict.fromkeys(wishes))
+        if wanted == tuple(self._worn):
+            return False
+        self._pipe = self._pipe or pipeline_of(*self._of)
+        try:
+            self._change(wanted)
+        except Exception as error:
+            self.strip()
+            if isinstance(error, InvalidRequest | CannotLoad):
+                raise
+            raise InvalidRequest(
+                f"A LoRA cannot be put onto {model_name} ({first_line(error)}); it is probably made for another kind of "
+                "model, so leave it out."
+            ) from error
+        return True
+
+    def strip(self) -> None:
+        """Take everything off: the weights are then what they were."""
+        if self._pipe is not None:
+            self._pipe.unload_lora_weights()
+        self._worn = {}
+
+    def _change(self, wanted: tuple[Wish, ...]) -> None:
+        # A change of weight alone needs no file; anything else begins from the bare model, so that nothing is left over.
+        kept = {wish[:2]: name for wish, name in self._worn.items()}
+        if not {wish[:2] for wish in wanted} >= set(kept):
+            self.strip()
+            kept = {}
+        if not wanted:
+            self.strip()
+            return
+        names = [kept.get(wish[:2]) or self._load(wish) for wish in wanted]
+        self._pipe.set_adapters(names, [weight for *_, weight in wanted])
+        self._worn = dict(zip(wanted, names, strict=True))
+
+    def _load(self, wish: Wish) -> str:
+        source, file, _ = wish
+        self._count += 1
+        name = f"lora{self._count}"
+        self._pipe.load_lora_weights(
+            resolve_source(source), weight_name=file, adapter_name=name, use_safetensors=True
+        )
+        if not any(name in worn for worn in self._pipe.get_list_adapters().values()):
+            raise InvalidRequest(f"{file} holds nothing for this kind of model; leave it out.")
+        return name

@@ -1,0 +1,233 @@
+"""LoRAs: found, named in a prompt, put on, weighed and taken off; diffusers' own loader is the measure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from pipelines.backend import LocalBackend
+from pipelines.denoise import denoise
+from pipelines.events import Failed, Finished
+from pipelines.families import loader
+from pipelines.loras import read, scan
+from pipelines.manager import PipelineManager
+from pipelines.pictures import read_request
+from pipelines.request import InvalidRequest, Lora, make_request, named_loras
+from tests.tiny import make_tiny_model, tiny_card
+from tests.tiny_families import make
+from tests.twins import CPU, request
+
+PIPES = {
+    "stable_diffusion": "StableDiffusionPipeline",
+    "stable_diffusion_xl": "StableDiffusionXLPipeline",
+    "stable_diffusion_3": "StableDiffusion3Pipeline",
+    "flux": "FluxPipeline",
+}
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_TARGETS = ["q_proj", "v_proj"]
+
+
+def folder_of(family: str, folder: Path) -> Path:
+    return make_tiny_model(folder) if family == "stable_diffusion" else make(family, folder)
+
+
+def make_lora(model: Path, family: str, target: Path, seed: int, about: dict[str, str] | None = None) -> Path:
+    """A LoRA file of random weights for a tiny model, as diffusers saves one; SD's text encoder has a part in it."""
+    cls = getattr(diffusers, PIPES[family])
+    pipe = cls.from_pretrained(model)
+    denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    layers: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        denoiser.add_adapter(LoraConfig(r=2, lora_alpha=16, target_modules=TARGETS, init_lora_weights=False))
+        layers["unet_lora_layers" if hasattr(pipe, "unet") else "transformer_lora_layers"] = get_peft_model_state_dict(
+            denoiser
+        )
+        if family == "stable_diffusion":
+            pipe.text_encoder.add_adapter(LoraConfig(r=2, target_modules=TEXT_TARGETS, init_lora_weights=False))
+            layers["text_encoder_lora_layers"] = get_peft_model_state_dict(pipe.text_encoder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cls.save_lora_weights(target.parent, weight_name=target.name, **layers)
+    save_file(load_file(target), target, metadata={"format": "pt", **(about or {})})
+    return target
+
+
+@pytest.fixture(scope="module", params=PIPES)
+def dressed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, list[Path]]:
+    root, family = tmp_path_factory.mktemp(request.param), request.param
+    model = folder_of(family, root / "model")
+    return family, model, [make_lora(model, family, root / "loras" / f"{name}.safetensors", k) for k, name in
+                           enumerate(("ink", "clay"))]
+
+
+def asked(family: str, **changes: Any) -> Any:
+    flow = family in ("stable_diffusion_3", "flux")
+    return request(scheduler="flow_euler" if flow else "ddim", num_inference_steps=3, height=32, **changes)
+
+
+def last(model: Any, family: str) -> torch.Tensor:
+    return list(denoise(model, asked(family)))[-1].x_next
+
+
+def wish(path: Path, weight: float) -> tuple[str, str, float]:
+    return str(path.parent), path.name, weight
+
+
+def test_a_dressed_model_is_diffusers_dressed_model(dressed: tuple[str, Path, list[Path]]) -> None:
+    family, folder, (ink, clay) = dressed
+    model = loader(family)(tiny_card(folder, family=family), CPU, lambda *args: None)
+    plain = last(model, family)
+    model.wear([wish(ink, 0.8), wish(clay, -0.5)])
+    ours = last(model, family)
+    assert not torch.allclose(ours, plain, atol=1e-3)
+
+    other = loader(family)(tiny_card(folder, family=family), CPU, lambda *args: None)
+    pipe = getattr(diffusers, PIPES[family]).from_pretrained(folder)
+    pipe.load_lora_weights(ink.parent, weight_name=ink.name, adapter_name="a")
+    pipe.load_lora_weights(clay.parent, weight_name=clay.name, adapter_name="b")
+    pipe.set_adapters(["a", "b"], [0.8, -0.5])
+    # Our loop over diffusers' dressed parts: its loaders are the measure, the loop is compared elsewhere.
+    for name, part in other.parts.items():
+        if isinstance(part, torch.nn.Module):
+            other.parts[name] = getattr(pipe, name)
+    theirs = type(other)(other.card, CPU, other.parts)
+    torch.testing.assert_close(ours, last(theirs, family), atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_taken_off_leaves_nothing_behind(dressed: tuple[str, Path, list[Path]]) -> None:
+    family, folder, (ink, clay) = dressed
+    model = loader(family)(tiny_card(folder, family=family), CPU, lambda *args: None)
+    plain, keys = last(model, family), set(model.denoiser.state_dict())
+    model.wear([wish(ink, 1.0)])
+    with_ink = last(model, family)
+    model.wear([wish(clay, 1.0)])
+    model.wear([wish(ink, 1.0)])
+    assert torch.equal(last(model, family), with_ink)
+    model.wear([wish(ink, 0.0)])
+    torch.testing.assert_close(last(model, family), plain, atol=1e-5, rtol=1e-5)
+    model.wear([])
+    assert torch.equal(last(model, family), plain)
+    assert set(model.denoiser.state_dict()) == keys
+
+
+def test_a_lora_for_another_kind_of_model_is_refused_and_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    xl = make("stable_diffusion_xl", tmp_path / "xl")
+    wrong = make_lora(xl, "stable_diffusion_xl", tmp_path / "xl-only.safetensors", 0)
+    empty = tmp_path / "nothing.safetensors"
+    save_file({"lora_other.lora_down.weight": torch.zeros(2, 2), "lora_other.lora_up.weight": torch.zeros(2, 2)}, empty)
+    model = loader("stable_diffusion")(tiny_card(make_tiny_model(tmp_path / "sd")), CPU, lambda *args: None)
+    plain = last(model, "stable_diffusion")
+    for path in (wrong, empty):
+        with pytest.raises(InvalidRequest, match="leave it out"):
+            model.wear([wish(path, 1.0)])
+        assert torch.equal(last(model, "stable_diffusion"), plain)
+
+
+def test_a_card_brings_its_own_lora(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    ink = make_lora(folder, "stable_diffusion", tmp_path / "loras" / "ink.safetensors", 0)
+    own = {"source": str(ink.parent), "file": ink.name, "weight": 0.7}
+    model = loader("stable_diffusion")(tiny_card(folder), CPU, lambda *args: None)
+    fast = model.for_card(tiny_card(folder, id="fast", additions=[own]))
+    plain = last(model, "stable_diffusion")
+    fast.wear([])
+    assert not torch.equal(last(fast, "stable_diffusion"), plain)
+    # Both cards share the weights: whoever is next changes what is worn.
+    model.wear([])
+    assert torch.equal(last(model, "stable_diffusion"), plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "found"),
+    [
+        ("a fox", "a fox", ()),
+        ("a fox <lora:ink:0.8>", "a fox", (("ink", 0.8),)),
+        ("<lora:ink> a  fox,<lora:my clay v2:-.5> red", "a fox, red", (("ink", 1.0), ("my clay v2", -0.5))),
+        ("a <lora:> fox <lora:a:b>", "a <lora:> fox <lora:a:b>", ()),
+    ],
+)
+def test_a_prompt_names_loras(text: str, prompt: str, found: tuple[tuple[str, float], ...]) -> None:
+    assert named_loras(text) == (prompt, found)
+
+
+def test_a_request_carries_its_loras_into_the_picture_and_back() -> None:
+    made = asked("stable_diffusion", prompt="a fox <lora:ink:0.8> <lora:clay>")
+    assert made.prompt == "a fox" and made.loras == (Lora(name="ink", weight=0.8), Lora(name="clay"))
+    again = type(made).model_validate_json(made.model_dump_json())
+    assert again == made
+    with pytest.raises(InvalidRequest, match="weight"):
+        asked("stable_diffusion", prompt="a <lora:ink:9>")
+    with pytest.raises(InvalidRequest, match="name"):
+        asked("stable_diffusion", prompt="a <lora:../../secret:1>")
+    with pytest.raises(InvalidRequest, match="loras"):
+        asked("stable_diffusion", prompt="".join(f"<lora:l{k}>" for k in range(6)))
+
+
+def test_files_are_found_by_their_own_header(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    tags = json.dumps({"10_pics": {"inkwash": 9, "fox": 2}})
+    make_lora(model, "stable_diffusion", tmp_path / "loras" / "ink.safetensors", 0, {"ss_tag_frequency": tags})
+    about = {"modelspec.trigger_phrase": "clay figure, soft light", "modelspec.architecture": "stable-diffusion-v1"}
+    make_lora(model, "stable_diffusion", tmp_path / "loras" / "sub" / "clay.safetensors", 1, about)
+    (tmp_path / "loras" / "broken.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{broken}")
+    (tmp_path / "loras" / "huge.safetensors").write_bytes(b"\xff" * 64)
+    save_file({"x": torch.zeros(1)}, tmp_path / "loras" / "other.safetensors")
+    found = scan([tmp_path / "loras", tmp_path / "nowhere"])
+    assert list(found) == ["ink", "clay"]
+    assert found["ink"].words == ("inkwash", "fox")
+    assert found["clay"].words == ("clay figure", "soft light") and found["clay"].base == "stable-diffusion-v1"
+    assert read(tmp_path / "loras" / "other.safetensors") is None
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Callable[[], LocalBackend]:
+    folder = make_tiny_model(tmp_path / "model")
+    make_lora(folder, "stable_diffusion", tmp_path / "loras" / "ink.safetensors", 0)
+    made: list[LocalBackend] = []
+
+    def start() -> LocalBackend:
+        made.append(LocalBackend(PipelineManager([tiny_card(folder)]), tmp_path / "pictures", threads=1,
+                                 lora_dirs=[tmp_path / "loras"]))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+def test_a_job_wears_what_its_prompt_names(backend: Callable[[], LocalBackend]) -> None:
+    here = backend()
+
+    def run(prompt: str) -> Finished:
+        *_, end = here.submit(asked("stable_diffusion", prompt=prompt)).events()
+        assert isinstance(end, Finished)
+        return end
+
+    plain, inked, again = (run(prompt).pictures[0].path for prompt in ("a fox", "a fox <lora:ink:1>", "a fox"))
+    assert plain.read_bytes() != inked.read_bytes()
+    from PIL import Image
+
+    with Image.open(plain) as a, Image.open(again) as b, Image.open(inked) as c:
+        assert a.tobytes() == b.tobytes() != c.tobytes()
+        assert "<lora:ink:1>" in c.text["parameters"]
+    assert read_request(inked).loras == (Lora(name="ink"),)
+    with pytest.raises(InvalidRequest, match="no LoRA named 'clay'"):
+        here.submit(asked("stable_diffusion", prompt="a fox <lora:clay>"))
+    assert [file.name for file in here.loras()] == ["ink"]
+
+
+def test_a_file_that_vanished_is_one_sentence(backend: Callable[[], LocalBackend], tmp_path: Path) -> None:
+    here = backend()
+    here.loras()
+    (tmp_path / "loras" / "ink.safetensors").unlink()
+    *_, end = here.submit(asked("stable_diffusion", prompt="a fox <lora:ink>")).events()
+    assert isinstance(end, Failed) and "leave it out" in end.message and "Traceback" not in end.message
