@@ -57,7 +57,8 @@ class Settings:
         share: whether to ask for a public link.
         auth: name and password that every visitor must give, or None.
         generated: whether the password was made here and has to be told.
-        data_dir: pictures are kept in ``data_dir/pictures``.
+        data_dir: pictures are kept in ``data_dir/pictures``, LoRAs are looked for in ``data_dir/loras``.
+        models_dir: a folder with models and LoRAs, or None.
         threads: CPU threads of the worker, 0 for the default.
     """
 
@@ -73,6 +74,7 @@ class Settings:
     auth: tuple[str, str] | None
     generated: bool
     data_dir: Path
+    models_dir: Path | None
     threads: int
 
     @property
@@ -118,6 +120,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         auth=auth,
         generated=generated,
         data_dir=data_dir,
+        models_dir=given.models_dir and given.models_dir.expanduser(),
         threads=given.threads,
     )
 
@@ -316,8 +319,10 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     from pipelines.manager import PipelineManager
     from ui import page
 
+    folders = [folder for folder in (settings.data_dir / "loras", settings.models_dir) if folder]
+    options = {"lora_dirs": folders, **backend_options}
     manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
-    backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **backend_options)
+    backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
     demo = page.build(backend, {card.id: card for card in settings.cards}, settings.model.id, settings.pictures_dir)
     return demo, backend

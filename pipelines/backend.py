@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines import looks, loras, schedulers
+from pipelines import looks, schedulers
 from pipelines.device import NoSuchDevice
 from pipelines.events import (
     TERMINAL,
@@ -37,6 +37,8 @@ from pipelines.events import (
 )
 from pipelines.families import CannotLoad
 from pipelines.looks import Noised
+from pipelines.loras import LoraFile
+from pipelines.loras import scan as scan_loras
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.scene import Scene, scene
@@ -187,6 +189,9 @@ class Backend(Protocol):
 
     inputs: Inputs
 
+    def loras(self) -> tuple[LoraFile, ...]:
+        """The LoRAs that requests may name."""
+
     def submit(self, request: GenerationRequest) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
 
@@ -250,7 +255,7 @@ class LocalBackend:
     ) -> None:
         self._manager = manager
         self._lora_dirs = tuple(lora_dirs)
-        self._loras: Mapping[str, loras.LoraFile] = {}
+        self._loras: Mapping[str, LoraFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
@@ -271,9 +276,9 @@ class LocalBackend:
         self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
         self._worker.start()
 
-    def loras(self) -> tuple[loras.LoraFile, ...]:
+    def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name, looked up anew."""
-        self._loras = loras.scan(self._lora_dirs)
+        self._loras = scan_loras(self._lora_dirs)
         return tuple(self._loras.values())
 
     def submit(self, request: GenerationRequest) -> Job:
@@ -470,7 +475,8 @@ class LocalBackend:
             self.loras()
         for lora in request.loras:
             if lora.name not in self._loras:
-                raise InvalidRequest(f"There is no LoRA named {_short(lora.name)} here; choose one of those in Settings.")
+                name = _short(lora.name)
+                raise InvalidRequest(f"prompt names the LoRA {name}, which is not here; take its mark out.")
         files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
         return [(str(path.parent), path.name, weight) for path, weight in files]
 

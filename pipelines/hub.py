@@ -45,7 +45,7 @@ WINDOW = 5.0
 _TEXTS = (".json", ".txt", ".model", "chat_template.jinja")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 _WEIGHTLESS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "ProcessorFast", "FeatureExtractor")
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_ID = re.compile(r"(?!.*(?:\.\.|--))\w(?:[\w.-]{0,94}\w)?(?:/\w(?:[\w.-]{0,94}\w)?)?", re.ASCII)
 # Names that diffusers and transformers give to weights; "model.fp16-00001-of-00002" and, formerly, the other way round.
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|model)(?:\.(?P<variant>[\w-]+?))?(?:-\d{5}-of-(?P<count>\d{5}))?(?:\.(?P<old>\w+))?"
@@ -242,9 +242,8 @@ class Hub:
         self._doomed.add(card.source)
         try:
             with ExitStack() as stack:
-                until = time.monotonic() + 10 * POLL + self._timeout
-                with suppress(Stopped):  # another process may hold it; deleting refuses nothing
-                    stack.enter_context(self._turn(card.source, partial(_until, until)))
+                with suppress(Stopped):  # another process may be fetching it; deleting refuses nothing
+                    stack.enter_context(self._turn(card.source, partial(_until, time.monotonic() + 3.0)))
                 info = scan_cache_dir(self.cache)
                 mine = [repo for repo in info.repos if (repo.repo_type, repo.repo_id) == ("model", card.source)]
                 # Copies of a repository have the same commits: look at this one alone.
@@ -319,16 +318,17 @@ class Hub:
 
     def _peek(self, source: str) -> Path | None:
         about = _About(source, self._page(source))
+        here = next((path for path in self._snapshots(source) if _has(path, INDEX)), None)
+        if here is not None or not is_hub_id(source) or self.offline:
+            return here
         try:
-            if not is_hub_id(source) or self.offline:
-                return None
             listing = self._listing(about, source, _go_on)
             ends = (f"/{INDEX}", "/config.json", "/scheduler_config.json")
             files = [file for name, file in listing.items() if f"/{name}".endswith(ends) and name.count("/") < 2]
             if INDEX not in listing:
                 return None
             plan = self._plan_of(files)
-            with self._turn(source, _go_on):
+            with self._turn(source, partial(_until, time.monotonic() + self._timeout)):
                 for file in plan.files:
                     self._fetch_file(about, file, _Tally(plan, None), _go_on)
         except (CannotFetch, Stopped):
@@ -509,7 +509,7 @@ class Hub:
             for _ in range(2):  # a damaged file gets a second chance
                 with _Part(file, _part_path(blob), tally, self._writing) as part:
                     part.read(check)
-                    self._retrying(about, partial(self._pull, file, part, check), check, lambda p=part: p.received)
+                    self._retrying(about, partial(self._pull, file, part, check), check, lambda p=part: p.furthest)
                     if part.settle(blob):
                         break
             else:
@@ -528,9 +528,8 @@ class Hub:
             if next(stream) != part.size:
                 part.restart()  # it does not give ranges
             for chunk in stream:
-                part.append(chunk)
-                if part.size > file.bytes:
-                    break
+                # More than it should be is damaged: the sum will tell.
+                part.append(chunk[: file.bytes - part.size])
         if part.size != file.bytes:
             raise _Cut
 
@@ -568,7 +567,9 @@ class Hub:
         try:
             return json.loads(self._retrying(about, attempt, check))
         except ValueError:
-            raise CannotFetch(f"{file.name} of {file.source} is not JSON; tell the people who made {about.name}.") from None
+            raise CannotFetch(
+                f"{file.name} of {file.source} is not JSON, so it cannot be used; choose another."
+            ) from None
 
     def _listing(self, about: _About, source: str, check: Check) -> dict[str, PlannedFile]:
         """Every file of a repository's current version, by name."""
@@ -589,7 +590,8 @@ class Hub:
         for item in info.siblings or []:
             digest = item.lfs.sha256 if item.lfs else item.blob_id
             # Names become paths here; sizes and checksums are what a file is checked by.
-            if _is_plain(item.rfilename) and item.size is not None and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest or ""):
+            known = item.size is not None and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest or "")
+            if known and _is_plain(item.rfilename):
                 listing[item.rfilename] = PlannedFile(source, info.sha, item.rfilename, item.size, digest)
         if not listing or not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
             raise CannotFetch(
@@ -599,18 +601,18 @@ class Hub:
         return listing
 
     def _retrying(
-        self, about: _About, attempt: Callable[[], T], check: Check, received: Callable[[], int] = lambda: 0
+        self, about: _About, attempt: Callable[[], T], check: Check, position: Callable[[], int] = lambda: 0
     ) -> T:
-        """Try until it succeeds, fails for good, or fails too often with nothing received."""
-        failures, so_far = 0, received()
+        """Try until it succeeds, fails for good, or fails too often without having got any further."""
+        failures, so_far = 0, position()
         while True:
             try:
                 return attempt()
             except (Stopped, CannotFetch):
                 raise
             except Exception as error:
-                failures = failures + 1 if received() == so_far else 1
-                so_far = received()
+                failures = failures + 1 if position() == so_far else 1
+                so_far = position()
                 wait = max(self._verdict(about, error, failures >= self._tries), self._pause * 2 ** (failures - 1))
             until = time.monotonic() + wait
             while time.monotonic() < until:
@@ -623,7 +625,9 @@ class Hub:
         Raises:
             CannotFetch: if another try would not help.
         """
-        if type(error).__name__ == "OfflineModeIsEnabled":
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        if isinstance(error, OfflineModeIsEnabled):
             raise CannotFetch(_offline(about)) from None
         response = getattr(error, "response", None)
         status = getattr(response, "status_code", 0)
@@ -707,11 +711,9 @@ class _Tally:
 class _Part:
     """A file that is arriving; it is added up as it grows, so that it need not be read again."""
 
-    def __init__(
-        self, file: PlannedFile, path: Path, tally: _Tally, writing: Callable[[], Any]
-    ) -> None:
+    def __init__(self, file: PlannedFile, path: Path, tally: _Tally, writing: Callable[[], Any]) -> None:
         self._planned, self._path, self._tally, self._writing = file, path, tally, writing
-        self.size = self.received = 0
+        self.size = self.furthest = 0
 
     def __enter__(self) -> _Part:
         with self._writing():
@@ -731,6 +733,7 @@ class _Part:
                 check()
                 self._sum.update(block)
                 self.size += len(block)
+        self.furthest = self.size
 
     def append(self, chunk: bytes) -> None:
         """More of the file."""
@@ -739,7 +742,7 @@ class _Part:
             self._file.flush()  # so that it is there when this process is killed
         self._sum.update(chunk)
         self.size += len(chunk)
-        self.received += len(chunk)
+        self.furthest = max(self.furthest, self.size)
         self._tally.add(len(chunk))
 
     def restart(self) -> None:
@@ -765,7 +768,7 @@ class _Part:
 
 def is_hub_id(source: str) -> bool:
     """Whether a card's source is the name of a repository, and no folder or file here."""
-    if "--" in source or source.endswith(".safetensors") or not _HUB_ID.fullmatch(source):
+    if source.endswith(".safetensors") or not _HUB_ID.fullmatch(source):
         return False
     return not (PROJECT / source).exists()
 
@@ -784,11 +787,11 @@ def choose(source: str, names: Collection[str], index: Any, variant: str) -> lis
     """
     parts = _parts(index)
     if not parts:
-        raise CannotFetch(f"{source} names no parts in its {INDEX}, so it is no model that can be used; choose another.")
+        raise CannotFetch(f"{source} names no parts in its {INDEX}, so it cannot be used; choose another.")
     if isinstance(index["_class_name"], list) or any(
         f"{name}/{library}.py" in names or f"{library}.py" in names for name, (library, _) in parts.items()
     ):
-        raise CannotFetch(f"{source} needs program code of its own, and code from the hub is never run; choose another.")
+        raise CannotFetch(f"{source} needs code of its own, and code from the hub is never run; choose another.")
     chosen = [INDEX]
     for name, (_, cls) in parts.items():
         chosen += choose_part(source, name, cls, names, variant)
@@ -826,7 +829,7 @@ def _parts(index: Any) -> dict[str, tuple[str, str]]:
     return {
         name: (value[0], value[1])
         for name, value in index.items()
-        if _HUB_ID.fullmatch(name) and not name.startswith("_") and isinstance(value, list) and len(value) == 2
+        if name.isidentifier() and not name.startswith("_") and isinstance(value, list) and len(value) == 2
         if all(isinstance(item, str) for item in value)
     }
 
@@ -866,8 +869,9 @@ def _is_complete(snapshot: Path, variant: str) -> bool:
         return False
     for name, (_, cls) in parts.items():
         folder = snapshot / name
-        files = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        if not any(file.endswith(_TEXTS) and file != "config.json" for file in files) and "config.json" not in files:
+        files = [path.name for path in folder.iterdir() if _size(path)] if folder.is_dir() else []
+        # A tokenizer needs more than a configuration, which is all that ``peek`` fetches.
+        if not any(file.endswith(_TEXTS) and not ("Tokenizer" in cls and file == "config.json") for file in files):
             return False
         # A class that is not known to do without weights may still have none, and then it has no config.json either.
         if not cls.endswith(_WEIGHTLESS) and "config.json" in files and not _has_weights(folder, variant):
@@ -996,15 +1000,15 @@ def _go_on() -> None:
 
 def _offline(about: _About) -> str:
     return (
-        f"{about.name} is not on this machine and nothing may be fetched (offline mode): unset HF_HUB_OFFLINE and start "
-        "again with a network, or choose a model that is here."
+        f"{about.name} is not on this machine and nothing may be fetched (offline mode): unset HF_HUB_OFFLINE and "
+        "start again with a network, or choose a model that is here."
     )
 
 
 def _pickled(what: str) -> str:
     return (
-        f"{what} has its weights only as pickle files, which can run code and are refused: load them where you trust them "
-        "and save them with save_pretrained(..., safe_serialization=True), or choose another model."
+        f"{what} has its weights only as pickle files, which can run code and are refused: load them where you trust "
+        "them and save them with save_pretrained(..., safe_serialization=True), or choose another model."
     )
 
 
@@ -1012,20 +1016,20 @@ def _refusal(about: _About, status: int, headers: Mapping[str, str], host: str) 
     code = headers.get("X-Error-Code", "")
     if code == "GatedRepo":
         return (
-            f"{about.name} is only for people who have agreed to its terms: agree at {about.link}, put an access token of "
-            "that account into the environment variable HF_TOKEN, and start again."
+            f"{about.name} is only for people who have agreed to its terms: agree at {about.link}, put an access token "
+            "of that account into the environment variable HF_TOKEN, and start again."
         )
     if code == "EntryNotFound":
         return f"A file of {about.name} is no longer on the hub; start the download again."
     if status == 404 or code == "RepoNotFound":
         return (
-            f"There is no {about.name} at {about.link}, or it is private: look at the name, and for a private model set "
-            "HF_TOKEN to an access token."
+            f"There is no {about.name} at {about.link}, or it is private: look at the name, and for a private model "
+            "set HF_TOKEN to an access token."
         )
     if status in (401, 403):
         return (
-            f"{host} refuses {about.name}: agree to its terms at {about.link} if it has any, and set HF_TOKEN to a valid "
-            "access token of that account."
+            f"{host} refuses {about.name}: agree to its terms at {about.link} if it has any, and set HF_TOKEN to a "
+            "valid access token of that account."
         )
     return f"{host} refuses the request for {about.name} (error {status}); look at {about.link}."
 
@@ -1038,10 +1042,12 @@ def _trouble(about: _About, error: Exception, status: int, host: str, timeout: f
         return f"{host} cannot be reached: look at the network, then start again; what has arrived is kept."
     if isinstance(error, _Silent) or name.endswith("Timeout"):
         return (
-            f"{host} was silent for {_duration(timeout)}, again and again, while {about.name} was being fetched: try again "
-            "later, what has arrived is kept."
+            f"{host} was silent for {_duration(timeout)}, again and again, while {about.name} was being fetched: try "
+            "again later, what has arrived is kept."
         )
-    return f"The connection to {host} keeps breaking off ({name.strip('_')}): start again later, what has arrived is kept."
+    return (
+        f"The connection to {host} keeps breaking off ({name.strip('_')}): try again later, what has arrived is kept."
+    )
 
 
 def _asked_to_wait(headers: Mapping[str, str]) -> float | None:

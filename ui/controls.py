@@ -6,7 +6,7 @@ Handlers take the controls as a *set* and get a dict keyed by component; ``Contr
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.cards import ModelCard
+from pipelines.loras import LoraFile
 from pipelines.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
 from pipelines.schedulers import DIFFUSION, PREDICTION_TYPES, SCHEDULERS, why_not
 from ui import words
@@ -253,6 +254,33 @@ def seed_controls(prefix: str = "", kept: bool = False) -> tuple[dict[str, Compo
         )
         dice = gr.Button("Draw another", size="sm", min_width=120, elem_id=f"{prefix}dice")
     return {"seed": seed, "keep_seed": keep}, dice
+
+
+def lora_control(files: Sequence[LoraFile], prefix: str = "") -> gr.Dropdown:
+    """The LoRAs that are on this machine; choosing one writes it into the prompt, where its weight can be changed."""
+    return gr.Dropdown(
+        [(lora_label(file), file.name) for file in files],
+        value=None,
+        label="Add a style or subject (LoRA)",
+        info="Goes into the prompt as <lora:name:1>; change the 1 to weigh it: 0 is nothing, 1 is as it was trained.",
+        visible=bool(files),
+        elem_id=f"{prefix}lora",
+    )
+
+
+def lora_label(file: LoraFile) -> str:
+    """A LoRA's name, and the words that wake it up."""
+    return f"{file.name} (say: {', '.join(file.words[:4])})" if file.words else file.name
+
+
+def with_lora(prompt: Any, name: Any, files: Sequence[LoraFile]) -> str:
+    """The prompt with a LoRA's mark behind it, and the first of its words unless they are there."""
+    text = prompt if isinstance(prompt, str) else ""
+    file = next((file for file in files if file.name == name), None)
+    if file is None or f"<lora:{file.name}:" in text:
+        return text
+    word = next((f", {word}" for word in file.words[:1] if word.lower() not in text.lower()), "")
+    return f"{text.rstrip()}{word} <lora:{file.name}:1>".strip(", ")
 
 
 def model_control(cards: Mapping[str, ModelCard], chosen: str, prefix: str = "") -> gr.Dropdown:

@@ -96,6 +96,7 @@ class Desk:
     generate: gr.Button
     stop: gr.Button
     dice: gr.Button
+    lora: gr.Dropdown
     settings: gr.Accordion
     lexicon: gr.HTML
     left_out: gr.HTML
@@ -184,13 +185,14 @@ class Parts:
             self.named |= controls.size_controls(self.card, self.prefix)
             seeds, self.dice = controls.seed_controls(self.prefix, self.kept)
             self.named |= seeds
+            self.lora = controls.lora_control(self.page.backend.loras(), self.prefix)
             self.named["model"] = controls.model_control(self.page.cards, self.card.id, self.prefix)
 
     def desk(self, shown: gr.HTML) -> Desk:
         """The desk, once every group is there; ``shown`` is its film."""
         return Desk(
-            Controls(**self.named), shown, self.generate, self.stop, self.dice, self.fold, self.lexicon, self.left_out,
-            self.prompt_error, self.settings_error, self.run_error, self.page.made,
+            Controls(**self.named), shown, self.generate, self.stop, self.dice, self.lora, self.fold, self.lexicon,
+            self.left_out, self.prompt_error, self.settings_error, self.run_error, self.page.made,
         )  # fmt: skip
 
 
@@ -333,6 +335,10 @@ def wire_settings(page: Page, desk: Desk) -> None:
     def change_model(model: Any, prompt: Any) -> dict[Component, Any]:
         return model_defaults(page, desk, model, prompt)
 
+    def add_lora(prompt: Any, name: Any) -> tuple[str, None]:
+        return controls.with_lora(prompt, name, page.backend.loras()), None
+
+    desk.lora.input(add_lora, [c.prompt, desk.lora], [c.prompt, desk.lora], **QUICK)
     c.quality.input(choose_quality, [c.model, c.quality], [c.num_inference_steps, c.scheduler], **QUICK)
     tuned = [c.model, c.scheduler, c.num_inference_steps]
     last: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}

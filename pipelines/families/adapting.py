@@ -60,8 +60,8 @@ class Wardrobe:
             if isinstance(error, InvalidRequest | CannotLoad):
                 raise
             raise InvalidRequest(
-                f"A LoRA cannot be put onto {model_name} ({first_line(error)}); it is probably made for another kind of "
-                "model, so leave it out."
+                f"prompt names a LoRA that cannot be put onto {model_name} ({first_line(error)}); it is probably made "
+                "for another kind of model, so leave it out."
             ) from error
         return True
 
@@ -72,7 +72,7 @@ class Wardrobe:
         self._worn = {}
 
     def _change(self, wanted: tuple[Wish, ...]) -> None:
-        # A change of weight alone needs no file; anything else begins from the bare model, so that nothing is left over.
+        # A change of weight alone needs no file; what is no longer wanted is taken off with all the rest.
         kept = {wish[:2]: name for wish, name in self._worn.items()}
         if not {wish[:2] for wish in wanted} >= set(kept):
             self.strip()
@@ -92,5 +92,5 @@ class Wardrobe:
             resolve_source(source), weight_name=file, adapter_name=name, use_safetensors=True
         )
         if not any(name in worn for worn in self._pipe.get_list_adapters().values()):
-            raise InvalidRequest(f"{file} holds nothing for this kind of model; leave it out.")
+            raise InvalidRequest(f"prompt names the LoRA {file}, which holds nothing for this model; leave it out.")
         return name

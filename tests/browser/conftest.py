@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser.site import Gate, Site, served, tiny_card
 from tests.browser_setup import ADVICE, find_browser, launch_arguments
 from tests.tiny import make_tiny_model
+from tests.tiny_loras import make_lora
 
 # Machines that build may be slow and shared; what is there sooner is seen sooner.
 expect.set_options(timeout=20_000)
@@ -33,6 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One page for all browser tests: the tiny model twice, once with guidance off."""
     folder = tmp_path_factory.mktemp("page")
     model = make_tiny_model(folder / "model", prediction_type="v_prediction")
+    about = {"modelspec.trigger_phrase": "inkwash"}
+    make_lora(model, "stable_diffusion", folder / "loras" / "ink.safetensors", 0, about)
     (folder / "words.json").write_text('[{"name": "fox", "tags": ["animal"]}, {"name": "anvil", "tags": ["tool"]}]')
     cards = [
         tiny_card(model, vocabulary=str(folder / "words.json")),

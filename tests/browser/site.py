@@ -116,7 +116,7 @@ def served(cards: list[ModelCard], pictures: Path, gate: Gate | None = None) -> 
     """Serve the page on a free port for as long as the context lasts."""
     gate = gate or Gate()
     manager = PipelineManager(cards, device="cpu")
-    backend = Recorded(manager, pictures, on_step=gate, threads=1)
+    backend = Recorded(manager, pictures, on_step=gate, threads=1, lora_dirs=[pictures.parent / "loras"])
     backend.jobs = []
     demo = build(backend, {card.id: card for card in cards}, cards[0].id, pictures)
     try:

@@ -240,6 +240,23 @@ def test_text_is_never_code(visit, site: Site, text: str):
     assert site.backend.jobs[0].request.prompt == text
 
 
+def test_a_lora_is_chosen_weighed_and_worn(visit, site: Site):
+    page = visit()
+    page.click("#settings > button")
+    page.locator("#prompt textarea").fill("a fox")
+    page.click("#lora input")
+    page.get_by_role("option", name="ink (say: inkwash)").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a fox, inkwash <lora:ink:1>")
+    expect(page.locator("#lora input")).to_have_value("")
+    page.locator("#prompt textarea").fill("a fox, inkwash <lora:ink:0.5>")
+    make(page, site)
+    made = site.backend.jobs[-1].request
+    assert made.prompt == "a fox, inkwash" and [(lora.name, lora.weight) for lora in made.loras] == [("ink", 0.5)]
+    page.locator("#prompt textarea").fill("a fox <lora:gone>")
+    page.click("#generate")
+    expect(page.locator("#prompt-error")).to_contain_text("names the LoRA 'gone', which is not here")
+
+
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])
 def test_the_stage_keeps_its_square_and_is_the_largest_thing(visit, site: Site, size: tuple[int, int]):
     page = visit(viewport={"width": size[0], "height": size[1]})

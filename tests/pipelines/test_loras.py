@@ -10,9 +10,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from pipelines.backend import LocalBackend
 from pipelines.denoise import denoise
@@ -21,44 +19,15 @@ from pipelines.families import loader
 from pipelines.loras import read, scan
 from pipelines.manager import PipelineManager
 from pipelines.pictures import read_request
-from pipelines.request import InvalidRequest, Lora, make_request, named_loras
+from pipelines.request import InvalidRequest, Lora, named_loras
 from tests.tiny import make_tiny_model, tiny_card
 from tests.tiny_families import make
+from tests.tiny_loras import PIPES, make_lora
 from tests.twins import CPU, request
-
-PIPES = {
-    "stable_diffusion": "StableDiffusionPipeline",
-    "stable_diffusion_xl": "StableDiffusionXLPipeline",
-    "stable_diffusion_3": "StableDiffusion3Pipeline",
-    "flux": "FluxPipeline",
-}
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
-TEXT_TARGETS = ["q_proj", "v_proj"]
 
 
 def folder_of(family: str, folder: Path) -> Path:
     return make_tiny_model(folder) if family == "stable_diffusion" else make(family, folder)
-
-
-def make_lora(model: Path, family: str, target: Path, seed: int, about: dict[str, str] | None = None) -> Path:
-    """A LoRA file of random weights for a tiny model, as diffusers saves one; SD's text encoder has a part in it."""
-    cls = getattr(diffusers, PIPES[family])
-    pipe = cls.from_pretrained(model)
-    denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
-    layers: dict[str, Any] = {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        denoiser.add_adapter(LoraConfig(r=2, lora_alpha=16, target_modules=TARGETS, init_lora_weights=False))
-        layers["unet_lora_layers" if hasattr(pipe, "unet") else "transformer_lora_layers"] = get_peft_model_state_dict(
-            denoiser
-        )
-        if family == "stable_diffusion":
-            pipe.text_encoder.add_adapter(LoraConfig(r=2, target_modules=TEXT_TARGETS, init_lora_weights=False))
-            layers["text_encoder_lora_layers"] = get_peft_model_state_dict(pipe.text_encoder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    cls.save_lora_weights(target.parent, weight_name=target.name, **layers)
-    save_file(load_file(target), target, metadata={"format": "pt", **(about or {})})
-    return target
 
 
 @pytest.fixture(scope="module", params=PIPES)
@@ -220,7 +189,7 @@ def test_a_job_wears_what_its_prompt_names(backend: Callable[[], LocalBackend]) 
         assert a.tobytes() == b.tobytes() != c.tobytes()
         assert "<lora:ink:1>" in c.text["parameters"]
     assert read_request(inked).loras == (Lora(name="ink"),)
-    with pytest.raises(InvalidRequest, match="no LoRA named 'clay'"):
+    with pytest.raises(InvalidRequest, match="LoRA 'clay', which is not here"):
         here.submit(asked("stable_diffusion", prompt="a fox <lora:clay>"))
     assert [file.name for file in here.loras()] == ["ink"]
 
