@@ -771,17 +771,18 @@ def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
     prompts = [request.prompt, (request.interpolation and request.interpolation.prompt) or ""]
     unread = [model.unread(prompt) for prompt in prompts]
     words = [f'The prompt is longer than the model reads; it did not see: "{text}".' for text in unread if text]
-    return tuple(note for note in (*words, _weights_note(model, request), model.placement.note) if note)
+    return tuple(note for note in (*words, *_unheard(model, request), model.placement.note) if note)
 
 
-def _weights_note(model: Any, request: GenerationRequest) -> str:
-    """That weights were taken for words, where a model cannot read them."""
+def _unheard(model: Any, request: GenerationRequest) -> Iterator[str]:
+    """What was asked for and a model of this kind does not read."""
     from pipelines.families.weighting import weighted
 
-    texts = (request.prompt, request.negative_prompt)
-    if getattr(model, "weighs", False) or not any(weighted(text) for text in texts):
-        return ""
-    return f"{model.card.name} does not read weights such as (word)1.3; it took them for part of the text."
+    name, texts = model.card.name, (request.prompt, request.negative_prompt)
+    if not getattr(model, "weighs", False) and any(weighted(text) for text in texts):
+        yield f"{name} does not read weights such as (word)1.3; it took them for part of the text."
+    if model.guides_itself and request.negative_prompt and not hasattr(model, "own_loop"):
+        yield f"{name} does not read a negative prompt, so that field changed nothing."
 
 
 def _check_task(card: ModelCard, request: GenerationRequest) -> None:

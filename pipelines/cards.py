@@ -45,6 +45,7 @@ class ModelCard(BaseModel):
         recording: folder and name of a recorded run (``pipelines.trace.Trace``) for the first visit, or empty.
         max_tokens: length of the text encoder's window, start and end tokens included.
         config: for a single file, the folder with the configuration of its family (absolute).
+        guides_itself: whether the guidance scale is an input of the network, or nothing: no negative prompt is read.
         tasks: what it can do; a refiner only finishes pictures (image-to-image).
         scheduler_options: entries that override the model's saved scheduler configuration.
         additions: LoRAs that are always added.
@@ -79,6 +80,7 @@ class ModelCard(BaseModel):
     qualities: dict[str, Quality]
     prompts: tuple[str, ...] = ()
     config: str = ""
+    guides_itself: bool = False
     tasks: tuple[str, ...] = ("text-to-image", "image-to-image")
     scheduler_options: dict[str, str | float | bool | None] = {}
     additions: tuple[Addition, ...] = ()

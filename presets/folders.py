@@ -129,7 +129,7 @@ def _unet_fields(folder: Path, kind: str) -> dict[str, Any]:
         "qualities": GENERIC,
     }
     if kind.startswith("LatentConsistency"):
-        found |= {"qualities": qualities("lcm", 2, 4, 8), "guidance_scale": 8.0}
+        found |= {"qualities": qualities("lcm", 2, 4, 8), "guidance_scale": 8.0, "guides_itself": True}
     if kind.startswith("StableDiffusionXL"):
         found["guidance_scale"] = 5.0
         # The refiner reads with the second encoder alone, and finishes pictures that the base began.
@@ -158,6 +158,7 @@ def _flux_fields(folder: Path, kind: str) -> dict[str, Any]:
     return {
         **_flow(1024, factor),
         "guidance_scale": 3.5 if guided else 1.0,
+        "guides_itself": True,
         "max_tokens": 512,
         "qualities": qualities("flow_euler", 15, 28, 50) if guided else qualities("flow_euler", 2, 4, 8),
     }

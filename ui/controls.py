@@ -22,6 +22,7 @@ from ui import words
 # Seeds that the page draws stay short enough to read out and retype.
 DRAWN_SEEDS = 2**32
 NO_NEGATIVE = "Off: at a guidance of 1 or below the model is not asked what to avoid. Raise the guidance to use it."
+NOT_READ = "Off: this model does not read a negative prompt. Say what you want in the prompt instead."
 NEGATIVE = "What to keep out of the picture, in words. Works best short."
 
 
@@ -131,6 +132,14 @@ def about_scheduler(name: Any) -> str:
     return f"How the noise is taken away. {spec.about}" if spec else "How the noise is taken away."
 
 
+def about_negative(card: ModelCard | None, guidance: Any) -> tuple[str, bool]:
+    """The help line of the negative prompt, and whether it is read."""
+    if card is not None and card.guides_itself:
+        return NOT_READ, False
+    off = isinstance(guidance, int | float) and guidance <= 1
+    return (NO_NEGATIVE, False) if off else (NEGATIVE, True)
+
+
 def about_size(card: ModelCard) -> str:
     """The help line of the size."""
     return f"In pixels, multiples of {card.size_factor}. Drawn best at {card.width} x {card.height}."
@@ -179,12 +188,11 @@ def main_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]:
 def sampling_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]:
     """Negative prompt, steps, guidance and scheduler."""
     quality = card.qualities[card.default_quality]
-    off = card.guidance_scale <= 1
     return {
         "negative_prompt": gr.Textbox(
             label="Leave out (negative prompt)",
-            info=NO_NEGATIVE if off else NEGATIVE,
-            interactive=not off,
+            info=about_negative(card, card.guidance_scale)[0],
+            interactive=about_negative(card, card.guidance_scale)[1],
             lines=1,
             max_length=2000,
             elem_id=f"{prefix}negative",

@@ -47,6 +47,10 @@ _TEMPLATE = """
   </div>
 </section>
 """
+NOT_SEEN = (
+    "This model is told the guidance scale ({g:g}) and answers once a step, so there are no two answers to compare. "
+    "Make a picture with Pocket or a Stable Diffusion model to see what guidance does."
+)
 NOT_GUIDED = (
     "This run was made without guidance (a scale of {g:g}): at 1 or below the model is asked once a step, with the "
     "prompt alone, so there is no second answer to compare. Make a picture with a guidance above 1 and open it here."
@@ -75,7 +79,7 @@ def sheet(trace: Trace, k: int) -> dict[str, Any]:
         "own": own,
         "max": max(USUAL_MAX, 2 * own),
         "steps": [f"Step {s.index + 1} of {count} (t = {s.timestep:.0f})" for s in trace.steps],
-        "why": "" if guided else NOT_GUIDED.format(g=own),
+        "why": "" if guided else (NOT_SEEN if own > 1 else NOT_GUIDED).format(g=own),
         "formula": FORMULAS[guided and bool(request.negative_prompt.strip())],
         "cells": titles(request.negative_prompt.strip()),
     }

@@ -323,9 +323,9 @@ def wire_settings(page: Page, desk: Desk) -> None:
         quality = controls.quality_of(card, scheduler, steps) if card else None
         return quality, gr.Dropdown(info=controls.about_scheduler(scheduler))
 
-    def guide(guidance: Any) -> Any:
-        off = isinstance(guidance, int | float) and guidance <= 1
-        return gr.Textbox(interactive=not off, info=controls.NO_NEGATIVE if off else controls.NEGATIVE)
+    def guide(model: Any, guidance: Any) -> Any:
+        info, on = controls.about_negative(page.cards.get(model), guidance)
+        return gr.Textbox(interactive=on, info=info)
 
     def keep(data: gr.EventData) -> tuple[Any, Any]:
         text = str(getattr(data, "seed", ""))
@@ -343,7 +343,7 @@ def wire_settings(page: Page, desk: Desk) -> None:
     tuned = [c.model, c.scheduler, c.num_inference_steps]
     last: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
     gr.on([c.scheduler.input, c.num_inference_steps.change], tune, tuned, [c.quality, c.scheduler], **last)
-    c.guidance_scale.change(guide, [c.guidance_scale], [c.negative_prompt], **last)
+    gr.on([c.guidance_scale.change, c.model.change], guide, [c.model, c.guidance_scale], [c.negative_prompt], **last)
     desk.dice.click(lambda: str(controls.draw_seed()), None, [c.seed], **QUICK)
     desk.film.keep(keep, None, [c.seed, c.keep_seed], **QUICK)
     changed = [*c.all() - {c.seed, c.keep_seed, c.num_images}, desk.lexicon, desk.left_out]

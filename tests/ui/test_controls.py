@@ -54,3 +54,11 @@ def test_schedulers_that_do_not_fit_are_left_out_and_named():
     assert "pndm" not in [name for _, name in controls.offered(card)]
     assert "PNDM" in controls.not_offered(card)
     assert controls.not_offered(tiny_card("x")) == ""
+
+
+def test_a_negative_prompt_is_offered_only_where_it_is_read() -> None:
+    card = tiny_card("x")
+    assert controls.about_negative(card, 4.0) == (controls.NEGATIVE, True)
+    assert controls.about_negative(card, 1) == (controls.NO_NEGATIVE, False)
+    assert controls.about_negative(tiny_card("x", guides_itself=True), 4.0) == (controls.NOT_READ, False)
+    assert controls.about_negative(None, 4.0) == (controls.NEGATIVE, True)

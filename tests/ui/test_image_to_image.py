@@ -208,7 +208,7 @@ class Tab:
     def __init__(self, inputs: Inputs) -> None:
         card = tiny_card(Path("x"))
         nothing: Any = None
-        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name: None, find=lambda name: None)
+        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name: None, find=lambda name: None, loras=tuple)
         with gr.Blocks():
             self.page = Page(
                 nothing, backend, {"tiny": card}, "tiny", Path("x"), nothing, nothing,
