@@ -57,7 +57,8 @@ class Settings:
         share: whether to ask for a public link.
         auth: name and password that every visitor must give, or None.
         generated: whether the password was made here and has to be told.
-        data_dir: pictures are kept in ``data_dir/pictures``, LoRAs are looked for in ``data_dir/loras``.
+        data_dir: pictures are kept in ``data_dir/pictures``, LoRAs are looked for in ``data_dir/loras``,
+            words of textual inversion in ``data_dir/embeddings``.
         models_dir: a folder with models and LoRAs, or None.
         threads: CPU threads of the worker, 0 for the default.
     """
@@ -319,7 +320,8 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     from pipelines.manager import PipelineManager
     from ui import page
 
-    folders = [folder for folder in (settings.data_dir / "loras", settings.models_dir) if folder]
+    data = settings.data_dir
+    folders = [folder for folder in (data / "loras", data / "embeddings", settings.models_dir) if folder]
     options = {"lora_dirs": folders, **backend_options}
     manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)

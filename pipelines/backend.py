@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines import looks, schedulers
 from pipelines.device import NoSuchDevice
+from pipelines.embeddings import EmbeddingFile
+from pipelines.embeddings import scan as scan_embeddings
 from pipelines.events import (
     TERMINAL,
     Cancelled,
@@ -40,7 +42,7 @@ from pipelines.looks import Noised
 from pipelines.loras import LoraFile
 from pipelines.loras import scan as scan_loras
 from pipelines.pictures import save_png
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
 from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
 from pipelines.uploads import Inputs
@@ -238,7 +240,7 @@ class LocalBackend:
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
-        lora_dirs: where LoRA files are looked for.
+        lora_dirs: where files of LoRAs and of textual inversion are looked for.
     """
 
     def __init__(
@@ -256,6 +258,7 @@ class LocalBackend:
         self._manager = manager
         self._lora_dirs = tuple(lora_dirs)
         self._loras: Mapping[str, LoraFile] = {}
+        self._words: Mapping[str, EmbeddingFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
@@ -466,6 +469,7 @@ class LocalBackend:
         if reason:
             raise InvalidRequest(reason)
         self._wishes(request)
+        self._words_of(request)
         if request.init:
             scene(request, self.inputs)
 
@@ -479,6 +483,18 @@ class LocalBackend:
                 raise InvalidRequest(f"prompt names the LoRA {name}, which is not here; take its mark out.")
         files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
         return [(str(path.parent), path.name, weight) for path, weight in files]
+
+    def _words_of(self, request: GenerationRequest) -> dict[str, Path]:
+        """The files of the words that the request's texts name; raises InvalidRequest for one that is not here."""
+        blend = request.interpolation
+        texts = (request.prompt, request.negative_prompt, (blend and blend.prompt) or "")
+        names = named_embeddings(*texts)
+        if any(name not in self._words for name in names):
+            self._words = scan_embeddings(self._lora_dirs)
+        for name in names:
+            if name not in self._words:
+                raise InvalidRequest(f"prompt names the word {_short(name)}, which is not here; take its mark out.")
+        return {name: self._words[name].path for name in names}
 
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
@@ -606,6 +622,7 @@ class LocalBackend:
             if not job._begin_calls():
                 return
             model.wear(self._wishes(job.request))
+            model.learn(self._words_of(job.request))
             last = self._denoise(job, model, recorder, found)
             if job.cancelled or last is None:
                 self._record(recorder, model, (), [], time.perf_counter() - started)

@@ -486,6 +486,7 @@ class Hub:
             tally.at(self._there(plan.files))
             check()
 
+        tally.file = files[0].name
         with self._turn(source, waiting):
             tally.at(self._there(plan.files))
             for file in files:

@@ -48,10 +48,8 @@ def scan(folders: Sequence[Path]) -> Mapping[str, LoraFile]:
 
 def read(path: Path) -> LoraFile | None:
     """What a file's own header says; None for what is no LoRA, or cannot be read."""
-    try:
-        header = _header(path)
-        size = path.stat().st_size
-    except (OSError, ValueError, struct.error):
+    header = read_header(path)
+    if header is None:
         return None
     keys = [key for key in header if key != "__metadata__"]
     if not any(mark in key for key in keys for mark in (".lora_", "lora_down", "lora_A")):
@@ -59,18 +57,18 @@ def read(path: Path) -> LoraFile | None:
     about = header.get("__metadata__")
     about = about if isinstance(about, dict) else {}
     base = str(about.get("modelspec.architecture") or about.get("ss_base_model_version") or "")[:80]
-    return LoraFile(path.stem, path, _words(about), base, size)
+    return LoraFile(path.stem, path, _words(about), base, path.stat().st_size)
 
 
-def _header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if not 2 <= length <= MAX_HEADER:
-            raise ValueError("the header's length is impossible")
-        header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("the header is no table")
-    return header
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The header of a safetensors file: name of a tensor -> dtype, shape, place; None for what is none."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if 2 <= length <= MAX_HEADER else None
+    except (OSError, ValueError, struct.error):
+        return None
+    return header if isinstance(header, dict) else None
 
 
 def _words(about: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ MAX_LORAS = 5
 _ID = r"^[0-9a-f]{32}$"
 # How a prompt names a LoRA, in the form that other tools write too: <lora:name:0.8>.
 _LORA = re.compile(r"<lora:([^:<>]{1,128})(?::(-?\d*\.?\d+))?>")
+_EMBEDDING = re.compile(r"<embedding:([^:<>/\\]{1,128})>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -214,6 +215,11 @@ def named_loras(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
     """A prompt without its ``<lora:name:weight>`` marks, and what they name; a mark without a weight means 1."""
     found = tuple((name.strip(), float(weight or 1)) for name, weight in _LORA.findall(prompt))
     return (re.sub(r"\s{2,}", " ", _LORA.sub("", prompt)).strip() if found else prompt), found
+
+
+def named_embeddings(*texts: str) -> tuple[str, ...]:
+    """The words of textual inversion that texts name, each once: ``<embedding:name>``."""
+    return tuple(dict.fromkeys(name for text in texts for name in _EMBEDDING.findall(text)))
 
 
 def make_request(**values: Any) -> GenerationRequest:

@@ -104,6 +104,7 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)

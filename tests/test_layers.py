@@ -27,14 +27,16 @@ MAY = {
 # Inside the engine: a module may import these siblings (families is a folder).
 CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
+EXTRAS = {"loras", "embeddings"}
 INSIDE = {
     **{name: set() for name in CARDS},
     "latents": CARDS,
     "schedulers": CARDS,
-    "families": CARDS | {"latents", "schedulers"},
+    "families": CARDS | {"latents", "schedulers", "embeddings"},
     "blends": CARDS,
     "geometry": CARDS,
     "loras": CARDS,
+    "embeddings": CARDS | {"loras"},
     "hub": CARDS,
     "uploads": CARDS | {"geometry"},
     "scene": CARDS | {"geometry", "uploads"},
@@ -46,7 +48,7 @@ INSIDE = {
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | {"schedulers", "loras", "families", "pictures", "trace", "denoise", "manager", *STARTS},
+    "backend": CARDS | EXTRAS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", *STARTS},
     "ray_backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", "backend", *STARTS},
 }
 

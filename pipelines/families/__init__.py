@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,6 +66,10 @@ class Model(Protocol):
 
     def wear(self, loras: Sequence[tuple[str, str, float]]) -> None:
         """Put on these LoRAs (folder, file, weight) and take all others off; raises InvalidRequest."""
+        ...
+
+    def learn(self, words: Mapping[str, Path]) -> None:
+        """Teach the text encoders new words, name -> file; raises InvalidRequest."""
         ...
 
     def unread(self, prompt: str) -> str:

@@ -1,17 +1,21 @@
-"""What is put onto a loaded model and taken off again: LoRAs."""
+"""What is put onto a loaded model and taken off again (LoRAs), and what its text encoders learn (new words)."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from pipelines.embeddings import CLIP_G, CLIP_L
 from pipelines.families import CannotLoad
 from pipelines.families.loading import first_line, resolve_source
 from pipelines.request import InvalidRequest
 
 # (folder or hub id, file in it, weight)
 Wish = tuple[str, str, float]
+# How files for Stable Diffusion XL name the vectors of its two text encoders.
+_ENCODERS: Mapping[str, tuple[str, ...]] = {CLIP_L: ("",), CLIP_G: ("_2",)}
 
 
 def pipeline_of(cls_name: str, parts: dict[str, Any], scheduler_config: dict[str, Any]) -> Any:
@@ -29,8 +33,25 @@ def pipeline_of(cls_name: str, parts: dict[str, Any], scheduler_config: dict[str
     return cls(**{name: given.get(name) for name in names if name in needed or name in given})
 
 
+def mark(name: str) -> str:
+    """How a prompt names a word, and what the tokenizers take for one token."""
+    return f"<embedding:{name}>"
+
+
+def _vectors(path: Path) -> dict[str, Any]:
+    """The tensors of a file, (vectors, width) each."""
+    from safetensors.torch import load_file
+
+    try:
+        return {name: tensor.reshape(-1, tensor.shape[-1]) for name, tensor in load_file(path).items()}
+    except Exception as error:
+        raise InvalidRequest(
+            f"prompt names the word {path.stem!r}, whose file cannot be read ({first_line(error)}); leave it out."
+        ) from error
+
+
 class Wardrobe:
-    """The LoRAs that a model wears, shared by all its cards.
+    """The LoRAs that a model wears and the words that it learnt, shared by all its cards.
 
     Args:
         cls_name: the pipeline of diffusers whose loaders understand this family's files.
@@ -42,6 +63,7 @@ class Wardrobe:
         self._pipe: Any = None
         self._worn: dict[Wish, str] = {}
         self._count = 0
+        self.words: set[str] = set()
 
     def wear(self, wishes: Sequence[Wish], model_name: str) -> bool:
         """Put on exactly these; whether anything changed.
@@ -64,6 +86,44 @@ class Wardrobe:
                 "for another kind of model, so leave it out."
             ) from error
         return True
+
+    def learn(self, words: Mapping[str, Path]) -> bool:
+        """Teach the text encoders words that they do not know yet (name -> file); whether there was any.
+
+        Raises:
+            InvalidRequest: if a file is not for this model's text encoders.
+        """
+        new = {name: path for name, path in words.items() if name not in self.words}
+        for name, path in new.items():
+            self._pipe = self._pipe or pipeline_of(*self._of)
+            vectors = _vectors(path)
+            for key, tokenizer, encoder in self._readers(name, vectors):
+                self._pipe.load_textual_inversion(
+                    vectors[key], token=mark(name), tokenizer=tokenizer, text_encoder=encoder
+                )
+            self.words.add(name)
+        return bool(new)
+
+    def spelt_out(self, prompt: str, tokenizer: Any) -> str:
+        """A prompt in which a word of several vectors is as many tokens; a word that this encoder lacks is left out."""
+        for name in self.words:
+            if mark(name) not in tokenizer.get_vocab():
+                prompt = prompt.replace(mark(name), "")
+        return self._pipe.maybe_convert_prompt(prompt, tokenizer) if self.words else prompt
+
+    def _readers(self, name: str, vectors: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        """Which tensor goes to which tokenizer and text encoder: by its name, else to the first of its width."""
+        parts, found = self._of[1], []
+        for key, tensor in vectors.items():
+            for suffix in _ENCODERS.get(key, ("", "_2")):
+                encoder, tokenizer = parts.get(f"text_encoder{suffix}"), parts.get(f"tokenizer{suffix}")
+                if encoder is not None and encoder.get_input_embeddings().weight.shape[-1] == tensor.shape[-1]:
+                    found.append((key, tokenizer, encoder))
+                    break
+            else:
+                text = f"prompt names the word {name!r}, which is for another kind of model; leave it out."
+                raise InvalidRequest(text)
+        return found
 
     def strip(self) -> None:
         """Take everything off: the weights are then what they were."""

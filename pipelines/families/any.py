@@ -11,7 +11,7 @@ import copy
 import inspect
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +73,11 @@ class AnyPipeline:
         """Such a pipeline is run as it is; raises InvalidRequest if LoRAs are asked for."""
         if loras:
             raise InvalidRequest(f"{self.card.name} runs a loop of its own and takes no LoRA; leave it out.")
+
+    def learn(self, words: Mapping[str, Any]) -> None:
+        """Such a pipeline is run as it is; raises InvalidRequest if it should learn words."""
+        if words:
+            raise InvalidRequest(f"{self.card.name} runs a loop of its own and learns no words; leave them out.")
 
     def for_card(self, card: ModelCard) -> AnyPipeline:
         """The same weights under another card."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,6 +91,17 @@ class Base:
         """
         own = [(addition.source, addition.file, addition.weight) for addition in self.card.additions]
         if self._wardrobe.wear([*own, *loras], self.card.name):
+            self.forget_prompts()
+
+    def learn(self, words: Mapping[str, Path]) -> None:
+        """Teach the text encoders new words (textual inversion), name -> file.
+
+        Raises:
+            InvalidRequest: if one is not for this kind of model.
+        """
+        if self._wardrobe.learn(words):
+            for text in self.texts:
+                text.spell = lambda prompt, text=text: self._wardrobe.spelt_out(prompt, text.tokenizer)
             self.forget_prompts()
 
     def forget_prompts(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,13 +18,15 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any, encoder: Any, window: int | None = None) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
+        # What a learnt word of several vectors looks like to the tokenizer.
+        self.spell: Callable[[str], str] = lambda prompt: prompt
         places = getattr(encoder.config, "max_position_embeddings", tokenizer.model_max_length)
         self.window: int = window or min(tokenizer.model_max_length, places)
 
     def tokens(self, prompt: str) -> Any:
         """Token ids and their mask, padded and cut to the window, (1, window) each."""
         return self.tokenizer(
-            [prompt], padding="max_length", max_length=self.window, truncation=True, return_tensors="pt"
+            [self.spell(prompt)], padding="max_length", max_length=self.window, truncation=True, return_tensors="pt"
         )
 
     @torch.inference_mode()

@@ -35,7 +35,7 @@ class Weighing:
     def __init__(self, text: TextEncoder, penultimate: bool = False, pooled: bool = False) -> None:
         from compel import Compel, ReturnedEmbeddingsType
 
-        kind = ReturnedEmbeddingsType
+        kind, self._spell = ReturnedEmbeddingsType, text.spell
         self._compel = Compel(
             tokenizer=text.tokenizer,
             text_encoder=text.encoder,
@@ -50,4 +50,4 @@ class Weighing:
     @torch.inference_mode()
     def __call__(self, prompt: str) -> Any:
         """Vectors (1, tokens, dim), with ``pooled`` also (1, dim)."""
-        return self._compel(prompt)
+        return self._compel(self._spell(prompt))
