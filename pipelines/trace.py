@@ -59,13 +59,22 @@ class StepFacts:
 
     @property
     def alpha_bar(self) -> float:
-        """alpha squared (Ho et al. 2020, arXiv:2006.11239, equation 4)."""
-        return self.alpha**2
+        """The signal's share of the mix, alpha^2 / (alpha^2 + sigma^2).
+
+        That is alpha^2 (Ho et al. 2020, arXiv:2006.11239, equation 4) except for flow matching, where the two levels
+        and not their squares add up to 1.
+        """
+        return share(self.alpha, self.sigma)
 
     @property
     def snr(self) -> float:
         """Signal-to-noise ratio (alpha / sigma)^2; infinite without noise."""
         return (self.alpha / self.sigma) ** 2 if self.sigma else math.inf
+
+
+def share(alpha: float, sigma: float) -> float:
+    """The signal's share of a mix of signal and noise, by power, 0 to 1."""
+    return alpha**2 / (alpha**2 + sigma**2)
 
 
 @dataclass(frozen=True)
@@ -339,7 +348,8 @@ def _cut(data: np.ndarray, ends: np.ndarray) -> list[bytes]:
     if len(ends) and (ends[0] < 0 or (np.diff(ends) < 0).any() or ends[-1] != len(data)):
         raise ValueError("pictures are cut wrongly")
     raw = data.tobytes()
-    return [raw[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+    starts = [0, *ends.tolist()][: len(ends)]  # none of a run that was stopped
+    return [raw[start:end] for start, end in zip(starts, ends.tolist(), strict=True)]
 
 
 class TraceStore:

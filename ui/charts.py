@@ -196,8 +196,8 @@ def say_sigma(trace: Trace, k: int, values: Values) -> str:
     """From where to where."""
     first, last = trace.steps[0], trace.steps[-1]
     return (
-        f"Before the first step noise makes up {percent(first.sigma**2)} of the mix, before the last one "
-        f"{percent(last.sigma**2)} (sigma squared)."
+        f"Before the first step noise makes up {percent(1 - first.alpha_bar)} of the mix, before the last one "
+        f"{percent(1 - last.alpha_bar)}."
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.backend import LookFailed
 from pipelines.request import InvalidRequest
+from pipelines.trace import share
 from pipelines.uploads import read_upload
 from ui import words
 from ui.charts import Axis, Line, Values, axis_for, draw, graph, percent
@@ -146,7 +147,7 @@ def add_noise(page: Page, trace: Trace, k: int, clean: np.ndarray) -> Noisy:
     pictures = page.backend.decode(model, np.concatenate([clean, x_t]).astype(np.float32))
     return Noisy(
         [float(noised.timesteps[i]) for i in order],
-        [float(noised.alpha[i]) ** 2 for i in order],
+        [share(float(noised.alpha[i]), float(noised.sigma[i])) for i in order],
         x_t,
         pictures[0],
         pictures[1:],

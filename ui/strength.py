@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.backend import LookFailed
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace import share
 from ui.charts import percent
 from ui.film import HERE
 from ui.panel import picture_uri
@@ -96,7 +97,7 @@ def chosen(steps: int, most: int = MOST) -> list[int]:
 
 def mix(levels: Noised, i: int) -> str:
     """What a level is made of."""
-    signal = levels.alpha[i] ** 2
+    signal = share(levels.alpha[i], levels.sigma[i])
     return f"t = {levels.timesteps[i]:.0f}: {percent(signal)} picture, {percent(1 - signal)} noise"
 
 

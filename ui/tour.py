@@ -92,6 +92,8 @@ def _predicts(trace: Trace) -> dict[str, Any]:
 _VARIANTS = {
     "v_prediction": " (Strictly, this model answers with a fixed mix of the two, v-prediction; "
     "the noise and the picture are computed from it.)",
+    "flow_prediction": " (Strictly, this model answers with the way from the picture to the noise, the flow; "
+    "the noise and the picture are computed from it.)",
     "sample": " (This model names the picture, and the noise is computed from it.)",
 }
 

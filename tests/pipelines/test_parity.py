@@ -11,14 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.backend import frames_of
 from pipelines.cards import ModelCard
 from pipelines.denoise import denoise
 from pipelines.events import Step
 from pipelines.families import loader
 from pipelines.families.flux import pack
+from pipelines.lenses import available, project, render
+from pipelines.looks import believe
 from pipelines.request import GenerationRequest, InitImage, Interpolation, InvalidRequest
 from pipelines.scene import scene
 from pipelines.start import encode
+from pipelines.trace import Recorder, Trace
 from pipelines.uploads import Inputs
 from tests.tiny import tiny_card
 from tests.tiny_families import make
@@ -284,3 +288,61 @@ def test_an_error_inside_another_pipeline_reaches_the_job(pixart: Path, monkeypa
     monkeypatch.setattr(model.denoiser, "forward", fail)
     with pytest.raises(torch.OutOfMemoryError):
         list(denoise(model, request(scheduler="own", height=48)))
+
+
+# -- what is recorded of them --------------------------------------------------------------------------------------
+
+
+def record(model: Any, asked: GenerationRequest) -> tuple[Trace, list[Step]]:
+    recorder, steps = Recorder("run", asked, 0.0), list(denoise(model, asked))
+    for step in steps:
+        recorder.add(step, frames_of(model, step))
+    return recorder.finish(model, (), (), 1.0), steps
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion_3", "flux", "pixart"])
+def test_a_trace_of_each_kind_of_model_is_exact_and_can_be_looked_into(tmp_path: Path, family: str) -> None:
+    own = family == "pixart"
+    model = load(make(family, tmp_path / "model"), "any" if own else family)
+    trace, steps = record(model, request(scheduler="own" if own else "flow_euler", height=48, num_images=2))
+    trace.save(tmp_path)
+    trace = Trace.load(tmp_path, "run")
+    for i, step in enumerate(steps):
+        np.testing.assert_allclose(trace.x0(i), step.x0.numpy(), atol=1e-4)
+        facts = trace.steps[i]
+        mixed = facts.alpha * trace.x0(i) + facts.sigma * trace.noise(i)
+        np.testing.assert_allclose(mixed, trace.vp(i), atol=1e-4 * max(1, float(np.abs(trace.vp(i)).max())))
+        assert 0 <= facts.alpha_bar <= 1 and facts.snr == pytest.approx((facts.alpha / facts.sigma) ** 2)
+    assert trace.gap < 1e-3
+    assert ("guidance" in available(trace)) == (family == "stable_diffusion_3")
+    for name in available(trace):
+        assert len(render(trace, name, 1, lambda latents: project(trace, latents))) == len(steps)
+
+
+def test_of_an_unknown_sampler_the_latents_are_recorded(pixart: Path, tmp_path: Path) -> None:
+    model = load(pixart, "any")
+
+    class Unheard(type(model.pipe.scheduler)):  # type: ignore[misc]
+        """A scheduler whose algebra is not known here."""
+
+    model.pipe.scheduler = Unheard.from_config(model.pipe.scheduler.config)
+    model = type(model)(model.card, model.placement, model.pipe)
+    trace, steps = record(model, request(scheduler="own", height=48))
+    trace.save(tmp_path)
+    trace = Trace.load(tmp_path, "run")
+    assert trace.prediction_type == "own" and trace.cond is None
+    assert available(trace) == ("x_t", "change", "channels", "latent")
+    np.testing.assert_array_equal(trace.x0(0), steps[0].x_next.numpy())
+    assert trace.gap == 0
+    for name in available(trace):
+        assert len(render(trace, name, 0, lambda latents: project(trace, latents))) == len(steps)
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion_3", "flux"])
+def test_one_look_at_a_flow_believes_what_the_run_believed(tmp_path: Path, family: str) -> None:
+    model = load(make(family, tmp_path), family, guidance_scale=3.5)
+    scale = 1.0 if family == "stable_diffusion_3" else 3.5
+    steps = list(denoise(model, request(scheduler="flow_euler", guidance_scale=scale, height=48)))
+    step = steps[2]
+    seen = believe(model, step.x_t.numpy(), [step.timestep], "a red apple")
+    np.testing.assert_allclose(seen, step.x0.numpy(), atol=1e-4)
