@@ -796,7 +796,7 @@ def _unheard(model: Any, request: GenerationRequest) -> Iterator[str]:
     from pipelines.families.weighting import weighted
 
     name, texts = model.card.name, (request.prompt, request.negative_prompt)
-    if not getattr(model, "weighs", False) and any(weighted(text) for text in texts):
+    if not model.weighs and any(weighted(text) for text in texts):
         yield f"{name} does not read weights such as (word)1.3; it took them for part of the text."
     if model.guides_itself and request.negative_prompt and not hasattr(model, "own_loop"):
         yield f"{name} does not read a negative prompt, so that field changed nothing."

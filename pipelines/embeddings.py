@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.loras import MAX_FILES, read_header
+from pipelines.loras import named, read_header
 
 # Vectors of one word, and the widths of the text encoders that may read them.
 MOST_VECTORS = 128
@@ -31,16 +31,8 @@ class EmbeddingFile:
 
 
 def scan(folders: Sequence[Path]) -> dict[str, EmbeddingFile]:
-    """Every word in safetensors files below the folders, by name; of two with one name the first counts."""
-    found: dict[str, EmbeddingFile] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.rglob("*.safetensors"))[:MAX_FILES]:
-            file = read(path)
-            if file is not None:
-                found.setdefault(file.name, file)
-    return found
+    """Every word in safetensors files below the folders, by name."""
+    return named(folders, read)
 
 
 def read(path: Path) -> EmbeddingFile | None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 MAX_HEADER = 64 * 2**20
 MAX_FILES = 2000
 MAX_WORDS = 8
+
+
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+F = TypeVar("F", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -33,16 +43,17 @@ class LoraFile:
     size_bytes: int = 0
 
 
-def scan(folders: Sequence[Path]) -> Mapping[str, LoraFile]:
-    """Every safetensors file below the folders that holds a LoRA, by name; of two with one name the first counts."""
-    found: dict[str, LoraFile] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.rglob("*.safetensors"))[:MAX_FILES]:
-            file = read(path)
-            if file is not None:
-                found.setdefault(file.name, file)
+def scan(folders: Sequence[Path]) -> dict[str, LoraFile]:
+    """Every LoRA in safetensors files below the folders, by name."""
+    return named(folders, read)
+
+
+def named(folders: Sequence[Path], read: Callable[[Path], F | None]) -> dict[str, F]:
+    """What ``read`` finds in the safetensors files below the folders; of two with one name the first counts."""
+    found: dict[str, F] = {}
+    for folder in filter(Path.is_dir, folders):
+        for file in filter(None, map(read, sorted(folder.rglob("*.safetensors"))[:MAX_FILES])):
+            found.setdefault(file.name, file)
     return found
 
 

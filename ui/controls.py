@@ -116,14 +116,11 @@ def offered(card: ModelCard) -> list[tuple[str, str]]:
 
 def not_offered(card: ModelCard) -> str:
     """Which schedulers are left out for this model, and why; not those that are for another kind of model."""
-    kin = {name: spec.label for name, spec in SCHEDULERS.items() if (name in DIFFUSION) == _is_diffusion(card)}
-    reasons = {label: why_not(name, card.prediction_type, card.terminal_snr_zero) for name, label in kin.items()}
-    said = [f"{label}: {reason}" for label, reason in reasons.items() if reason]
-    return f"Left out for {card.name}. " + " ".join(said) if said and _is_diffusion(card) else ""
-
-
-def _is_diffusion(card: ModelCard) -> bool:
-    return card.prediction_type in (None, *PREDICTION_TYPES)
+    if card.prediction_type not in (None, *PREDICTION_TYPES):
+        return ""
+    reasons = {name: why_not(name, card.prediction_type, card.terminal_snr_zero) for name in DIFFUSION}
+    said = [f"{SCHEDULERS[name].label}: {reason}" for name, reason in reasons.items() if reason]
+    return f"Left out for {card.name}. " + " ".join(said) if said else ""
 
 
 def about_scheduler(name: Any) -> str:

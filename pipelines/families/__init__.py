@@ -38,6 +38,7 @@ class Model(Protocol):
         size_factor: width and height are multiples of this many pixels.
         inpaints: whether its UNet also takes a mask and the picture around it.
         guides_itself: whether the guidance scale is an input of the network (or nothing), so that one call is enough.
+        weighs: whether it reads weights of words.
         modules: every network by the name of its part; ``denoiser`` is the one that is asked at every step.
     """
 
@@ -49,6 +50,7 @@ class Model(Protocol):
     size_factor: int
     inpaints: bool
     guides_itself: bool
+    weighs: bool
     modules: dict[str, torch.nn.Module]
     denoiser: torch.nn.Module
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipelines.embeddings import CLIP_G, CLIP_L
 from pipelines.families import CannotLoad
 from pipelines.families.loading import first_line, resolve_source
@@ -79,7 +81,8 @@ class Wardrobe:
             self._change(wanted)
         except Exception as error:
             self.strip()
-            if isinstance(error, InvalidRequest | CannotLoad):
+            # Too little memory says nothing about the file.
+            if isinstance(error, InvalidRequest | CannotLoad | torch.OutOfMemoryError | MemoryError):
                 raise
             raise InvalidRequest(
                 f"prompt names a LoRA that cannot be put onto {model_name} ({first_line(error)}); it is probably made "

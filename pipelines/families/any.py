@@ -40,6 +40,7 @@ class AnyPipeline:
 
     inpaints = False
     guides_itself = True
+    weighs = False
 
     def __init__(self, card: ModelCard, placement: Placement, pipe: Any) -> None:
         self.card, self.placement, self.pipe = card, placement, pipe

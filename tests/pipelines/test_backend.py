@@ -56,7 +56,7 @@ class ToyModel:
     def __init__(self) -> None:
         self.card, self.placement, self.latents = CARD, Placement("cpu", "float32", "sdpa"), ToyLatents()
         self.scheduler_config = {"prediction_type": "epsilon"}
-        self.guides_itself = False
+        self.guides_itself = self.weighs = False
 
     def wear(self, loras: object) -> None:
         pass

@@ -200,3 +200,18 @@ def test_a_file_that_vanished_is_one_sentence(backend: Callable[[], LocalBackend
     (tmp_path / "loras" / "ink.safetensors").unlink()
     *_, end = here.submit(asked("stable_diffusion", prompt="a fox <lora:ink>")).events()
     assert isinstance(end, Failed) and "leave it out" in end.message and "Traceback" not in end.message
+
+
+def test_too_little_memory_is_not_taken_for_a_wrong_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    ink = make_lora(folder, "stable_diffusion", tmp_path / "ink.safetensors", 0)
+    model = loader("stable_diffusion")(tiny_card(folder), CPU, lambda *args: None)
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "load_lora_weights", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.wear([wish(ink, 1.0)])
+    monkeypatch.undo()
+    model.wear([wish(ink, 1.0)])
