@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pipelines import looks, schedulers
+from pipelines import ladder, looks, schedulers
 from pipelines.device import NoSuchDevice
 from pipelines.embeddings import EmbeddingFile
 from pipelines.embeddings import scan as scan_embeddings
@@ -38,9 +38,11 @@ from pipelines.events import (
     Step,
 )
 from pipelines.families import CannotLoad
+from pipelines.ladder import DECODE, START, STEP
 from pipelines.looks import Noised
 from pipelines.loras import LoraFile
 from pipelines.loras import scan as scan_loras
+from pipelines.manager import DOWNLOADING, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
 from pipelines.scene import Scene, scene
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from pipelines.manager import PipelineManager
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BACKENDS = {"local": "pipelines.backend:LocalBackend"}
 PREVIEW_SIDE = 256
@@ -77,6 +80,10 @@ class QueueFull(RuntimeError):
 
 class LookFailed(RuntimeError):
     """The model could not be asked; the message is one plain sentence."""
+
+
+class _Exhausted(MemoryError):
+    """Memory ran out on the last rung of the ladder, too; the message lists what was tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -558,46 +565,62 @@ class LocalBackend:
 
     def _warm_up(self, model_id: str) -> None:
         try:
-            with self._lease(model_id):
+            failed = False
+            with self._lease(model_id, cancelled=lambda: self._closed):
                 pass
+        except LoadStopped:
+            self._set_status("cold", model_id, f"Loading {model_id} was stopped.")
         except Exception as error:
             log.exception("Loading %s failed", model_id)
             self._set_status("failed", model_id, explain(error, model_id))
             failed = True
-        else:
-            failed = False
         # Outside of the except block: the exception's frames hold tensors.
         if failed:
             _free_memory()
 
     def _run(self, job: Job) -> None:
         """Run one job to its last event; never raises."""
-        problem = ""
+        problem, exhausted = "", False
         try:
             self._generate(job)
         except InvalidRequest as error:
             problem = str(error)
+        except LoadStopped:
+            job._tell(Cancelled(0))
+            self._set_status("cold", job.request.model, f"Loading {job.request.model} was stopped.")
         except Exception as error:
             log.exception("Job %s failed", job.id)
             problem = explain(error, job.request.model, job.request)
+            exhausted = isinstance(error, _Exhausted)
         # Outside of the except block: the exception's frames hold tensors.
         if problem:
             job._tell(Failed(problem))
             if self._status.state == "loading":
                 self._set_status("failed", job.request.model, problem)
+            if exhausted:
+                self._manager.restore(job.request.model)
             _free_memory()
 
-    def _lease(self, model_id: str) -> Any:
+    def _lease(
+        self, model_id: str, cancelled: Callable[[], bool] | None = None, rungs: Sequence[str] | None = None
+    ) -> Any:
         """The manager's lease, with progress told to the status and to the job that waits for it."""
         import torch
 
         torch.set_num_threads(self._threads)
-        return _Ready(self, model_id, self._manager.lease(model_id, self._report(model_id)))
+        return _Ready(self, model_id, self._manager.lease(model_id, self._report(model_id), cancelled, rungs))
+
+    def _unwanted(self, job: Job) -> bool:
+        """Whether nobody waits for the model that is loaded for a job."""
+        with self._changed:
+            others = any(other.request.model == job.request.model and not other.done for other in self._waiting)
+        return job.cancelled and not others
 
     def _report(self, model_id: str) -> Callable[[str, int, int], None]:
         def report(part: str, done: int, total: int) -> None:
             event = Loading(model_id, part, done, total)
-            self._set_status("loading", model_id, f"Loading {model_id}: {done} of {total} parts", event)
+            text = part if part.startswith(DOWNLOADING) else f"Loading {model_id}: {done} of {total} parts"
+            self._set_status("loading", model_id, text, event)
             with self._changed:
                 watcher = self._running or (self._waiting[0] if self._waiting else None)
             if watcher is not None:
@@ -613,29 +636,37 @@ class LocalBackend:
 
     def _generate(self, job: Job) -> None:
         started = time.perf_counter()
-        if not job.request.steps_run:
+        request = job.request
+        if not request.steps_run:
             self._hand_back(job, started)
             return
-        recorder = Recorder(job.id, job.request, job.created)
-        found = scene(job.request, self.inputs) if job.request.init else None
-        with self._lease(job.request.model) as model:
+        found = scene(request, self.inputs) if request.init else None
+        rungs = _needed(request, self._manager.remembered(request.model, _pixels(request)))
+        with self._lease(request.model, lambda: self._unwanted(job), rungs) as model:
             if not job._begin_calls():
                 return
-            model.wear(self._wishes(job.request))
-            model.learn(self._words_of(job.request))
-            last = self._denoise(job, model, recorder, found)
-            if job.cancelled or last is None:
-                self._record(recorder, model, (), [], time.perf_counter() - started)
-                job._tell(Cancelled(last.index + 1 if last else 0))
-                return
-            job._tell(Decoding())
-            painted = list(last.pictures) or _decode(model, last)
-            images = [found.put_back(image) for image in painted] if found else painted
-            seconds = time.perf_counter() - started
-            pictures = self._save(job, images, {**_facts(model), "seconds": round(seconds, 3)})
-            # Before the end is told: whoever hears of it may look inside at once.
-            self._record(recorder, model, pictures, images, seconds)
-            job._tell(Finished(job.request, pictures, seconds, _notes(model, job.request)))
+            model.wear(self._wishes(request))
+            model.learn(self._words_of(request))
+            self._make(job, _Climb(self._manager, request, model, rungs), found, started)
+
+    def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:
+        """Run the loop and paint what comes out of it, on the rungs of the ladder that this takes."""
+        start = climb(START, lambda model: self._start(model, job.request, found)) if found else None
+        recorder, last = climb(STEP, lambda model: self._denoise(job, model, start))
+        if job.cancelled or last is None:
+            self._record(recorder, climb.model, (), [], time.perf_counter() - started)
+            job._tell(Cancelled(last.index + 1 if last else 0))
+            return
+        job._tell(Decoding())
+        painted = list(last.pictures) or climb(DECODE, lambda model: _decode(model, last))
+        climb.remember()
+        images = [found.put_back(image) for image in painted] if found else painted
+        seconds = time.perf_counter() - started
+        pictures = self._save(job, images, {**_facts(climb.model), "seconds": round(seconds, 3)})
+        # Before the end is told: whoever hears of it may look inside at once.
+        self._record(recorder, climb.model, pictures, images, seconds)
+        notes = (*_notes(climb.model, job.request), *_ladder_notes(climb.model, climb.taken))
+        job._tell(Finished(job.request, pictures, seconds, notes))
 
     def _hand_back(self, job: Job, started: float) -> None:
         """A picture that is to be changed by no step at all: the model is not even loaded."""
@@ -658,12 +689,12 @@ class LocalBackend:
             self._encoded.popitem(last=False)
         return self._encoded[key]
 
-    def _denoise(self, job: Job, model: Any, recorder: Recorder, found: Scene | None) -> Step | None:
-        """Run the loop, telling and recording each step; the last step that was made."""
+    def _denoise(self, job: Job, model: Any, start: Any) -> tuple[Recorder, Step | None]:
+        """Run the loop, telling and recording each step; the record, and the last step that was made."""
         from pipelines.denoise import denoise
 
+        recorder = Recorder(job.id, job.request, job.created)
         last, clock = None, _Clock()
-        start = self._start(model, job.request, found) if found else None
         for step in denoise(model, job.request, start, cancelled=lambda: job.cancelled):
             last = step
             frames = frames_of(model, step)
@@ -674,7 +705,7 @@ class LocalBackend:
             self._answer_between(model, job.request.model)
             if job.cancelled:
                 break
-        return last
+        return recorder, last
 
     def _record(
         self,
@@ -713,6 +744,68 @@ class _Ready:
 
     def __exit__(self, *error: Any) -> Any:
         return self._lease.__exit__(*error)
+
+
+class _Climb:
+    """A model on loan, and what was changed during this run because memory had run out.
+
+    Attributes:
+        model: as it is now.
+        taken: names of the rungs that this run has taken.
+    """
+
+    def __init__(self, manager: PipelineManager, request: GenerationRequest, model: Any, rungs: Sequence[str]) -> None:
+        self._manager, self._request, self._rungs = manager, request, rungs
+        self.model = model
+        self.taken: list[str] = []
+
+    def __call__(self, stage: str, work: Callable[[Any], T]) -> T:
+        """Do some work with the model; where memory runs out, again on the next rung."""
+        while True:
+            done = _if_it_fits(work, self.model)
+            if done is not None:
+                return done[0]
+            # Only here, outside of the attempt, are its tensors nobody's.
+            _free_memory()
+            self._lower(stage)
+
+    def remember(self) -> None:
+        """Begin where this run has ended, next time."""
+        if self.taken:
+            self._manager.remember(self._request.model, _pixels(self._request), (*self._rungs, *self.taken))
+
+    def _lower(self, stage: str) -> None:
+        found = self._manager.lower(self._request.model, stage, _rows(self.model, self._request))
+        if found is None:
+            raise _Exhausted(", ".join(ladder.words(self.model.placement.rungs)))
+        self.model, name = found
+        self.taken.append(name)
+        log.warning("Memory ran out (%s); going on with %s", stage, name)
+
+
+def _if_it_fits(work: Callable[[Any], T], model: Any) -> tuple[T] | None:
+    """What the work gives; None if memory ran out."""
+    try:
+        return (work(model),)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    return None
+
+
+def _pixels(request: GenerationRequest) -> int:
+    return request.width * request.height * request.num_images
+
+
+def _rows(model: Any, request: GenerationRequest) -> int:
+    """Inputs that the denoiser is asked about at once."""
+    return request.num_images * (1 if model.guides_itself or request.sampling.guidance_scale <= 1 else 2)
+
+
+def _needed(request: GenerationRequest, names: Sequence[str]) -> tuple[str, ...]:
+    """Rungs without those that mean nothing for this request."""
+    single = request.num_images == 1 and request.sampling.guidance_scale <= 1
+    return tuple(name for name in names if not (single and name == "one"))
 
 
 class _Clock:
@@ -781,6 +874,9 @@ def _facts(model: Any) -> dict[str, Any]:
         "device": placement.device,
         "dtype": placement.dtype,
         "attention": placement.attention,
+        **({"quantize": placement.quantize} if placement.quantize else {}),
+        **({"compile": True} if placement.compile else {}),
+        **({"ladder": list(placement.rungs)} if placement.rungs else {}),
     }
 
 
@@ -789,6 +885,20 @@ def _notes(model: Any, request: GenerationRequest) -> tuple[str, ...]:
     unread = [model.unread(prompt) for prompt in prompts]
     words = [f'The prompt is longer than the model reads; it did not see: "{text}".' for text in unread if text]
     return tuple(note for note in (*words, *_unheard(model, request), model.placement.note) if note)
+
+
+def _ladder_notes(model: Any, taken: Sequence[str]) -> tuple[str, ...]:
+    """What was changed to make the run fit into memory."""
+    now = ladder.words(taken)
+    before = ladder.words([name for name in model.placement.rungs if name not in taken])
+    return tuple(
+        text
+        for text in (
+            before and f"To fit into memory, as learnt before: {', '.join(before)}.",
+            now and f"Memory ran out, so this was changed: {', '.join(now)}; next time it begins like that.",
+        )
+        if text
+    )
 
 
 def _unheard(model: Any, request: GenerationRequest) -> Iterator[str]:
@@ -816,25 +926,18 @@ def explain(error: Exception, model_id: str, request: GenerationRequest | None =
     """An exception as one plain sentence: what happened and what to do next."""
     if isinstance(error, InvalidRequest | NoSuchDevice | CannotLoad):
         return str(error)
-    if _out_of_memory(error):
+    if out_of_memory(error):
         if request is None:
             return f"There is not enough memory to load {model_id}; close other programs or choose a smaller model."
         size = f"{request.num_images} x {request.width} x {request.height} pixels"
-        return f"There was not enough memory for {size}; ask for fewer or smaller pictures."
+        tried = f" (tried: {error})" if isinstance(error, _Exhausted) and str(error) else ""
+        return f"There was not enough memory for {size}{tried}; ask for fewer or smaller pictures."
     if isinstance(error, FloatingPointError):
         return "The numbers of this picture overflowed; try another scheduler, more steps or a lower guidance scale."
     if isinstance(error, OSError):
         reason = error.strerror or str(error).strip().split("\n")[0] or type(error).__name__
         return f"Reading or writing a file failed ({reason[:200].rstrip('.')}); check the folder and the disk's space."
     return f"Something went wrong with {model_id} ({type(error).__name__}); try again, the log holds the details."
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch.OutOfMemoryError is a RuntimeError, and so is the CPU allocator's complaint.
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
 
 
 def _free_memory() -> None:

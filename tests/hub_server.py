@@ -51,16 +51,18 @@ class HubServer:
         stalls, stall_after: so many weights files stop coming after so many bytes each, with the connection left open.
         slow: bytes per second of weights files; 0 for as fast as possible.
         damages: so many weights files arrive with a wrong byte.
+        longer: so many weights files arrive with more bytes than they have.
         ranges: whether it can begin in the middle of a file.
         store: whether weights are redirected to another host, as the real hub does.
         refusals, refusal: so many requests are answered with this status and these headers.
-        refuses: which requests: a part of their path.
+        refuses: which requests: a part of their host and path.
     """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self.folders, self.commit = dict(folders), COMMIT
         self.log: list[Asked] = []
-        self.cuts = self.cut_after = self.stalls = self.stall_after = self.slow = self.damages = self.refusals = 0
+        self.cuts = self.cut_after = self.stalls = self.stall_after = self.slow = 0
+        self.damages = self.longer = self.refusals = 0
         self.ranges, self.store = True, False
         self.refusal: tuple[int, dict[str, str]] = (500, {})
         self.refuses = ""
@@ -113,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "")
         host = self.headers.get("Host", "").split(":")[0]
         self.hub.log.append(Asked(self.command, path, host, int(asked[1]) if asked else 0, token))
-        if self.hub.refuses in path and self.hub.take("refusals"):
+        if self.hub.refuses in host + path and self.hub.take("refusals"):
             self._answer(self.hub.refusal[0], dict(self.hub.refusal[1]))
             return
         listing = re.fullmatch(r"/api/models/(.+?)(?:/revision/[^/]+)?", path)
@@ -159,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         if weights and self.hub.take("damages"):
             data = data[:-1] + bytes([data[-1] ^ 1])
+        if weights and self.hub.take("longer"):
+            data += b"more" * PIECE
         self._answer(206 if start else 200, headers | {"Content-Length": str(len(data) - start)})
         if self.command == "GET":
             self._send(data[start:], weights)

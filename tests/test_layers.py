@@ -28,6 +28,8 @@ MAY = {
 CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 EXTRAS = {"loras", "embeddings"}
+LOADS = {"hub", "memory", "ladder"}
+SERVES = {"schedulers", "families", "pictures", "trace", "denoise", "manager", *LOADS, *STARTS}
 INSIDE = {
     **{name: set() for name in CARDS},
     "latents": CARDS,
@@ -38,18 +40,20 @@ INSIDE = {
     "loras": CARDS,
     "embeddings": CARDS | {"loras"},
     "hub": CARDS,
+    "memory": CARDS,
+    "ladder": CARDS | {"memory"},
     "uploads": CARDS | {"geometry"},
     "scene": CARDS | {"geometry", "uploads"},
     "start": CARDS | {"geometry", "schedulers", "blends", "scene"},
     "looks": CARDS | {"schedulers", "blends"},
     "denoise": CARDS | {"latents", "schedulers", "families", "blends", "start"},
-    "manager": CARDS | {"latents", "schedulers", "families", "hub"},
+    "manager": CARDS | {"latents", "schedulers", "families", *LOADS},
     "pictures": CARDS | {"schedulers"},
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | EXTRAS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", *STARTS},
-    "ray_backend": CARDS | {"schedulers", "families", "pictures", "trace", "denoise", "manager", "backend", *STARTS},
+    "backend": CARDS | EXTRAS | SERVES,
+    "ray_backend": CARDS | SERVES | {"backend"},
 }
 
 

@@ -18,7 +18,7 @@ from pipelines.backend import Job, LocalBackend, LookFailed, QueueFull, default_
 from pipelines.cards import ModelCard, Quality
 from pipelines.device import Placement
 from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
-from pipelines.manager import PipelineManager
+from pipelines.manager import LoadStopped, PipelineManager
 from pipelines.pictures import read_request
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from pipelines.schedulers import DIFFUSION
@@ -78,8 +78,19 @@ class ToyManager:
         self.gate = threading.Event()
         self.gate.set()
 
+    def remembered(self, model_id: str, pixels: int) -> tuple[str, ...]:
+        return ()
+
+    def lower(self, model_id: str, stage: str, rows: int) -> None:
+        return None
+
+    def restore(self, model_id: str) -> None:
+        pass
+
     @contextmanager
-    def lease(self, model_id: str, report: Callable[[str, int, int], None] | None = None) -> Iterator[ToyModel]:
+    def lease(
+        self, model_id: str, report: Callable[[str, int, int], None] | None = None, *more: Any
+    ) -> Iterator[ToyModel]:
         if model_id == "broken":
             raise OSError(2, "No such file or directory")
         if self.model is None:
@@ -494,6 +505,48 @@ def test_the_forward_process_starts_from_the_noise_of_the_run(
         assert believed.shape == noised.x_t[:, 0].shape and np.isfinite(believed).all()
     finally:
         backend.close()
+
+
+class FarManager(ToyManager):
+    """Fetches for as long as somebody waits."""
+
+    @contextmanager
+    def lease(self, model_id: str, report: Any = None, cancelled: Any = None, rungs: Any = None) -> Iterator[ToyModel]:
+        report("Downloading Toy: 0.5 GB of 4.0 GB", 500_000_000, 4_000_000_000)
+        self.loading.set()
+        while not self.gate.wait(0.001):
+            if cancelled():
+                raise LoadStopped
+        self.model = self.model or ToyModel()
+        yield self.model
+
+
+def test_a_download_is_told_and_ends_when_nobody_waits_for_it(make: Any) -> None:
+    manager = FarManager()
+    manager.gate.clear()
+    backend = make(manager)
+    job = backend.submit(ask())
+    assert manager.loading.wait(WAIT)
+    assert backend.status().text == "Downloading Toy: 0.5 GB of 4.0 GB"
+    assert job.poll()[-1] == Loading("toy", "Downloading Toy: 0.5 GB of 4.0 GB", 500_000_000, 4_000_000_000)
+    other = backend.submit(ask())
+    job.cancel()  # the other one waits for the same model
+    manager.gate.set()
+    assert isinstance(finish(other)[-1], Finished)
+    manager.gate.clear()
+    manager.loading.clear()
+    alone = backend.submit(ask())
+    assert manager.loading.wait(WAIT)
+    alone.cancel()
+    assert finish(alone)[-1] == Cancelled(0)
+    with backend._changed:
+        assert backend._changed.wait_for(lambda: backend.status().state == "cold", WAIT)
+    manager.loading.clear()
+    third = backend.submit(ask())
+    assert manager.loading.wait(WAIT)  # the worker is free again
+    manager.gate.set()
+    assert isinstance(finish(third)[-1], Finished)
+    assert backend.status().state == "ready"
 
 
 def test_threads_are_few() -> None:

@@ -313,10 +313,13 @@ def test_names_that_leave_the_folder_are_ignored(hub: Hub, monkeypatch: pytest.M
     def evil(name: str, server: HubServer) -> dict[str, Any]:
         about = listing(name, server)
         worst = {"rfilename": "unet/../../../../evil.json", "size": 3, "blobId": "0" * 40}
-        return about | {"siblings": [*about["siblings"], worst]}
+        weights = {"rfilename": "../../evil.safetensors", "size": 3, "blobId": "0" * 40}
+        return about | {"siblings": [*about["siblings"], worst, weights]}
 
     monkeypatch.setattr(hub_server, "_listing", evil)
     assert names_in(hub.fetch(card())) == NEEDED and not list(hub.cache.parent.rglob("evil.json"))
+    evil_too = card(additions=(Addition(source=SOURCE, file="../../evil.safetensors"),))
+    assert "There is no file ../../evil.safetensors" in refused(lambda: hub.plan(evil_too))
 
 
 # What is here.
@@ -485,6 +488,12 @@ def test_a_damaged_file_is_fetched_again(server: HubServer, hub: Hub, repository
     assert server.files().count("text_encoder/model.safetensors") == 2
 
 
+def test_bytes_beyond_the_end_are_dropped(server: HubServer, hub: Hub, repository: Path) -> None:
+    server.longer = 99
+    path = hub.fetch(card())
+    assert (path / UNET).read_bytes() == (repository / UNET).read_bytes()
+
+
 def test_a_file_that_stays_damaged_is_never_used(server: HubServer, hub: Hub) -> None:
     server.damages = 99
     assert "damaged twice" in refused(lambda: hub.fetch(card()))
@@ -557,6 +566,11 @@ def test_a_broken_hub_is_tried_again_then_given_up(server: HubServer, hub: Hub) 
     hub.plan(card())
     server.refusals = 99
     assert "out of order (error 503)" in refused(lambda: hub.plan(card()))
+
+
+def test_an_address_that_has_run_out_is_asked_for_anew(server: HubServer, hub: Hub) -> None:
+    server.store, server.refusals, server.refusal, server.refuses = True, 1, (403, {}), f"localhost/{SOURCE}"
+    assert names_in(hub.fetch(card())) == NEEDED and server.refusals == 0
 
 
 def test_no_network(tmp_path: Path) -> None:
