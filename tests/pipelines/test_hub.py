@@ -25,6 +25,7 @@ from pipelines.cards import Addition, ModelCard
 from pipelines.device import Placement
 from pipelines.families import loader
 from pipelines.hub import CannotFetch, Hub, Plan, PlannedFile, Progress, Stopped, choose, is_hub_id
+from pipelines.transfer import Tally
 from tests.hub_server import COMMIT, HubServer
 from tests.tiny import tiny_card
 
@@ -709,7 +710,7 @@ def test_progress_goes_on_while_nothing_arrives(server: HubServer, tmp_path: Pat
 def test_a_resumed_download_does_not_count_as_fast() -> None:
     files = (PlannedFile("a/b", COMMIT, "x", 1000, "0" * 64),)
     seen: list[Progress] = []
-    tally = hub_module._Tally(Plan(files, 1000, 900, 10**9), seen.append)
+    tally = Tally(Plan(files, 1000, 900, 10**9), seen.append)
     tally.tick()
     assert (seen[0].done, seen[0].bytes_per_second, seen[0].seconds_left) == (900, 0.0, None)
 
