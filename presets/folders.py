@@ -153,13 +153,13 @@ def _sd3_fields(folder: Path, kind: str) -> dict[str, Any]:
 def _flux_fields(folder: Path, kind: str) -> dict[str, Any]:
     transformer = read_json(folder / "transformer" / "config.json")
     factor = 2 * _factor(read_json(folder / "vae" / "config.json"))
-    # FLUX.1-dev takes the guidance scale as an input; -schnell has none, and needs four steps.
+    # FLUX.1-dev takes the guidance scale as an input; -schnell has none, needs four steps and reads half as much.
     guided = bool(transformer.get("guidance_embeds"))
     return {
         **_flow(1024, factor),
         "guidance_scale": 3.5 if guided else 1.0,
         "guides_itself": True,
-        "max_tokens": 512,
+        "max_tokens": 512 if guided else 256,
         "qualities": qualities("flow_euler", 15, 28, 50) if guided else qualities("flow_euler", 2, 4, 8),
     }
 

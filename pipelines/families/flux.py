@@ -17,7 +17,9 @@ from pipelines.families.stable_diffusion_3 import shift
 from pipelines.families.text import TextEncoder
 
 KIND = "FLUX.1"
-T5_TOKENS = 512
+# Tokens of T5 that each was trained with: max_sequence_length of diffusers' FluxPipeline by default, and what its page
+# says of -schnell, whose transformer takes no guidance scale.
+T5_TOKENS = {"dev": 512, "schnell": 256}
 PATCH = 2
 CLASSES = {
     "tokenizer": "transformers.CLIPTokenizer",
@@ -47,8 +49,9 @@ class Flux(Base):
     def text_encoders(self) -> list[TextEncoder]:
         """T5, which the picture's tokens attend to, and CLIP, whose pooled vector sets the tone."""
         parts = self.parts
+        kind = "dev" if parts["transformer"].config.guidance_embeds else "schnell"
         return [
-            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], T5_TOKENS),
+            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], T5_TOKENS[kind]),
             TextEncoder(parts["tokenizer"], parts["text_encoder"], parts["tokenizer"].model_max_length),
         ]
 

@@ -165,17 +165,30 @@ def test_sd3_is_diffusers_sd3(tmp_path: Path, options: dict[str, bool], scale: f
     assert_same(list(denoise(load(folder, "stable_diffusion_3"), asked)), *found)
 
 
-@pytest.mark.parametrize("guided", [True, False])
-def test_flux_is_diffusers_flux(tmp_path: Path, guided: bool) -> None:
+@pytest.mark.parametrize(("guided", "window"), [(True, 512), (False, 256)])
+def test_flux_is_diffusers_flux(tmp_path: Path, guided: bool, window: int) -> None:
     folder = make("flux", tmp_path, guided=guided)
     asked = request(scheduler="flow_euler", guidance_scale=3.5, num_images=2, height=48)
     pipe = diffusers.FluxPipeline.from_pretrained(folder)
-    found = theirs(pipe, asked, width=32, height=48)
+    found = theirs(pipe, asked, width=32, height=48, max_sequence_length=window)
     model = load(folder, "flux")
     assert model.size_factor == 16
     steps = list(denoise(model, asked))
     assert_same(steps, *found, form=pack)
     assert all(step.uncond is None for step in steps)
+    # The padding counts: with the other window diffusers draws something else.
+    other, _ = theirs(pipe, asked, width=32, height=48, max_sequence_length=768 - window)
+    assert not torch.allclose(pack(steps[0].x_next), other[0], atol=LIMIT)
+
+
+@pytest.mark.parametrize(("guided", "window"), [(True, 512), (False, 256)])
+def test_flux_reads_as_much_as_it_was_trained_with(tmp_path: Path, guided: bool, window: int) -> None:
+    model = load(make("flux", tmp_path, guided=guided), "flux")
+    prompt = " ".join(["apple"] * 600)
+    t5, clip = model.texts
+    assert t5.tokens(prompt).input_ids.shape == (1, window) and clip.window == 77
+    assert model.read(prompt, negative=False).tokens.shape[1] == window
+    assert t5.unread(prompt)
 
 
 @pytest.mark.parametrize("family", ["stable_diffusion_3", "flux"])

@@ -150,7 +150,9 @@ _BOTH = {"text_encoder": ["transformers", "CLIPTextModel"]}
             {"transformer": {"guidance_embeds": False}, "vae": _VAE},
             {"family": "flux", "width": 1024, "size_factor": 16, "guidance_scale": 1.0, "half": "bfloat16"},
         ),
+        ("FluxPipeline", {}, {"transformer": {"guidance_embeds": False}, "vae": _VAE}, {"max_tokens": 256}),
         ("FluxPipeline", {}, {"transformer": {"guidance_embeds": True}, "vae": _VAE}, {"guidance_scale": 3.5}),
+        ("FluxPipeline", {}, {"transformer": {"guidance_embeds": True}, "vae": _VAE}, {"max_tokens": 512}),
         (
             "PixArtSigmaPipeline",
             {},
