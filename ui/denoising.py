@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ui import charts, forward, guidance, keep, reel, stream, tour
+from ui import charts, forward, guidance, keep, reel, stream, tour, words
 from ui.making import BUNDLED, QUICK, WATCH, Page, find
 from ui.panel import Panel, chosen
 from ui.plain import sentence
@@ -170,13 +170,13 @@ def first_reels(page: Page, opened: Any, job_id: Any) -> Iterator[tuple[dict[str
     if job is not None and page.trace(opened) is None:
         for value in stream.watch(job):
             text = f"This picture is still being made and opens here when it is done. {value['text']}."
-            yield reel.waiting(job.id, text, job.request.prompt), ""
+            yield reel.waiting(job.id, text, words.heading(job.request)), ""
     found = chosen(page, opened)
     if found is not None:
         which = RECORDED if opened["id"] == BUNDLED else LATEST if opened["id"] == job_id else EARLIER
         yield reel.opening(*found), which
     elif job is not None and job.cancelled:
-        yield reel.waiting(job.id, UNSTARTED, job.request.prompt), ""
+        yield reel.waiting(job.id, UNSTARTED, words.heading(job.request)), ""
     else:
         yield reel.waiting("nothing", NOTHING), ""
 

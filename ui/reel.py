@@ -216,6 +216,7 @@ def settings(trace: Trace, k: int) -> list[tuple[str, str]]:
         ("Prompt", request.prompt),
         ("Left out (negative prompt)", request.negative_prompt),
         ("Model", trace.model_name or request.model),
+        ("Added to the model (LoRA)", words.worn(request)),
         ("Steps", str(sampling.num_inference_steps)),
         ("Scheduler (sampler)", spec.label if spec else sampling.scheduler),
         ("Guidance scale (CFG)", f"{sampling.guidance_scale:g}"),
@@ -276,7 +277,7 @@ def _head(trace: Trace, k: int, problem: str = "") -> dict[str, Any]:
     said = [text for text in (note(trace), problem) if text]
     return {
         "run": run_of(trace, k),
-        "title": trace.request.prompt,
+        "title": words.heading(trace.request),
         "text": "",
         "note": " ".join(said),
         "total": trace.total,

@@ -51,6 +51,17 @@ def mixed(request: GenerationRequest, k: int) -> tuple[int, float] | None:
     return None
 
 
+def worn(request: GenerationRequest) -> str:
+    """The LoRAs of a run with their weights: "ink 0.8, clay 1"; "" without any."""
+    return ", ".join(f"{lora.name} {lora.weight:g}" for lora in request.loras)
+
+
+def heading(request: GenerationRequest) -> str:
+    """What a run is called: its prompt, and the LoRAs behind it; "" where there is neither."""
+    loras = worn(request)
+    return " \u00b7 ".join(part for part in (request.prompt, loras and f"LoRA {loras}") if part)
+
+
 def cost(card: ModelCard) -> str:
     """What the quality choices cost, compared with each other."""
     steps = {name: quality.num_inference_steps for name, quality in card.qualities.items()}

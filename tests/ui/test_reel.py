@@ -112,6 +112,15 @@ def test_what_is_unusual_about_a_run_is_said(trace: Trace):
     assert reel.note(make_trace(done=3)) == "Stopped after 3 of 6 steps, so there is no finished picture."
 
 
+def test_heading_and_settings_name_the_loras_that_were_worn(trace: Trace):
+    dressed = make_trace(prompt="a fox <lora:ink:0.8> <lora:my clay:1>")
+    rows = dict(reel.settings(dressed, 0))
+    assert rows["Prompt"] == "a fox" and rows["Added to the model (LoRA)"] == "ink 0.8, my clay 1"
+    assert reel.opening(dressed, 0)["title"] == "a fox \u00b7 LoRA ink 0.8, my clay 1"
+    assert reel.opening(make_trace(prompt="<lora:ink:-0.5>"), 0)["title"] == "LoRA ink -0.5"
+    assert "Added to the model (LoRA)" not in dict(reel.settings(trace, 0))
+
+
 def test_settings_name_this_picture_s_own_seed():
     trace = make_trace(num_images=2, negative_prompt="rain")
     rows = dict(reel.settings(trace, 1))

@@ -22,9 +22,9 @@ def request(**changes):
     return make_request(**{**values, **changes})
 
 
-def played(*events: Event) -> list[dict]:
+def played(*events: Event, **changes) -> list[dict]:
     """The film values of a job with these events, all there at once."""
-    job = Job(request())
+    job = Job(request(**changes))
     for event in events:
         job._tell(event)
     return list(stream.watch(job))
@@ -32,6 +32,11 @@ def played(*events: Event) -> list[dict]:
 
 def preview(index: int, size: int = 3) -> Preview:
     return Preview(index, 4, 900.0, 1.25, (b"x" * size,))
+
+
+def test_the_picture_is_described_by_its_prompt_and_its_loras():
+    (plain,), (dressed,) = played(Cancelled(0)), played(Cancelled(0), prompt="a fox <lora:ink:0.8>")
+    assert (plain["prompt"], dressed["prompt"]) == ("a fox", "a fox \u00b7 LoRA ink 0.8")
 
 
 def test_a_page_that_joins_late_gets_everything_at_once():
