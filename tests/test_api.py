@@ -128,6 +128,15 @@ def test_steps_of_bad_input_are_refused_with_the_same_sentence(site: Site, value
     assert said in json.loads(answer.split("data: ", 1)[1].split("\n")[0])["error"]
 
 
+def test_every_name_is_described_with_its_type_and_only_what_is_needed_has_no_default(client: Client):
+    for name, info in client.view_api(return_format="dict", print_info=False)["named_endpoints"].items():
+        kinds = {p["parameter_name"]: p["python_type"]["type"] for p in info["parameters"]}
+        needed = {p["parameter_name"] for p in info["parameters"] if not p["parameter_has_default"]}
+        assert needed == {"image", "mask", "prompt"} & set(PUBLISHED[name])
+        assert (kinds["prompt"], kinds["seed"], kinds["guidance_scale"]) == ("str", "None | int", "None | float")
+        assert kinds.get("only_masked") == ("None | bool" if name == "/inpaint" else None)
+
+
 def test_the_page_s_own_endpoints_are_not_published(client: Client):
     published = client.view_api(return_format="dict")["named_endpoints"]
     names = {name: tuple(p["parameter_name"] for p in one["parameters"]) for name, one in published.items()}

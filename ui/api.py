@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
     from pipelines.trace import Trace
     from ui.reel import Films
 
+# A call's values by name.
+Given = Mapping[str, Any]
+# What every endpoint takes beside a prompt and names of its own.
+SETTINGS: Mapping[str, type] = {
+    "negative_prompt": str, "model": str, "scheduler": str, "num_inference_steps": int, "guidance_scale": float,
+    "seed": int, "width": int, "height": int, "num_images": int,
+}  # fmt: skip
+FROM_PICTURE: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
+FROM_PART: Mapping[str, type] = {**FROM_PICTURE, "feather": int, "only_masked": bool, "padding": int}
 # Where the page's own slider stands.
 STRENGTH = 0.6
 UNSENT = "Files are uploaded, not named: send it with handle_file of gradio_client, or to /gradio_api/upload first."
@@ -59,114 +70,80 @@ def resolve(
     return make_request(model=card.id, prompt=prompt, **values)
 
 
-def endpoint(
-    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
-) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
-    """The function behind /text_to_image."""
+@dataclass(frozen=True)
+class Endpoints:
+    """What answers the clients; each method takes the values of one call by name, None where one was left out."""
 
-    def text_to_image(
-        prompt: str,
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        scheduler: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_images: int | None = None,
-    ) -> tuple[list[Path], dict[str, Any]]:
-        given = {
-            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
-        }  # fmt: skip
-        _, done = made(backend, lambda: resolve(cards, default_model, prompt, model, given))
+    backend: Backend
+    cards: Mapping[str, ModelCard]
+    default_model: str
+    films: Films
+
+    def text_to_image(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures from a prompt."""
+        _, done = made(self.backend, lambda: self._request(given))
         return answer(done)
 
-    return text_to_image
+    def denoising_steps(self, given: Given) -> tuple[dict[str, Any], Any, Any]:
+        """Pictures from a prompt, and how they came: the steps, and two files of the first picture."""
+        job, done = made(self.backend, lambda: self._request(given))
+        trace = self.backend.trace(job.id)
+        if trace is None:
+            raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
+        decode = decoder(self.backend, trace.request.model)
+        kinds = ("webp", keep.CAPSULE)
+        files = [keep.stored(*keep.packed(trace, 0, kind, "x0", decode, self.films)) for kind in kinds]
+        return {"request": done.request.model_dump(mode="json"), "steps": told(trace)}, files[0], files[1]
 
-
-def picture_endpoint(
-    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
-) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
-    """The function behind /image_to_image."""
-
-    def image_to_image(
-        image: FileData,
-        prompt: str,
-        strength: float | None = None,
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        scheduler: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_images: int | None = None,
-        fit: str | None = None,
-        colour: str | None = None,
-    ) -> tuple[list[Path], dict[str, Any]]:
-        given = {
-            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
-        }  # fmt: skip
+    def image_to_image(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures from a picture."""
 
         def ask() -> GenerationRequest:
-            plain = resolve(cards, default_model, prompt, model, given)
-            picture = placed(opened(image, "image"), plain, fit, colour)
-            init = start(image=backend.inputs.put(picture), strength=strength)
-            return resolve(cards, default_model, prompt, model, {**given, "init": init})
+            picture = placed(opened(given["image"], "image"), self._request(given), given["fit"], given["colour"])
+            return self._request(given, start(image=self.backend.inputs.put(picture), strength=given["strength"]))
 
-        _, done = made(backend, ask)
+        _, done = made(self.backend, ask)
         return answer(done)
 
-    return image_to_image
-
-
-def part_endpoint(
-    backend: Backend, cards: Mapping[str, ModelCard], default_model: str
-) -> Callable[..., tuple[list[Any], dict[str, Any]]]:
-    """The function behind /inpaint."""
-
-    def inpaint(
-        image: FileData,
-        mask: FileData,
-        prompt: str,
-        strength: float | None = None,
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        scheduler: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_images: int | None = None,
-        fit: str | None = None,
-        colour: str | None = None,
-        feather: int | None = None,
-        only_masked: bool | None = None,
-        padding: int | None = None,
-    ) -> tuple[list[Path], dict[str, Any]]:
-        given = {
-            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
-        }  # fmt: skip
-        how = {"strength": strength, "feather": feather, "only_masked": only_masked, "padding": padding}
+    def inpaint(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
+        """A part of a picture anew."""
+        crop, put = bool(given["only_masked"]), self.backend.inputs.put
+        how = {name: given[name] for name in ("strength", "feather", "only_masked", "padding")}
 
         def ask() -> GenerationRequest:
-            plain = resolve(cards, default_model, prompt, model, given)
-            picture, part = pair(image, mask)
-            picture = placed(picture, plain, fit, colour, bool(only_masked))
-            part = placed(part, plain, fit, "black", bool(only_masked)).convert("L")
-            init = start(image=backend.inputs.put(picture), mask=backend.inputs.put(part), **how)
-            return resolve(cards, default_model, prompt, model, {**given, "init": init})
+            plain = self._request(given)
+            picture, part = pair(given["image"], given["mask"])
+            picture = placed(picture, plain, given["fit"], given["colour"], crop)
+            part = placed(part, plain, given["fit"], "black", crop).convert("L")
+            return self._request(given, start(image=put(picture), mask=put(part), **how))
 
-        _, done = made(backend, ask)
+        _, done = made(self.backend, ask)
         return answer(done)
 
-    return inpaint
+    def _request(self, given: Given, init: InitImage | None = None) -> GenerationRequest:
+        settings = {name: given[name] for name in SETTINGS if name != "model"}
+        return resolve(self.cards, self.default_model, given["prompt"], given["model"], {**settings, "init": init})
+
+
+def signed(work: Callable[[Given], Any], needed: Mapping[str, Any], optional: Mapping[str, Any]) -> Callable[..., Any]:
+    """``work`` as a function with these arguments by name and type, which is what Gradio makes its description from.
+
+    Gradio counts one result, whatever ``work`` returns: a client gets a tuple as a list.
+    """
+    types = {**needed, **{name: kind | None for name, kind in optional.items()}}
+
+    def call(*values: Any) -> Any:
+        return work(dict(zip(types, values, strict=True)))
+
+    parameters = [
+        Parameter(
+            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=kind, default=Parameter.empty if name in needed else None
+        )
+        for name, kind in types.items()
+    ]
+    call.__signature__ = Signature(parameters, return_annotation=Any)  # type: ignore[attr-defined]
+    call.__annotations__ = {**types, "return": Any}
+    return call
 
 
 def start(**values: Any) -> InitImage:
@@ -233,38 +210,6 @@ def answer(done: Finished) -> tuple[list[Any], dict[str, Any]]:
     return [stream.stored(picture) for picture in done.pictures], done.request.model_dump(mode="json")
 
 
-def steps_endpoint(
-    backend: Backend, cards: Mapping[str, ModelCard], default_model: str, films: Films
-) -> Callable[..., tuple[dict[str, Any], Any, Any]]:
-    """The function behind /denoising_steps."""
-
-    def denoising_steps(
-        prompt: str,
-        negative_prompt: str | None = None,
-        model: str | None = None,
-        scheduler: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_images: int | None = None,
-    ) -> tuple[dict[str, Any], Path, Path]:
-        given = {
-            "negative_prompt": negative_prompt, "scheduler": scheduler, "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
-        }  # fmt: skip
-        job, done = made(backend, lambda: resolve(cards, default_model, prompt, model, given))
-        trace = backend.trace(job.id)
-        if trace is None:
-            raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
-        decode = decoder(backend, trace.request.model)
-        files = [keep.stored(*keep.packed(trace, 0, kind, "x0", decode, films)) for kind in ("webp", keep.CAPSULE)]
-        return {"request": done.request.model_dump(mode="json"), "steps": told(trace)}, files[0], files[1]
-
-    return denoising_steps
-
-
 def decoder(backend: Backend, model: str) -> Decode:
     """What turns latents into pictures with this model."""
     return lambda latents: backend.decode(model, latents)
@@ -314,29 +259,30 @@ def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, F
 
 def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, films: Films) -> None:
     """Put the endpoints into the page that is being built."""
+    asked = Endpoints(backend, cards, default_model, films)
     told = "Returns the saved PNG files and the request with everything resolved."
     publish(
-        endpoint(backend, cards, default_model),
+        signed(asked.text_to_image, {"prompt": str}, SETTINGS),
         "text_to_image",
         "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
         f"left out is drawn. {told}",
     )
     publish(
-        steps_endpoint(backend, cards, default_model, films),
+        signed(asked.denoising_steps, {"prompt": str}, SETTINGS),
         "denoising_steps",
         "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
         "sigma, alpha_bar, snr, change), an animated WebP of what the model believed, and a capsule, one HTML "
         "file that plays every lens. Both files show the first picture.",
     )
     publish(
-        picture_endpoint(backend, cards, default_model),
+        signed(asked.image_to_image, {"image": FileData, "prompt": str}, FROM_PICTURE),
         "image_to_image",
         "Makes pictures from a picture (an uploaded PNG, JPEG or WebP) and a prompt. strength, 0 to 1, says how much "
         "is drawn anew (0.6); fit, crop, pad or stretch, how a picture of another shape gets width x height; colour "
         f"(#rrggbb) is put beneath transparency and around a padded picture. The rest is as in /text_to_image. {told}",
     )
     publish(
-        part_endpoint(backend, cards, default_model),
+        signed(asked.inpaint, {"image": FileData, "mask": FileData, "prompt": str}, FROM_PART),
         "inpaint",
         "Draws a part of a picture anew: mask is a picture of the same size, white where it is repainted; every other "
         "pixel stays as it is. feather, 0 to 64 pixels (0), softens the edge inwards; only_masked works on a crop "
