@@ -25,8 +25,9 @@ SIDE = 384
 
 _TEMPLATE = """
 <section class="anatomy" data-state="empty" aria-label="Guidance at one step">
-  <p class="lead">At every step the model is asked twice: what is in this noise, given your prompt, and what is in it
-    without. The difference between the two answers is the way the prompt pulls. Guidance says how far to follow it.</p>
+  <p class="lead">With guidance, most models are asked twice at every step: what is in this noise, given your prompt,
+    and what is in it without. The difference between the two answers is the way the prompt pulls. Guidance says how far
+    to follow it.</p>
   <p class="formula"><span data-part="formula"></span>
     <span class="term" data-part="algebra"></span></p>
   <p class="sentence" data-part="why" hidden></p>
@@ -53,7 +54,8 @@ NOT_SEEN = (
 )
 NOT_GUIDED = (
     "This run was made without guidance (a scale of {g:g}): at 1 or below the model is asked once a step, with the "
-    "prompt alone, so there is no second answer to compare. Make a picture with a guidance above 1 and open it here."
+    "prompt alone, so there is no second answer to compare. Make a picture with Pocket or a Stable Diffusion model "
+    "and a guidance above 1, and open it here."
 )
 
 FORMULAS = {

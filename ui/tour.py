@@ -125,6 +125,16 @@ def _pace(trace: Trace, k: int) -> str:
     )
 
 
+UNGUIDED = (
+    "This run had a scale of {g:g}, so the model was asked once a step, with the prompt alone. Make a picture with "
+    "Pocket or a Stable Diffusion model and a guidance above 1 to see the two answers apart."
+)
+TOLD = (
+    "This model is told the scale ({g:g}) and answers once a step: it learnt to give the exaggerated answer at once. "
+    "Make a picture with Pocket or a Stable Diffusion model to see the two answers apart."
+)
+
+
 def _guidance(trace: Trace) -> dict[str, Any]:
     request = trace.request
     g = request.sampling.guidance_scale
@@ -138,15 +148,14 @@ def _guidance(trace: Trace) -> dict[str, Any]:
         go: dict[str, Any] = {"index": index, "left": "guidance", "right": "x0"}
         see = f"Goes to step {index + 1}, where the answers differ most. Left: bright where the prompt pulls hard."
     else:
-        second = (
-            f"This run had a scale of {g:g}, so the model was asked once a step, with the prompt alone. Make a picture "
-            "with a guidance above 1 to see the two answers apart."
-        )
-        go, see = {"index": 0, "left": "x_t", "right": "x0", "play": True}, "Plays this run, which had no guidance."
+        second = (TOLD if g > 1 else UNGUIDED).format(g=g)
+        see = "Plays this run, which had one answer at each step."
+        go = {"index": 0, "left": "x_t", "right": "x0", "play": True}
     first = (
-        f"With guidance, the model is asked twice at each step: once with your prompt, once {without}. The difference "
-        "between the two answers shows which way the prompt pulls. Guidance (the guidance scale, CFG) says how far to "
-        "follow it: 0 ignores the prompt, 1 takes the answer to the prompt as it is, more exaggerates the difference."
+        f"With guidance, most models are asked twice at each step: once with your prompt, once {without}. The "
+        "difference between the two answers shows which way the prompt pulls. Guidance (the guidance scale, CFG) says "
+        "how far to follow it: 0 ignores the prompt, 1 takes the answer to the prompt as it is, more exaggerates the "
+        "difference."
     )
     return {"title": "What does guidance do?", "text": [first, second], "go": go, "see": see}
 

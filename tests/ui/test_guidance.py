@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_a_negative_prompt_is_shown_for_what_it_is():
     assert pushed["cells"][2][0] == "What it pushes away from"
     assert '"a blurry dog"' in pushed["cells"][2][2] and "was not asked" in pushed["cells"][2][2]
     assert plain["formula"] != pushed["formula"]
+
+
+def test_the_panel_opens_with_a_sentence_that_holds_for_a_model_that_answers_once():
+    told = replace(make_trace(guidance_scale=3.5), uncond=None)
+    lead = " ".join(guidance._TEMPLATE.split('class="lead">')[1].split("</p>")[0].split())
+    assert lead.startswith("With guidance, most models are asked twice at every step:")
+    assert "told the guidance scale (3.5) and answers once a step" in guidance.sheet(told, 0)["why"]
 
 
 def test_a_run_without_guidance_says_what_to_do():

@@ -170,6 +170,13 @@ def test_a_run_without_guidance_says_so():
     assert "asked once a step" in text and "followed the difference" not in text
 
 
+def test_a_model_that_is_told_its_guidance_is_not_said_to_be_asked_twice():
+    told = replace(make_trace(guidance_scale=3.5), uncond=None)
+    first, second = tour.questions(told, 0)[3]["text"]
+    assert first.startswith("With guidance, most models are asked twice at each step")
+    assert "told the scale (3.5) and answers once a step" in second
+
+
 def test_shares_are_never_rounded_to_all_or_nothing():
     assert [tour._percent(x) for x in (0, 0.004, 0.5, 0.996, 1)] == [
         "0%", "less than 1%", "50%", "more than 99%", "100%",
