@@ -40,6 +40,7 @@ COMPARED = "Left: the picture that the run started from. Right: the result. Drag
 TWINS = (
     "Both began with the same noise. Left: with what little of your picture is left in it. Right: with the noise alone."
 )
+OTHER_NOISE = "\u201cKeep this seed\u201d is off under Settings, so the run will draw other noise than you see here."
 EMPTY = "Here you compare the picture that a run started from with its result."
 
 
@@ -84,12 +85,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Views:
-    """What the right column shows, one at a time; ``turn`` holds which one to turn to, and when that was asked."""
+    """What the right column shows, one at a time.
+
+    Attributes:
+        turn: which one to turn to, and when that was asked.
+        other: says beneath the strip of noise levels that the run will draw other noise.
+    """
 
     tabs: gr.Tabs
     turn: gr.State
     mark: gr.Tab
     begin: gr.HTML
+    other: gr.HTML
     chain: gr.HTML
     slider: gr.ImageSlider
     said: gr.HTML
@@ -270,6 +277,7 @@ def shown_views(page: Page) -> tuple[Views, gr.HTML, gr.HTML]:
     with gr.Tabs(selected="begin", elem_id="views", elem_classes="views", overflow_behavior="wrap") as tabs:
         with gr.Tab("Where it starts", id="begin"):
             begin = strength.panel()
+            other = sentence(elem_id="other-noise")
         with gr.Tab("Mark the part", id="mark", visible=False) as mark:
             editor = brush.brush()
         with gr.Tab("Result", id="result"):
@@ -286,7 +294,7 @@ def shown_views(page: Page) -> tuple[Views, gr.HTML, gr.HTML]:
                 elem_id="compare",
             )
             said = sentence(EMPTY, elem_id="compare-said")
-    return Views(tabs, gr.State(None), mark, begin, chain.chain(), slider, said), editor, stage
+    return Views(tabs, gr.State(None), mark, begin, other, chain.chain(), slider, said), editor, stage
 
 
 def turn_to(name: str) -> dict[str, Any]:
@@ -521,7 +529,13 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
     changed = [source.base.change, c.scheduler.change, c.num_inference_steps.change, c.seed.change, c.model.change]
     gr.on(changed, draw, set(asked), [views.begin], trigger_mode="always_last", **WATCH)
     views.begin.see(see, set(asked), [views.begin], **WATCH)
+    c.keep_seed.change(about_noise, [c.keep_seed], [views.other], **QUICK)
     wire_twins(page, desk, source, views, asking)
+
+
+def about_noise(kept: Any) -> str:
+    """What the strip cannot show: with a seed that is drawn at the start, the run's noise is not known before."""
+    return "" if kept else OTHER_NOISE
 
 
 def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Asking) -> None:

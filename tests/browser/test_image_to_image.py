@@ -160,6 +160,26 @@ def test_the_strip_of_noise_levels_is_the_strength(brought, site: Site):
     assert site.backend.jobs == []
 
 
+def test_the_strip_says_when_the_run_will_draw_other_noise(brought, site: Site):
+    page, _ = brought()
+    said = page.locator("#other-noise p")
+    expect(said).to_be_hidden()
+    page.locator("#image-settings button").first.click()
+    page.locator("#image-keep input").uncheck()
+    expect(said).to_be_visible()
+    expect(said).to_contain_text("the run will draw other noise than you see here")
+    shown = page.locator("#image-seed input, #image-seed textarea").first.input_value()
+    make(page, site)
+    assert site.backend.jobs[-1].request.sampling.seed != int(shown)
+    view(page, "Where it starts")
+    expect(said).to_be_visible()
+    page.locator("#image-keep input").check()
+    expect(said).to_be_hidden()
+    shown = page.locator("#image-seed input, #image-seed textarea").first.input_value()
+    make(page, site)
+    assert site.backend.jobs[-1].request.sampling.seed == int(shown)
+
+
 def test_as_many_steps_run_as_were_said_and_open_in_the_theatre(brought, site: Site):
     page, path = brought()
     strength(page, 0.63)

@@ -380,3 +380,8 @@ def test_small_pictures_are_shown_a_whole_number_of_times_as_large(size: tuple[i
 @pytest.mark.parametrize("sent", [None, 3, "x", {}, {"id": 3}, {"id": "nobody", "picture": 0}, {"id": "bundled"}])
 def test_what_was_sent_from_nowhere_is_no_picture(tab: Tab, sent: Any):
     assert image_to_image.sent_picture(tab.page, sent) is None
+
+
+def test_the_strip_admits_to_other_noise_only_when_the_seed_is_not_kept():
+    assert image_to_image.about_noise(True) == ""
+    assert image_to_image.about_noise(False) == image_to_image.OTHER_NOISE
