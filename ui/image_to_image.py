@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ ABOUT: Mapping[str, str] = {
     BEYOND: "The picture stays, and the model draws on around it (outpainting).",
 }
 NONE = "Choose a picture to start from first."
+SENT_GONE = "That picture is not here any more; make it again, or bring one of your own."
 UNMARKED = "Nothing is marked yet; paint over the part that is to change, under Mark the part."
 # Pictures are shown at least this large where Gradio's own components show them.
 SEEN_SIDE = 512
@@ -129,9 +131,10 @@ def build(page: Page) -> None:
     making.wire_running(page, desk, asking, lambda: None)
     making.wire_settings(page, desk)
     making.wire_onwards(page, desk)
-    wire_source(page, desk, source, views, groups)
+    wire_source(page, desk, source, groups)
+    wire_views(source, views, groups)
     wire_strength(page, desk, source, views, asking)
-    wire_chain(page, desk, source, views, groups)
+    wire_chain(page, source, views, groups)
 
 
 # -- laying out ----------------------------------------------------------------------------------------------------
@@ -428,7 +431,18 @@ def enlarged(image: Image.Image) -> Image.Image:
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.LANCZOS)
 
 
-def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
+def painted(page: Page, base: Any, key: Any, uri: Any) -> Any:
+    """The id of what a browser painted on picture ``key``; None for nothing, no update if that is not on view."""
+    if not isinstance(base, dict) or key != base["image"]:
+        return gr.skip()
+    try:
+        size = page.backend.inputs.get(base["image"]).size
+    except InvalidRequest:
+        return None  # said when a run is asked for
+    return brush.read(uri, size, page.backend.inputs)
+
+
+def wire_source(page: Page, desk: Desk, source: Source, groups: Groups) -> None:
     """A picture, or how it is to be used, has changed."""
     outputs = [source.base, groups.error, groups.note, source.editor, source.mask, groups.painted]
 
@@ -444,13 +458,22 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
         return found
 
     def paint(base: Any, data: gr.EventData) -> Any:
-        if not isinstance(base, dict) or getattr(data, "key", None) != base["image"]:
-            return gr.skip()
-        try:
-            size = page.backend.inputs.get(base["image"]).size
-        except InvalidRequest:
-            return None  # said when a run is asked for
-        return brush.read(getattr(data, "uri", None), size, page.backend.inputs)
+        return painted(page, base, getattr(data, "key", None), getattr(data, "uri", None))
+
+    changes = [source.picture.change, source.fit.input, source.colour.input, source.mode.input, source.only.input]
+    changes += [control.change for control, _ in sizes(desk)] + [edge.change for edge in source.edges()]
+    # Queued, although quick: Gradio tells of a changed state on this way alone.
+    asked = source.all() | desk.controls.all() | {groups.painted}
+    here = {"show_progress_on": [groups.error]}
+    gr.on(changes, prepare, asked, outputs, trigger_mode="always_last", **WATCH, **here)
+    # One after the other, so that the last one stays.
+    one = {**OWN, "concurrency_limit": 1, "trigger_mode": "multiple"}
+    told = source.editor.mask(paint, [source.base], [source.mask], **one, **here)
+    told.then(None, None, None, js="() => document.dispatchEvent(new CustomEvent('playground:mask'))", **QUICK)
+
+
+def wire_views(source: Source, views: Views, groups: Groups) -> None:
+    """What comes and goes with the mode, and which view is on top."""
 
     def choose(mode: Any, only: Any) -> tuple[Any, ...]:
         known = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
@@ -460,20 +483,11 @@ def wire_source(page: Page, desk: Desk, source: Source, views: Views, groups: Gr
             gr.Slider(visible=bool(only)),
         )  # fmt: skip
 
-    changes = [source.picture.change, source.fit.input, source.colour.input, source.mode.input, source.only.input]
-    changes += [control.change for control, _ in sizes(desk)] + [edge.change for edge in source.edges()]
-    # Queued, although quick: Gradio tells of a changed state on this way alone.
-    asked = source.all() | desk.controls.all() | {groups.painted}
     here = {"show_progress_on": [groups.error]}
-    gr.on(changes, prepare, asked, outputs, trigger_mode="always_last", **WATCH, **here)
     shown = [source.mode, groups.part, groups.beyond, views.mark, views.tabs, source.padding]
     gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK, **here)
     # Not by the runs themselves: a component that a generator changes goes on being asked for all that it holds.
     views.turn.change(turned, [views.turn], [views.tabs], **QUICK, **here)
-    # One after the other, so that the last one stays.
-    one = {**OWN, "concurrency_limit": 1, "trigger_mode": "multiple"}
-    told = source.editor.mask(paint, [source.base], [source.mask], **one, **here)
-    told.then(None, None, None, js="() => document.dispatchEvent(new CustomEvent('playground:mask'))", **QUICK)
     source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
 
 
@@ -581,59 +595,70 @@ def finished(job: Job) -> Image.Image | None:
 # -- the chain -----------------------------------------------------------------------------------------------------
 
 
-def wire_chain(page: Page, desk: Desk, source: Source, views: Views, groups: Groups) -> None:
-    """Pictures that runs started from: each that is brought or sent here joins, and a click goes back."""
-    outputs = [source.picture, groups.links, groups.now, views.chain, groups.error]
-    inputs = page.backend.inputs
+@dataclass(frozen=True, eq=False)
+class Links:
+    """What happens to the chain; each answer is the picture, the links, the one in use, the chain's value, an error."""
 
-    def join(image: Image.Image, links: Any, kind: str) -> tuple[Any, ...]:
+    page: Page
+
+    def join(self, image: Image.Image, links: Any, kind: str) -> tuple[Any, ...]:
+        """A picture that is used from now on."""
+        inputs = self.page.backend.inputs
         name = inputs.put(image)
         more = chain.add(links, name, kind)
         return image, more, name, chain.shown(more, inputs, name), ""
 
-    def bring(path: Any, links: Any) -> Any:
+    def bring(self, path: Any, links: Any) -> tuple[Any, ...]:
+        """A picture of one's own; what is wrong with it is said when it is prepared."""
         try:
             found = uploads.read(path).image if path else None
         except InvalidRequest:
-            found = None  # said beside the picture when it is prepared
-        if found is None:
-            return [gr.skip() for _ in outputs]
-        return (gr.skip(), *join(geometry.bounded(found), links, chain.YOURS)[1:])
+            found = None
+        return (gr.skip(), *self.join(geometry.bounded(found), links, chain.YOURS)[1:]) if found else self.as_it_is()
 
-    def receive(sent: Any, links: Any) -> Any:
-        image = sent_picture(page, sent)
-        if image is None:
-            gone = "That picture is not here any more; make it again, or bring one of your own."
-            return (*[gr.skip() for _ in outputs[:-1]], gone)
-        return join(image, links, chain.RESULT)
+    def receive(self, sent: Any, links: Any) -> tuple[Any, ...]:
+        """A result that is to be the next start."""
+        image = sent_picture(self.page, sent)
+        return self.join(image, links, chain.RESULT) if image else self.as_it_is(SENT_GONE)
 
-    def back(links: Any, data: gr.EventData) -> Any:
+    def back(self, links: Any, data: gr.EventData) -> tuple[Any, ...]:
+        """A click on one of the chain."""
         try:
-            name = str(getattr(data, "id", ""))
-            return inputs.get(name), links, name, chain.shown(links, inputs, name), ""
+            return self.use(links, str(getattr(data, "id", "")))
         except InvalidRequest as problem:
-            return (*[gr.skip() for _ in outputs[:-1]], str(problem))
+            return self.as_it_is(str(problem))
 
-    def enter(path: Any, links: Any, sent: Any) -> Any:
+    def enter(self, path: Any, links: Any, sent: Any) -> tuple[Any, ...]:
         """Coming here without a picture: the last one of this browser, else the one that comes with the model."""
-        found = chain.read(links)
         # A picture that was sent here is on its way, or was: these links may not know of it yet.
         if path or sent:
-            return [gr.skip() for _ in outputs]
+            return self.as_it_is()
+        found = chain.read(links)
         for link in reversed(found):
-            try:
-                image = inputs.get(link["id"])
-            except InvalidRequest:
-                continue
-            return image, found, link["id"], chain.shown(found, inputs, link["id"]), ""
-        first = sent_picture(page, {"id": making.BUNDLED, "picture": 0})
-        return join(first, [], chain.EXAMPLE) if first else [gr.skip() for _ in outputs]
+            with suppress(InvalidRequest):
+                return self.use(found, link["id"])
+        first = sent_picture(self.page, {"id": making.BUNDLED, "picture": 0})
+        return self.join(first, [], chain.EXAMPLE) if first else self.as_it_is()
 
-    source.picture.input(bring, [source.picture, groups.links], outputs, **WATCH)
-    page.sent.change(receive, [page.sent, groups.links], outputs, **WATCH)
+    def use(self, links: Any, name: str) -> tuple[Any, ...]:
+        """A picture of the chain; raises InvalidRequest if it is gone."""
+        inputs = self.page.backend.inputs
+        return inputs.get(name), links, name, chain.shown(links, inputs, name), ""
+
+    def as_it_is(self, error: str | None = None) -> tuple[Any, ...]:
+        """Nothing changes but, where there is one, the error."""
+        return (*[gr.skip() for _ in range(4)], gr.skip() if error is None else error)
+
+
+def wire_chain(page: Page, source: Source, views: Views, groups: Groups) -> None:
+    """Pictures that runs started from: each that is brought or sent here joins, and a click goes back."""
+    outputs = [source.picture, groups.links, groups.now, views.chain, groups.error]
+    links = Links(page)
+    source.picture.input(links.bring, [source.picture, groups.links], outputs, **WATCH)
+    page.sent.change(links.receive, [page.sent, groups.links], outputs, **WATCH)
     page.sent.change(lambda: gr.Tabs(selected="begin"), None, [views.tabs], **QUICK, show_progress_on=[groups.error])
-    views.chain.back(back, [groups.links], outputs, **WATCH)
-    page.tab.select(enter, [source.picture, groups.links, page.sent], outputs, **WATCH)
+    views.chain.back(links.back, [groups.links], outputs, **WATCH)
+    page.tab.select(links.enter, [source.picture, groups.links, page.sent], outputs, **WATCH)
 
 
 def sent_picture(page: Page, sent: Any) -> Image.Image | None:

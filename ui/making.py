@@ -224,34 +224,33 @@ def show(desk: Desk, asking: Asking, job: Job) -> Iterator[dict[Component, Any]]
         yield {desk.film: value, **asking.shown(job.request, value)}
 
 
+def run(
+    page: Page, desk: Desk, asking: Asking, values: dict[Component, Any], *, new_seed: bool
+) -> Iterator[dict[Component, Any]]:
+    """Make what the values ask for: updates of the desk until it is there, or an error beside what caused it."""
+    try:
+        request = asking.request_of(values, new_seed)
+        job = page.backend.submit(request)
+    except (InvalidRequest, QueueFull) as problem:
+        yield explain(desk, asking, problem)
+        return
+    seed = {desk.controls.seed: str(request.sampling.seed)}
+    yield {**desk.errors(), **asking.clear(), **asking.begun(), desk.mine: job.id, page.job: job.id, **seed}
+    yield from show(desk, asking, job)
+
+
 def wire_running(page: Page, desk: Desk, asking: Asking, at_first: Callable[[], dict[str, Any] | None]) -> None:
     """Generate, again, stop, and finding the job after a reload.
 
     Args:
         at_first: the film's value where this browser has made nothing yet, or None.
     """
-    told = list(
-        dict.fromkeys(
-            [desk.film, desk.mine, page.job, desk.controls.seed, *desk.errors(), desk.settings, *asking.outputs]
-        )
-    )
-
-    def run(values: dict[Component, Any], *, new_seed: bool) -> Iterator[dict[Component, Any]]:
-        try:
-            request = asking.request_of(values, new_seed)
-            job = page.backend.submit(request)
-        except (InvalidRequest, QueueFull) as problem:
-            yield explain(desk, asking, problem)
-            return
-        seed = {desk.controls.seed: str(request.sampling.seed)}
-        yield {**desk.errors(), **asking.clear(), **asking.begun(), desk.mine: job.id, page.job: job.id, **seed}
-        yield from show(desk, asking, job)
 
     def generate(values: dict[Component, Any]) -> Iterator[dict[Component, Any]]:
-        yield from run(values, new_seed=False)
+        yield from run(page, desk, asking, values, new_seed=False)
 
     def again(values: dict[Component, Any]) -> Iterator[dict[Component, Any]]:
-        yield from run(values, new_seed=True)
+        yield from run(page, desk, asking, values, new_seed=True)
 
     def attach(job_id: Any) -> Iterator[dict[Component, Any]]:
         page.backend.warm_up(page.default_model)
@@ -266,6 +265,8 @@ def wire_running(page: Page, desk: Desk, asking: Asking, at_first: Callable[[], 
         if (job := find(page.backend, job_id)) is not None:
             job.cancel()
 
+    own = [desk.film, desk.mine, page.job, desk.controls.seed, *desk.errors(), desk.settings]
+    told = list(dict.fromkeys([*own, *asking.outputs]))
     # A component without children: one that shows progress is asked for its value, with all that it holds, at every
     # change of any event's state.
     run_on = {**WATCH, "show_progress_on": [desk.run_error]}
