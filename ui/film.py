@@ -6,12 +6,11 @@ literal, so a user's text in one would be code.  All drawing is in film.js, with
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-HERE = Path(__file__).resolve().parent
+from ui.panel import script
 
 _TEMPLATE = """
 <section class="film" data-state="empty" aria-label="Picture and timeline">
@@ -51,5 +50,5 @@ def film(value: dict[str, Any] | None = None, prefix: str = "") -> gr.HTML:
     Its events: ``again`` (make another), ``keep`` (carries ``seed`` as text), ``inside`` and
     ``send`` (both carry ``run`` and ``picture``, the number of the picture from 0).
     """
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("timeline.js", "film.js"))
-    return gr.HTML(value, html_template=_TEMPLATE, js_on_load=script, elem_id=f"{prefix}film", apply_default_css=False)
+    code = script("timeline.js", "film.js")
+    return gr.HTML(value, html_template=_TEMPLATE, js_on_load=code, elem_id=f"{prefix}film", apply_default_css=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -74,6 +74,20 @@ def stem(trace: Trace, k: int) -> str:
     return f"{words or 'picture'}-{trace.request.seeds[k]}"
 
 
+def saved(make: Callable[[], tuple[str, bytes]], what: str, kind: str) -> dict[str, Any]:
+    """What a saving script is answered: a file (``make`` says its name and bytes), or a sentence if there is none.
+
+    Args:
+        what, kind: for the log.
+    """
+    try:
+        name, content = make()
+    except (OSError, ValueError, RuntimeError):
+        log.exception("Saving %s as %s failed", what, kind)
+        return {"problem": "The file could not be made; try again, or save it as another kind."}
+    return {"name": name, "bytes": len(content), "file": stored(name, content)}
+
+
 def stored(name: str, data: bytes) -> dict[str, Any]:
     """Bytes as a file that Gradio serves."""
     path = save_bytes_to_cache(data, name, get_upload_folder())
@@ -89,7 +103,11 @@ def _template() -> str:
 def build(page: Page, opened: gr.State) -> Panel:
     """The panel: a button a kind; the file is downloaded and its link stays."""
     panel = gr.HTML(
-        None, html_template=_template(), js_on_load=script("keep.js"), elem_id="keep", apply_default_css=False
+        None,
+        html_template=_template(),
+        js_on_load=script("saving.js", "keep.js"),
+        elem_id="keep",
+        apply_default_css=False,
     )
 
     def refresh(value: Any) -> tuple[Any, ...]:
@@ -106,12 +124,11 @@ def build(page: Page, opened: gr.State) -> Panel:
         known = {"run": reel.run_of(trace, k), "lenses": lens_titles(trace), "ask": ask[:40]}
         if kind not in ABOUT or lens not in lenses.available(trace):
             return {**known, "problem": "This cannot be saved; choose a lens and press one of the buttons."}
-        try:
-            name, content = packed(trace, k, kind, lens, page.decode(trace), page.films)
-        except (OSError, ValueError, RuntimeError):
-            log.exception("Saving %s as %s failed", trace.id, kind)
-            return {**known, "problem": "The file could not be made; try again, or save it as another kind."}
-        return {**known, "name": name, "bytes": len(content), "file": stored(name, content)}
+
+        def file() -> tuple[str, bytes]:
+            return packed(trace, k, kind, lens, page.decode(trace), page.films)
+
+        return {**known, **saved(file, trace.id, kind)}
 
     panel.export(make, [opened], [panel], show_progress="hidden", api_visibility="private", concurrency_limit=2)
     return Panel(refresh, [panel])

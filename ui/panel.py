@@ -76,6 +76,6 @@ def look(page: Page, trace: Trace, latents: np.ndarray) -> tuple[list[Image.Imag
         return project(trace, latents), f"{problem} Until then the pictures are rough: one colour for each latent."
 
 
-def script(name: str) -> str:
-    """The text of a script of the page."""
-    return (HERE / name).read_text(encoding="utf-8")
+def script(*names: str) -> str:
+    """The text of a script of the page, behind those that it builds on."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)

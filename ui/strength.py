@@ -15,8 +15,7 @@ from pipelines.backend import LookFailed
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.trace import share
 from ui.charts import percent
-from ui.film import HERE
-from ui.panel import picture_uri
+from ui.panel import picture_uri, script
 
 if TYPE_CHECKING:
     from pipelines.looks import Noised
@@ -56,8 +55,8 @@ def panel() -> gr.HTML:
 
     Its events: ``see`` (carries ``index``, the number of steps that would run) and ``compare``.
     """
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("timeline.js", "strength.js"))
-    return gr.HTML(None, html_template=_TEMPLATE, js_on_load=script, elem_id="begin", apply_default_css=False)
+    code = script("timeline.js", "strength.js")
+    return gr.HTML(None, html_template=_TEMPLATE, js_on_load=code, elem_id="begin", apply_default_css=False)
 
 
 def story(page: Page, request: GenerationRequest, key: str) -> Iterator[dict[str, Any]]:

@@ -2,17 +2,11 @@
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const root = element.querySelector('.blend');
 const strip = part('strip');
-const savers = [...element.querySelectorAll('[data-kind]')];
+const saving = new Saving(element, (kind, ask) => trigger('export', { run: blend.run, kind, ask }));
 let blend = blank('');
 let timer = null;
-let waiting = null;
-let count = 0;
 
 function blank(run) { return { run, about: '', pictures: [], labels: [], at: -1, way: 1 }; }
-
-function size(bytes) {
-  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} KB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
 
 function build() {
   strip.replaceChildren(...blend.pictures.map((picture, k) => {
@@ -74,52 +68,17 @@ function step(event) {
   strip.children[blend.at].focus();
 }
 
-function fail(text) {
-  part('problem').textContent = text;
-  part('problem').hidden = !text;
-}
-
-function ask(button) {
-  count += 1;
-  waiting = `${Date.now()}-${count}`;
-  for (const saver of savers) saver.disabled = true;
-  fail('');
-  part('state').textContent = `${button.textContent}: making the file`;
-  trigger('export', { run: blend.run, kind: button.dataset.kind, ask: waiting });
-}
-
-function keep(value) {
-  const item = document.createElement('li');
-  const link = document.createElement('a');
-  link.href = value.file.url;
-  link.download = value.name;
-  link.textContent = value.name;
-  item.append(link, document.createTextNode(` ${size(value.bytes)}`));
-  part('files').prepend(item);
-  link.click();
-  part('state').textContent = 'Saved. The link below fetches it once more';
-}
-
-function answer(value) {
-  waiting = null;
-  for (const saver of savers) saver.disabled = false;
-  part('state').textContent = '';
-  if (value.problem) fail(value.problem); else keep(value);
-}
-
 function begin(run) {
   pause();
   blend = blank(run);
-  waiting = null;
-  for (const saver of savers) saver.disabled = false;
-  for (const name of ['words', 'state']) part(name).textContent = '';
-  part('files').replaceChildren();
-  fail('');
+  part('words').textContent = '';
+  saving.wait('');
+  saving.clear();
 }
 
 function take(value) {
   if (!value) return;
-  if (value.ask) { if (value.ask === waiting) answer(value); return; }
+  if (value.ask) { saving.take(value); return; }
   if (value.run !== blend.run) begin(value.run);
   const fresh = value.pictures.length !== blend.pictures.length;
   for (const name of ['about', 'pictures', 'labels', 'each', 'ends']) blend[name] = value[name];
@@ -134,6 +93,5 @@ function take(value) {
 
 part('play').addEventListener('click', () => { if (timer) pause(); else play(); });
 strip.addEventListener('keydown', step);
-for (const saver of savers) saver.addEventListener('click', () => ask(saver));
 watch('value', () => take(props.value));
 take(props.value);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from ui.controls import Controls
     from ui.making import Page
 
-log = logging.getLogger(__name__)
 OFF, VARY, BLEND = "off", "variations", "blend"
 ABOUT: Mapping[str, str] = {
     OFF: "Off: each picture has noise of its own.",
@@ -236,7 +234,7 @@ def strip() -> gr.HTML:
     return gr.HTML(
         None,
         html_template=_TEMPLATE.format(buttons=buttons),
-        js_on_load=script("variations.js"),
+        js_on_load=script("saving.js", "variations.js"),
         elem_id="blend",
         apply_default_css=False,
         render=False,
@@ -335,12 +333,7 @@ def wire_saving(page: Page, tab: Variations) -> None:
         trace = page.backend.trace(run)
         if trace is None or trace.request.interpolation is None or not trace.finals or kind not in KINDS:
             return {**known, "problem": "This blend is no longer kept; make it again to save it."}
-        try:
-            name, content = packed(trace, kind)
-        except (OSError, ValueError, RuntimeError):
-            log.exception("Saving the blend %s as %s failed", trace.id, kind)
-            return {**known, "problem": "The file could not be made; try again, or save it as another kind."}
-        return {**known, "name": name, "bytes": len(content), "file": keep.stored(name, content)}
+        return {**known, **keep.saved(lambda: packed(trace, kind), f"the blend {trace.id}", kind)}
 
     saving: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
     tab.strip.export(make, None, [tab.strip], **saving)
