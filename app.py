@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
     from pipelines.backend import Backend
     from pipelines.cards import ModelCard
+    from pipelines.hub import Hub
+    from pipelines.manager import PipelineManager
 
 PREFIX = "PLAYGROUND_"
 FIRST_PORT = 7860
 TRY_PORTS = 100
+ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
@@ -50,9 +53,12 @@ class Settings:
     Attributes:
         host, port: where the page is served.
         model: the card of the model that the page starts with.
-        cards: of every model that the page offers.
+        cards: of every model that is known, on this machine or not.
+        shelf: the models that people added.
         problems: what was found in a folder of models and cannot be used, one sentence each.
-        device, attention: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        device, attention, compile, quantize: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        ladder: whether a run that needs too much memory is tried again in a way that needs less.
+        offline: whether nothing may be fetched, whatever the page is asked for.
         open: whether to open a browser.
         share: whether to ask for a public link.
         auth: name and password that every visitor must give, or None.
@@ -67,9 +73,14 @@ class Settings:
     port: int
     model: ModelCard
     cards: tuple[ModelCard, ...]
+    shelf: Shelf
     problems: tuple[str, ...]
     device: str
-    attention: str
+    attention: Mapping[str, str]
+    compile: bool
+    quantize: str
+    ladder: bool
+    offline: bool
     open: bool
     share: bool
     auth: tuple[str, str] | None
@@ -99,8 +110,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
     given = parser.parse_args(argv)
     try:
         data_dir = _data_dir(parser, given.data_dir or default_data_dir(environ))
-        cards, problems = _cards(parser, given.models_dir, data_dir)
-        model = catalogue.card_for(given.model, cards)
+        cards, shelf, problems = _cards(parser, given.models_dir, data_dir)
+        model = catalogue.card_for(given.model, cards, peek=None if given.offline else _peek)
     except catalogue.CatalogueError as error:
         parser.error(str(error))
     host = given.host.strip("[]")
@@ -112,10 +123,15 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         host=host,
         port=_port(parser, host, given.port),
         model=model,
-        cards=_offered(model, cards),
+        cards=tuple(cards) if model in cards else (model, *cards),
+        shelf=shelf,
         problems=tuple(problems),
         device=given.device,
         attention=given.attention,
+        compile=given.compile,
+        quantize=given.quantize,
+        ladder=given.ladder,
+        offline=given.offline,
         open=given.open if given.open is not None else _has_display(environ),
         share=given.share,
         auth=auth,
@@ -139,7 +155,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="pocket", help="a name of the catalogue, a diffusers folder or a hub id (default: pocket)")
     add("--models-dir", type=Path, help="a folder with models: diffusers folders and single .safetensors files")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: the fastest that is there")
-    add("--attention", choices=("auto", "sdpa", "xformers"), default="auto", help="default: sdpa")
+    add("--attention", type=_attention, default={"": "auto"}, metavar="auto|sdpa|xformers",
+        help="for all models, or for some: sdxl=xformers,sd15=sdpa (default: sdpa)")  # fmt: skip
+    add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile on NVIDIA GPUs")
+    add("--quantize", choices=("", "int8", "int4"), default="", help="keep a model's matrices in fewer bits on a GPU")
+    add("--ladder", action=argparse.BooleanOptionalAction, default=True,
+        help="try again in a way that needs less when memory runs out (default: yes)")  # fmt: skip
+    add("--offline", action=argparse.BooleanOptionalAction, default=False, help="fetch nothing, whatever is asked for")
     add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
     add("--share", action=argparse.BooleanOptionalAction, default=False, help="make a public link; asks for a password")
     add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask every visitor for this name and password")
@@ -190,6 +212,17 @@ def _number(low: int, high: int) -> Any:
     return number
 
 
+def _attention(text: str) -> dict[str, str]:
+    """One choice for all models, or choices by model; "" is for those that are not named."""
+    chosen = {"": "auto"}
+    for part in text.split(","):
+        model, equals, choice = part.rpartition("=")
+        if choice not in ATTENTION or (equals and not model):
+            raise argparse.ArgumentTypeError(f"{part[:60]!r} is not one of {', '.join(ATTENTION)}, or model=choice")
+        chosen[model] = choice
+    return chosen
+
+
 def _auth(text: str) -> tuple[str, str]:
     user, colon, password = text.partition(":")
     if not (user and colon and password):
@@ -214,8 +247,8 @@ def _has_display(environ: Mapping[str, str]) -> bool:
 
 def _cards(
     parser: argparse.ArgumentParser, models_dir: Path | None, data_dir: Path
-) -> tuple[list[ModelCard], list[str]]:
-    """The catalogue, what a folder of models holds, and what people added; none of them is loaded."""
+) -> tuple[list[ModelCard], Shelf, list[str]]:
+    """The catalogue, what a folder of models holds, and what people added, with their shelf; none of them is loaded."""
     known = catalogue.load()
     found: list[ModelCard] = []
     problems: list[str] = []
@@ -223,28 +256,16 @@ def _cards(
         if not models_dir.expanduser().is_dir():
             parser.error(f"The folder {models_dir} for models is not there; name another with --models-dir.")
         found, problems = catalogue.scan(models_dir.expanduser(), known)
-    mine, more = Shelf(data_dir / "models.json", [*known, *found]).look()
-    return [*known, *found, *mine], [*problems, *more]
+    shelf = Shelf(data_dir / "models.json", [*known, *found], peek=_peek)  # it does not ask in offline mode
+    mine, more = shelf.look()
+    return [*known, *found, *mine], shelf, [*problems, *more]
 
 
-def _offered(model: ModelCard, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
-    """The chosen model and those of the catalogue that work without a download that nobody asked for."""
-    extra = () if model in cards else (model,)
-    return (*extra, *(card for card in cards if card == model or _usable(card, model)))
+def _peek(source: str) -> Path | None:
+    """The configuration files of a model of the hub, when somebody adds one."""
+    from pipelines.hub import Hub
 
-
-def _usable(card: ModelCard, chosen: ModelCard) -> bool:
-    """Whether the page may offer this model: it is on this machine, or the chosen one already needs the hub."""
-    if catalogue.is_local(card):
-        return catalogue.is_there(card)
-    return not catalogue.is_local(chosen) or _downloaded(card)
-
-
-def _downloaded(card: ModelCard) -> bool:
-    """Whether the hub's client has this model on disk, told from its folder so that nothing is imported."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    return any((hub / ("models--" + card.source.replace("/", "--")) / "snapshots").glob("*/model_index.json"))
+    return Hub().peek(source)
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -291,7 +312,9 @@ def _port(parser: argparse.ArgumentParser, host: str, wanted: int | None) -> int
 
 
 def prepare_environment(settings: Settings) -> None:
-    """No telemetry, no remote code; no network at all when the chosen model is on this machine.
+    """No telemetry, no remote code; no network at all where that was asked for.
+
+    Models are read from this machine's disk; only ``pipelines.hub`` asks the network, when somebody fetches one.
 
     Must run before Gradio is imported: it and the hub's client read these once.
     """
@@ -303,9 +326,9 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Worker threads that spin while they wait starve the server's own threads on small machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if catalogue.is_local(settings.model):
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
@@ -317,17 +340,38 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     """
     prepare_environment(settings)
     from pipelines.backend import LocalBackend
-    from pipelines.manager import PipelineManager
+    from pipelines.hub import Hub
+    from presets.library import Library
     from ui import page
 
-    data = settings.data_dir
+    data, hub = settings.data_dir, Hub()
     folders = [folder for folder in (data / "loras", data / "embeddings", settings.models_dir) if folder]
     options = {"lora_dirs": folders, **backend_options}
-    manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
+    manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
-    demo = page.build(backend, {card.id: card for card in settings.cards}, settings.model.id, settings.pictures_dir)
+    # Until guests and owner are told apart, whoever lets others in lets nobody change anything.
+    alone = not settings.share and is_loopback(settings.host)
+    library = Library(manager, backend, hub, settings.shelf, manages=alone)
+    demo = page.build(backend, library, settings.model.id, settings.pictures_dir)
     return demo, backend
+
+
+def _manager(settings: Settings, hub: Hub) -> PipelineManager:
+    """What loads models; only the one that was asked for at the start may be fetched without a question."""
+    from pipelines.manager import PipelineManager
+
+    return PipelineManager(
+        settings.cards,
+        settings.device,
+        settings.attention,
+        hub=hub,
+        fetches={settings.model.id},
+        memory_dir=settings.data_dir / "memory",
+        ladder=settings.ladder,
+        compile=settings.compile,
+        quantize=settings.quantize,
+    )
 
 
 def launch_arguments(settings: Settings) -> dict[str, Any]:

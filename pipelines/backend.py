@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -42,7 +43,7 @@ from pipelines.ladder import DECODE, START, STEP
 from pipelines.looks import Noised
 from pipelines.loras import LoraFile
 from pipelines.loras import scan as scan_loras
-from pipelines.manager import DOWNLOADING, LoadStopped, out_of_memory
+from pipelines.manager import DOWNLOADING, NOT_HERE, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
 from pipelines.scene import Scene, scene
@@ -210,6 +211,12 @@ class Backend(Protocol):
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background; returns at once."""
 
+    def unload(self, model_id: str) -> None:
+        """Drop a model from memory; raises ``pipelines.manager.Busy`` while it is in use."""
+
+    def stop_loading(self, model_id: str) -> None:
+        """Stop loading a model that nobody's job waits for."""
+
     def status(self) -> Status:
         """What the backend is doing."""
 
@@ -279,6 +286,7 @@ class LocalBackend:
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
         self._warm: deque[str] = deque()
+        self._unwarmed: set[str] = set()
         self._looks: deque[_Look] = deque()
         self._loading: Loading | None = None
         self._closed = False
@@ -326,7 +334,26 @@ class LocalBackend:
             busy = self._status.model == model_id and self._status.state in ("loading", "ready")
             if model_id in self._manager.cards and model_id not in self._warm and not busy:
                 self._warm.append(model_id)
+                self._unwarmed.discard(model_id)
                 self._changed.notify_all()
+
+    def unload(self, model_id: str) -> None:
+        """Drop a model from memory, pinned or not.
+
+        Raises:
+            Busy: while a job uses it.
+        """
+        self._manager.unload(model_id)
+        with self._changed:
+            if self._status.model == model_id:
+                self._status = Status("cold", "", "No model is loaded just now; the next picture loads one.")
+
+    def stop_loading(self, model_id: str) -> None:
+        """Stop loading a model, unless a job waits for it; one that was not begun is not begun."""
+        with self._changed:
+            self._unwarmed.add(model_id)
+            with suppress(ValueError):
+                self._warm.remove(model_id)
 
     def status(self) -> Status:
         """What the worker is doing, and how many jobs run or wait."""
@@ -470,6 +497,8 @@ class LocalBackend:
             raise InvalidRequest(f"scheduler {_short(sampling.scheduler)} is unknown; allowed: {known}.")
         request.check_size(card.size_factor)
         _check_task(card, request)
+        if not self._manager.at_hand(card.id):
+            raise InvalidRequest(NOT_HERE.format(name=card.name))
         reason = schedulers.why_not(
             sampling.scheduler, card.prediction_type, card.terminal_snr_zero, sampling.num_inference_steps
         )
@@ -566,7 +595,7 @@ class LocalBackend:
     def _warm_up(self, model_id: str) -> None:
         try:
             failed = False
-            with self._lease(model_id, cancelled=lambda: self._closed):
+            with self._lease(model_id, cancelled=lambda: self._closed or model_id in self._unwarmed):
                 pass
         except LoadStopped:
             self._set_status("cold", model_id, f"Loading {model_id} was stopped.")

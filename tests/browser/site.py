@@ -14,8 +14,11 @@ import gradio as gr
 from pipelines.backend import Job, LocalBackend
 from pipelines.cards import ModelCard
 from pipelines.events import Step
+from pipelines.hub import Hub
 from pipelines.manager import PipelineManager
 from pipelines.request import GenerationRequest
+from presets.library import Library
+from presets.shelf import Shelf
 from ui.page import build, launch_options
 
 WAIT_SECONDS = 60
@@ -112,13 +115,20 @@ def tiny_card(folder: Path, **changes: Any) -> ModelCard:
 
 
 @contextmanager
-def served(cards: list[ModelCard], pictures: Path, gate: Gate | None = None) -> Iterator[Site]:
+def served(
+    cards: list[ModelCard],
+    pictures: Path,
+    gate: Gate | None = None,
+    hub: Hub | None = None,
+    shelf: Shelf | None = None,
+    manages: bool = True,
+) -> Iterator[Site]:
     """Serve the page on a free port for as long as the context lasts."""
     gate = gate or Gate()
-    manager = PipelineManager(cards, device="cpu")
+    manager = PipelineManager(cards, device="cpu", hub=hub, fetches=())
     backend = Recorded(manager, pictures, on_step=gate, threads=1, lora_dirs=[pictures.parent / "loras"])
     backend.jobs = []
-    demo = build(backend, {card.id: card for card in cards}, cards[0].id, pictures)
+    demo = build(backend, Library(manager, backend, hub, shelf, manages), cards[0].id, pictures)
     try:
         _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
         yield Site(url, backend, gate, pictures, demo)

@@ -78,6 +78,9 @@ class ToyManager:
         self.gate = threading.Event()
         self.gate.set()
 
+    def at_hand(self, model_id: str) -> bool:
+        return True
+
     def remembered(self, model_id: str, pixels: int) -> tuple[str, ...]:
         return ()
 
