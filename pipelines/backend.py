@@ -26,6 +26,7 @@ from pipelines.device import NoSuchDevice
 from pipelines.embeddings import EmbeddingFile
 from pipelines.embeddings import scan as scan_embeddings
 from pipelines.events import (
+    DOWNLOADING,
     TERMINAL,
     Cancelled,
     Decoding,
@@ -43,7 +44,7 @@ from pipelines.ladder import DECODE, START, STEP
 from pipelines.looks import Noised
 from pipelines.loras import LoraFile
 from pipelines.loras import scan as scan_loras
-from pipelines.manager import DOWNLOADING, NOT_HERE, LoadStopped, out_of_memory
+from pipelines.manager import NOT_HERE, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
 from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
 from pipelines.scene import Scene, scene

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import ladder as rungs_of
 from pipelines.cards import ModelCard
 from pipelines.device import Placement, half_of, resolve, settle_in
+from pipelines.events import DOWNLOADING
 from pipelines.families import CannotLoad, Model, Report, loader
 from pipelines.ladder import LASTING, LOAD, Ladder, Undo, next_rung, ordered
 from pipelines.memory import PROJECT, Machine, Notebook, Preflight, gb, preflight
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pipelines.hub import Hub, Plan, Progress
 
 GPU, RAM, DISK, AWAY = "gpu", "ram", "disk", "away"
-DOWNLOADING = "Downloading "
 NOT_HERE = "{name} is not on this machine; fetch it in the Models tab, or choose another model."
 
 

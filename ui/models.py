@@ -78,7 +78,8 @@ def wire(page: Page, shelf: gr.HTML, gauges: gr.HTML) -> None:
     def act(data: gr.EventData) -> dict[str, Any]:
         model, do, sure = (getattr(data, field, "") for field in ("model", "do", "sure"))
         asked = answer(library, model, do, sure is True)
-        return {**shown(library, soon=not asked), "ask": asked}
+        # The time, for a browser is not told of a value that is the same as before.
+        return {**shown(library, soon=not asked), "ask": asked, "at": time.time()}
 
     def use(data: gr.EventData) -> tuple[Any, Any]:
         model, k = getattr(data, "model", ""), getattr(data, "example", None)
@@ -106,7 +107,8 @@ def answer(library: Library, model: Any, do: Any, sure: bool) -> dict[str, Any]:
     """
     if not library.manages:
         return _told(model, do, [READ_ONLY])
-    if do not in _DO or not isinstance(model, str) or model not in library.cards:
+    known = isinstance(model, str) and isinstance(do, str) and do in _DO and model in library.cards
+    if not known:
         return _told(model, do, ["This model is not on the list any more; choose another."])
     try:
         return _DO[do](library, model, sure) or {}
@@ -143,14 +145,17 @@ def _fetch(library: Library, model: str, sure: bool) -> dict[str, Any] | None:
 
 
 def _delete(library: Library, model: str, sure: bool) -> dict[str, Any] | None:
-    name = library.cards[model].name
+    card = library.cards[model]
     if not sure:
         size = gb(next(row.disk for row in library.rows() if row.card.id == model))
-        return _told(
-            model, "delete", [f"This deletes {size} of {name} from this disk, for other programs too that use the same "
-            "cache. It can be fetched again. Your pictures stay."], f"Delete {size}",
-        )  # fmt: skip
-    return _told(model, "delete", [f"{gb(library.delete(model))} of {name} were deleted."])
+        shared = [other.name for other in library.cards.values() if other.source == card.source and other.id != model]
+        others = f", and for {' and '.join(shared)}, which shares its files" if shared else ""
+        words = [
+            f"This deletes {size} of {card.name} from this disk{others}.",
+            "Other programs that use the same cache lose it too. It can be fetched again; your pictures stay.",
+        ]
+        return _told(model, "delete", words, f"Delete {size}")
+    return _told(model, "delete", [f"{gb(library.delete(model))} of {card.name} were deleted."])
 
 
 _DO: Mapping[str, Callable[[Library, str, bool], dict[str, Any] | None]] = {
