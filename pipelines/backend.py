@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines import ladder, looks, schedulers
+from pipelines.adapters import AdapterFile
+from pipelines.adapters import scan as scan_adapters
 from pipelines.device import NoSuchDevice
 from pipelines.embeddings import EmbeddingFile
 from pipelines.embeddings import scan as scan_embeddings
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pipelines.cards import ModelCard
+    from pipelines.families.following import Followed
     from pipelines.manager import PipelineManager
 
 log = logging.getLogger(__name__)
@@ -203,6 +206,9 @@ class Backend(Protocol):
     def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name."""
 
+    def adapters(self) -> tuple[AdapterFile, ...]:
+        """The IP-Adapters that requests may name."""
+
     def submit(self, request: GenerationRequest) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
 
@@ -255,7 +261,7 @@ class LocalBackend:
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
-        lora_dirs: where files of LoRAs and of textual inversion are looked for.
+        lora_dirs: where files of LoRAs, of textual inversion and of IP-Adapters are looked for.
     """
 
     def __init__(
@@ -274,6 +280,7 @@ class LocalBackend:
         self._lora_dirs = tuple(lora_dirs)
         self._loras: Mapping[str, LoraFile] = {}
         self._words: Mapping[str, EmbeddingFile] = {}
+        self._adapters: Mapping[str, AdapterFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
@@ -299,6 +306,11 @@ class LocalBackend:
         """The LoRAs that requests may name, looked up anew."""
         self._loras = scan_loras(self._lora_dirs)
         return tuple(self._loras.values())
+
+    def adapters(self) -> tuple[AdapterFile, ...]:
+        """The IP-Adapters that requests may name, looked up anew."""
+        self._adapters = scan_adapters(self._lora_dirs)
+        return tuple(self._adapters.values())
 
     def submit(self, request: GenerationRequest) -> Job:
         """Check the request and queue it.
@@ -470,6 +482,7 @@ class LocalBackend:
         try:
             with self._lease(look.model_id) as model:
                 model.wear(())
+                model.follow(None)
                 self._answer(look, model)
         except Exception as error:
             log.exception("Loading %s failed", look.model_id)
@@ -507,6 +520,7 @@ class LocalBackend:
             raise InvalidRequest(reason)
         self._wishes(request)
         self._words_of(request)
+        self._followed(request)
         if request.init:
             scene(request, self.inputs)
 
@@ -520,6 +534,21 @@ class LocalBackend:
                 raise InvalidRequest(f"prompt names the LoRA {name}, which is not here; take its mark out.")
         files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
         return [(str(path.parent), path.name, weight) for path, weight in files]
+
+    def _followed(self, request: GenerationRequest) -> Followed | None:
+        """The picture that a request follows; raises InvalidRequest if it or its adapter is not here."""
+        wish = request.reference
+        if wish is None:
+            return None
+        from pipelines.families.following import Followed
+
+        if wish.adapter not in self._adapters:
+            self.adapters()
+        if wish.adapter not in self._adapters:
+            name = _short(wish.adapter)
+            raise InvalidRequest(f"There is no IP-Adapter {name} here; choose another, or leave it out.")
+        file = self._adapters[wish.adapter]
+        return Followed(file.path, file.encoder, wish.image, self.inputs.get(wish.image), wish.weight)
 
     def _words_of(self, request: GenerationRequest) -> dict[str, Path]:
         """The files of the words that the request's texts name; raises InvalidRequest for one that is not here."""
@@ -677,6 +706,7 @@ class LocalBackend:
                 return
             model.wear(self._wishes(request))
             model.learn(self._words_of(request))
+            model.follow(self._followed(request))
             self._make(job, _Climb(self._manager, request, model, rungs), found, started)
 
     def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:

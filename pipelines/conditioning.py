@@ -18,11 +18,13 @@ class Conditioning:
         tokens: one vector a token, (n, tokens, dim); read by cross-attention or beside the picture's own tokens.
         pooled: one vector a prompt, (n, dim), for models that take one, else None.
         numbers: more plain numbers a prompt, (n, k), such as SDXL's aesthetic score, else None.
+        picture: features of a picture that is followed, (n, 1, dim) or (n, 1, patches, dim), else None.
     """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
     numbers: torch.Tensor | None = None
+    picture: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -81,7 +81,9 @@ def _tile(model: Any) -> Undo:
 
 def _can_slice(model: Any, placement: Any, rows: int) -> bool:
     # xformers and compiled graphs have no whole attention maps to be sliced.
-    plain = placement.attention == "sdpa" and not placement.compile
+    # Slices would put their own processors in the place of those that follow a picture.
+    follows = getattr(_denoiser(model), "encoder_hid_proj", None) is not None
+    plain = placement.attention == "sdpa" and not placement.compile and not follows
     return plain and all(hasattr(_denoiser(model), name) for name in ("set_attention_slice", "set_attn_processor"))
 
 

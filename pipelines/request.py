@@ -138,6 +138,20 @@ class Lora(_Frozen):
     weight: float = Field(default=1.0, ge=-2, le=2)
 
 
+class Reference(_Frozen):
+    """A picture that the model follows beside the prompt (IP-Adapter, Ye et al. 2023, arXiv:2308.06721).
+
+    Attributes:
+        adapter: name of an IP-Adapter file on this machine, without its ending.
+        image: id of a stored picture (``pipelines.uploads.Inputs``), of any size; its middle square is looked at.
+        weight: how strongly, 0 to 1.5; 0 is not at all, 1 is as it was trained.
+    """
+
+    adapter: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
+    image: str = Field(pattern=_ID)
+    weight: float = Field(default=0.6, ge=0, le=1.5)
+
+
 class GenerationRequest(_Frozen):
     """One generation, complete: nothing about it is decided later.
 
@@ -150,6 +164,7 @@ class GenerationRequest(_Frozen):
         init: the picture to start from, or None for pure noise.
         variation, interpolation: how the pictures of one run differ, at most one of them, or None.
         loras: at most five.
+        reference: a picture to follow beside the prompt, or None.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -163,6 +178,7 @@ class GenerationRequest(_Frozen):
     variation: Variation | None = None
     interpolation: Interpolation | None = None
     loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
+    reference: Reference | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationRequest:

@@ -27,7 +27,7 @@ MAY = {
 # Inside the engine: a module may import these siblings (families is a folder).
 CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
-EXTRAS = {"loras", "embeddings"}
+EXTRAS = {"loras", "embeddings", "adapters"}
 LOADS = {"hub", "memory", "ladder"}
 SERVES = {"schedulers", "families", "pictures", "trace", "denoise", "manager", *LOADS, *STARTS}
 INSIDE = {
@@ -39,6 +39,7 @@ INSIDE = {
     "geometry": CARDS,
     "loras": CARDS,
     "embeddings": CARDS | {"loras"},
+    "adapters": CARDS | {"loras"},
     "hub": CARDS,
     "memory": CARDS,
     "ladder": CARDS | {"memory"},

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.cards import ModelCard
     from pipelines.conditioning import Conditioning
     from pipelines.device import Placement
+    from pipelines.families.following import Followed
     from pipelines.latents import LatentFormat
 
 # report(part, done, total): ``done`` of ``total`` parts are there, ``part`` is the next one ("" at the end).
@@ -69,6 +70,9 @@ class Model(Protocol):
     def wear(self, loras: Sequence[tuple[str, str, float]]) -> None:
         """Put on these LoRAs (folder, file, weight) and take all others off; raises InvalidRequest."""
         ...
+
+    def follow(self, picture: Followed | None) -> None:
+        """Follow a picture beside the prompt, or none; raises InvalidRequest if it cannot."""
 
     def learn(self, words: Mapping[str, Path]) -> None:
         """Teach the text encoders new words, name -> file; raises InvalidRequest."""

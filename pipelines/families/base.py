@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families.adapting import Wardrobe, Wish
+from pipelines.families.following import Followed, Follower
 from pipelines.families.loading import module_bytes
 from pipelines.families.text import TextEncoder
 from pipelines.families.weighting import plain, weighted
 from pipelines.latents import latent_format
+from pipelines.request import InvalidRequest
 
 # Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
 REMEMBERED_PROMPTS = 32
@@ -44,6 +47,7 @@ class Base:
         self.size_factor = self.latents.factor
         self.texts = self.text_encoders()
         self._wardrobe = Wardrobe(self.pipeline_class, parts, self.scheduler_config)
+        self._follower = Follower(parts["unet"]) if "unet" in parts else None
         self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
 
     @property
@@ -104,14 +108,29 @@ class Base:
                 text.spell = lambda prompt, text=text: self._wardrobe.spelt_out(prompt, text.tokenizer)
             self.forget_prompts()
 
+    def follow(self, picture: Followed | None) -> None:
+        """Follow a picture beside the prompt (IP-Adapter), or none.
+
+        Raises:
+            InvalidRequest: if this model, or the file, cannot.
+        """
+        if self._follower is None:
+            if picture is not None:
+                name = self.card.name
+                raise InvalidRequest(f"{name} cannot follow a picture; leave it out, or choose another model.")
+        elif self._follower.follow(picture, self.placement, self.card.name):
+            self.forget_prompts()
+
     def forget_prompts(self) -> None:
         """Read every prompt anew: the text encoders have changed."""
         self._embed.cache_clear()
 
     def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
-        if self.weighs and weighted(prompt):
-            return self.read_weighted(prompt, negative)
-        return self.read(prompt, negative)
+        heavy = self.weighs and weighted(prompt)
+        told = (self.read_weighted if heavy else self.read)(prompt, negative)
+        if self._follower is None:
+            return told
+        return replace(told, picture=self._follower.features(negative))
 
     def read(self, prompt: str, negative: bool) -> Conditioning:
         """One prompt as this family's encoders read it."""

@@ -50,9 +50,14 @@ class StableDiffusion(Base):
             t,
             encoder_hidden_states=told.tokens,
             timestep_cond=self.guidance_embedding(guidance, len(x)),
-            added_cond_kwargs=self.beside_text(x, told),
+            added_cond_kwargs=self.beside(x, told),
             return_dict=False,
         )[0].float()
+
+    def beside(self, x: torch.Tensor, told: Conditioning) -> dict[str, Any] | None:
+        """What the UNet is told besides the text: sizes and the like, and a picture that is followed."""
+        added: dict[str, Any] | None = self.beside_text(x, told)
+        return added if told.picture is None else {**(added or {}), "image_embeds": [told.picture]}
 
     def beside_text(self, x: torch.Tensor, told: Conditioning) -> dict[str, torch.Tensor] | None:
         """What the UNet is told besides the text; this family has nothing to add."""

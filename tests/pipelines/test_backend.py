@@ -61,6 +61,9 @@ class ToyModel:
     def wear(self, loras: object) -> None:
         pass
 
+    def follow(self, picture: object) -> None:
+        pass
+
     def learn(self, words: object) -> None:
         pass
 
