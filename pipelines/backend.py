@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,11 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines import ladder, looks, schedulers
-from pipelines.adapters import AdapterFile
-from pipelines.adapters import scan as scan_adapters
 from pipelines.device import NoSuchDevice
-from pipelines.embeddings import EmbeddingFile
-from pipelines.embeddings import scan as scan_embeddings
 from pipelines.events import (
     DOWNLOADING,
     TERMINAL,
@@ -41,14 +37,13 @@ from pipelines.events import (
     Queued,
     Step,
 )
+from pipelines.extras import Extras
 from pipelines.families import CannotLoad
 from pipelines.ladder import DECODE, START, STEP
 from pipelines.looks import Noised
-from pipelines.loras import LoraFile
-from pipelines.loras import scan as scan_loras
 from pipelines.manager import NOT_HERE, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
-from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
+from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
 from pipelines.uploads import Inputs
@@ -57,9 +52,12 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from pipelines.adapters import AdapterFile
     from pipelines.cards import ModelCard
-    from pipelines.families.following import Followed
+    from pipelines.controlnets import ControlFile
+    from pipelines.loras import LoraFile
     from pipelines.manager import PipelineManager
+    from pipelines.request import Control
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -209,6 +207,15 @@ class Backend(Protocol):
     def adapters(self) -> tuple[AdapterFile, ...]:
         """The IP-Adapters that requests may name."""
 
+    def controls(self) -> tuple[ControlFile, ...]:
+        """The ControlNets that requests may name."""
+
+    def map_of(self, control: Control, width: int, height: int) -> Image.Image:
+        """The map that a ControlNet is shown, RGB of this size; raises InvalidRequest."""
+
+    def why_no_map(self, kind: str) -> str:
+        """Why a map of this kind cannot be made here, or ""."""
+
     def submit(self, request: GenerationRequest) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
 
@@ -261,7 +268,7 @@ class LocalBackend:
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
-        lora_dirs: where files of LoRAs, of textual inversion and of IP-Adapters are looked for.
+        lora_dirs: where LoRAs, learnt words, IP-Adapters, ControlNets and what makes their maps are looked for.
     """
 
     def __init__(
@@ -277,11 +284,8 @@ class LocalBackend:
         lora_dirs: Sequence[Path] = (),
     ) -> None:
         self._manager = manager
-        self._lora_dirs = tuple(lora_dirs)
-        self._loras: Mapping[str, LoraFile] = {}
-        self._words: Mapping[str, EmbeddingFile] = {}
-        self._adapters: Mapping[str, AdapterFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
+        self._extras = Extras(lora_dirs, self.inputs)
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
         self._pictures_dir = Path(pictures_dir)
@@ -304,13 +308,23 @@ class LocalBackend:
 
     def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name, looked up anew."""
-        self._loras = scan_loras(self._lora_dirs)
-        return tuple(self._loras.values())
+        return self._extras.loras()
+
+    def controls(self) -> tuple[ControlFile, ...]:
+        """The ControlNets that requests may name, looked up anew."""
+        return self._extras.controls()
 
     def adapters(self) -> tuple[AdapterFile, ...]:
         """The IP-Adapters that requests may name, looked up anew."""
-        self._adapters = scan_adapters(self._lora_dirs)
-        return tuple(self._adapters.values())
+        return self._extras.adapters()
+
+    def map_of(self, control: Control, width: int, height: int) -> Image.Image:
+        """The map that a ControlNet is shown, RGB of this size; raises InvalidRequest."""
+        return self._extras.map_of(control, width, height)
+
+    def why_no_map(self, kind: str) -> str:
+        """Why a map of this kind cannot be made here, or ""."""
+        return self._extras.why_no_map(kind)
 
     def submit(self, request: GenerationRequest) -> Job:
         """Check the request and queue it.
@@ -481,8 +495,7 @@ class LocalBackend:
         """Answer while no job runs, loading the model if need be."""
         try:
             with self._lease(look.model_id) as model:
-                model.wear(())
-                model.follow(None)
+                self._extras.take_off(model)
                 self._answer(look, model)
         except Exception as error:
             log.exception("Loading %s failed", look.model_id)
@@ -518,49 +531,9 @@ class LocalBackend:
         )
         if reason:
             raise InvalidRequest(reason)
-        self._wishes(request)
-        self._words_of(request)
-        self._followed(request)
+        self._extras.check(card, request)
         if request.init:
             scene(request, self.inputs)
-
-    def _wishes(self, request: GenerationRequest) -> list[tuple[str, str, float]]:
-        """The files of the request's LoRAs; raises InvalidRequest for one that is not here."""
-        if any(lora.name not in self._loras for lora in request.loras):
-            self.loras()
-        for lora in request.loras:
-            if lora.name not in self._loras:
-                name = _short(lora.name)
-                raise InvalidRequest(f"prompt names the LoRA {name}, which is not here; take its mark out.")
-        files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
-        return [(str(path.parent), path.name, weight) for path, weight in files]
-
-    def _followed(self, request: GenerationRequest) -> Followed | None:
-        """The picture that a request follows; raises InvalidRequest if it or its adapter is not here."""
-        wish = request.reference
-        if wish is None:
-            return None
-        from pipelines.families.following import Followed
-
-        if wish.adapter not in self._adapters:
-            self.adapters()
-        if wish.adapter not in self._adapters:
-            name = _short(wish.adapter)
-            raise InvalidRequest(f"There is no IP-Adapter {name} here; choose another, or leave it out.")
-        file = self._adapters[wish.adapter]
-        return Followed(file.path, file.encoder, wish.image, self.inputs.get(wish.image), wish.weight)
-
-    def _words_of(self, request: GenerationRequest) -> dict[str, Path]:
-        """The files of the words that the request's texts name; raises InvalidRequest for one that is not here."""
-        blend = request.interpolation
-        texts = (request.prompt, request.negative_prompt, (blend and blend.prompt) or "")
-        names = named_embeddings(*texts)
-        if any(name not in self._words for name in names):
-            self._words = scan_embeddings(self._lora_dirs)
-        for name in names:
-            if name not in self._words:
-                raise InvalidRequest(f"prompt names the word {_short(name)}, which is not here; take its mark out.")
-        return {name: self._words[name].path for name in names}
 
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
@@ -704,9 +677,7 @@ class LocalBackend:
         with self._lease(request.model, lambda: self._unwanted(job), rungs) as model:
             if not job._begin_calls():
                 return
-            model.wear(self._wishes(request))
-            model.learn(self._words_of(request))
-            model.follow(self._followed(request))
+            self._extras.put_on(model, request)
             self._make(job, _Climb(self._manager, request, model, rungs), found, started)
 
     def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:

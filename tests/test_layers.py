@@ -27,7 +27,7 @@ MAY = {
 # Inside the engine: a module may import these siblings (families is a folder).
 CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
-EXTRAS = {"loras", "embeddings", "adapters"}
+EXTRAS = {"loras", "embeddings", "adapters", "controlnets", "annotators"}
 LOADS = {"hub", "memory", "ladder"}
 SERVES = {"schedulers", "families", "pictures", "trace", "denoise", "manager", *LOADS, *STARTS}
 INSIDE = {
@@ -40,6 +40,9 @@ INSIDE = {
     "loras": CARDS,
     "embeddings": CARDS | {"loras"},
     "adapters": CARDS | {"loras"},
+    "controlnets": CARDS | {"loras"},
+    "annotators": CARDS,
+    "extras": CARDS | EXTRAS | {"geometry", "uploads"},
     "hub": CARDS,
     "memory": CARDS,
     "ladder": CARDS | {"memory"},
@@ -53,7 +56,7 @@ INSIDE = {
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | EXTRAS | SERVES,
+    "backend": CARDS | EXTRAS | {"extras"} | SERVES,
     "ray_backend": CARDS | SERVES | {"backend"},
 }
 

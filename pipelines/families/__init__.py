@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.cards import ModelCard
-    from pipelines.conditioning import Conditioning
+    from pipelines.conditioning import Conditioning, Controlled, Followed
     from pipelines.device import Placement
-    from pipelines.families.following import Followed
     from pipelines.latents import LatentFormat
 
 # report(part, done, total): ``done`` of ``total`` parts are there, ``part`` is the next one ("" at the end).
@@ -70,6 +69,9 @@ class Model(Protocol):
     def wear(self, loras: Sequence[tuple[str, str, float]]) -> None:
         """Put on these LoRAs (folder, file, weight) and take all others off; raises InvalidRequest."""
         ...
+
+    def control(self, controls: Sequence[Controlled]) -> None:
+        """Have maps shown to ControlNets in the next run; raises InvalidRequest if it cannot."""
 
     def follow(self, picture: Followed | None) -> None:
         """Follow a picture beside the prompt, or none; raises InvalidRequest if it cannot."""

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipelines.conditioning import Followed
 from pipelines.families.loading import first_line
 from pipelines.request import InvalidRequest
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from pipelines.device import Placement
 
 # Pictures whose features are kept.
 REMEMBERED = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Followed:
-    """What a run follows.
-
-    Attributes:
-        path: the IP-Adapter's file.
-        encoder: folder of its image encoder.
-        key: what tells pictures apart.
-        image: the picture, RGB.
-        weight: how strongly, 0 to 1.5.
-    """
-
-    path: Path
-    encoder: Path
-    key: str
-    image: Image.Image
-    weight: float
 
 
 class Follower:

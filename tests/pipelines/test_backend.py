@@ -64,6 +64,9 @@ class ToyModel:
     def follow(self, picture: object) -> None:
         pass
 
+    def control(self, controls: object) -> None:
+        pass
+
     def learn(self, words: object) -> None:
         pass
 

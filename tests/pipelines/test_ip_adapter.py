@@ -16,10 +16,10 @@ from transformers import CLIPVisionModelWithProjection
 
 from pipelines.adapters import read, scan
 from pipelines.backend import LocalBackend
+from pipelines.conditioning import Followed
 from pipelines.denoise import denoise
 from pipelines.events import Finished
 from pipelines.families import loader
-from pipelines.families.following import Followed
 from pipelines.manager import PipelineManager
 from pipelines.pictures import read_request
 from pipelines.request import InvalidRequest, Reference
