@@ -85,8 +85,11 @@ def depth_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[4, 4, 8, 8], fusion_hidden_size=8, is_hybrid=False,
     )  # fmt: skip
     model = DPTForDepthEstimation(config)
-    with torch.no_grad():  # its last layer cuts off what is below zero
-        model.head.head[-2].bias.fill_(1.0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.3, generator=generator)
+        model.head.head[-2].bias.fill_(20.0)  # its last layer cuts off what is below zero
     model.save_pretrained(folder)
     DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
