@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PREFIX = "PLAYGROUND_"
 FIRST_PORT = 7860
 TRY_PORTS = 100
+# Folders of the data folder with what models wear, learn, follow and are shown.
+EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
 ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
 # Uploads, per file; Gradio's own default is no limit.
@@ -63,8 +65,8 @@ class Settings:
         share: whether to ask for a public link.
         auth: name and password that every visitor must give, or None.
         generated: whether the password was made here and has to be told.
-        data_dir: pictures are kept in ``data_dir/pictures``, LoRAs are looked for in ``data_dir/loras``,
-            words of textual inversion in ``data_dir/embeddings``.
+        data_dir: pictures are kept in ``data_dir/pictures``; what models wear and are shown lies in folders of it
+            (``EXTRAS``).
         models_dir: a folder with models and LoRAs, or None.
         threads: CPU threads of the worker, 0 for the default.
     """
@@ -345,7 +347,7 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     from ui import page
 
     data, hub = settings.data_dir, Hub()
-    folders = [folder for folder in (data / "loras", data / "embeddings", settings.models_dir) if folder]
+    folders = [*(data / name for name in EXTRAS), *([settings.models_dir] if settings.models_dir else [])]
     options = {"lora_dirs": folders, **backend_options}
     manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)

@@ -289,6 +289,15 @@ def make_request(**values: Any) -> GenerationRequest:
         raise InvalidRequest(describe(error)) from None
 
 
+def amended(request: GenerationRequest, **values: Any) -> GenerationRequest:
+    """A request with some of its fields changed, or InvalidRequest with one sentence."""
+    fields = {name: getattr(request, name) for name in GenerationRequest.model_fields}
+    try:
+        return GenerationRequest(**{**fields, **values})
+    except ValidationError as error:
+        raise InvalidRequest(describe(error)) from None
+
+
 def describe(error: ValidationError) -> str:
     """The first violation as one sentence: field, value and what is allowed."""
     first = error.errors()[0]

@@ -392,7 +392,7 @@ def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Comp
     examples = {text for other in page.cards.values() for text in other.prompts}
     own_prompt = isinstance(prompt, str) and prompt.strip() and prompt not in examples
     return {
-        c.prompt: prompt if own_prompt else first_prompt(card),
+        c.prompt: prompt if own_prompt else first_prompt(card) or prompt,
         c.model: gr.Dropdown(info=controls.about_model(card)),
         c.quality: gr.Radio(controls.qualities(card), value=card.default_quality, info=words.cost(card)),
         c.num_inference_steps: quality.num_inference_steps,

@@ -51,7 +51,9 @@ def build(page: Page) -> None:
             name = gr.Textbox(label=ADD, info=ADD_HELP, max_length=500, max_lines=1, elem_id="add-name")
             problem = sentence(elem_id="add-problem", alert=True)
             add = gr.Button("Add", size="sm", elem_id="add-button")
+            extras = sentence(elem_id="extras")
     wire(page, shelf, gauges)
+    page.tab.select(lambda: others(page), None, [extras], **QUICK)
 
     def adding(text: Any) -> tuple[Any, str, dict[str, Any]]:
         if not library.manages:
@@ -168,6 +170,18 @@ _DO: Mapping[str, Callable[[Library, str, bool], dict[str, Any] | None]] = {
     "let-go": lambda library, model, sure: library.pin(model, False),
     "forget": lambda library, model, sure: library.forget(model),
 }
+
+
+def others(page: Page) -> str:
+    """How many files for models there are besides, and where more of them go."""
+    backend = page.backend
+    counts = [(len(backend.loras()), "LoRA"), (len(backend.controls()), "ControlNet")]
+    counts.append((len(backend.adapters()), "IP-Adapter"))
+    found = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts)
+    return (
+        f"Found besides: {found}. More of them go into the folders loras, embeddings, controlnets, ip_adapters and "
+        f"annotators of {page.pictures_dir.parent}."
+    )
 
 
 # -- what is shown -------------------------------------------------------------------------------------------------
