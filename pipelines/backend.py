@@ -40,6 +40,7 @@ from pipelines.events import (
 from pipelines.extras import Extras
 from pipelines.families import CannotLoad
 from pipelines.ladder import DECODE, START, STEP
+from pipelines.line import Line, QueueFull, Share
 from pipelines.looks import Noised
 from pipelines.manager import NOT_HERE, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
@@ -47,6 +48,7 @@ from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
 from pipelines.uploads import Inputs
+from pipelines.visitors import OWNER, Visitor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,10 +77,6 @@ FINAL_SIDE = 512
 # Pictures whose latents stay in memory: people go back and forth between a few.
 REMEMBERED_STARTS = 8
 UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
-
-
-class QueueFull(RuntimeError):
-    """No more jobs are taken just now; the message is one plain sentence."""
 
 
 class LookFailed(RuntimeError):
@@ -121,12 +119,15 @@ class Job:
     Attributes:
         id: unguessable name; who knows it may watch and stop the job.
         request: what was asked for.
+        visitor: who asked.
         created: seconds since the epoch.
     """
 
-    def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None, visitor: Visitor = OWNER
+    ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.request = request
+        self.request, self.visitor = request, visitor
         self.created = time.time()
         self._events: list[Event] = []
         self._news = threading.Condition()
@@ -216,11 +217,11 @@ class Backend(Protocol):
     def why_no_map(self, kind: str) -> str:
         """Why a map of this kind cannot be made here, or ""."""
 
-    def submit(self, request: GenerationRequest) -> Job:
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
 
-    def find(self, job_id: str) -> Job | None:
-        """The job with this id, as long as it is remembered."""
+    def find(self, job_id: str, visitor: Visitor = OWNER) -> Job | None:
+        """The job with this id, as long as it is remembered; guests find their own alone."""
 
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background; returns at once."""
@@ -234,8 +235,11 @@ class Backend(Protocol):
     def status(self) -> Status:
         """What the backend is doing."""
 
-    def trace(self, trace_id: str) -> Trace | None:
-        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
+    def trace(self, trace_id: str, visitor: Visitor = OWNER) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there.
+
+        Guests find those of their own jobs alone.
+        """
 
     def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
         """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
@@ -263,7 +267,8 @@ class LocalBackend:
         manager: loads the models.
         pictures_dir: finished PNGs are written here before they are announced.
         on_step: called by the worker after each step's preview; tests hold the sampler here.
-        queue_limit: jobs that may wait.
+        queue_limit: jobs of guests that may wait, and jobs of the owner besides.
+        share: what a guest may ask for.
         keep: finished jobs that are remembered.
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
@@ -282,6 +287,7 @@ class LocalBackend:
         traces: TraceStore | None = None,
         inputs: Inputs | None = None,
         lora_dirs: Sequence[Path] = (),
+        share: Share | None = None,
     ) -> None:
         self._manager = manager
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
@@ -290,12 +296,12 @@ class LocalBackend:
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
         self._pictures_dir = Path(pictures_dir)
         self._on_step = on_step
-        self._queue_limit = queue_limit
         self._keep = keep
         self._threads = threads or default_threads()
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
-        self._waiting: deque[Job] = deque()
+        self._waiting = Line(queue_limit, share)
+        self._whose: dict[str, str] = {}  # guests' jobs -> their visitor's id
         self._running: Job | None = None
         self._warm: deque[str] = deque()
         self._unwarmed: set[str] = set()
@@ -326,34 +332,38 @@ class LocalBackend:
         """Why a map of this kind cannot be made here, or ""."""
         return self._extras.why_no_map(kind)
 
-    def submit(self, request: GenerationRequest) -> Job:
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
         """Check the request and queue it.
 
         Raises:
             InvalidRequest: if this request can never run here.
-            QueueFull: if too many jobs wait, or the backend is closed.
+            QueueFull: if too many jobs wait, a guest has had its share, or the backend is closed.
         """
         self._check(request)
-        job = Job(request, self._after_cancel)
+        job = Job(request, self._after_cancel, visitor)
         with self._changed:
             if self._closed:
                 raise QueueFull(CLOSING)
             self._drop_ended()
-            if len(self._waiting) >= self._queue_limit:
-                raise QueueFull(f"{self._queue_limit} pictures are waiting already; try again in a minute.")
+            self._waiting.add(job, visitor, self._running is not None)
             self._forget()
             self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._tell_place(job, len(self._waiting) - 1)
-            if self._loading and self._waiting[0] is job:
+            if not visitor.owner:
+                self._whose[job.id] = visitor.id
+            # Whoever goes first moves the others.
+            self._tell_places()
+            if self._loading and self._waiting.first() is job:
                 job._tell(self._loading)
             self._changed.notify_all()
         return job
 
-    def find(self, job_id: str) -> Job | None:
-        """The job with this id, or None when it is unknown or forgotten."""
+    def find(self, job_id: str, visitor: Visitor = OWNER) -> Job | None:
+        """The job with this id, or None when it is unknown, forgotten, or somebody else's."""
         with self._changed:
-            return self._jobs.get(job_id)
+            return self._jobs.get(job_id) if self._may_see(job_id, visitor) else None
+
+    def _may_see(self, job_id: str, visitor: Visitor) -> bool:
+        return visitor.owner or self._whose.get(job_id) == visitor.id
 
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background once; calls for one that is loading or queued do nothing."""
@@ -407,9 +417,12 @@ class LocalBackend:
 
     # -- looks: short questions to the model ---------------------------------------------------------------------
 
-    def trace(self, trace_id: str) -> Trace | None:
-        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
-        return self._traces.get(trace_id)
+    def trace(self, trace_id: str, visitor: Visitor = OWNER) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there.
+
+        Guests find those of their own jobs alone, and only until the restart.
+        """
+        return self._traces.get(trace_id) if self._may_see(trace_id, visitor) else None
 
     def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
         """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
@@ -537,8 +550,7 @@ class LocalBackend:
 
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
-        if any(job.done for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if not job.done)
+        if self._waiting.drop(lambda job: job.done):
             self._tell_places()
 
     def _after_cancel(self) -> None:
@@ -570,8 +582,10 @@ class LocalBackend:
         """Looks (they are short), then jobs, then warm-ups, until closed. Whatever a job does, the next one runs."""
         while (task := self._next()) is not None:
             if isinstance(task, Job):
+                started = time.perf_counter()
                 self._run(task)
                 with self._changed:
+                    self._waiting.took(time.perf_counter() - started)
                     self._running = None
                     self._tell_places()
             elif isinstance(task, _Look):
@@ -587,10 +601,10 @@ class LocalBackend:
                     return None
                 if self._looks:
                     return self._looks.popleft()
-                if self._warm and not self._waiting:
+                if self._warm and not len(self._waiting):
                     return self._warm.popleft()
-                if self._waiting:
-                    self._running = self._waiting.popleft()
+                if len(self._waiting):
+                    self._running = self._waiting.next()
                     self._tell_places()
                     return self._running
                 self._changed.wait()
@@ -654,7 +668,7 @@ class LocalBackend:
             text = part if part.startswith(DOWNLOADING) else f"Loading {model_id}: {done} of {total} parts"
             self._set_status("loading", model_id, text, event)
             with self._changed:
-                watcher = self._running or (self._waiting[0] if self._waiting else None)
+                watcher = self._running or self._waiting.first()
             if watcher is not None:
                 watcher._tell(event)
 

@@ -25,7 +25,7 @@ MAY = {
     "benchmarks": {"pipelines", "pocket", "presets"},
 }
 # Inside the engine: a module may import these siblings (families is a folder).
-CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
+CARDS = {"request", "events", "cards", "device", "files", "conditioning", "visitors"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 EXTRAS = {"loras", "embeddings", "adapters", "controlnets", "annotators"}
 LOADS = {"hub", "memory", "ladder"}
@@ -56,7 +56,8 @@ INSIDE = {
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | EXTRAS | {"extras"} | SERVES,
+    "line": CARDS,
+    "backend": CARDS | EXTRAS | {"extras", "line"} | SERVES,
     "ray_backend": CARDS | SERVES | {"backend"},
 }
 

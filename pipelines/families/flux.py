@@ -17,7 +17,8 @@ from pipelines.families.stable_diffusion_3 import shift
 from pipelines.families.text import TextEncoder
 
 KIND = "FLUX.1"
-T5_TOKENS = 512
+# Tokens that T5 reads for FLUX.1-dev and for -schnell, as each was trained.
+T5_TOKENS, SCHNELL_TOKENS = 512, 256
 PATCH = 2
 CLASSES = {
     "tokenizer": "transformers.CLIPTokenizer",
@@ -47,8 +48,9 @@ class Flux(Base):
     def text_encoders(self) -> list[TextEncoder]:
         """T5, which the picture's tokens attend to, and CLIP, whose pooled vector sets the tone."""
         parts = self.parts
+        longest = T5_TOKENS if parts["transformer"].config.guidance_embeds else SCHNELL_TOKENS
         return [
-            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], T5_TOKENS),
+            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], longest),
             TextEncoder(parts["tokenizer"], parts["text_encoder"], parts["tokenizer"].model_max_length),
         ]
 
