@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipelines.cards import ModelCard
     from pipelines.hub import Hub
     from pipelines.manager import PipelineManager
+    from ui.gate import Door
 
 PREFIX = "PLAYGROUND_"
 FIRST_PORT = 7860
@@ -63,8 +64,9 @@ class Settings:
         offline: whether nothing may be fetched, whatever the page is asked for.
         open: whether to open a browser.
         share: whether to ask for a public link.
-        auth: name and password that every visitor must give, or None.
+        auth: name and password that guests must give, or None; an empty name is not asked for.
         generated: whether the password was made here and has to be told.
+        guest_api: whether guests may use the API.
         data_dir: pictures are kept in ``data_dir/pictures``; what models wear and are shown lies in folders of it
             (``EXTRAS``).
         models_dir: a folder with models and LoRAs, or None.
@@ -87,6 +89,7 @@ class Settings:
     share: bool
     auth: tuple[str, str] | None
     generated: bool
+    guest_api: bool
     data_dir: Path
     models_dir: Path | None
     threads: int
@@ -120,7 +123,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
     exposed = given.share or not is_loopback(host)
     auth, generated = given.auth, exposed and given.auth is None
     if generated:
-        auth = ("playground", secrets.token_urlsafe(12))
+        auth = ("", secrets.token_urlsafe(12))
     return Settings(
         host=host,
         port=_port(parser, host, given.port),
@@ -138,6 +141,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         share=given.share,
         auth=auth,
         generated=generated,
+        guest_api=given.guest_api,
         data_dir=data_dir,
         models_dir=given.models_dir and given.models_dir.expanduser(),
         threads=given.threads,
@@ -166,7 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--offline", action=argparse.BooleanOptionalAction, default=False, help="fetch nothing, whatever is asked for")
     add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
     add("--share", action=argparse.BooleanOptionalAction, default=False, help="make a public link; asks for a password")
-    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask every visitor for this name and password")
+    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask guests for this name and password")
+    add("--guest-api", action=argparse.BooleanOptionalAction, default=False, help="let guests use the API, too")
     add("--data-dir", type=Path, help="where pictures are kept (default: your own data folder)")
     add("--threads", type=_number(0, 256), default=0, help="CPU threads (default: physical cores, at most 4)")
     return parser
@@ -352,9 +357,7 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
-    # Until guests and owner are told apart, whoever lets others in lets nobody change anything.
-    alone = not settings.share and is_loopback(settings.host)
-    library = Library(manager, backend, hub, settings.shelf, manages=alone)
+    library = Library(manager, backend, hub, settings.shelf)
     demo = page.build(backend, library, settings.model.id, settings.pictures_dir)
     return demo, backend
 
@@ -376,28 +379,32 @@ def _manager(settings: Settings, hub: Hub) -> PipelineManager:
     )
 
 
-def launch_arguments(settings: Settings) -> dict[str, Any]:
+def door_of(settings: Settings) -> Door:
+    """Who may come in: the owner, and whoever has the password if there is one."""
+    from ui.gate import Door, owner_key
+
+    # Names of this machine are unknown here; the password protects it.
+    hosts = {settings.host} if is_loopback(settings.host) else {"*"}
+    user, password = settings.auth or ("", "")
+    names = frozenset({*hosts, *({".gradio.live"} if settings.share else ())})
+    return Door(owner_key(settings.data_dir / "owner.key"), settings.port, names, user, password, settings.guest_api)
+
+
+def launch_arguments(settings: Settings, door: Door) -> dict[str, Any]:
     """Keyword arguments of Gradio's ``launch`` that make the server safe on this host."""
     from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from ui.gate import Gate
     from ui.page import launch_options
 
-    # Without this a page of another site could reach the server under a name of its own (DNS rebinding).
-    hosts = ["localhost", "127.0.0.1", "::1", "[::1]", settings.host]
-    if settings.share:
-        hosts.append("*.gradio.live")
-    if not is_loopback(settings.host):
-        hosts = ["*"]  # names of this machine are unknown here; the password protects it
     return {
         **launch_options(),
         "server_name": settings.host,
         "server_port": settings.port,
         "share": settings.share,
-        "auth": settings.auth,
         "quiet": True,
         "prevent_thread_lock": True,
-        "app_kwargs": {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
+        "app_kwargs": {"middleware": [Middleware(Gate, door=door)]},
         "max_file_size": MAX_UPLOAD,
         "run_history": False,
         "enable_monitoring": False,
@@ -407,18 +414,19 @@ def launch_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def greeting(settings: Settings, demo: gr.Blocks) -> list[str]:
-    """What is printed once the page is there."""
+def greeting(settings: Settings, demo: gr.Blocks, door: Door) -> list[str]:
+    """What is printed once the page is there; its first line has the link that makes a browser the owner's, once."""
     here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     shown = f"[{here}]" if ":" in here else here
-    lines = [f"The Diffusion Playground is at http://{shown}:{settings.port} (Ctrl+C stops it)."]
+    link = f"http://{shown}:{settings.port}/?owner={door.link_token()}"
+    lines = [f"The Diffusion Playground is at {link} (Ctrl+C stops it)."]
     if settings.share and demo.share_url:
         lines.append(f"Others reach it at {demo.share_url}.")
     elif settings.share:
         lines.append("The public link could not be made; check the connection and start again with --share.")
     lines += settings.problems
     if settings.generated and settings.auth:
-        lines.append(f"Visitors must log in as {settings.auth[0]} with the password {settings.auth[1]}")
+        lines.append(f"Guests come in with the password {settings.auth[1]}")
     return lines
 
 
@@ -430,8 +438,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse(sys.argv[1:] if argv is None else argv)
     demo, backend = create(settings)
     try:
-        demo.launch(**launch_arguments(settings))
-        lines = greeting(settings, demo)
+        door = door_of(settings)
+        demo.launch(**launch_arguments(settings, door))
+        lines = greeting(settings, demo, door)
         print("\n".join(lines), flush=True)
         timer = threading.Timer(WARM_UP_AFTER, backend.warm_up, [settings.model.id])
         timer.daemon = True

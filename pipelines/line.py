@@ -80,11 +80,12 @@ class Line:
             self._owner.append(job)
             return
         mine = self._guests.get(visitor.id, ())
-        if len(mine) >= self.share.waiting:
+        if len(mine) >= self.share.waiting and not visitor.free:
             raise QueueFull(f"{self.share.waiting} of your pictures are waiting already; wait for one of them.")
         if len(self) - len(self._owner) >= self.limit:
             raise QueueFull(f"This computer is busy; try again in {self._wait_words(running)}.")
-        self._charge(job.request, visitor.id)
+        if not visitor.free:
+            self._charge(job.request, visitor.id)
         self._guests.setdefault(visitor.id, deque()).append(job)
 
     def next(self) -> Any | None:

@@ -297,6 +297,6 @@ def test_the_server_answers_to_its_own_name_only(base: dict[str, str], servers: 
 def test_beyond_loopback_a_password_is_asked_for_and_printed_once(base: dict[str, str], servers: list[Server]) -> None:
     server = Server("--host", "0.0.0.0", environ=base)
     servers.append(server)
-    password = server.line(r"log in as playground with the password (\S+)")
+    password = server.line(r"Guests come in with the password (\S+)")
     assert server.get("/config", host="any.name")[0] == 401
     assert "".join(server.lines).count(password) == 1

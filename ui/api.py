@@ -19,6 +19,7 @@ from pipelines.cards import ModelCard
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, describe, make_request
 from ui import controls, keep, reel, stream
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -255,7 +256,7 @@ def steps_endpoint(
             "guidance_scale": guidance_scale, "seed": seed, "width": width, "height": height, "num_images": num_images,
         }  # fmt: skip
         job, done = made(backend, lambda: resolve(cards, default_model, prompt, model, given))
-        trace = backend.trace(job.id)
+        trace = backend.trace(job.id, visitor())
         if trace is None:
             raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
         decode = decoder(backend, trace.request.model)
@@ -297,8 +298,11 @@ def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, F
     Raises:
         gr.Error: with one sentence, if it is wrong, fails or is stopped.
     """
+    who = visitor()
+    if not who.programs:
+        raise gr.Error("Programs may not ask here; use the page.", print_exception=False)
     try:
-        job = backend.submit(ask())
+        job = backend.submit(ask(), who)
     except (InvalidRequest, QueueFull) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():

@@ -22,6 +22,7 @@ from ui.film import film
 from ui.guides import Guides
 from ui.making import OWN, QUICK, WATCH, Asking, Desk, Page
 from ui.plain import sentence
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from pipelines.backend import Job
@@ -541,7 +542,7 @@ def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Ask
             assert request.init is not None
             init = {"image": request.init.image, "strength": 1.0, "noise_only": True}
             alone = GenerationRequest.model_validate({**request.model_dump(), "init": init})
-            jobs = [page.backend.submit(one) for one in (request, alone)]
+            jobs = [page.backend.submit(one, visitor()) for one in (request, alone)]
         except (InvalidRequest, QueueFull) as problem:
             yield making.explain(desk, asking, problem)
             return

@@ -20,6 +20,7 @@ from ui.lexicon import lexicon, lexicon_value
 from ui.panel import script
 from ui.plain import sentence
 from ui.reel import Films
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from pipelines.backend import Backend
@@ -88,7 +89,7 @@ class Page:
         name = opened.get("id") if isinstance(opened, dict) else None
         if name == BUNDLED:
             return self.bundled
-        return self.backend.trace(name) if isinstance(name, str) else None
+        return self.backend.trace(name, visitor()) if isinstance(name, str) else None
 
     def decode(self, trace: Trace) -> Decode:
         """What turns this trace's latents into pictures with its own model."""
@@ -247,7 +248,7 @@ def wire_running(page: Page, desk: Desk, asking: Asking, at_first: Callable[[], 
     def run(values: dict[Component, Any], *, new_seed: bool) -> Iterator[dict[Component, Any]]:
         try:
             request = asking.request_of(values, new_seed)
-            job = page.backend.submit(request)
+            job = page.backend.submit(request, visitor())
         except (InvalidRequest, QueueFull) as problem:
             yield explain(desk, asking, problem)
             return
@@ -305,8 +306,8 @@ def wire_onwards(page: Page, desk: Desk) -> None:
 
 
 def find(backend: Backend, job_id: Any) -> Job | None:
-    """The job with this id, if it is one."""
-    return backend.find(job_id) if isinstance(job_id, str) else None
+    """The job with this id, if it is one of whoever asks."""
+    return backend.find(job_id, visitor()) if isinstance(job_id, str) else None
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ from presets.reading import CatalogueError
 from ui.making import QUICK, WATCH, Page
 from ui.panel import script
 from ui.plain import sentence
+from ui.visiting import visitor
 
 PROBLEMS = (Busy, InvalidRequest, CannotLoad, CannotFetch, CatalogueError, NoSuchDevice, OSError)
 # Example prompts that are shown of a model.
 EXAMPLES = 4
 READ_ONLY = (
-    "Others can reach this page, so models can only be looked at; to change them, start it for this computer alone."
+    "Only the owner of this computer changes anything here: open the link that the program printed when it started."
 )
 ADD = "Add a model of your own"
 ADD_HELP = (
@@ -56,7 +57,7 @@ def build(page: Page) -> None:
     page.tab.select(lambda: others(page), None, [extras], **QUICK)
 
     def adding(text: Any) -> tuple[Any, str, dict[str, Any]]:
-        if not library.manages:
+        if not manages(library):
             return gr.skip(), READ_ONLY, shown(library)
         if not str(text or "").strip():
             return gr.skip(), "Type the name of a model first: a hub id, a folder or a .safetensors file.", gr.skip()
@@ -101,13 +102,18 @@ def wire(page: Page, shelf: gr.HTML, gauges: gr.HTML) -> None:
 # -- what is done --------------------------------------------------------------------------------------------------
 
 
+def manages(library: Library) -> bool:
+    """Whether whoever asks may change anything here."""
+    return library.manages and visitor().owner
+
+
 def answer(library: Library, model: Any, do: Any, sure: bool) -> dict[str, Any]:
     """Do what a button asks for, or ask back first.
 
     Returns:
         ``{}``, or ``{"model", "do", "sentences", "yes"}``: what to tell and, if it may go on, what the button says.
     """
-    if not library.manages:
+    if not manages(library):
         return _told(model, do, [READ_ONLY])
     known = isinstance(model, str) and isinstance(do, str) and do in _DO and model in library.cards
     if not known:
@@ -174,6 +180,8 @@ _DO: Mapping[str, Callable[[Library, str, bool], dict[str, Any] | None]] = {
 
 def others(page: Page) -> str:
     """How many files for models there are besides, and where more of them go."""
+    if not manages(page.library):
+        return ""
     backend = page.backend
     counts = [(len(backend.loras()), "LoRA"), (len(backend.controls()), "ControlNet")]
     counts.append((len(backend.adapters()), "IP-Adapter"))
@@ -191,9 +199,9 @@ def shown(library: Library, soon: bool = False) -> dict[str, Any]:
     """The list's value; ``soon`` if something is about to change."""
     rows = library.rows()
     return {
-        "note": "" if library.manages else READ_ONLY,
+        "note": "" if manages(library) else READ_ONLY,
         "busy": soon or any(row.loading or (row.download and not row.download.problem) for row in rows),
-        "rows": [row_value(row, library.manages) for row in rows],
+        "rows": [row_value(row, manages(library)) for row in rows],
     }
 
 

@@ -208,7 +208,7 @@ class Tab:
     def __init__(self, inputs: Inputs) -> None:
         card = tiny_card(Path("x"))
         nothing: Any = None
-        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name: None, find=lambda name: None)
+        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name, who: None, find=lambda name, who: None)
         backend.loras = backend.controls = backend.adapters = tuple
         library: Any = SimpleNamespace(cards={"tiny": card}, offered=lambda: [card])
         with gr.Blocks():
