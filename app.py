@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pipelines.hub import Hub
     from pipelines.manager import PipelineManager
     from ui.gate import Door
+    from ui.sharing import Sharing
 
 PREFIX = "PLAYGROUND_"
 FIRST_PORT = 7860
@@ -338,7 +340,17 @@ def prepare_environment(settings: Settings) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
+@dataclass(frozen=True)
+class Program:
+    """Everything that runs: the page, what makes the pictures, who comes in, and the public link."""
+
+    demo: gr.Blocks
+    backend: Backend
+    door: Door
+    sharing: Sharing
+
+
+def create(settings: Settings, **backend_options: Any) -> Program:
     """Wire everything; no model is loaded and no port is opened.
 
     Args:
@@ -350,6 +362,8 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     from pipelines.hub import Hub
     from presets.library import Library
     from ui import page
+    from ui.sharing import Sharing
+    from ui.tunnel import Tunnel, gradio_client
 
     data, hub = settings.data_dir, Hub()
     folders = [*(data / name for name in EXTRAS), *([settings.models_dir] if settings.models_dir else [])]
@@ -358,8 +372,12 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
     library = Library(manager, backend, hub, settings.shelf)
-    demo = page.build(backend, library, settings.model.id, settings.pictures_dir)
-    return demo, backend
+    door = door_of(settings)
+    sharing = Sharing(
+        door, settings.port, lambda: Tunnel(gradio_client(), data / "tunnel"), lambda: backend.guest_pictures
+    )
+    demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing)
+    return Program(demo, backend, door, sharing)
 
 
 def _manager(settings: Settings, hub: Hub) -> PipelineManager:
@@ -386,8 +404,8 @@ def door_of(settings: Settings) -> Door:
     # Names of this machine are unknown here; the password protects it.
     hosts = {settings.host} if is_loopback(settings.host) else {"*"}
     user, password = settings.auth or ("", "")
-    names = frozenset({*hosts, *({".gradio.live"} if settings.share else ())})
-    return Door(owner_key(settings.data_dir / "owner.key"), settings.port, names, user, password, settings.guest_api)
+    key = owner_key(settings.data_dir / "owner.key")
+    return Door(key, settings.port, frozenset(hosts), user, password, settings.guest_api)
 
 
 def launch_arguments(settings: Settings, door: Door) -> dict[str, Any]:
@@ -401,7 +419,7 @@ def launch_arguments(settings: Settings, door: Door) -> dict[str, Any]:
         **launch_options(),
         "server_name": settings.host,
         "server_port": settings.port,
-        "share": settings.share,
+        "share": False,  # ``ui.sharing`` does that
         "quiet": True,
         "prevent_thread_lock": True,
         "app_kwargs": {"middleware": [Middleware(Gate, door=door)]},
@@ -414,16 +432,15 @@ def launch_arguments(settings: Settings, door: Door) -> dict[str, Any]:
     }
 
 
-def greeting(settings: Settings, demo: gr.Blocks, door: Door) -> list[str]:
+def greeting(settings: Settings, program: Program) -> list[str]:
     """What is printed once the page is there; its first line has the link that makes a browser the owner's, once."""
     here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     shown = f"[{here}]" if ":" in here else here
-    link = f"http://{shown}:{settings.port}/?owner={door.link_token()}"
+    link = f"http://{shown}:{settings.port}/?owner={program.door.link_token()}"
     lines = [f"The Diffusion Playground is at {link} (Ctrl+C stops it)."]
-    if settings.share and demo.share_url:
-        lines.append(f"Others reach it at {demo.share_url}.")
-    elif settings.share:
-        lines.append("The public link could not be made; check the connection and start again with --share.")
+    if settings.share:
+        now = program.sharing.start()
+        lines.append(f"Others reach it at {now.url}" if now.url else now.problem)
     lines += settings.problems
     if settings.generated and settings.auth:
         lines.append(f"Guests come in with the password {settings.auth[1]}")
@@ -436,13 +453,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     # It asks to be installed anew wherever it has no operator; the page says in a sentence what is used instead.
     logging.getLogger("xformers").setLevel(logging.ERROR)
     settings = parse(sys.argv[1:] if argv is None else argv)
-    demo, backend = create(settings)
+    # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    program = create(settings)
     try:
-        door = door_of(settings)
-        demo.launch(**launch_arguments(settings, door))
-        lines = greeting(settings, demo, door)
+        program.demo.launch(**launch_arguments(settings, program.door))
+        lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
-        timer = threading.Timer(WARM_UP_AFTER, backend.warm_up, [settings.model.id])
+        timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])
         timer.daemon = True
         timer.start()
         if settings.open:
@@ -452,8 +470,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Stopped.")
     finally:
-        backend.close()
-        demo.close(verbose=False)
+        program.sharing.stop()
+        program.backend.close()
+        program.demo.close(verbose=False)
 
 
 if __name__ == "__main__":

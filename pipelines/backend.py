@@ -263,6 +263,8 @@ class Backend(Protocol):
 class LocalBackend:
     """One worker thread on this machine's device: the device never sees two jobs at once.
 
+    ``guest_pictures`` counts what others than the owner have made.
+
     Args:
         manager: loads the models.
         pictures_dir: finished PNGs are written here before they are announced.
@@ -302,6 +304,7 @@ class LocalBackend:
         self._jobs: dict[str, Job] = {}
         self._waiting = Line(queue_limit, share)
         self._whose: dict[str, str] = {}  # guests' jobs -> their visitor's id
+        self.guest_pictures = 0
         self._running: Job | None = None
         self._warm: deque[str] = deque()
         self._unwarmed: set[str] = set()
@@ -711,6 +714,7 @@ class LocalBackend:
         # Before the end is told: whoever hears of it may look inside at once.
         self._record(recorder, climb.model, pictures, images, seconds)
         notes = (*_notes(climb.model, job.request), *_ladder_notes(climb.model, climb.taken))
+        self.guest_pictures += len(pictures) * (not job.visitor.owner)
         job._tell(Finished(job.request, pictures, seconds, notes))
 
     def _hand_back(self, job: Job, started: float) -> None:

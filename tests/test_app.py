@@ -155,7 +155,7 @@ def resolve(host, *more, **kinds):
     raise socket.gaierror(-3, "Temporary failure in name resolution")
 real, socket.getaddrinfo, socket.socket.connect = socket.getaddrinfo, resolve, refuse
 import app
-demo, backend = app.create(app.parse(sys.argv[1:]))
+backend = app.create(app.parse(sys.argv[1:])).backend
 from pipelines.request import make_request
 card = backend._manager.cards["tiny"]
 job = backend.submit(make_request(model=card.id, prompt="a fox", width=64, height=64, scheduler="euler", seed=1,
@@ -221,8 +221,7 @@ def test_uploads_that_nobody_used_for_30_days_go_at_the_start(
     for name, days in ((old, 31), (used, 29)):
         os.utime(inputs.path(name), times=(time.time() - days * 86400,) * 2)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    _, backend = app.create(app.parse([], base))
-    backend.close()
+    app.create(app.parse([], base)).backend.close()
     assert inputs.path(used).exists()
     assert not inputs.path(old).exists()
 

@@ -105,7 +105,8 @@ class Door:
         key: the owner's secret, 32 bytes; see ``owner_key``.
         port: of the server; cookies of one host count for all its ports, so their names say which.
         hosts: names under which the server may be asked, besides those of this computer; "*" for any.
-        user, password: what guests give; without a password nobody but this computer's own programs come in.
+        user, password: what guests give; without a password nobody but this computer's own programs come in.  Those
+            that it begins with stay, whatever is shared meanwhile.
         api: whether guests may use the API.
         clock: seconds; tests turn it.
     """
@@ -118,6 +119,7 @@ class Door:
     api: bool = False
     clock: Callable[[], float] = time.monotonic
     paused: bool = False
+    _standing: tuple[str, str] = ("", "")
     _session: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _links: set[str] = field(default_factory=set)
     _tries: dict[str, _Tries] = field(default_factory=dict)
@@ -125,22 +127,33 @@ class Door:
     _seen: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self._standing = (self.user, self.password)
+
     @property
     def exposed(self) -> bool:
         """Whether others than this computer's own programs may come in."""
         return bool(self.password)
 
-    def open_to(self, password: str, hosts: Iterable[str] = (), user: str = "") -> None:
-        """Let guests in who give this password, under these names too; guests of before must log in anew."""
+    def open_to(self, password: str, hosts: Iterable[str] = ()) -> str:
+        """Let guests in under these names too, who give this password; guests of before must log in anew.
+
+        Returns:
+            The password that counts: the one that the door began with, if there was one.
+        """
         with self._lock:
-            self.user, self.password, self.paused = user, password, False
+            if not self._standing[1]:
+                self.user, self.password = "", password
+            self.paused = False
             self.hosts = self.hosts | frozenset(hosts)
             self._session = secrets.token_bytes(32)
+            return self.password
 
     def shut(self, hosts: Iterable[str] = ()) -> None:
-        """Let no guest in any more, and none of those who are in; these names are not answered any more."""
+        """Let nobody in any more who came with ``open_to``; these names are not answered any more."""
         with self._lock:
-            self.user = self.password = ""
+            self.user, self.password = self._standing
+            self.paused = False
             self.hosts = self.hosts - frozenset(hosts)
             self._session = secrets.token_bytes(32)
             self._seen.clear()

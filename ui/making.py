@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.lenses import Decode
     from pipelines.trace import Trace
     from presets.library import Library
+    from ui.sharing import Sharing
 
 # What ``Page.opened`` holds for the generation that comes with the model, and what the film calls it.
 BUNDLED = "bundled"
@@ -61,6 +62,7 @@ class Page:
         picked: what was chosen in the Models tab, ``{"model", "prompt", "at"}`` or None.
         bundled: the generation that comes with the default model.
         films: lenses that were drawn before.
+        sharing: makes public links; None where there is nothing to be shared.
     """
 
     blocks: gr.Blocks
@@ -78,6 +80,7 @@ class Page:
     picked: gr.State
     bundled: Trace | None
     films: Films
+    sharing: Sharing | None = None
 
     @property
     def cards(self) -> Mapping[str, ModelCard]:

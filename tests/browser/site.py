@@ -23,6 +23,7 @@ from presets.library import Library
 from presets.shelf import Shelf
 from ui import gate as gates
 from ui.page import build, launch_options
+from ui.sharing import Sharing
 
 WAIT_SECONDS = 60
 
@@ -126,13 +127,14 @@ def served(
     shelf: Shelf | None = None,
     manages: bool = True,
     door: gates.Door | None = None,
+    sharing: Sharing | None = None,
 ) -> Iterator[Site]:
     """Serve the page on a free port for as long as the context lasts."""
     gate = gate or Gate()
     manager = PipelineManager(cards, device="cpu", hub=hub, fetches=())
     backend = Recorded(manager, pictures, on_step=gate, threads=1, lora_dirs=[pictures.parent / "loras"])
     backend.jobs = []
-    demo = build(backend, Library(manager, backend, hub, shelf, manages), cards[0].id, pictures)
+    demo = build(backend, Library(manager, backend, hub, shelf, manages), cards[0].id, pictures, sharing)
     try:
         options = {**launch_options(), "prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1"}
         gated = {"app_kwargs": {"middleware": [Middleware(gates.Gate, door=door)]}} if door else {}
