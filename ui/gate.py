@@ -6,6 +6,7 @@ what it says of that, counts for nothing: what comes through a tunnel comes from
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -41,6 +42,11 @@ MAX_FORM = 4096
 FREE_TRIES, LONGEST_WAIT = 3, 60.0
 # Failures a minute in all, from wherever they come, beyond which everybody waits.
 TRIES_A_MINUTE = 30
+# Uploads of a guest in an hour: requests and bytes; nobody sends more than MAX_UPLOAD in one.
+UPLOADS, UPLOAD_BYTES, MAX_UPLOAD = 60, 300 * 2**20, 64 * 2**20
+HOUR = 3600.0
+# Seconds without a byte after which whoever sends something is not waited for any more.
+PATIENCE = 30.0
 # The ways that the page needs; every other one is shut.  "api" is open to guests only if the owner says so.
 _WAYS: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),
@@ -125,6 +131,7 @@ class Door:
     _tries: dict[str, _Tries] = field(default_factory=dict)
     _wrong: deque[float] = field(default_factory=deque)
     _seen: dict[str, float] = field(default_factory=dict)
+    _sent: dict[str, deque[tuple[float, int]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -251,6 +258,20 @@ class Door:
             since = self.clock() - PRESENT_SECONDS
             return sum(seen >= since for seen in self._seen.values())
 
+    def takes(self, visitor: Visitor, size: int) -> bool:
+        """Whether a guest may send so many bytes more in this hour; they are counted if so."""
+        if visitor.free:
+            return True
+        with self._lock:
+            since = self.clock() - HOUR
+            self._sent = {name: kept for name, all_of in self._sent.items()
+                          if (kept := deque(one for one in all_of if one[0] > since))}  # fmt: skip
+            sent = self._sent.setdefault(visitor.id, deque())
+            if len(sent) >= UPLOADS or sum(one[1] for one in sent) + size > UPLOAD_BYTES:
+                return False
+            sent.append((self.clock(), size))
+            return True
+
     @staticmethod
     def _mac(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -336,8 +357,24 @@ class Gate:
         if kind is None or (kind == "api" and guest and not self.door.api):
             await _answer(send, 404, "There is nothing here.")
             return
+        if refusal := self._too_much(ask, visitor):
+            await _answer(send, *refusal)
+            return
         scope[VISITOR] = visitor
-        await self.app(scope, receive, send)
+        await self.app(scope, _patient(receive) if ask.method == "POST" else receive, send)
+
+    def _too_much(self, ask: _Asked, visitor: Visitor) -> tuple[int, str] | None:
+        """Why something that is sent is not taken, before a byte of it is read."""
+        if ask.method != "POST":
+            return None
+        size = ask.header("content-length")
+        if not size.isdecimal():
+            return 411, "Say how much is sent (Content-Length)."
+        if int(size) > MAX_UPLOAD:
+            return 413, "This is too large."
+        if ask.path.rstrip("/") == "/gradio_api/upload" and not self.door.takes(visitor, int(size)):
+            return 429, "You have sent your share of this hour; try again later."
+        return None
 
     async def _make_owner(self, ask: _Asked, send: Send) -> None:
         if self.door.use_link(ask.query["owner"][0]):
@@ -349,7 +386,7 @@ class Gate:
             await _answer(send, 403, "This link has been used; start the program again for a new one.")
 
     async def _log_in(self, ask: _Asked, receive: Receive, send: Send) -> None:
-        form = await _form(receive)
+        form = await _form(_patient(receive))
         user, password = (form.get(name, [""])[0] for name in ("username", "password"))
         try:
             cookie = self.door.log_in(user, password, ask.address)
@@ -419,6 +456,24 @@ class _Asked:
         if not any(key == "origin" for key, _ in self._headers):
             return False
         return urlsplit(self.header("origin")).netloc != self.host
+
+
+def _patient(receive: Receive) -> Receive:
+    """Wait for the next piece only so long; then whoever sends it is gone."""
+
+    async def received() -> MutableMapping[str, Any]:
+        nonlocal more
+        if not more:  # what comes now is the end of the connection, which takes as long as the answer does
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), PATIENCE)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        more = message.get("more_body", False)
+        return message
+
+    more = True
+    return received
 
 
 def _with_headers(send: Send) -> Send:

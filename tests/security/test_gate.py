@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -12,8 +13,22 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from pipelines.visitors import OWNER
-from ui.gate import HEADERS, LOCAL, LONGEST_WAIT, TRIES_A_MINUTE, VISITOR, Door, Gate, TooManyTries, owner_key, way
+from pipelines.visitors import OWNER, Visitor
+from ui.gate import (
+    HEADERS,
+    LOCAL,
+    LONGEST_WAIT,
+    MAX_UPLOAD,
+    TRIES_A_MINUTE,
+    UPLOAD_BYTES,
+    UPLOADS,
+    VISITOR,
+    Door,
+    Gate,
+    TooManyTries,
+    owner_key,
+    way,
+)
 
 KEY, PASSWORD = b"k" * 32, "correct horse"
 
@@ -302,6 +317,58 @@ def test_the_ways_of_the_page_are_open() -> None:
         ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/file=/tmp/x.png"), ("POST", "/gradio_api/run/predict"),
     ):  # fmt: skip
         assert way(method, path) == "page"
+
+
+# -- what is sent ----------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_sends_a_share_of_the_hour_and_the_owner_as_much_as_is_wanted() -> None:
+    of = door(PASSWORD)
+    guest, owner, path = logged_in(of), client(of), "/gradio_api/upload"
+    owner.cookies.set(*of.owner_cookie)
+    assert [guest.post(path, content=b"x").status_code for _ in range(UPLOADS)] == [200] * UPLOADS
+    assert guest.post(path, content=b"x").status_code == 429
+    assert logged_in(of).post(path, content=b"x").status_code == 200
+    assert {owner.post(path, content=b"x").status_code for _ in range(UPLOADS + 5)} == {200}
+    of.clock.now += 3601  # type: ignore[attr-defined]
+    guest = logged_in(of)
+    assert guest.post(path, content=b"x").status_code == 200
+
+
+def test_bytes_count_too_and_what_is_too_large_is_not_read() -> None:
+    of = door(PASSWORD)
+    visitor = Visitor("anna")
+    assert of.takes(visitor, UPLOAD_BYTES - 1) and not of.takes(visitor, 2) and of.takes(visitor, 1)
+    answer = client(door()).post("/gradio_api/upload", headers={"Content-Length": str(MAX_UPLOAD + 1)}, content=b"")
+    assert answer.status_code == 413
+    for size in ("-1", "1e3", "", "x"):
+        bad = client(door()).post("/gradio_api/upload", headers={"Content-Length": size}, content=b"")
+        assert bad.status_code == 411
+
+
+def test_whoever_stops_sending_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.gate.PATIENCE", 0.05)
+    got: list[str] = []
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            got.append("piece")
+        got.append(message["type"])
+
+    async def stalls() -> Any:
+        if not got:
+            return {"type": "http.request", "body": b"x", "more_body": True}
+        await asyncio.sleep(60)
+
+    async def nothing(message: Any) -> None:
+        pass
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/queue/join", "query_string": b"", "client": ("1", 1),
+        "headers": [(b"host", b"localhost"), (b"content-length", b"10")],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(Gate(reads, door())(scope, stalls, nothing), 5))
+    assert got == ["piece", "http.disconnect"]
 
 
 # -- the key ----------------------------------------------------------------------------------------------------------
