@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines import ladder, looks, schedulers
+from pipelines.blocklist import BlockList
 from pipelines.device import NoSuchDevice
 from pipelines.events import (
     DOWNLOADING,
@@ -198,9 +199,11 @@ class Backend(Protocol):
 
     Attributes:
         inputs: the pictures that runs start from; put them there first.
+        blocked: words that nobody may ask for.
     """
 
     inputs: Inputs
+    blocked: BlockList
 
     def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name."""
@@ -271,6 +274,7 @@ class LocalBackend:
         on_step: called by the worker after each step's preview; tests hold the sampler here.
         queue_limit: jobs of guests that may wait, and jobs of the owner besides.
         share: what a guest may ask for.
+        blocked: words that nobody may ask for; None makes a list in ``blocked.txt`` beside the pictures' folder.
         keep: finished jobs that are remembered.
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
@@ -290,9 +294,11 @@ class LocalBackend:
         inputs: Inputs | None = None,
         lora_dirs: Sequence[Path] = (),
         share: Share | None = None,
+        blocked: BlockList | None = None,
     ) -> None:
         self._manager = manager
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
+        self.blocked = blocked or BlockList(Path(pictures_dir).parent / "blocked.txt")
         self._extras = Extras(lora_dirs, self.inputs)
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
@@ -539,6 +545,7 @@ class LocalBackend:
             known = _listed(schedulers.SCHEDULERS)
             raise InvalidRequest(f"scheduler {_short(sampling.scheduler)} is unknown; allowed: {known}.")
         request.check_size(card.size_factor)
+        self.blocked.check(request)
         _check_task(card, request)
         if not self._manager.at_hand(card.id):
             raise InvalidRequest(NOT_HERE.format(name=card.name))

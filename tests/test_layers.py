@@ -57,7 +57,8 @@ INSIDE = {
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
     "line": CARDS,
-    "backend": CARDS | EXTRAS | {"extras", "line"} | SERVES,
+    "blocklist": CARDS,
+    "backend": CARDS | EXTRAS | {"extras", "line", "blocklist"} | SERVES,
     "ray_backend": CARDS | SERVES | {"backend"},
 }
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import gradio as gr
 
+from pipelines.blocklist import NOTE, BlockList
+from pipelines.request import InvalidRequest
 from ui.making import QUICK, WATCH, Page
 from ui.panel import script
+from ui.plain import sentence
 from ui.sharing import Shared, Sharing
 from ui.visiting import visitor
 
@@ -17,6 +20,8 @@ WHAT = (
     "setting and nobody else's pictures, wait behind you, and are limited to a share of each hour."
 )
 GUEST = "Only the owner of this computer shares this page: open the link that the program printed when it started."
+BLOCKED = "Words that nobody may ask for"
+BLOCKED_HELP = "One word or phrase a line; it holds for guests and for you. Guests do not see the list."
 _TEMPLATE = """
 <section class="share" aria-label="Share">
   <p class="sentence" data-part="what"></p>
@@ -52,6 +57,21 @@ def build(page: Page) -> None:
         None, html_template=_TEMPLATE, js_on_load=script("share.js"), elem_id="share", apply_default_css=False
     )
 
+    with gr.Column(elem_id="blocked", visible=False) as box:
+        words = gr.Textbox(label=BLOCKED, info=BLOCKED_HELP, lines=4, max_lines=12, elem_id="blocked-words")
+        said = sentence(elem_id="blocked-said")
+        save = gr.Button("Save the list", size="sm", elem_id="blocked-save")
+
+    def open_list() -> tuple[Any, Any]:
+        mine = visitor().owner
+        return gr.Column(visible=mine), page.backend.blocked.text or NOTE if mine else ""
+
+    def keep_list(text: Any) -> str:
+        return saved(page.backend.blocked, text)
+
+    page.tab.select(open_list, None, [box, words], **QUICK)
+    save.click(keep_list, [words], [said], **WATCH)
+
     def tick() -> dict[str, Any]:
         return shown(sharing.look() if sharing else None, sharing is not None and visitor().owner)
 
@@ -73,6 +93,19 @@ def answer(sharing: Sharing | None, do: Any) -> dict[str, Any]:
         "resume": lambda: sharing.pause(False),
     }
     return shown(done[do]() if isinstance(do, str) and do in done else sharing.look(), True)
+
+
+def saved(blocked: BlockList, text: Any) -> str:
+    """Keep another list of words; what is said of that."""
+    if not visitor().owner:
+        return GUEST
+    try:
+        blocked.write(text if isinstance(text, str) else "")
+    except InvalidRequest as problem:
+        return str(problem)
+    except OSError as error:
+        return f"The list could not be written ({error.strerror}); free some space and try again."
+    return "Saved; it counts from now on."
 
 
 def shown(now: Shared | None, owner: bool) -> dict[str, Any]:
