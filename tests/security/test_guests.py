@@ -14,7 +14,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import browser  # noqa: F401  (the fixture)
 from tests.browser.site import Site, served, tiny_card
 from tests.tiny import make_tiny_model
 from ui.gate import Door
@@ -33,7 +32,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Doo
 
 
 @pytest.fixture
-def visit(browser: Browser, shared: tuple[Site, Door]) -> Iterator[Any]:  # noqa: F811
+def visit(browser: Browser, shared: tuple[Site, Door]) -> Iterator[Any]:
     """Opens the page: as the owner, or as somebody who still has to log in."""
     site, door = shared
     site.settle()

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import browser  # noqa: F401  (the fixture)
 from tests.browser.site import served, tiny_card
 from tests.tiny import make_tiny_model
 from ui.gate import Door
@@ -175,7 +174,7 @@ def test_words_and_code_of_a_link() -> None:
     assert code(URL).startswith("data:image/svg+xml;base64,")
 
 
-def test_the_owner_shares_from_the_page(browser: Browser, tunnels: Any, tmp_path: Path):  # noqa: F811
+def test_the_owner_shares_from_the_page(browser: Browser, tunnels: Any, tmp_path: Path):
     model = make_tiny_model(tmp_path / "model", prediction_type="v_prediction")
     found, door = sharing(tunnels)
     with served([tiny_card(model)], tmp_path / "pictures", door=door, sharing=found) as site:
