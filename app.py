@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -32,10 +33,17 @@ if TYPE_CHECKING:
 
     from pipelines.backend import Backend
     from pipelines.cards import ModelCard
+    from pipelines.hub import Hub
+    from pipelines.manager import PipelineManager
+    from ui.gate import Door
+    from ui.sharing import Sharing
 
 PREFIX = "PLAYGROUND_"
 FIRST_PORT = 7860
 TRY_PORTS = 100
+# Folders of the data folder with what models wear, learn, follow and are shown.
+EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
+ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
@@ -50,15 +58,19 @@ class Settings:
     Attributes:
         host, port: where the page is served.
         model: the card of the model that the page starts with.
-        cards: of every model that the page offers.
+        cards: of every model that is known, on this machine or not.
+        shelf: the models that people added.
         problems: what was found in a folder of models and cannot be used, one sentence each.
-        device, attention: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        device, attention, compile, quantize: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        ladder: whether a run that needs too much memory is tried again in a way that needs less.
+        offline: whether nothing may be fetched, whatever the page is asked for.
         open: whether to open a browser.
         share: whether to ask for a public link.
-        auth: name and password that every visitor must give, or None.
+        auth: name and password that guests must give, or None; an empty name is not asked for.
         generated: whether the password was made here and has to be told.
-        data_dir: pictures are kept in ``data_dir/pictures``, LoRAs are looked for in ``data_dir/loras``,
-            words of textual inversion in ``data_dir/embeddings``.
+        guest_api: whether guests may use the API.
+        data_dir: pictures are kept in ``data_dir/pictures``; what models wear and are shown lies in folders of it
+            (``EXTRAS``).
         models_dir: a folder with models and LoRAs, or None.
         threads: CPU threads of the worker, 0 for the default.
     """
@@ -67,13 +79,19 @@ class Settings:
     port: int
     model: ModelCard
     cards: tuple[ModelCard, ...]
+    shelf: Shelf
     problems: tuple[str, ...]
     device: str
-    attention: str
+    attention: Mapping[str, str]
+    compile: bool
+    quantize: str
+    ladder: bool
+    offline: bool
     open: bool
     share: bool
     auth: tuple[str, str] | None
     generated: bool
+    guest_api: bool
     data_dir: Path
     models_dir: Path | None
     threads: int
@@ -99,27 +117,33 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
     given = parser.parse_args(argv)
     try:
         data_dir = _data_dir(parser, given.data_dir or default_data_dir(environ))
-        cards, problems = _cards(parser, given.models_dir, data_dir)
-        model = catalogue.card_for(given.model, cards)
+        cards, shelf, problems = _cards(parser, given.models_dir, data_dir)
+        model = catalogue.card_for(given.model, cards, peek=None if given.offline else _peek)
     except catalogue.CatalogueError as error:
         parser.error(str(error))
     host = given.host.strip("[]")
     exposed = given.share or not is_loopback(host)
     auth, generated = given.auth, exposed and given.auth is None
     if generated:
-        auth = ("playground", secrets.token_urlsafe(12))
+        auth = ("", secrets.token_urlsafe(12))
     return Settings(
         host=host,
         port=_port(parser, host, given.port),
         model=model,
-        cards=_offered(model, cards),
+        cards=tuple(cards) if model in cards else (model, *cards),
+        shelf=shelf,
         problems=tuple(problems),
         device=given.device,
         attention=given.attention,
+        compile=given.compile,
+        quantize=given.quantize,
+        ladder=given.ladder,
+        offline=given.offline,
         open=given.open if given.open is not None else _has_display(environ),
         share=given.share,
         auth=auth,
         generated=generated,
+        guest_api=given.guest_api,
         data_dir=data_dir,
         models_dir=given.models_dir and given.models_dir.expanduser(),
         threads=given.threads,
@@ -139,10 +163,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="pocket", help="a name of the catalogue, a diffusers folder or a hub id (default: pocket)")
     add("--models-dir", type=Path, help="a folder with models: diffusers folders and single .safetensors files")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: the fastest that is there")
-    add("--attention", choices=("auto", "sdpa", "xformers"), default="auto", help="default: sdpa")
+    add("--attention", type=_attention, default={"": "auto"}, metavar="auto|sdpa|xformers",
+        help="for all models, or for some: sdxl=xformers,sd15=sdpa (default: sdpa)")  # fmt: skip
+    add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile on NVIDIA GPUs")
+    add("--quantize", choices=("", "int8", "int4"), default="", help="keep a model's matrices in fewer bits on a GPU")
+    add("--ladder", action=argparse.BooleanOptionalAction, default=True,
+        help="try again in a way that needs less when memory runs out (default: yes)")  # fmt: skip
+    add("--offline", action=argparse.BooleanOptionalAction, default=False, help="fetch nothing, whatever is asked for")
     add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
     add("--share", action=argparse.BooleanOptionalAction, default=False, help="make a public link; asks for a password")
-    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask every visitor for this name and password")
+    add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask guests for this name and password")
+    add("--guest-api", action=argparse.BooleanOptionalAction, default=False, help="let guests use the API, too")
     add("--data-dir", type=Path, help="where pictures are kept (default: your own data folder)")
     add("--threads", type=_number(0, 256), default=0, help="CPU threads (default: physical cores, at most 4)")
     return parser
@@ -190,6 +221,17 @@ def _number(low: int, high: int) -> Any:
     return number
 
 
+def _attention(text: str) -> dict[str, str]:
+    """One choice for all models, or choices by model; "" is for those that are not named."""
+    chosen = {"": "auto"}
+    for part in text.split(","):
+        model, equals, choice = part.rpartition("=")
+        if choice not in ATTENTION or (equals and not model):
+            raise argparse.ArgumentTypeError(f"{part[:60]!r} is not one of {', '.join(ATTENTION)}, or model=choice")
+        chosen[model] = choice
+    return chosen
+
+
 def _auth(text: str) -> tuple[str, str]:
     user, colon, password = text.partition(":")
     if not (user and colon and password):
@@ -214,8 +256,8 @@ def _has_display(environ: Mapping[str, str]) -> bool:
 
 def _cards(
     parser: argparse.ArgumentParser, models_dir: Path | None, data_dir: Path
-) -> tuple[list[ModelCard], list[str]]:
-    """The catalogue, what a folder of models holds, and what people added; none of them is loaded."""
+) -> tuple[list[ModelCard], Shelf, list[str]]:
+    """The catalogue, what a folder of models holds, and what people added, with their shelf; none of them is loaded."""
     known = catalogue.load()
     found: list[ModelCard] = []
     problems: list[str] = []
@@ -223,28 +265,16 @@ def _cards(
         if not models_dir.expanduser().is_dir():
             parser.error(f"The folder {models_dir} for models is not there; name another with --models-dir.")
         found, problems = catalogue.scan(models_dir.expanduser(), known)
-    mine, more = Shelf(data_dir / "models.json", [*known, *found]).look()
-    return [*known, *found, *mine], [*problems, *more]
+    shelf = Shelf(data_dir / "models.json", [*known, *found], peek=_peek)  # it does not ask in offline mode
+    mine, more = shelf.look()
+    return [*known, *found, *mine], shelf, [*problems, *more]
 
 
-def _offered(model: ModelCard, cards: Sequence[ModelCard]) -> tuple[ModelCard, ...]:
-    """The chosen model and those of the catalogue that work without a download that nobody asked for."""
-    extra = () if model in cards else (model,)
-    return (*extra, *(card for card in cards if card == model or _usable(card, model)))
+def _peek(source: str) -> Path | None:
+    """The configuration files of a model of the hub, when somebody adds one."""
+    from pipelines.hub import Hub
 
-
-def _usable(card: ModelCard, chosen: ModelCard) -> bool:
-    """Whether the page may offer this model: it is on this machine, or the chosen one already needs the hub."""
-    if catalogue.is_local(card):
-        return catalogue.is_there(card)
-    return not catalogue.is_local(chosen) or _downloaded(card)
-
-
-def _downloaded(card: ModelCard) -> bool:
-    """Whether the hub's client has this model on disk, told from its folder so that nothing is imported."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    return any((hub / ("models--" + card.source.replace("/", "--")) / "snapshots").glob("*/model_index.json"))
+    return Hub().peek(source)
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -291,7 +321,9 @@ def _port(parser: argparse.ArgumentParser, host: str, wanted: int | None) -> int
 
 
 def prepare_environment(settings: Settings) -> None:
-    """No telemetry, no remote code; no network at all when the chosen model is on this machine.
+    """No telemetry, no remote code; no network at all where that was asked for.
+
+    Models are read from this machine's disk; only ``pipelines.hub`` asks the network, when somebody fetches one.
 
     Must run before Gradio is imported: it and the hub's client read these once.
     """
@@ -303,12 +335,22 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Worker threads that spin while they wait starve the server's own threads on small machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if catalogue.is_local(settings.model):
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backend]:
+@dataclass(frozen=True)
+class Program:
+    """Everything that runs: the page, what makes the pictures, who comes in, and the public link."""
+
+    demo: gr.Blocks
+    backend: Backend
+    door: Door
+    sharing: Sharing
+
+
+def create(settings: Settings, **backend_options: Any) -> Program:
     """Wire everything; no model is loaded and no port is opened.
 
     Args:
@@ -317,41 +359,70 @@ def create(settings: Settings, **backend_options: Any) -> tuple[gr.Blocks, Backe
     """
     prepare_environment(settings)
     from pipelines.backend import LocalBackend
-    from pipelines.manager import PipelineManager
+    from pipelines.hub import Hub
+    from presets.library import Library
     from ui import page
+    from ui.sharing import Sharing
+    from ui.tunnel import Tunnel, gradio_client
 
-    data = settings.data_dir
-    folders = [folder for folder in (data / "loras", data / "embeddings", settings.models_dir) if folder]
+    data, hub = settings.data_dir, Hub()
+    folders = [*(data / name for name in EXTRAS), *([settings.models_dir] if settings.models_dir else [])]
     options = {"lora_dirs": folders, **backend_options}
-    manager = PipelineManager(settings.cards, device=settings.device, attention=settings.attention)
+    manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
-    demo = page.build(backend, {card.id: card for card in settings.cards}, settings.model.id, settings.pictures_dir)
-    return demo, backend
+    library = Library(manager, backend, hub, settings.shelf)
+    door = door_of(settings)
+    sharing = Sharing(
+        door, settings.port, lambda: Tunnel(gradio_client(), data / "tunnel"), lambda: backend.guest_pictures
+    )
+    demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing)
+    return Program(demo, backend, door, sharing)
 
 
-def launch_arguments(settings: Settings) -> dict[str, Any]:
+def _manager(settings: Settings, hub: Hub) -> PipelineManager:
+    """What loads models; only the one that was asked for at the start may be fetched without a question."""
+    from pipelines.manager import PipelineManager
+
+    return PipelineManager(
+        settings.cards,
+        settings.device,
+        settings.attention,
+        hub=hub,
+        fetches={settings.model.id},
+        memory_dir=settings.data_dir / "memory",
+        ladder=settings.ladder,
+        compile=settings.compile,
+        quantize=settings.quantize,
+    )
+
+
+def door_of(settings: Settings) -> Door:
+    """Who may come in: the owner, and whoever has the password if there is one."""
+    from ui.gate import Door, owner_key
+
+    # Names of this machine are unknown here; the password protects it.
+    hosts = {settings.host} if is_loopback(settings.host) else {"*"}
+    user, password = settings.auth or ("", "")
+    key = owner_key(settings.data_dir / "owner.key")
+    return Door(key, settings.port, frozenset(hosts), user, password, settings.guest_api)
+
+
+def launch_arguments(settings: Settings, door: Door) -> dict[str, Any]:
     """Keyword arguments of Gradio's ``launch`` that make the server safe on this host."""
     from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from ui.gate import Gate
     from ui.page import launch_options
 
-    # Without this a page of another site could reach the server under a name of its own (DNS rebinding).
-    hosts = ["localhost", "127.0.0.1", "::1", "[::1]", settings.host]
-    if settings.share:
-        hosts.append("*.gradio.live")
-    if not is_loopback(settings.host):
-        hosts = ["*"]  # names of this machine are unknown here; the password protects it
     return {
         **launch_options(),
         "server_name": settings.host,
         "server_port": settings.port,
-        "share": settings.share,
-        "auth": settings.auth,
+        "share": False,  # ``ui.sharing`` does that
         "quiet": True,
         "prevent_thread_lock": True,
-        "app_kwargs": {"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
+        "app_kwargs": {"middleware": [Middleware(Gate, door=door)]},
         "max_file_size": MAX_UPLOAD,
         "run_history": False,
         "enable_monitoring": False,
@@ -361,18 +432,18 @@ def launch_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def greeting(settings: Settings, demo: gr.Blocks) -> list[str]:
-    """What is printed once the page is there."""
+def greeting(settings: Settings, program: Program) -> list[str]:
+    """What is printed once the page is there; its first line has the link that makes a browser the owner's, once."""
     here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     shown = f"[{here}]" if ":" in here else here
-    lines = [f"The Diffusion Playground is at http://{shown}:{settings.port} (Ctrl+C stops it)."]
-    if settings.share and demo.share_url:
-        lines.append(f"Others reach it at {demo.share_url}.")
-    elif settings.share:
-        lines.append("The public link could not be made; check the connection and start again with --share.")
+    link = f"http://{shown}:{settings.port}/?owner={program.door.link_token()}"
+    lines = [f"The Diffusion Playground is at {link} (Ctrl+C stops it)."]
+    if settings.share:
+        now = program.sharing.start()
+        lines.append(f"Others reach it at {now.url}" if now.url else now.problem)
     lines += settings.problems
     if settings.generated and settings.auth:
-        lines.append(f"Visitors must log in as {settings.auth[0]} with the password {settings.auth[1]}")
+        lines.append(f"Guests come in with the password {settings.auth[1]}")
     return lines
 
 
@@ -382,12 +453,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     # It asks to be installed anew wherever it has no operator; the page says in a sentence what is used instead.
     logging.getLogger("xformers").setLevel(logging.ERROR)
     settings = parse(sys.argv[1:] if argv is None else argv)
-    demo, backend = create(settings)
+    # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    program = create(settings)
     try:
-        demo.launch(**launch_arguments(settings))
-        lines = greeting(settings, demo)
+        program.demo.launch(**launch_arguments(settings, program.door))
+        lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
-        timer = threading.Timer(WARM_UP_AFTER, backend.warm_up, [settings.model.id])
+        timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])
         timer.daemon = True
         timer.start()
         if settings.open:
@@ -397,8 +470,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Stopped.")
     finally:
-        backend.close()
-        demo.close(verbose=False)
+        program.sharing.stop()
+        program.backend.close()
+        program.demo.close(verbose=False)
 
 
 if __name__ == "__main__":

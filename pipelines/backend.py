@@ -14,17 +14,18 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines import ladder, looks, schedulers
+from pipelines.blocklist import BlockList
 from pipelines.device import NoSuchDevice
-from pipelines.embeddings import EmbeddingFile
-from pipelines.embeddings import scan as scan_embeddings
 from pipelines.events import (
+    DOWNLOADING,
     TERMINAL,
     Cancelled,
     Decoding,
@@ -37,24 +38,29 @@ from pipelines.events import (
     Queued,
     Step,
 )
+from pipelines.extras import Extras
 from pipelines.families import CannotLoad
 from pipelines.ladder import DECODE, START, STEP
+from pipelines.line import Line, QueueFull, Share
 from pipelines.looks import Noised
-from pipelines.loras import LoraFile
-from pipelines.loras import scan as scan_loras
-from pipelines.manager import DOWNLOADING, LoadStopped, out_of_memory
+from pipelines.manager import NOT_HERE, LoadStopped, out_of_memory
 from pipelines.pictures import save_png
-from pipelines.request import GenerationRequest, InvalidRequest, named_embeddings
+from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
 from pipelines.uploads import Inputs
+from pipelines.visitors import OWNER, Visitor
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from pipelines.adapters import AdapterFile
     from pipelines.cards import ModelCard
+    from pipelines.controlnets import ControlFile
+    from pipelines.loras import LoraFile
     from pipelines.manager import PipelineManager
+    from pipelines.request import Control
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -72,10 +78,6 @@ FINAL_SIDE = 512
 # Pictures whose latents stay in memory: people go back and forth between a few.
 REMEMBERED_STARTS = 8
 UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
-
-
-class QueueFull(RuntimeError):
-    """No more jobs are taken just now; the message is one plain sentence."""
 
 
 class LookFailed(RuntimeError):
@@ -118,12 +120,15 @@ class Job:
     Attributes:
         id: unguessable name; who knows it may watch and stop the job.
         request: what was asked for.
+        visitor: who asked.
         created: seconds since the epoch.
     """
 
-    def __init__(self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None, visitor: Visitor = OWNER
+    ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.request = request
+        self.request, self.visitor = request, visitor
         self.created = time.time()
         self._events: list[Event] = []
         self._news = threading.Condition()
@@ -194,27 +199,50 @@ class Backend(Protocol):
 
     Attributes:
         inputs: the pictures that runs start from; put them there first.
+        blocked: words that nobody may ask for.
     """
 
     inputs: Inputs
+    blocked: BlockList
 
     def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name."""
 
-    def submit(self, request: GenerationRequest) -> Job:
+    def adapters(self) -> tuple[AdapterFile, ...]:
+        """The IP-Adapters that requests may name."""
+
+    def controls(self) -> tuple[ControlFile, ...]:
+        """The ControlNets that requests may name."""
+
+    def map_of(self, control: Control, width: int, height: int) -> Image.Image:
+        """The map that a ControlNet is shown, RGB of this size; raises InvalidRequest."""
+
+    def why_no_map(self, kind: str) -> str:
+        """Why a map of this kind cannot be made here, or ""."""
+
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
         """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
 
-    def find(self, job_id: str) -> Job | None:
-        """The job with this id, as long as it is remembered."""
+    def find(self, job_id: str, visitor: Visitor = OWNER) -> Job | None:
+        """The job with this id, as long as it is remembered; guests find their own alone."""
 
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background; returns at once."""
 
+    def unload(self, model_id: str) -> None:
+        """Drop a model from memory; raises ``pipelines.manager.Busy`` while it is in use."""
+
+    def stop_loading(self, model_id: str) -> None:
+        """Stop loading a model that nobody's job waits for."""
+
     def status(self) -> Status:
         """What the backend is doing."""
 
-    def trace(self, trace_id: str) -> Trace | None:
-        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
+    def trace(self, trace_id: str, visitor: Visitor = OWNER) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there.
+
+        Guests find those of their own jobs alone.
+        """
 
     def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
         """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
@@ -238,16 +266,20 @@ class Backend(Protocol):
 class LocalBackend:
     """One worker thread on this machine's device: the device never sees two jobs at once.
 
+    ``guest_pictures`` counts what others than the owner have made.
+
     Args:
         manager: loads the models.
         pictures_dir: finished PNGs are written here before they are announced.
         on_step: called by the worker after each step's preview; tests hold the sampler here.
-        queue_limit: jobs that may wait.
+        queue_limit: jobs of guests that may wait, and jobs of the owner besides.
+        share: what a guest may ask for.
+        blocked: words that nobody may ask for; None makes a list in ``blocked.txt`` beside the pictures' folder.
         keep: finished jobs that are remembered.
         threads: CPU threads of the worker; None means ``default_threads()``.
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
-        lora_dirs: where files of LoRAs and of textual inversion are looked for.
+        lora_dirs: where LoRAs, learnt words, IP-Adapters, ControlNets and what makes their maps are looked for.
     """
 
     def __init__(
@@ -261,24 +293,27 @@ class LocalBackend:
         traces: TraceStore | None = None,
         inputs: Inputs | None = None,
         lora_dirs: Sequence[Path] = (),
+        share: Share | None = None,
+        blocked: BlockList | None = None,
     ) -> None:
         self._manager = manager
-        self._lora_dirs = tuple(lora_dirs)
-        self._loras: Mapping[str, LoraFile] = {}
-        self._words: Mapping[str, EmbeddingFile] = {}
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
+        self.blocked = blocked or BlockList(Path(pictures_dir).parent / "blocked.txt")
+        self._extras = Extras(lora_dirs, self.inputs)
         self._encoded: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._traces = traces or TraceStore(Path(pictures_dir).parent / "traces")
         self._pictures_dir = Path(pictures_dir)
         self._on_step = on_step
-        self._queue_limit = queue_limit
         self._keep = keep
         self._threads = threads or default_threads()
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
-        self._waiting: deque[Job] = deque()
+        self._waiting = Line(queue_limit, share)
+        self._whose: dict[str, str] = {}  # guests' jobs -> their visitor's id
+        self.guest_pictures = 0
         self._running: Job | None = None
         self._warm: deque[str] = deque()
+        self._unwarmed: set[str] = set()
         self._looks: deque[_Look] = deque()
         self._loading: Loading | None = None
         self._closed = False
@@ -288,37 +323,56 @@ class LocalBackend:
 
     def loras(self) -> tuple[LoraFile, ...]:
         """The LoRAs that requests may name, looked up anew."""
-        self._loras = scan_loras(self._lora_dirs)
-        return tuple(self._loras.values())
+        return self._extras.loras()
 
-    def submit(self, request: GenerationRequest) -> Job:
+    def controls(self) -> tuple[ControlFile, ...]:
+        """The ControlNets that requests may name, looked up anew."""
+        return self._extras.controls()
+
+    def adapters(self) -> tuple[AdapterFile, ...]:
+        """The IP-Adapters that requests may name, looked up anew."""
+        return self._extras.adapters()
+
+    def map_of(self, control: Control, width: int, height: int) -> Image.Image:
+        """The map that a ControlNet is shown, RGB of this size; raises InvalidRequest."""
+        return self._extras.map_of(control, width, height)
+
+    def why_no_map(self, kind: str) -> str:
+        """Why a map of this kind cannot be made here, or ""."""
+        return self._extras.why_no_map(kind)
+
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
         """Check the request and queue it.
 
         Raises:
             InvalidRequest: if this request can never run here.
-            QueueFull: if too many jobs wait, or the backend is closed.
+            QueueFull: if too many jobs wait, a guest has had its share, or the backend is closed.
         """
         self._check(request)
-        job = Job(request, self._after_cancel)
+        job = Job(request, self._after_cancel, visitor)
         with self._changed:
             if self._closed:
                 raise QueueFull(CLOSING)
             self._drop_ended()
-            if len(self._waiting) >= self._queue_limit:
-                raise QueueFull(f"{self._queue_limit} pictures are waiting already; try again in a minute.")
+            self._waiting.add(job, visitor, self._running is not None)
             self._forget()
             self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._tell_place(job, len(self._waiting) - 1)
-            if self._loading and self._waiting[0] is job:
+            if not visitor.owner:
+                self._whose[job.id] = visitor.id
+            # Whoever goes first moves the others.
+            self._tell_places()
+            if self._loading and self._waiting.first() is job:
                 job._tell(self._loading)
             self._changed.notify_all()
         return job
 
-    def find(self, job_id: str) -> Job | None:
-        """The job with this id, or None when it is unknown or forgotten."""
+    def find(self, job_id: str, visitor: Visitor = OWNER) -> Job | None:
+        """The job with this id, or None when it is unknown, forgotten, or somebody else's."""
         with self._changed:
-            return self._jobs.get(job_id)
+            return self._jobs.get(job_id) if self._may_see(job_id, visitor) else None
+
+    def _may_see(self, job_id: str, visitor: Visitor) -> bool:
+        return visitor.owner or self._whose.get(job_id) == visitor.id
 
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background once; calls for one that is loading or queued do nothing."""
@@ -326,7 +380,26 @@ class LocalBackend:
             busy = self._status.model == model_id and self._status.state in ("loading", "ready")
             if model_id in self._manager.cards and model_id not in self._warm and not busy:
                 self._warm.append(model_id)
+                self._unwarmed.discard(model_id)
                 self._changed.notify_all()
+
+    def unload(self, model_id: str) -> None:
+        """Drop a model from memory, pinned or not.
+
+        Raises:
+            Busy: while a job uses it.
+        """
+        self._manager.unload(model_id)
+        with self._changed:
+            if self._status.model == model_id:
+                self._status = Status("cold", "", "No model is loaded just now; the next picture loads one.")
+
+    def stop_loading(self, model_id: str) -> None:
+        """Stop loading a model, unless a job waits for it; one that was not begun is not begun."""
+        with self._changed:
+            self._unwarmed.add(model_id)
+            with suppress(ValueError):
+                self._warm.remove(model_id)
 
     def status(self) -> Status:
         """What the worker is doing, and how many jobs run or wait."""
@@ -353,9 +426,12 @@ class LocalBackend:
 
     # -- looks: short questions to the model ---------------------------------------------------------------------
 
-    def trace(self, trace_id: str) -> Trace | None:
-        """The recorded steps of the job with this id, also after a restart; None when they are not there."""
-        return self._traces.get(trace_id)
+    def trace(self, trace_id: str, visitor: Visitor = OWNER) -> Trace | None:
+        """The recorded steps of the job with this id, also after a restart; None when they are not there.
+
+        Guests find those of their own jobs alone, and only until the restart.
+        """
+        return self._traces.get(trace_id) if self._may_see(trace_id, visitor) else None
 
     def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
         """Latents (n, c, h, w) to pictures: the cheap preview, or the VAE in full; raises LookFailed."""
@@ -441,7 +517,7 @@ class LocalBackend:
         """Answer while no job runs, loading the model if need be."""
         try:
             with self._lease(look.model_id) as model:
-                model.wear(())
+                self._extras.take_off(model)
                 self._answer(look, model)
         except Exception as error:
             log.exception("Loading %s failed", look.model_id)
@@ -469,44 +545,22 @@ class LocalBackend:
             known = _listed(schedulers.SCHEDULERS)
             raise InvalidRequest(f"scheduler {_short(sampling.scheduler)} is unknown; allowed: {known}.")
         request.check_size(card.size_factor)
+        self.blocked.check(request)
         _check_task(card, request)
+        if not self._manager.at_hand(card.id):
+            raise InvalidRequest(NOT_HERE.format(name=card.name))
         reason = schedulers.why_not(
             sampling.scheduler, card.prediction_type, card.terminal_snr_zero, sampling.num_inference_steps
         )
         if reason:
             raise InvalidRequest(reason)
-        self._wishes(request)
-        self._words_of(request)
+        self._extras.check(card, request)
         if request.init:
             scene(request, self.inputs)
 
-    def _wishes(self, request: GenerationRequest) -> list[tuple[str, str, float]]:
-        """The files of the request's LoRAs; raises InvalidRequest for one that is not here."""
-        if any(lora.name not in self._loras for lora in request.loras):
-            self.loras()
-        for lora in request.loras:
-            if lora.name not in self._loras:
-                name = _short(lora.name)
-                raise InvalidRequest(f"prompt names the LoRA {name}, which is not here; take its mark out.")
-        files = [(self._loras[lora.name].path, lora.weight) for lora in request.loras]
-        return [(str(path.parent), path.name, weight) for path, weight in files]
-
-    def _words_of(self, request: GenerationRequest) -> dict[str, Path]:
-        """The files of the words that the request's texts name; raises InvalidRequest for one that is not here."""
-        blend = request.interpolation
-        texts = (request.prompt, request.negative_prompt, (blend and blend.prompt) or "")
-        names = named_embeddings(*texts)
-        if any(name not in self._words for name in names):
-            self._words = scan_embeddings(self._lora_dirs)
-        for name in names:
-            if name not in self._words:
-                raise InvalidRequest(f"prompt names the word {_short(name)}, which is not here; take its mark out.")
-        return {name: self._words[name].path for name in names}
-
     def _drop_ended(self) -> None:
         """Take jobs that were cancelled while waiting out of the queue and tell the others their place."""
-        if any(job.done for job in self._waiting):
-            self._waiting = deque(job for job in self._waiting if not job.done)
+        if self._waiting.drop(lambda job: job.done):
             self._tell_places()
 
     def _after_cancel(self) -> None:
@@ -538,8 +592,10 @@ class LocalBackend:
         """Looks (they are short), then jobs, then warm-ups, until closed. Whatever a job does, the next one runs."""
         while (task := self._next()) is not None:
             if isinstance(task, Job):
+                started = time.perf_counter()
                 self._run(task)
                 with self._changed:
+                    self._waiting.took(time.perf_counter() - started)
                     self._running = None
                     self._tell_places()
             elif isinstance(task, _Look):
@@ -555,10 +611,10 @@ class LocalBackend:
                     return None
                 if self._looks:
                     return self._looks.popleft()
-                if self._warm and not self._waiting:
+                if self._warm and not len(self._waiting):
                     return self._warm.popleft()
-                if self._waiting:
-                    self._running = self._waiting.popleft()
+                if len(self._waiting):
+                    self._running = self._waiting.next()
                     self._tell_places()
                     return self._running
                 self._changed.wait()
@@ -566,7 +622,7 @@ class LocalBackend:
     def _warm_up(self, model_id: str) -> None:
         try:
             failed = False
-            with self._lease(model_id, cancelled=lambda: self._closed):
+            with self._lease(model_id, cancelled=lambda: self._closed or model_id in self._unwarmed):
                 pass
         except LoadStopped:
             self._set_status("cold", model_id, f"Loading {model_id} was stopped.")
@@ -622,7 +678,7 @@ class LocalBackend:
             text = part if part.startswith(DOWNLOADING) else f"Loading {model_id}: {done} of {total} parts"
             self._set_status("loading", model_id, text, event)
             with self._changed:
-                watcher = self._running or (self._waiting[0] if self._waiting else None)
+                watcher = self._running or self._waiting.first()
             if watcher is not None:
                 watcher._tell(event)
 
@@ -645,8 +701,7 @@ class LocalBackend:
         with self._lease(request.model, lambda: self._unwanted(job), rungs) as model:
             if not job._begin_calls():
                 return
-            model.wear(self._wishes(request))
-            model.learn(self._words_of(request))
+            self._extras.put_on(model, request)
             self._make(job, _Climb(self._manager, request, model, rungs), found, started)
 
     def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:
@@ -666,6 +721,7 @@ class LocalBackend:
         # Before the end is told: whoever hears of it may look inside at once.
         self._record(recorder, climb.model, pictures, images, seconds)
         notes = (*_notes(climb.model, job.request), *_ladder_notes(climb.model, climb.taken))
+        self.guest_pictures += len(pictures) * (not job.visitor.owner)
         job._tell(Finished(job.request, pictures, seconds, notes))
 
     def _hand_back(self, job: Job, started: float) -> None:

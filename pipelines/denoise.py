@@ -60,7 +60,8 @@ def denoise(
             return
         alpha_t, sigma_t = alpha_sigma(scheduler, t, first + index)
         x_in = canvas.beside(scaled(scheduler, x_t, t))
-        predictions = model.predict(torch.cat([x_in, x_in]) if guided else x_in, t, told, scale)
+        now = told.at(index, len(timesteps))
+        predictions = model.predict(torch.cat([x_in, x_in]) if guided else x_in, t, now, scale)
         uncond, cond = predictions.chunk(2) if guided else (None, predictions)
         prediction = cond if uncond is None else uncond + scale * (cond - uncond)
         x0 = predict_x0(scheduler, prediction, t, x_t, first + index)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from pipelines.request import GenerationRequest
 
+# How ``part`` of Loading begins while a model is fetched: then it is a whole sentence, done and total are bytes.
+DOWNLOADING = "Downloading "
+
 
 @dataclass(frozen=True)
 class Queued:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ def _tile(model: Any) -> Undo:
 
 def _can_slice(model: Any, placement: Any, rows: int) -> bool:
     # xformers and compiled graphs have no whole attention maps to be sliced.
-    plain = placement.attention == "sdpa" and not placement.compile
+    # Slices would put their own processors in the place of those that follow a picture.
+    follows = getattr(_denoiser(model), "encoder_hid_proj", None) is not None
+    plain = placement.attention == "sdpa" and not placement.compile and not follows
     return plain and all(hasattr(_denoiser(model), name) for name in ("set_attention_slice", "set_attn_processor"))
 
 
@@ -206,7 +208,7 @@ class OneByOne:
 
         many = getattr(t, "ndim", 0) == 1 and len(t) == len(x)
         rows = [
-            self._model.predict(x[k : k + 1], t[k : k + 1] if many else t, _row(told, k), guidance)
+            self._model.predict(x[k : k + 1], t[k : k + 1] if many else t, told.row(k), guidance)
             for k in range(len(x))
         ]
         return torch.cat(rows)
@@ -215,12 +217,6 @@ class OneByOne:
 def lent(model: Any) -> Any:
     """The model as a run sees it."""
     return OneByOne(model) if "one" in model.placement.rungs else model
-
-
-def _row(told: Any, k: int) -> Any:
-    """What the model is told of one picture."""
-    parts = {f.name: getattr(told, f.name) for f in fields(told)}
-    return replace(told, **{name: None if part is None else part[k : k + 1] for name, part in parts.items()})
 
 
 class Ladder:

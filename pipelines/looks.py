@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,8 @@ def believe(model: Any, x_t: np.ndarray, timesteps: Sequence[float], prompt: str
         raise InvalidRequest(f"{model.card.name} always needs a marked picture, so it cannot be asked for one look.")
     kind = schedulers.prediction_type_of(model.scheduler_config)
     alpha, sigma = _levels_at(kind, model.scheduler_config, np.asarray(timesteps, np.float32)[:, None, None, None])
-    told = model.encode_prompt([prompt]).repeat(len(x_t))
+    # A run's maps have its own size, and say nothing of other pictures.
+    told = replace(model.encode_prompt([prompt]).repeat(len(x_t)), hints=())
     t = tensor(model, np.asarray(timesteps))
     prediction = model.predict(tensor(model, x_t), t, told, model.card.guidance_scale).cpu().numpy()
     return schedulers.x0_of(kind, prediction, x_t, alpha, sigma)

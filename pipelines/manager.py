@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import ladder as rungs_of
 from pipelines.cards import ModelCard
 from pipelines.device import Placement, half_of, resolve, settle_in
+from pipelines.events import DOWNLOADING
 from pipelines.families import CannotLoad, Model, Report, loader
 from pipelines.ladder import LASTING, LOAD, Ladder, Undo, next_rung, ordered
 from pipelines.memory import PROJECT, Machine, Notebook, Preflight, gb, preflight
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipelines.hub import Hub, Plan, Progress
 
 GPU, RAM, DISK, AWAY = "gpu", "ram", "disk", "away"
-DOWNLOADING = "Downloading "
+NOT_HERE = "{name} is not on this machine; fetch it in the Models tab, or choose another model."
 
 
 class Busy(RuntimeError):
@@ -91,11 +92,12 @@ class PipelineManager:
     Args:
         cards: the catalogue.
         device: auto, cpu, cuda or mps.
-        attention: auto, sdpa or xformers.
+        attention: auto, sdpa or xformers; or these by model id, "" for those that are not named.
         budget_bytes: weights kept where models run; by default half of the machine's memory, or 80% of the GPU's.
             A model in use is never put aside, so one that is larger than the budget still runs.
         ram_budget_bytes: weights kept in RAM beside a GPU; by default half of the machine's memory.
         hub: fetches models that are not on this machine; without it a card's source is read as it stands.
+        fetches: ids of the models that a lease may fetch; None for all.
         memory_dir: where measured speeds and needed rungs are remembered, or None for until the program ends.
         ladder: whether a run that needs too much memory is tried again in a way that needs less.
         compile, quantize: see ``pipelines.device.Placement``.
@@ -106,11 +108,12 @@ class PipelineManager:
         self,
         cards: Iterable[ModelCard],
         device: str = "auto",
-        attention: str = "auto",
+        attention: str | Mapping[str, str] = "auto",
         budget_bytes: int | None = None,
         *,
         ram_budget_bytes: int | None = None,
         hub: Hub | None = None,
+        fetches: Collection[str] | None = None,
         memory_dir: Path | None = None,
         ladder: bool = True,
         compile: bool = False,
@@ -118,15 +121,16 @@ class PipelineManager:
         machine: Machine | None = None,
     ) -> None:
         self._cards = {card.id: card for card in cards}
-        self._wish = (device, attention)
+        self._device = device
+        self._attention = {"": attention} if isinstance(attention, str) else dict(attention)
         self._extras = {"compile": compile, "quantize": quantize}
         self._budget, self._ram_budget = budget_bytes, ram_budget_bytes
-        self._hub = hub
+        self._hub, self._fetches = hub, fetches
         self.machine = machine or Machine()
         self.ladder = Ladder(memory_dir, self.machine, ladder)
         self._speeds = Notebook(memory_dir / "speeds.json" if memory_dir else None)
         self._placement: Placement | None = None
-        self._placements: dict[tuple[str, str, str], Placement] = {}
+        self._placements: dict[tuple[str, ...], Placement] = {}
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._pinned: set[str] = set()
         self._located_cards: dict[str, tuple[ModelCard, ModelCard]] = {}
@@ -357,11 +361,17 @@ class PipelineManager:
         self._located_cards[card.id] = (card, card.model_copy(update=update))
         return self._located_cards[card.id][1]
 
-    def _fetched(self, card: ModelCard, report: Report | None, cancelled: Callable[[], bool] | None) -> Path | None:
-        """A card's files, fetched if need be; None without a hub to ask and without files here."""
-        here = self._here(card)
-        if here is not None or self._hub is None:
-            return here
+    def fetch(self, model_id: str, report: Report | None = None, cancelled: Callable[[], bool] | None = None) -> Path:
+        """Fetch what is missing of a model; see ``lease``.  Returns the folder or file to load from.
+
+        Raises:
+            InvalidRequest: if no card has this id.
+            CannotLoad: if it cannot be fetched.
+            LoadStopped: if ``cancelled`` said so.
+        """
+        card = self._card(model_id)
+        if self._hub is None:
+            raise CannotLoad(f"{card.name} is not on this machine and nothing may be fetched here.")
         from pipelines.hub import CannotFetch, Stopped
 
         started, first = time.perf_counter(), -1
@@ -370,7 +380,7 @@ class PipelineManager:
             nonlocal first
             first = news.done if first < 0 else first
             if report is not None:
-                report(_download_words(card.name, news), news.done, news.total)
+                report(download_words(card.name, news), news.done, news.total)
             if news.done == news.total and (seconds := time.perf_counter() - started) > 1:
                 self._speeds.note("download", (news.done - first) / seconds)
 
@@ -380,11 +390,31 @@ class PipelineManager:
             raise LoadStopped from None
         except CannotFetch as error:
             raise CannotLoad(str(error)) from error
+        finally:
+            self._located_cards.pop(card.id, None)  # its small autoencoder may have come, too
+
+    def at_hand(self, model_id: str) -> bool:
+        """Whether a model can be lent without a download that nobody asked for."""
+        card = self._card(model_id)
+        return self._may_fetch(card) or self._here(card) is not None
+
+    def _may_fetch(self, card: ModelCard) -> bool:
+        return self._hub is None or self._fetches is None or card.id in self._fetches
+
+    def _fetched(self, card: ModelCard, report: Report | None, cancelled: Callable[[], bool] | None) -> Path | None:
+        """A card's files, fetched if need be; None without a hub to ask and without files here."""
+        here = self._here(card)
+        if here is not None or self._hub is None:
+            return here
+        if not self._may_fetch(card):
+            raise CannotLoad(NOT_HERE.format(name=card.name))
+        return self.fetch(card.id, report, cancelled)
 
     def _resolve(self, card: ModelCard) -> Placement:
-        key = (card.family, card.half, card.name)
+        attention = self._attention.get(card.id) or self._attention.get("", "auto")
+        key = (card.family, card.half, card.name, attention)
         if key not in self._placements:  # looking at xformers runs it
-            self._placements[key] = resolve(*self._wish, card=card, **self._extras)
+            self._placements[key] = resolve(self._device, attention, card=card, **self._extras)
         self._placement = self._placements[key]
         if self._budget is None:
             self._budget = default_budget(self._placement.device)
@@ -607,7 +637,8 @@ def _teller(report: Report | None, cancelled: Callable[[], bool] | None) -> Repo
     return tell
 
 
-def _download_words(name: str, news: Progress) -> str:
+def download_words(name: str, news: Progress) -> str:
+    """How far a download is."""
     left = f", {_minutes(news.seconds_left)} left" if news.seconds_left is not None else ""
     return f"{DOWNLOADING}{name}: {gb(news.done)} of {gb(news.total)}, {gb(news.bytes_per_second)} a second{left}"
 

@@ -130,6 +130,10 @@ def _more(request: GenerationRequest) -> dict[str, Any]:
         found["Denoising strength"] = init.strength
     if init is not None and init.mask:
         found["Mask blur"] = init.feather
+    for k, control in enumerate(request.controls):
+        found[f"ControlNet {k}"] = f"{control.net} {control.weight:g} ({control.kind})"
+    if request.reference is not None:
+        found["IP-Adapter"] = f"{request.reference.adapter} {request.reference.weight:g}"
     if variation is not None:
         found |= {"Variation seed": variation.seed, "Variation seed strength": variation.strength}
     return found

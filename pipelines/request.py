@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +22,7 @@ MAX_WORK = 4 * 1024 * 1024 * 150
 MAX_FEATHER = 64
 MAX_PADDING = 256
 MAX_LORAS = 5
+MAX_CONTROLS = 3
 # Name of a stored picture: a hash of its pixels.
 _ID = r"^[0-9a-f]{32}$"
 # How a prompt names a LoRA, in the form that other tools write too: <lora:name:0.8>.
@@ -138,6 +139,45 @@ class Lora(_Frozen):
     weight: float = Field(default=1.0, ge=-2, le=2)
 
 
+class Reference(_Frozen):
+    """A picture that the model follows beside the prompt (IP-Adapter, Ye et al. 2023, arXiv:2308.06721).
+
+    Attributes:
+        adapter: name of an IP-Adapter file on this machine, without its ending.
+        image: id of a stored picture (``pipelines.uploads.Inputs``), of any size; its middle square is looked at.
+        weight: how strongly, 0 to 1.5; 0 is not at all, 1 is as it was trained.
+    """
+
+    adapter: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
+    image: str = Field(pattern=_ID)
+    weight: float = Field(default=0.6, ge=0, le=1.5)
+
+
+class Control(_Frozen):
+    """A map that says where things are (ControlNet, Zhang et al. 2023, arXiv:2302.05543).
+
+    Attributes:
+        net: name of a ControlNet on this machine.
+        image: id of a stored picture (``pipelines.uploads.Inputs``); its middle is cut to the request's shape.
+        kind: map if the picture is one already; canny, depth or pose if that is to be found in it first.
+        weight: how strongly, 0 to 2; 1 is as it was trained.
+        start, end: the share of the steps in which it has a say, 0 to 1.
+    """
+
+    net: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
+    image: str = Field(pattern=_ID)
+    kind: Literal["map", "canny", "depth", "pose"] = "map"
+    weight: float = Field(default=1.0, ge=0, le=2)
+    start: float = Field(default=0.0, ge=0, le=1)
+    end: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Control:
+        if self.end <= self.start:
+            raise ValueError("its end must lie after its start")
+        return self
+
+
 class GenerationRequest(_Frozen):
     """One generation, complete: nothing about it is decided later.
 
@@ -150,6 +190,8 @@ class GenerationRequest(_Frozen):
         init: the picture to start from, or None for pure noise.
         variation, interpolation: how the pictures of one run differ, at most one of them, or None.
         loras: at most five.
+        controls: at most three.
+        reference: a picture to follow beside the prompt, or None.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -163,6 +205,8 @@ class GenerationRequest(_Frozen):
     variation: Variation | None = None
     interpolation: Interpolation | None = None
     loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
+    controls: tuple[Control, ...] = Field(default=(), max_length=MAX_CONTROLS)
+    reference: Reference | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationRequest:
@@ -241,6 +285,15 @@ def make_request(**values: Any) -> GenerationRequest:
     try:
         flat |= {"loras": tuple(Lora(name=name, weight=weight) for name, weight in named)} if named else {}
         return GenerationRequest(sampling=Sampling(**sampling), **flat)
+    except ValidationError as error:
+        raise InvalidRequest(describe(error)) from None
+
+
+def amended(request: GenerationRequest, **values: Any) -> GenerationRequest:
+    """A request with some of its fields changed, or InvalidRequest with one sentence."""
+    fields = {name: getattr(request, name) for name in GenerationRequest.model_fields}
+    try:
+        return GenerationRequest(**{**fields, **values})
     except ValidationError as error:
         raise InvalidRequest(describe(error)) from None
 

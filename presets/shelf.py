@@ -83,6 +83,14 @@ class Shelf:
                 self._write(kept)
         return len(kept) < len(entries)
 
+    def ids(self) -> set[str]:
+        """Ids of the models on the shelf, whether they can be used now or not; none if its file cannot be read."""
+        with self._lock:
+            try:
+                return {entry["id"] for entry in self._entries()}
+            except CatalogueError:
+                return set()
+
     def cards(self) -> list[ModelCard]:
         """The models that can be used now."""
         return self.look()[0]

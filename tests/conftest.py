@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Before any library is imported: they read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -21,3 +26,19 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, or the one that PLAYGROUND_CHROMIUM names, or the test tool's own."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser_setup import ADVICE, find_browser, launch_arguments
+
+    path = os.environ.get("PLAYGROUND_CHROMIUM") or find_browser()
+    if not path:
+        pytest.fail(ADVICE)
+    with sync_playwright() as tool:
+        chromium = tool.chromium.launch(executable_path=path, args=launch_arguments())
+        yield chromium
+        chromium.close()

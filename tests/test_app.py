@@ -46,7 +46,8 @@ def test_defaults(base: dict[str, str], tiny_folder: Path) -> None:
     settings = app.parse([], base)
     assert settings.host == "127.0.0.1"
     assert app.FIRST_PORT <= settings.port < app.FIRST_PORT + app.TRY_PORTS
-    assert (settings.device, settings.attention) == ("auto", "auto")
+    assert (settings.device, settings.attention) == ("auto", {"": "auto"})
+    assert (settings.ladder, settings.compile, settings.quantize, settings.offline) == (True, False, "", False)
     assert settings.auth is None
     assert not settings.share
     assert not settings.open
@@ -129,16 +130,48 @@ def test_loopback_needs_no_password(host: str) -> None:
     assert app.is_loopback(host)
 
 
-def test_the_hub_is_asked_only_for_a_model_of_the_hub(base: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_asked_unless_nobody_may_be(base: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "GRADIO_ANALYTICS_ENABLED", "DIFFUSERS_DISABLE_REMOTE_CODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    app.prepare_environment(app.parse(["--model", "owner/name"], base))
-    assert "HF_HUB_OFFLINE" not in os.environ
     app.prepare_environment(app.parse([], base))
+    assert "HF_HUB_OFFLINE" not in os.environ
+    app.prepare_environment(app.parse(["--offline"], base))
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] == "1"
+
+
+LONELY = """
+import socket, sys, time
+asked = []
+def refuse(self, address):
+    asked.append(address)
+    raise OSError(101, "Network is unreachable")
+def resolve(host, *more, **kinds):
+    if host in ("127.0.0.1", "localhost"):
+        return real(host, *more, **kinds)
+    asked.append(host)
+    raise socket.gaierror(-3, "Temporary failure in name resolution")
+real, socket.getaddrinfo, socket.socket.connect = socket.getaddrinfo, resolve, refuse
+import app
+backend = app.create(app.parse(sys.argv[1:])).backend
+from pipelines.request import make_request
+card = backend._manager.cards["tiny"]
+job = backend.submit(make_request(model=card.id, prompt="a fox", width=64, height=64, scheduler="euler", seed=1,
+                                  num_inference_steps=2, guidance_scale=4.0))
+print(type(list(job.events())[-1]).__name__, asked)
+backend.close()
+"""
+
+
+def test_a_model_of_this_machine_asks_nobody(base: dict[str, str], tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environ |= {**base, "PYTHONPATH": str(Path(app.__file__).parent), "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LONELY], env=environ, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["Finished []"], done.stderr[-2000:]
 
 
 def test_a_folder_of_models_is_offered_and_what_is_broken_in_it_is_said(
@@ -153,10 +186,25 @@ def test_a_folder_of_models_is_offered_and_what_is_broken_in_it_is_said(
     assert "nowhere" in refused(capsys, ["--models-dir", str(tmp_path / "nowhere")], base)
 
 
-def test_models_that_would_be_downloaded_are_offered_only_beside_another_such(base: dict[str, str]) -> None:
-    hub = {card.id for card in app.parse([], {**base, "HF_HOME": "/nowhere"}).cards}
-    assert "sd15" not in hub
-    assert "sd15" in {card.id for card in app.parse(["--model", "owner/name"], base).cards}
+def test_every_model_of_the_catalogue_is_known_and_none_is_fetched_for_it(base: dict[str, str]) -> None:
+    settings = app.parse(["--model", "owner/name"], base)
+    assert {"sd15", "pocket", "owner/name"} <= {card.id for card in settings.cards}
+    from pipelines.hub import Hub
+
+    manager = app._manager(settings, Hub())
+    assert manager.at_hand("owner/name") and manager.at_hand("pocket") and not manager.at_hand("sd15")
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("sdpa", {"": "sdpa"}),
+        ("sdxl=xformers", {"": "auto", "sdxl": "xformers"}),
+        ("xformers,owner/name=sdpa", {"": "xformers", "owner/name": "sdpa"}),
+    ],
+)
+def test_attention_is_chosen_for_all_models_or_some(base: dict[str, str], text: str, chosen: dict[str, str]) -> None:
+    assert app.parse(["--attention", text], base).attention == chosen
 
 
 def test_xformers_without_a_gpu_is_one_sentence() -> None:
@@ -173,8 +221,7 @@ def test_uploads_that_nobody_used_for_30_days_go_at_the_start(
     for name, days in ((old, 31), (used, 29)):
         os.utime(inputs.path(name), times=(time.time() - days * 86400,) * 2)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    _, backend = app.create(app.parse([], base))
-    backend.close()
+    app.create(app.parse([], base)).backend.close()
     assert inputs.path(used).exists()
     assert not inputs.path(old).exists()
 
@@ -249,6 +296,6 @@ def test_the_server_answers_to_its_own_name_only(base: dict[str, str], servers: 
 def test_beyond_loopback_a_password_is_asked_for_and_printed_once(base: dict[str, str], servers: list[Server]) -> None:
     server = Server("--host", "0.0.0.0", environ=base)
     servers.append(server)
-    password = server.line(r"log in as playground with the password (\S+)")
+    password = server.line(r"Guests come in with the password (\S+)")
     assert server.get("/config", host="any.name")[0] == 401
     assert "".join(server.lines).count(password) == 1

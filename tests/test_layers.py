@@ -25,9 +25,9 @@ MAY = {
     "benchmarks": {"pipelines", "pocket", "presets"},
 }
 # Inside the engine: a module may import these siblings (families is a folder).
-CARDS = {"request", "events", "cards", "device", "files", "conditioning"}
+CARDS = {"request", "events", "cards", "device", "files", "conditioning", "visitors"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
-EXTRAS = {"loras", "embeddings"}
+EXTRAS = {"loras", "embeddings", "adapters", "controlnets", "annotators"}
 LOADS = {"hub", "memory", "ladder"}
 SERVES = {"schedulers", "families", "pictures", "trace", "denoise", "manager", *LOADS, *STARTS}
 INSIDE = {
@@ -39,6 +39,10 @@ INSIDE = {
     "geometry": CARDS,
     "loras": CARDS,
     "embeddings": CARDS | {"loras"},
+    "adapters": CARDS | {"loras"},
+    "controlnets": CARDS | {"loras"},
+    "annotators": CARDS,
+    "extras": CARDS | EXTRAS | {"geometry", "uploads"},
     "repositories": CARDS,
     "transfer": CARDS | {"repositories"},
     "hub": CARDS | {"repositories", "transfer"},
@@ -54,7 +58,9 @@ INSIDE = {
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures"},
-    "backend": CARDS | EXTRAS | SERVES,
+    "line": CARDS,
+    "blocklist": CARDS,
+    "backend": CARDS | EXTRAS | {"extras", "line", "blocklist"} | SERVES,
     "ray_backend": CARDS | SERVES | {"backend"},
 }
 

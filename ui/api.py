@@ -21,6 +21,7 @@ from pipelines.cards import ModelCard
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, describe, make_request
 from ui import controls, keep, reel, stream
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,7 +88,7 @@ class Endpoints:
     def denoising_steps(self, given: Given) -> tuple[dict[str, Any], Any, Any]:
         """Pictures from a prompt, and how they came: the steps, and two files of the first picture."""
         job, done = made(self.backend, lambda: self._request(given))
-        trace = self.backend.trace(job.id)
+        trace = self.backend.trace(job.id, visitor())
         if trace is None:
             raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
         decode = decoder(self.backend, trace.request.model)
@@ -242,8 +243,11 @@ def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, F
     Raises:
         gr.Error: with one sentence, if it is wrong, fails or is stopped.
     """
+    who = visitor()
+    if not who.programs:
+        raise gr.Error("Programs may not ask here; use the page.", print_exception=False)
     try:
-        job = backend.submit(ask())
+        job = backend.submit(ask(), who)
     except (InvalidRequest, QueueFull) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():

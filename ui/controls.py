@@ -264,13 +264,23 @@ def seed_controls(prefix: str = "", kept: bool = False) -> tuple[dict[str, Compo
 def lora_control(files: Sequence[LoraFile], prefix: str = "") -> gr.Dropdown:
     """The LoRAs that are on this machine; choosing one writes it into the prompt, where its weight can be changed."""
     return gr.Dropdown(
-        [(lora_label(file), file.name) for file in files],
+        lora_choices(files),
         value=None,
         label="Add a style or subject (LoRA)",
         info="Goes into the prompt as <lora:name:1>; change the 1 to weigh it: 0 is nothing, 1 is as it was trained.",
         visible=bool(files),
         elem_id=f"{prefix}lora",
     )
+
+
+def lora_choices(files: Sequence[LoraFile]) -> list[tuple[str, str]]:
+    """Choices of the LoRA, as (label, name)."""
+    return [(lora_label(file), file.name) for file in files]
+
+
+def lora_update(files: Sequence[LoraFile]) -> dict[str, Any]:
+    """The update for the LoRAs that are there now."""
+    return gr.Dropdown(lora_choices(files), visible=bool(files))
 
 
 def lora_label(file: LoraFile) -> str:
@@ -288,12 +298,17 @@ def with_lora(prompt: Any, name: Any, files: Sequence[LoraFile]) -> str:
     return f"{text.rstrip()}{word} <lora:{file.name}:1>".strip(", ")
 
 
-def model_control(cards: Mapping[str, ModelCard], chosen: str, prefix: str = "") -> gr.Dropdown:
-    """The model."""
+def model_control(cards: Sequence[ModelCard], chosen: ModelCard, prefix: str = "") -> gr.Dropdown:
+    """The model, of those that can be used now."""
     return gr.Dropdown(
-        [(card.name, name) for name, card in cards.items()],
-        value=chosen,
+        model_choices([chosen, *(card for card in cards if card.id != chosen.id)]),
+        value=chosen.id,
         label="Model",
-        info=about_model(cards[chosen]),
+        info=about_model(chosen),
         elem_id=f"{prefix}model",
     )
+
+
+def model_choices(cards: Sequence[ModelCard]) -> list[tuple[str, str]]:
+    """Choices of the model, as (name, id)."""
+    return [(card.name, card.id) for card in cards]

@@ -17,11 +17,13 @@ from pipelines import geometry, uploads
 from pipelines.backend import QueueFull
 from pipelines.events import Finished
 from pipelines.request import MAX_FEATHER, MAX_PADDING, MAX_SIDE, GenerationRequest, InvalidRequest
-from ui import brush, chain, controls, making, strength
+from ui import brush, chain, controls, guides, making, strength
 from ui.dropped import Dropped
 from ui.film import film
+from ui.guides import Guides
 from ui.making import OWN, QUICK, WATCH, Asking, Desk, Page
 from ui.plain import sentence
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from pipelines.backend import Job
@@ -126,8 +128,8 @@ class Groups:
 
 def build(page: Page) -> None:
     """Lay the tab out and wire it up."""
-    desk, source, views, groups = lay_out(page)
-    asking = asking_of(page, desk, source, views, groups)
+    desk, source, views, groups, guided = lay_out(page)
+    asking = guides.added(asking_of(page, desk, source, views, groups), guided)
     making.wire_running(page, desk, asking, lambda: None)
     making.wire_settings(page, desk)
     making.wire_onwards(page, desk)
@@ -135,12 +137,13 @@ def build(page: Page) -> None:
     wire_views(source, views, groups)
     wire_strength(page, desk, source, views, asking)
     wire_chain(page, source, views, groups)
+    guides.wire(page, desk, guided)
 
 
 # -- laying out ----------------------------------------------------------------------------------------------------
 
 
-def lay_out(page: Page) -> tuple[Desk, Source, Views, Groups]:
+def lay_out(page: Page) -> tuple[Desk, Source, Views, Groups, Guides]:
     """The left column asks, the right one shows: where the run starts, the result, and both side by side."""
     parts = making.Parts(page, "image-", kept=True)
     with gr.Row(elem_id="image-desk", elem_classes="desk"):
@@ -154,10 +157,11 @@ def lay_out(page: Page) -> tuple[Desk, Source, Views, Groups]:
             with gr.Accordion("Fit", open=False, elem_id="image-fit-fold", elem_classes="fold"):
                 asked |= fit_controls()
             parts.settings()
+            guided = guides.build(page, "image-")
         with gr.Column(elem_id="image-shows", elem_classes="shows"):
             views, editor, stage = shown_views(page)
             asked |= {"editor": editor, "base": gr.State(None), "mask": gr.State(None)}
-    return parts.desk(stage), Source(**asked), views, groups
+    return parts.desk(stage), Source(**asked), views, groups, guided
 
 
 def source_controls(page: Page) -> tuple[dict[str, Any], Groups]:
@@ -566,7 +570,7 @@ def wire_twins(page: Page, desk: Desk, source: Source, views: Views, asking: Ask
             assert request.init is not None
             init = {"image": request.init.image, "strength": 1.0, "noise_only": True}
             alone = GenerationRequest.model_validate({**request.model_dump(), "init": init})
-            jobs = [page.backend.submit(one) for one in (request, alone)]
+            jobs = [page.backend.submit(one, visitor()) for one in (request, alone)]
         except (InvalidRequest, QueueFull) as problem:
             yield making.explain(desk, asking, problem)
             return

@@ -31,8 +31,8 @@ def lexicon_value(card: ModelCard) -> dict[str, Any]:
     about = ""
     if known or card.vocabulary:
         about = (
-            f"{card.name} draws emoji-like pictures from a small vocabulary. For anything else start the program with "
-            "a larger model: app.py --model, as the README shows."
+            f"{card.name} draws emoji-like pictures from a small vocabulary. For anything else fetch a larger model in "
+            "Models."
         )
     return {
         "prompts": list(card.prompts),

@@ -20,11 +20,14 @@ from ui.lexicon import lexicon, lexicon_value
 from ui.panel import script
 from ui.plain import sentence
 from ui.reel import Films
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from pipelines.backend import Backend
     from pipelines.lenses import Decode
     from pipelines.trace import Trace
+    from presets.library import Library
+    from ui.sharing import Sharing
 
 # What ``Page.opened`` holds for the generation that comes with the model, and what the film calls it.
 BUNDLED = "bundled"
@@ -56,13 +59,15 @@ class Page:
         links: the chain of pictures that this browser's runs started from (``ui.chain``).
         opened: what the denoising tab shows, ``{"id": of a job or BUNDLED, "picture": from 0}`` or None.
         sent: what was sent to the image-to-image tab, ``{"id", "picture", "at"}`` or None.
+        picked: what was chosen in the Models tab, ``{"model", "prompt", "at"}`` or None.
         bundled: the generation that comes with the default model.
         films: lenses that were drawn before.
+        sharing: makes public links; None where there is nothing to be shared.
     """
 
     blocks: gr.Blocks
     backend: Backend
-    cards: Mapping[str, ModelCard]
+    library: Library
     default_model: str
     pictures_dir: Path
     tab: gr.Tab
@@ -72,15 +77,22 @@ class Page:
     links: gr.BrowserState
     opened: gr.State
     sent: gr.State
+    picked: gr.State
     bundled: Trace | None
     films: Films
+    sharing: Sharing | None = None
+
+    @property
+    def cards(self) -> Mapping[str, ModelCard]:
+        """Every model that is known, by id."""
+        return self.library.cards
 
     def trace(self, opened: Any) -> Trace | None:
         """The trace that a value of ``opened`` names, or None."""
         name = opened.get("id") if isinstance(opened, dict) else None
         if name == BUNDLED:
             return self.bundled
-        return self.backend.trace(name) if isinstance(name, str) else None
+        return self.backend.trace(name, visitor()) if isinstance(name, str) else None
 
     def decode(self, trace: Trace) -> Decode:
         """What turns this trace's latents into pictures with its own model."""
@@ -186,7 +198,7 @@ class Parts:
             seeds, self.dice = controls.seed_controls(self.prefix, self.kept)
             self.named |= seeds
             self.lora = controls.lora_control(self.page.backend.loras(), self.prefix)
-            self.named["model"] = controls.model_control(self.page.cards, self.card.id, self.prefix)
+            self.named["model"] = controls.model_control(self.page.library.offered(), self.card, self.prefix)
 
     def desk(self, shown: gr.HTML) -> Desk:
         """The desk, once every group is there; ``shown`` is its film."""
@@ -230,7 +242,7 @@ def run(
     """Make what the values ask for: updates of the desk until it is there, or an error beside what caused it."""
     try:
         request = asking.request_of(values, new_seed)
-        job = page.backend.submit(request)
+        job = page.backend.submit(request, visitor())
     except (InvalidRequest, QueueFull) as problem:
         yield explain(desk, asking, problem)
         return
@@ -298,8 +310,8 @@ def wire_onwards(page: Page, desk: Desk) -> None:
 
 
 def find(backend: Backend, job_id: Any) -> Job | None:
-    """The job with this id, if it is one."""
-    return backend.find(job_id) if isinstance(job_id, str) else None
+    """The job with this id, if it is one of whoever asks."""
+    return backend.find(job_id, visitor()) if isinstance(job_id, str) else None
 
 
 # -- settings ------------------------------------------------------------------------------------------------------
@@ -347,8 +359,33 @@ def wire_settings(page: Page, desk: Desk) -> None:
     gr.on([c.guidance_scale.change, c.model.change], guide, [c.model, c.guidance_scale], [c.negative_prompt], **last)
     desk.dice.click(lambda: str(controls.draw_seed()), None, [c.seed], **QUICK)
     desk.film.keep(keep, None, [c.seed, c.keep_seed], **QUICK)
+    def refresh() -> tuple[Any, Any]:
+        return gr.Dropdown(controls.model_choices(page.library.offered())), controls.lora_update(page.backend.loras())
+
     changed = [*c.all() - {c.seed, c.keep_seed, c.num_images}, desk.lexicon, desk.left_out]
     c.model.input(change_model, [c.model, c.prompt], changed, **QUICK)
+    # Models and LoRAs come and go while the page is open.
+    gr.on([page.blocks.load, page.tab.select], refresh, None, [c.model, desk.lora], **QUICK)
+    wire_picking(page, desk, changed)
+
+
+def wire_picking(page: Page, desk: Desk, changed: list[Component]) -> None:
+    """A model that was chosen in the Models tab, and perhaps one of its example prompts, come to this tab."""
+    c, here = desk.controls, page.tab.id
+
+    def pick(value: Any, prompt: Any) -> dict[Component, Any]:
+        if not isinstance(value, dict) or value.get("tab") != here:
+            return {desk.run_error: gr.skip()}
+        text = value.get("prompt") or prompt
+        updates = model_defaults(page, desk, value.get("model"), text)
+        if not updates:
+            return {desk.run_error: gr.skip()}
+        chosen = page.cards[value["model"]]
+        choices = controls.model_choices(page.library.offered())
+        updates[c.model] = gr.Dropdown(choices, value=chosen.id, info=controls.about_model(chosen))
+        return {**updates, **({c.prompt: text} if value.get("prompt") else {})}
+
+    page.picked.change(pick, [page.picked, c.prompt], [*changed, desk.run_error], **WATCH)
 
 
 def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Component, Any]:
@@ -360,7 +397,7 @@ def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Comp
     examples = {text for other in page.cards.values() for text in other.prompts}
     own_prompt = isinstance(prompt, str) and prompt.strip() and prompt not in examples
     return {
-        c.prompt: prompt if own_prompt else first_prompt(card),
+        c.prompt: prompt if own_prompt else first_prompt(card) or prompt,
         c.model: gr.Dropdown(info=controls.about_model(card)),
         c.quality: gr.Radio(controls.qualities(card), value=card.default_quality, info=words.cost(card)),
         c.num_inference_steps: quality.num_inference_steps,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from pipelines.cards import ModelCard
-from ui import api, denoising, image_to_image, text_to_image, words
+from ui import api, denoising, image_to_image, models, share, text_to_image, words
 from ui.making import SECRET, Page
 from ui.reel import Films
 from ui.statusbar import statusbar
@@ -17,12 +16,16 @@ from ui.theme import theme
 
 if TYPE_CHECKING:
     from pipelines.backend import Backend
+    from presets.library import Library
+    from ui.sharing import Sharing
 
 # One line a tab: its id, its name and the function that builds it.
 TABS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
     "text-to-image": ("Text to image", text_to_image.build),
     "image-to-image": ("Image to image", image_to_image.build),
     "denoising": ("Denoising", denoising.build),
+    "models": ("Models", models.build),
+    "share": ("Share", share.build),
 }
 
 # Pages waiting at once; copies of pictures in Gradio's cache are looked at every hour and dropped after a day.
@@ -32,23 +35,26 @@ CACHE_SECONDS = (3600, 86400)
 STATE_SECONDS = 86400
 TITLE = "Diffusion Playground"
 HERE = Path(__file__).resolve().parent
-STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css")
+STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css")
 
 
-def build(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, pictures_dir: Path) -> gr.Blocks:
+def build(
+    backend: Backend, library: Library, default_model: str, pictures_dir: Path, sharing: Sharing | None = None
+) -> gr.Blocks:
     """The page for this backend; nothing is loaded before someone opens it."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
         gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
         job, links, *made = (remembered(name) for name in ("job", "chain", *(f"{tab}-made" for tab in TABS)))
-        opened, sent = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(2))
-        bundled, films = words.recording(cards[default_model]), Films()
+        opened, sent, picked = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(3))
+        bundled, films = words.recording(library.cards[default_model]), Films()
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
             for (name, (label, make)), mine in zip(TABS.items(), made, strict=True):
                 with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
-                    states = (job, mine, links, opened, sent)
-                    make(Page(demo, backend, cards, default_model, pictures_dir, tab, tabs, *states, bundled, films))
+                    states = (job, mine, links, opened, sent, picked)
+                    here = (demo, backend, library, default_model, pictures_dir, tab, tabs)
+                    make(Page(*here, *states, bundled, films, sharing))
         statusbar(backend.status)
-        api.add(backend, cards, default_model, films)
+        api.add(backend, library.cards, default_model, films)
     # Closed, so that nobody goes round the queue's bounds.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo

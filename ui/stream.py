@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from pipelines.events import TERMINAL, Cancelled, Decoding, Event, Failed, Finished, Loading, Picture, Preview, Queued
+from pipelines.events import (
+    DOWNLOADING,
+    TERMINAL,
+    Cancelled,
+    Decoding,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Picture,
+    Preview,
+    Queued,
+)
 from ui import words
 
 if TYPE_CHECKING:
@@ -63,7 +75,9 @@ class Roll:
             case Queued(ahead):
                 self.state, self.text = "queued", words.queued(ahead)
             case Loading(model, part, done, total):
-                self.state, self.text = "loading", f"Loading {model}: {done} of {total} parts, next {part}"
+                # A download speaks in whole sentences: its parts are bytes.
+                self.text = part if part.startswith(DOWNLOADING) else words.loading(model, part, done, total)
+                self.state = "loading"
             case Preview():
                 self._step(event)
             case Decoding():

@@ -9,21 +9,24 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.request import GenerationRequest
-from ui import making, stream, variations
+from ui import guides, making, stream, variations
 from ui.film import film
+from ui.guides import Guides
 from ui.making import Asking, Desk, Page
 from ui.variations import Variations
 
 
 def build(page: Page) -> None:
     """Lay the tab out and wire it up."""
-    desk, blend = lay_out(page)
-    making.wire_running(page, desk, asking(desk, blend), lambda: stream.replay(page.bundled) if page.bundled else None)
+    desk, blend, guided = lay_out(page)
+    asks = guides.added(asking(desk, blend), guided)
+    making.wire_running(page, desk, asks, lambda: stream.replay(page.bundled) if page.bundled else None)
+    guides.wire(page, desk, guided)
     making.wire_settings(page, desk)
     making.wire_onwards(page, desk)
 
 
-def lay_out(page: Page) -> tuple[Desk, Variations]:
+def lay_out(page: Page) -> tuple[Desk, Variations, Guides]:
     """The left column asks, the right one shows."""
     parts = making.Parts(page)
     with gr.Row(elem_id="desk", elem_classes="desk"):
@@ -33,10 +36,11 @@ def lay_out(page: Page) -> tuple[Desk, Variations]:
             parts.go()
             parts.settings()
             blend = variations.build(page, parts.named["num_images"])
+            guided = guides.build(page)
         with gr.Column(elem_id="shows", elem_classes="shows"):
             stage = film()
             blend.strip.render()
-    return parts.desk(stage), blend
+    return parts.desk(stage), blend, guided
 
 
 def asking(desk: Desk, blend: Variations) -> Asking:

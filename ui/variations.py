@@ -16,6 +16,7 @@ from pipelines.request import MAX_PICTURES, MAX_PROMPT, MAX_SEED, GenerationRequ
 from ui import controls, keep
 from ui.panel import script
 from ui.plain import sentence
+from ui.visiting import visitor
 
 if TYPE_CHECKING:
     from pipelines.trace import Trace
@@ -330,7 +331,7 @@ def wire_saving(page: Page, tab: Variations) -> None:
     def make(data: gr.EventData) -> dict[str, Any]:
         run, kind, ask = (str(getattr(data, name, "")) for name in ("run", "kind", "ask"))
         known = {"run": run[:80], "ask": ask[:40]}
-        trace = page.backend.trace(run)
+        trace = page.backend.trace(run, visitor())
         if trace is None or trace.request.interpolation is None or not trace.finals or kind not in KINDS:
             return {**known, "problem": "This blend is no longer kept; make it again to save it."}
         return {**known, **keep.saved(lambda: packed(trace, kind), f"the blend {trace.id}", kind)}

@@ -101,3 +101,8 @@ def vocabulary(card: ModelCard) -> list[dict[str, Any]]:
     """The words that the model knows: ``[{"name": ..., "tags": [...]}]``; empty for models without a limit."""
     found = _load(card.vocabulary)
     return [word for word in found if isinstance(word, dict) and "name" in word] if isinstance(found, list) else []
+
+
+def loading(model: str, part: str, done: int, total: int) -> str:
+    """How far the loading of a model is."""
+    return f"Loading {model}: {done} of {total} parts, next {part}"

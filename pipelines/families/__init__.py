@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.cards import ModelCard
-    from pipelines.conditioning import Conditioning
+    from pipelines.conditioning import Conditioning, Controlled, Followed
     from pipelines.device import Placement
     from pipelines.latents import LatentFormat
 
@@ -69,6 +69,12 @@ class Model(Protocol):
     def wear(self, loras: Sequence[tuple[str, str, float]]) -> None:
         """Put on these LoRAs (folder, file, weight) and take all others off; raises InvalidRequest."""
         ...
+
+    def control(self, controls: Sequence[Controlled]) -> None:
+        """Have maps shown to ControlNets in the next run; raises InvalidRequest if it cannot."""
+
+    def follow(self, picture: Followed | None) -> None:
+        """Follow a picture beside the prompt, or none; raises InvalidRequest if it cannot."""
 
     def learn(self, words: Mapping[str, Path]) -> None:
         """Teach the text encoders new words, name -> file; raises InvalidRequest."""

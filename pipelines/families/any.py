@@ -75,6 +75,16 @@ class AnyPipeline:
         if loras:
             raise InvalidRequest(f"{self.card.name} runs a loop of its own and takes no LoRA; leave it out.")
 
+    def control(self, controls: Sequence[Any]) -> None:
+        """Such a pipeline is run as it is; raises InvalidRequest if it should see maps."""
+        if controls:
+            raise InvalidRequest(f"{self.card.name} runs a loop of its own and takes no ControlNets; leave them out.")
+
+    def follow(self, picture: Any) -> None:
+        """Such a pipeline is run as it is; raises InvalidRequest if it should follow a picture."""
+        if picture is not None:
+            raise InvalidRequest(f"{self.card.name} runs a loop of its own and follows no picture; leave it out.")
+
     def learn(self, words: Mapping[str, Any]) -> None:
         """Such a pipeline is run as it is; raises InvalidRequest if it should learn words."""
         if words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 import torch
 
 from pipelines.cards import ModelCard
-from pipelines.conditioning import Conditioning
+from pipelines.conditioning import Conditioning, Controlled, Followed
 from pipelines.device import Placement
 from pipelines.families.adapting import Wardrobe, Wish
+from pipelines.families.control import Controller
+from pipelines.families.following import Follower
 from pipelines.families.loading import module_bytes
 from pipelines.families.text import TextEncoder
 from pipelines.families.weighting import plain, weighted
 from pipelines.latents import latent_format
+from pipelines.request import InvalidRequest
 
 # Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
 REMEMBERED_PROMPTS = 32
@@ -44,12 +48,15 @@ class Base:
         self.size_factor = self.latents.factor
         self.texts = self.text_encoders()
         self._wardrobe = Wardrobe(self.pipeline_class, parts, self.scheduler_config)
+        self._follower = Follower(parts["unet"]) if "unet" in parts else None
+        self._controller = Controller(parts["unet"]) if "unet" in parts else None
         self._embed = lru_cache(maxsize=REMEMBERED_PROMPTS)(self._embed_one)
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
         """Every network, by the name of its part."""
         found = {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
+        found |= self._controller.modules if self._controller else {}
         return found | ({"preview": self.latents.small} if self.latents.small is not None else {})
 
     @property
@@ -81,7 +88,7 @@ class Base:
         first, *rest = (self._embed(prompt, negative) for prompt in prompts)
         for told in rest:
             first = first.then(told)
-        return first
+        return replace(first, hints=self._controller.hints) if self._controller else first
 
     def wear(self, loras: Sequence[Wish]) -> None:
         """Put on the card's own LoRAs and these, and take all others off.
@@ -104,14 +111,41 @@ class Base:
                 text.spell = lambda prompt, text=text: self._wardrobe.spelt_out(prompt, text.tokenizer)
             self.forget_prompts()
 
+    def follow(self, picture: Followed | None) -> None:
+        """Follow a picture beside the prompt (IP-Adapter), or none.
+
+        Raises:
+            InvalidRequest: if this model, or the file, cannot.
+        """
+        if self._follower is None:
+            if picture is not None:
+                name = self.card.name
+                raise InvalidRequest(f"{name} cannot follow a picture; leave it out, or choose another model.")
+        elif self._follower.follow(picture, self.placement, self.card.name):
+            self.forget_prompts()
+
+    def control(self, controls: Sequence[Controlled]) -> None:
+        """Have maps shown to ControlNets in the next run, exactly these.
+
+        Raises:
+            InvalidRequest: if this model, or one of the files, cannot.
+        """
+        if self._controller is not None:
+            self._controller.control(controls, self.placement, self.card.name)
+        elif controls:
+            name = self.card.name
+            raise InvalidRequest(f"{name} takes no ControlNets; leave the map out, or choose another model.")
+
     def forget_prompts(self) -> None:
         """Read every prompt anew: the text encoders have changed."""
         self._embed.cache_clear()
 
     def _embed_one(self, prompt: str, negative: bool) -> Conditioning:
-        if self.weighs and weighted(prompt):
-            return self.read_weighted(prompt, negative)
-        return self.read(prompt, negative)
+        heavy = self.weighs and weighted(prompt)
+        told = (self.read_weighted if heavy else self.read)(prompt, negative)
+        if self._follower is None:
+            return told
+        return replace(told, picture=self._follower.features(negative))
 
     def read(self, prompt: str, negative: bool) -> Conditioning:
         """One prompt as this family's encoders read it."""
@@ -136,9 +170,3 @@ class Base:
         other.card = card
         other.scheduler_config = {**self.parts["scheduler"], **card.scheduler_options}
         return other
-
-
-def use_attention(denoiser: Any, placement: Placement) -> None:
-    """xformers where the placement says so; PyTorch's own attention (SDPA) is diffusers' default."""
-    if placement.attention == "xformers":
-        denoiser.enable_xformers_memory_efficient_attention()

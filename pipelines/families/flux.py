@@ -11,15 +11,14 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families import Report
-from pipelines.families.base import Base, use_attention
-from pipelines.families.loading import load_parts, load_small
+from pipelines.families.base import Base
+from pipelines.families.loading import load_parts, load_small, use_attention
 from pipelines.families.stable_diffusion_3 import shift
 from pipelines.families.text import TextEncoder
 
 KIND = "FLUX.1"
-# Tokens of T5 that each was trained with: max_sequence_length of diffusers' FluxPipeline by default, and what its page
-# says of -schnell, whose transformer takes no guidance scale.
-T5_TOKENS = {"dev": 512, "schnell": 256}
+# Tokens that T5 reads for FLUX.1-dev and for -schnell, as each was trained.
+T5_TOKENS, SCHNELL_TOKENS = 512, 256
 PATCH = 2
 CLASSES = {
     "tokenizer": "transformers.CLIPTokenizer",
@@ -49,9 +48,9 @@ class Flux(Base):
     def text_encoders(self) -> list[TextEncoder]:
         """T5, which the picture's tokens attend to, and CLIP, whose pooled vector sets the tone."""
         parts = self.parts
-        kind = "dev" if parts["transformer"].config.guidance_embeds else "schnell"
+        longest = T5_TOKENS if parts["transformer"].config.guidance_embeds else SCHNELL_TOKENS
         return [
-            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], T5_TOKENS[kind]),
+            TextEncoder(parts["tokenizer_2"], parts["text_encoder_2"], longest),
             TextEncoder(parts["tokenizer"], parts["text_encoder"], parts["tokenizer"].model_max_length),
         ]
 

@@ -165,3 +165,9 @@ def _from_single_file(card: ModelCard, placement: Placement, report: Report, kin
     parts["scheduler"] = read_scheduler(card.config)
     report("", 1, 1)
     return {**parts, "options": {name: value for name, value in index.items() if not isinstance(value, list)}}
+
+
+def use_attention(denoiser: Any, placement: Placement) -> None:
+    """xformers where the placement says so; PyTorch's own attention (SDPA) is diffusers' default."""
+    if placement.attention == "xformers":
+        denoiser.enable_xformers_memory_efficient_attention()

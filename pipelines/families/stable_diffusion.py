@@ -10,8 +10,9 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, Report
-from pipelines.families.base import Base, use_attention
-from pipelines.families.loading import load_parts, load_small
+from pipelines.families.base import Base
+from pipelines.families.control import controlled
+from pipelines.families.loading import load_parts, load_small, use_attention
 from pipelines.families.weighting import Weighing
 
 KIND = "Stable Diffusion 1.x or 2.x"
@@ -50,9 +51,20 @@ class StableDiffusion(Base):
             t,
             encoder_hidden_states=told.tokens,
             timestep_cond=self.guidance_embedding(guidance, len(x)),
-            added_cond_kwargs=self.beside_text(x, told),
+            added_cond_kwargs=self.beside(x, told),
+            **self.beside_maps(x, t, told),
             return_dict=False,
         )[0].float()
+
+    def beside_maps(self, x: torch.Tensor, t: torch.Tensor, told: Conditioning) -> dict[str, Any]:
+        """What ControlNets add to the UNet's own features."""
+        latents = x[:, : self.latents.channels].to(self.unet.dtype)
+        return controlled(latents, t, told, self.beside_text(x, told)) if told.hints else {}
+
+    def beside(self, x: torch.Tensor, told: Conditioning) -> dict[str, Any] | None:
+        """What the UNet is told besides the text: sizes and the like, and a picture that is followed."""
+        added: dict[str, Any] | None = self.beside_text(x, told)
+        return added if told.picture is None else {**(added or {}), "image_embeds": [told.picture]}
 
     def beside_text(self, x: torch.Tensor, told: Conditioning) -> dict[str, torch.Tensor] | None:
         """What the UNet is told besides the text; this family has nothing to add."""

@@ -10,8 +10,8 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families import Report
-from pipelines.families.base import Base, use_attention
-from pipelines.families.loading import load_parts, load_small
+from pipelines.families.base import Base
+from pipelines.families.loading import load_parts, load_small, use_attention
 from pipelines.families.text import TextEncoder
 
 KIND = "Stable Diffusion 3"

@@ -10,8 +10,7 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, Report
-from pipelines.families.base import use_attention
-from pipelines.families.loading import load_parts, load_small
+from pipelines.families.loading import load_parts, load_small, use_attention
 from pipelines.families.stable_diffusion import StableDiffusion, refuse_channels
 from pipelines.families.text import TextEncoder
 from pipelines.families.weighting import Weighing

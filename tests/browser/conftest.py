@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.site import Gate, Site, served, tiny_card
-from tests.browser_setup import ADVICE, find_browser, launch_arguments
 from tests.tiny import make_tiny_model
 from tests.tiny_loras import make_lora
 
 # Machines that build may be slow and shared; what is there sooner is seen sooner.
 expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, or the one that PLAYGROUND_CHROMIUM names, or the test tool's own."""
-    path = os.environ.get("PLAYGROUND_CHROMIUM") or find_browser()
-    if not path:
-        pytest.fail(ADVICE)
-    with sync_playwright() as tool:
-        chromium = tool.chromium.launch(executable_path=path, args=launch_arguments())
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")

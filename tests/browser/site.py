@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pipelines.backend import Job, LocalBackend
 from pipelines.cards import ModelCard
 from pipelines.events import Step
+from pipelines.hub import Hub
 from pipelines.manager import PipelineManager
 from pipelines.request import GenerationRequest
+from pipelines.visitors import OWNER, Visitor
+from presets.library import Library
+from presets.shelf import Shelf
+from ui import gate as gates
 from ui.page import build, launch_options
+from ui.sharing import Sharing
 
 WAIT_SECONDS = 60
 
@@ -65,8 +72,8 @@ class Recorded(LocalBackend):
 
     jobs: list[Job]
 
-    def submit(self, request: GenerationRequest) -> Job:
-        job = super().submit(request)
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
+        job = super().submit(request, visitor)
         self.jobs.append(job)
         return job
 
@@ -112,15 +119,26 @@ def tiny_card(folder: Path, **changes: Any) -> ModelCard:
 
 
 @contextmanager
-def served(cards: list[ModelCard], pictures: Path, gate: Gate | None = None) -> Iterator[Site]:
+def served(
+    cards: list[ModelCard],
+    pictures: Path,
+    gate: Gate | None = None,
+    hub: Hub | None = None,
+    shelf: Shelf | None = None,
+    manages: bool = True,
+    door: gates.Door | None = None,
+    sharing: Sharing | None = None,
+) -> Iterator[Site]:
     """Serve the page on a free port for as long as the context lasts."""
     gate = gate or Gate()
-    manager = PipelineManager(cards, device="cpu")
+    manager = PipelineManager(cards, device="cpu", hub=hub, fetches=())
     backend = Recorded(manager, pictures, on_step=gate, threads=1, lora_dirs=[pictures.parent / "loras"])
     backend.jobs = []
-    demo = build(backend, {card.id: card for card in cards}, cards[0].id, pictures)
+    demo = build(backend, Library(manager, backend, hub, shelf, manages), cards[0].id, pictures, sharing)
     try:
-        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        options = {**launch_options(), "prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1"}
+        gated = {"app_kwargs": {"middleware": [Middleware(gates.Gate, door=door)]}} if door else {}
+        _, url, _ = demo.launch(**options, **gated)
         yield Site(url, backend, gate, pictures, demo)
     finally:
         gate.open()

@@ -105,7 +105,7 @@ def test_a_blend_is_saved_as_an_animation(visit, site: Site, kind: str):
 def test_a_blend_that_is_gone_says_so(visit, site: Site, monkeypatch: pytest.MonkeyPatch):
     page = visit()
     blend(page, 2)
-    monkeypatch.setattr(site.backend, "trace", lambda name: None)
+    monkeypatch.setattr(site.backend, "trace", lambda name, who: None)
     page.click('#blend [data-kind="gif"]')
     expect(page.locator('#blend [data-part="problem"]')).to_contain_text("no longer kept")
     expect(page.locator('#blend [data-kind="gif"]')).to_be_enabled()

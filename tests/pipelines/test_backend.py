@@ -18,11 +18,13 @@ from pipelines.backend import Job, LocalBackend, LookFailed, QueueFull, default_
 from pipelines.cards import ModelCard, Quality
 from pipelines.device import Placement
 from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
+from pipelines.line import Share
 from pipelines.manager import LoadStopped, PipelineManager
 from pipelines.pictures import read_request
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from pipelines.schedulers import DIFFUSION
 from pipelines.trace import TraceStore
+from pipelines.visitors import OWNER, Visitor
 from presets.catalogue import card_for
 from tests.tiny import tiny_card
 
@@ -61,6 +63,12 @@ class ToyModel:
     def wear(self, loras: object) -> None:
         pass
 
+    def follow(self, picture: object) -> None:
+        pass
+
+    def control(self, controls: object) -> None:
+        pass
+
     def learn(self, words: object) -> None:
         pass
 
@@ -77,6 +85,9 @@ class ToyManager:
         self.loading = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
+
+    def at_hand(self, model_id: str) -> bool:
+        return True
 
     def remembered(self, model_id: str, pixels: int) -> tuple[str, ...]:
         return ()
@@ -551,3 +562,33 @@ def test_a_download_is_told_and_ends_when_nobody_waits_for_it(make: Any) -> None
 
 def test_threads_are_few() -> None:
     assert 1 <= default_threads() <= 4
+
+
+# -- guests ------------------------------------------------------------------------------------------------------------
+
+
+def test_guests_find_their_own_jobs_and_traces_alone(make: Any) -> None:
+    backend, anna, bert = make(), Visitor("anna"), Visitor("bert")
+    hers, mine = backend.submit(ask(), anna), backend.submit(ask())
+    assert isinstance(list(hers.events())[-1], Finished) and isinstance(list(mine.events())[-1], Finished)
+    for of, seen in ((anna, True), (bert, False), (OWNER, True)):
+        assert (backend.find(hers.id, of) is hers) == seen
+        assert (backend.trace(hers.id, of) is not None) == seen
+    for guest in (anna, bert):
+        assert backend.find(mine.id, guest) is None and backend.trace(mine.id, guest) is None
+
+
+def test_an_owner_who_comes_late_waits_for_the_one_that_runs(make: Any) -> None:
+    gate = threading.Event()
+    backend = make(on_step=lambda job, step: gate.wait(WAIT), share=Share(waiting=3))
+    order: list[str] = []
+    jobs = [backend.submit(ask(), Visitor(str(k % 5))) for k in range(10)]
+    mine = backend.submit(ask())
+    watchers = [threading.Thread(target=lambda job=job, name=name: (list(job.events()), order.append(name)))
+                for name, job in (*((str(k), job) for k, job in enumerate(jobs)), ("owner", mine))]  # fmt: skip
+    for watcher in watchers:
+        watcher.start()
+    gate.set()
+    for watcher in watchers:
+        watcher.join(WAIT)
+    assert order.index("owner") <= 1 and len(order) == 11

@@ -208,11 +208,13 @@ class Tab:
     def __init__(self, inputs: Inputs) -> None:
         card = tiny_card(Path("x"))
         nothing: Any = None
-        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name: None, find=lambda name: None, loras=tuple)
+        backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name, who: None, find=lambda name, who: None)
+        backend.loras = backend.controls = backend.adapters = tuple
+        library: Any = SimpleNamespace(cards={"tiny": card}, offered=lambda: [card])
         with gr.Blocks():
             self.page = Page(
-                nothing, backend, {"tiny": card}, "tiny", Path("x"), nothing, nothing,
-                gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), gr.State(), gr.State(), None, Films(),
+                nothing, backend, library, "tiny", Path("x"), nothing, nothing,
+                gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), *(gr.State() for _ in range(3)), None, Films(),
             )  # fmt: skip
             self.desk: Desk
             self.desk, self.source, *_ = image_to_image.lay_out(self.page)

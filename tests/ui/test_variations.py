@@ -34,7 +34,7 @@ def parts() -> tuple[Controls, Variations]:
         named: dict[str, Any] = {"prompt": controls.prompt_box("")}
         named |= controls.main_controls(card) | controls.sampling_controls(card) | controls.size_controls(card)
         seeds, _ = controls.seed_controls()
-        named |= seeds | {"model": controls.model_control({"tiny": card}, "tiny")}
+        named |= seeds | {"model": controls.model_control([card], card)}
         mine = variations.build(stand(), named["num_images"])
         mine.strip.render()
     return Controls(**named), mine

@@ -1,0 +1,191 @@
+"""Models of real size with random weights: our loop against diffusers' own pipeline, and what memory they take.
+
+    python -m benchmarks.real_size [--model sd15|sdxl] [--size 512] [--steps 8] [--rounds 3]
+
+The architectures are Stable Diffusion 1.5's (860 M parameters in the UNet) and XL's (2.6 B); speed does not depend on
+what the weights are.  On an NVIDIA GPU it also compares SDPA with xformers, and measures the peak of each rung of the
+ladder.  Prints JSON; a ratio above 1 means that the playground takes longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.run import alternate
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Model, with a shipped configuration of this name -> its pipeline in diffusers.
+MODELS = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+
+
+def random_model(name: str, folder: Path) -> Path:
+    """A diffusers folder of this architecture, its weights random in half precision."""
+    import diffusers
+    import torch
+    import transformers
+
+    from presets import configs
+
+    source = configs.folder(name, folder / "configuration")
+    index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
+    target = folder / name
+    target.mkdir()
+    torch.set_default_dtype(torch.float16)
+    try:
+        for part, (library, cls) in ((k, v) for k, v in index.items() if isinstance(v, list) and v[0]):
+            if "Model" in cls or cls == "AutoencoderKL":
+                made = getattr(diffusers if library == "diffusers" else transformers, cls)
+                config = made.config_class.from_pretrained(source / part) if library == "transformers" else None
+                net = made(config) if config else made.from_config(made.load_config(source / part))
+                net.save_pretrained(target / part)
+            elif (source / part).is_dir():
+                (target / part).symlink_to(source / part)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    networks = {k: v for k, v in index.items() if not isinstance(v, list) or (target / k).exists()}
+    (target / "model_index.json").write_text(json.dumps(networks), encoding="utf-8")
+    return target
+
+
+def measure(name: str, size: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Everything that this machine can tell."""
+    import torch
+
+    from pipelines.backend import default_threads
+    from pipelines.manager import PipelineManager
+    from pipelines.request import make_request
+    from presets.catalogue import card_for, load
+
+    torch.set_num_threads(default_threads())
+    with tempfile.TemporaryDirectory() as folder:
+        source = random_model(name, Path(folder))
+        card = card_for(str(source), load()).model_copy(update={"id": name})
+        request = make_request(
+            model=name, prompt="a house", width=size, height=size, scheduler="ddim", num_inference_steps=steps,
+            guidance_scale=5.0, seed=1,
+        )  # fmt: skip
+        manager = PipelineManager([card])
+        ahead = manager.check(name, size=(size, size))
+        start = time.perf_counter()
+        with manager.lease(name) as model:
+            found = {
+                "model": name,
+                "parameters": sum(p.numel() for p in model.denoiser.parameters()),
+                "device": str(model.placement),
+                "dtype": model.placement.dtype,
+                "size": size,
+                "steps": steps,
+                "load_seconds": round(time.perf_counter() - start, 2),
+                "weights_gb": round(model.size_bytes / 1e9, 3),
+                "weights_foretold_gb": round(ahead.weights / 1e9, 3),
+                "activations_foretold_gb": round(ahead.activations / 1e9, 3),
+                **rates(name, model, request, rounds),
+            }
+        if torch.cuda.is_available():
+            found |= attentions(card, request, rounds) | peaks(manager, name, request)
+    return found
+
+
+def rates(name: str, model: Any, request: Any, rounds: int) -> dict[str, Any]:
+    """The step rate of our loop over that of diffusers' own pipeline, over the same networks."""
+    import diffusers
+    import torch
+
+    from pipelines.families.adapting import pipeline_of
+
+    pipe = pipeline_of(MODELS[name], model.parts, model.scheduler_config)
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    sampling = request.sampling
+
+    def theirs() -> None:
+        pipe(
+            request.prompt, width=request.width, height=request.height, guidance_scale=sampling.guidance_scale,
+            num_inference_steps=sampling.num_inference_steps, generator=torch.Generator().manual_seed(1),
+            output_type="latent",
+        )  # fmt: skip
+        wait()
+
+    seconds = alternate({"theirs": theirs, "ours": lambda: run(model, request)}, rounds)
+    return {
+        "diffusers_steps_per_second": round(sampling.num_inference_steps / seconds["theirs"], 3),
+        "our_rate_over_theirs": round(seconds["theirs"] / seconds["ours"], 3),
+    }
+
+
+def run(model: Any, request: Any) -> None:
+    """Our loop, without a decoded picture."""
+    from pipelines.denoise import denoise
+
+    for _ in denoise(model, request):
+        pass
+    wait()
+
+
+def wait() -> None:
+    """Let a GPU finish what it was asked for."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def attentions(card: Any, request: Any, rounds: int) -> dict[str, Any]:
+    """Seconds of a run with xformers over seconds with SDPA."""
+    from pipelines.manager import PipelineManager
+
+    runs: dict[str, Callable[[], None]] = {}
+    notes = ""
+    for attention in ("sdpa", "xformers"):
+        lease = PipelineManager([card], attention=attention).lease(card.id)
+        model = lease.__enter__()  # both stay loaded until the program ends
+        notes = model.placement.note
+        runs[attention] = lambda model=model: run(model, request)
+    if notes:
+        return {"xformers_seconds_over_sdpa": None, "xformers_note": notes}
+    seconds = alternate(runs, rounds)
+    return {"xformers_seconds_over_sdpa": round(seconds["xformers"] / seconds["sdpa"], 3)}
+
+
+def peaks(manager: Any, name: str, request: Any) -> dict[str, Any]:
+    """The most graphics memory that a whole picture takes on each rung of the ladder, the ones before included."""
+    import torch
+
+    from pipelines.denoise import denoise
+    from pipelines.ladder import RUNGS
+
+    found, rungs = {}, []
+    for rung in ["none", *(rung.name for rung in RUNGS)]:
+        rungs += [rung] if rung != "none" else []
+        manager.unload(name)
+        torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        with manager.lease(name, rungs=tuple(rungs)) as model:
+            for step in denoise(model, request):
+                last = step.x_next
+            model.latents.decode(last)
+        seconds = time.perf_counter() - started
+        found[rung] = {"peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2), "seconds": round(seconds, 2)}
+    return {"ladder": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="sd15")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(json.dumps(measure(options.model, options.size, options.steps, options.rounds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

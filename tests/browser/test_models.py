@@ -1,0 +1,153 @@
+"""The Models tab in a real browser, with a hub on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from pipelines import hub as hub_module
+from pipelines.hub import Hub
+from presets.shelf import Shelf
+from tests.browser.site import Site, served, tiny_card
+from tests.hub_server import HubServer
+from tests.tiny import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def hub_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, HubServer]]:
+    """A page with a model that is here, one that is on the hub, and a hub that has one more."""
+    from huggingface_hub import constants
+
+    folder = tmp_path_factory.mktemp("models")
+    model = make_tiny_model(folder / "model", prediction_type="v_prediction")
+    cards = [tiny_card(model), tiny_card("maker/far", id="far", name="<b>Far</b>", prompts=("a <i>far</i> fox",))]
+    with pytest.MonkeyPatch.context() as patch, HubServer({"maker/far": model, "maker/mine": model}) as server:
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(hub_module, "HEADROOM", 2**20)
+        hub = Hub(endpoint=server.address, cache_dir=folder / "cache", timeout=5.0, pause=0.1, tries=2)
+        shelf = Shelf(folder / "models.json", cards, peek=hub.peek)
+        with served(cards, folder / "pictures", hub=hub, shelf=shelf) as site:
+            yield site, server
+
+
+@pytest.fixture
+def models(browser: Browser, hub_site: tuple[Site, HubServer]) -> Iterator:
+    """Opens the tab as a new visitor."""
+    problems: list[str] = []
+    with contextlib.ExitStack() as stack:
+
+        def open_tab(**options) -> Page:
+            values = {"viewport": {"width": 1280, "height": 900}, **options}
+            context = stack.enter_context(browser.new_context(**values))
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.goto(hub_site[0].url)
+            page.get_by_role("tab", name="Models").click()
+            page.locator("#models li").first.wait_for()
+            return page
+
+        yield open_tab
+    assert not problems
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.locator("#models li").filter(has=page.get_by_role("heading", name=name, exact=True))
+
+
+def press(place: Locator, name: str) -> None:
+    place.get_by_role("button", name=name, exact=True).click()
+
+
+def test_a_model_is_fetched_used_and_deleted(models, hub_site: tuple[Site, HubServer]):
+    site, server = hub_site
+    server.slow = 400_000
+    page = models()
+    far = row(page, "<b>Far</b>")
+    press(far, "Download")
+    expect(far.locator(".question")).to_contain_text("Its licence")
+    assert not any("safetensors" in asked.path and "resolve" in asked.path for asked in server.log)
+    press(far, "Not now")
+    expect(far.locator(".question")).to_have_count(0)
+    press(far, "Download")
+    far.locator(".question .main").click()
+    expect(far.locator("progress")).to_be_visible()
+    expect(far).to_contain_text("Downloading <b>Far</b>: ")
+    press(far, "Stop")
+    press(far, "Go on downloading")
+    server.slow = 0
+    far.locator(".question .main").click()
+    # The prompt of an example comes along, and the model is chosen.
+    far.get_by_role("button", name="a <i>far</i> fox").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a <i>far</i> fox")
+    page.click("#settings > button")
+    expect(page.locator("#model input")).to_have_value("<b>Far</b>")
+    page.click("#generate")
+    page.locator('#film .film[data-state="done"]').wait_for()
+    assert site.backend.jobs[-1].request.model == "far"
+    page.get_by_role("tab", name="Models").click()
+    expect(far.locator(".where")).to_contain_text("In memory")
+    press(far, "Delete")
+    expect(far.locator(".question")).to_contain_text("your pictures stay")
+    far.locator(".question .main").click()
+    expect(far.locator(".where")).to_have_text("Not here")
+
+
+def test_a_model_is_loaded_kept_and_unloaded(models):
+    page = models()
+    tiny = row(page, "Tiny")
+    if tiny.get_by_role("button", name="Unload").count():
+        press(tiny, "Unload")
+    press(tiny, "Load")
+    expect(tiny.locator(".where")).to_contain_text("In memory")
+    expect(page.locator("#gauges")).to_contain_text("Tiny")
+    press(tiny, "Keep loaded")
+    expect(tiny.locator(".where")).to_contain_text("kept")
+    press(tiny, "Let go")
+    expect(tiny.locator(".where")).not_to_contain_text("kept")
+    press(tiny, "Unload")
+    expect(tiny.locator(".where")).to_have_text("On this machine")
+
+
+def test_a_model_of_ones_own_is_added_and_taken_off_again(models, tmp_path: Path):
+    page = models()
+    page.fill("#add-name input, #add-name textarea", "no such model")
+    page.click("#add-button")
+    expect(page.locator("#add-problem")).to_contain_text("There is no model 'no such model'")
+    folder = make_tiny_model(tmp_path / "my-own")
+    for name, heading in (("maker/mine", "maker/mine"), (str(folder), "my-own")):
+        page.fill("#add-name input, #add-name textarea", name)
+        page.keyboard.press("Enter")
+        expect(row(page, heading)).to_be_visible()
+        expect(page.locator("#add-problem p")).to_be_hidden()
+        press(row(page, heading), "Take off the list")
+        expect(row(page, heading)).to_have_count(0)
+    assert folder.exists()
+
+
+def test_a_question_keeps_the_focus_while_the_list_is_polled(models):
+    page = models()
+    far = row(page, "<b>Far</b>")
+    press(far, "Download")
+    expect(far.locator(".question button").first).to_be_focused()
+    page.wait_for_timeout(4500)
+    expect(far.locator(".question button").first).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_a_phone_scrolls_one_way(models, scheme: str):
+    page = models(color_scheme=scheme, reduced_motion="reduce", viewport={"width": 390, "height": 844})
+    press(row(page, "<b>Far</b>"), "Download")
+    row(page, "<b>Far</b>").locator(".question").wait_for()
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # Every tab is there without a menu.
+    expect(page.get_by_role("tab")).to_have_count(page.locator("#tabs > .tab-wrapper [role=tab]").count())
+    for name in ("Text to image", "Image to image", "Denoising", "Models"):
+        expect(page.get_by_role("tab", name=name, exact=True)).to_be_visible()

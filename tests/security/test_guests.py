@@ -1,0 +1,189 @@
+"""Owner and guests in a real browser and over raw HTTP, both from this very computer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.site import Site, served, tiny_card
+from tests.tiny import make_tiny_model
+from ui.gate import Door
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Door]]:
+    """A page that is shared."""
+    folder = tmp_path_factory.mktemp("shared")
+    model = make_tiny_model(folder / "model", prediction_type="v_prediction")
+    door = Door(b"k" * 32, 1, password=PASSWORD)
+    with served([tiny_card(model)], folder / "pictures", door=door) as site:
+        yield site, door
+
+
+@pytest.fixture
+def visit(browser: Browser, shared: tuple[Site, Door]) -> Iterator[Any]:
+    """Opens the page: as the owner, or as somebody who still has to log in."""
+    site, door = shared
+    site.settle()
+    with contextlib.ExitStack() as stack:
+
+        def open_page(owner: bool = False, **options: Any) -> Page:
+            context = stack.enter_context(browser.new_context(**options))
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.goto(f"{site.url}?owner={door.link_token()}" if owner else site.url)
+            return page
+
+        yield open_page
+    site.settle()
+
+
+def log_in(page: Page, password: str = PASSWORD) -> None:
+    page.fill("input[name=password]", password)
+    page.click("button")
+
+
+def generated(page: Page) -> None:
+    page.locator("#generate").wait_for()
+    page.click("#generate")
+    page.locator('#film .film[data-state="done"]').wait_for()
+
+
+def test_a_guest_logs_in_makes_a_picture_and_changes_no_model(visit, shared: tuple[Site, Door]):
+    site, _ = shared
+    page = visit()
+    assert page.locator("#generate").count() == 0
+    log_in(page, "wrong")
+    expect(page.locator(".problem")).to_have_text("That is not the password; try again.")
+    log_in(page)
+    generated(page)
+    assert not site.backend.jobs[-1].visitor.owner
+    page.get_by_role("tab", name="Models").click()
+    expect(page.locator('#models [data-part="note"]')).to_contain_text("Only the owner")
+    expect(page.locator("#models [data-do=unload], #models [data-do=load]")).to_have_count(0)
+    assert str(site.pictures.parent) not in page.content()
+
+
+def test_a_guest_does_not_see_what_the_owner_makes(visit, shared: tuple[Site, Door]):
+    site, _ = shared
+    owner = visit(owner=True)
+    generated(owner)
+    assert site.backend.jobs[-1].visitor.owner
+    name = site.backend.jobs[-1].id
+    guest = visit()
+    log_in(guest)
+    guest.locator("#generate").wait_for()
+    # Even with everything that the owner's browser remembers, the guest's page finds nothing.
+    kept = owner.evaluate("JSON.stringify(localStorage)")
+    assert name not in guest.content()
+    guest.evaluate("kept => Object.entries(JSON.parse(kept)).forEach(([k, v]) => localStorage.setItem(k, v))", kept)
+    guest.reload()
+    guest.locator("#generate").wait_for()
+    guest.wait_for_timeout(2000)
+    assert guest.locator("#film .film").get_attribute("data-run") != name
+
+
+def test_the_owners_page_has_the_models(visit):
+    page = visit(owner=True)
+    page.get_by_role("tab", name="Models").click()
+    expect(page.locator('#models [data-part="note"]')).to_be_hidden()
+    page.locator("#models li button").first.wait_for()
+
+
+def post(site: Site, path: str, body: Any, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(
+        site.url.rstrip("/") + path, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as problem:
+        return problem.code, problem.read().decode()
+
+
+def cookie_of_a_guest(door: Door) -> str:
+    return f"{door.guest_cookie_name}={door.log_in('', PASSWORD, 'test')}"
+
+
+def numbers_of(site: Site, names: set[str]) -> list[int]:
+    """Numbers of the page's functions whose Python names are these."""
+    return [k for k, fn in site.demo.fns.items() if getattr(fn.fn, "__name__", "") in names]
+
+
+FORGED = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost", "X-Real-IP": "127.0.0.1"}
+
+
+def test_raw_requests_from_this_computer_get_a_guests_rights_only(shared: tuple[Site, Door]):
+    site, door = shared
+    for headers in ({}, FORGED, {**FORGED, "Host": "127.0.0.1"}):
+        body = {"fn_index": 0, "data": [], "session_hash": "x"}
+        assert post(site, "/gradio_api/queue/join", body, **headers)[0] == 401
+    cookie = cookie_of_a_guest(door)
+    for number in numbers_of(site, {"act", "adding"}):
+        body = {"fn_index": number, "data": [None], "event_data": {"model": "tiny", "do": "load"}, "session_hash": "s"}
+        assert post(site, "/gradio_api/queue/join", body, Cookie=cookie, **FORGED)[0] in (200, 400, 422)
+    assert "tiny" not in site.backend._warm
+
+
+def test_what_belongs_into_the_queue_cannot_go_round_it(shared: tuple[Site, Door]):
+    site, door = shared
+    number = numbers_of(site, {"generate"})[0]
+    before = len(site.backend.jobs)
+    status, _ = post(
+        site, "/gradio_api/run/predict", {"fn_index": number, "data": [None] * 40, "session_hash": "s"},
+        Cookie=cookie_of_a_guest(door),
+    )  # fmt: skip
+    assert status in (401, 403, 404, 422, 500) and len(site.backend.jobs) == before
+
+
+def test_the_api_is_shut_for_guests(shared: tuple[Site, Door]):
+    site, door = shared
+    cookie = cookie_of_a_guest(door)
+    assert post(site, "/gradio_api/call/text_to_image", {"data": ["a fox"]}, Cookie=cookie)[0] == 404
+    # Nor by the way that the page itself takes.
+    before = len(site.backend.jobs)
+    for number in numbers_of(site, {"text_to_image"}):
+        body = {"fn_index": number, "data": ["a fox", *[None] * 30], "session_hash": "api"}
+        post(site, "/gradio_api/queue/join", body, Cookie=cookie)
+    assert len(site.backend.jobs) == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "{data}/owner.key", "{data}/pictures/../owner.key", "../../../../etc/passwd",
+     "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "file:///etc/passwd", "//etc/passwd", "{link}", "http://127.0.0.1:1/x"],
+)  # fmt: skip
+def test_no_file_but_those_of_the_page_is_served(shared: tuple[Site, Door], tmp_path: Path, path: str):
+    site, door = shared
+    data = site.pictures.parent
+    (data / "owner.key").write_bytes(b"secret")
+    link = data / "pictures" / "link.png"
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to("/etc/passwd")
+    target = path.format(data=data, link=link)
+    for cookie in (cookie_of_a_guest(door), "=".join(door.owner_cookie)):
+        request = urllib.request.Request(f"{site.url}gradio_api/file={target}", headers={"Cookie": cookie})
+        with pytest.raises(urllib.error.HTTPError) as problem:
+            urllib.request.urlopen(request, timeout=30)
+        assert problem.value.code in (400, 403, 404)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_login_page_reads_well(visit, scheme: str):
+    page = visit(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    assert [v["id"] for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    expect(page.locator("input[name=password]")).to_be_focused()
