@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -54,9 +54,19 @@ def tunnels(tmp_path: Path) -> Iterator[Any]:
 
 
 def running() -> int:
-    """Stand-ins that run now."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return sum(str(STAND_IN) in line for line in listed.splitlines())
+    """Stand-ins that this process has started and that run now.
+
+    The system's own list is no witness: `ps` cuts its lines at the width of a terminal that is not there.
+    """
+    children = psutil.Process().children(recursive=True)
+    return sum(child.status() != psutil.STATUS_ZOMBIE and str(STAND_IN) in _command(child) for child in children)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @pytest.mark.parametrize("mode", ["good", "chatty"])
