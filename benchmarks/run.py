@@ -89,6 +89,7 @@ def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float
     """
     from pipelines.backend import final_bytes, frames_of
     from pipelines.denoise import denoise
+    from pipelines.marks import xmp
     from pipelines.trace import Recorder, TraceStore
 
     shares, per_step = [], 0.0
@@ -104,7 +105,7 @@ def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float
                 spent += time.perf_counter() - before
             images = model.latents.decode(step.x_next)
             before = time.perf_counter()
-            trace = recorder.finish(model, (), tuple(map(final_bytes, images)), 0.0)
+            trace = recorder.finish(model, (), tuple(final_bytes(image, xmp(request)) for image in images), 0.0)
             store.put(trace)
             end = time.perf_counter()
             spent += end - before

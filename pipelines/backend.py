@@ -44,7 +44,8 @@ from pipelines.ladder import DECODE, START, STEP
 from pipelines.line import Line, QueueFull, Share
 from pipelines.looks import Noised
 from pipelines.manager import NOT_HERE, LoadStopped, out_of_memory
-from pipelines.pictures import save_png
+from pipelines.marks import xmp
+from pipelines.pictures import marked, save_png
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.scene import Scene, scene
 from pipelines.trace import Recorder, Trace, TraceStore
@@ -774,7 +775,7 @@ class LocalBackend:
         """Keep the steps of a run; what goes wrong here costs the look inside, never the pictures."""
         try:
             if recorder.steps:
-                finals = tuple(final_bytes(image) for image in images)
+                finals = tuple(final_bytes(image, xmp(recorder.request)) for image in images)
                 self._traces.put(recorder.finish(model, pictures, finals, seconds))
         except Exception:
             log.exception("The steps of a run could not be kept")
@@ -898,15 +899,15 @@ def _jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def final_bytes(image: Image.Image) -> bytes:
-    """A finished picture as a trace keeps it: without loss when it is small."""
+def final_bytes(image: Image.Image, mark: str) -> bytes:
+    """A finished picture as a trace keeps it and the page shows it: without loss when it is small, with the mark."""
     file = io.BytesIO()
     if max(image.size) <= FINAL_SIDE:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", pnginfo=marked(mark))
     else:
         smaller = image.copy()
         smaller.thumbnail((FINAL_SIDE, FINAL_SIDE))
-        smaller.save(file, format="JPEG", quality=90)
+        smaller.save(file, format="JPEG", quality=90, xmp=mark.encode())
     return file.getvalue()
 
 

@@ -1,6 +1,6 @@
 """A trace through a lens, or the pictures of a blend, as a file that plays elsewhere: GIF, WebP, MP4, filmstrip.
 
-Every file carries the settings, and the mark that a model made it where its format has a place for one.
+Every file carries the settings, and the mark that a model made it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines import pictures
+from pipelines.marks import mark_gif, mark_mp4, xmp
 
 if TYPE_CHECKING:
     from pipelines.trace import Trace
@@ -137,7 +138,7 @@ def _settings(
     return Settings(
         pictures.parameters(request, seed),
         pictures.record(request, seed, facts),
-        pictures.xmp(request).encode(),
+        xmp(request).encode(),
         title,
         captions,
         [round(each * 1000) for each in seconds],
@@ -146,7 +147,7 @@ def _settings(
 
 
 def gif(images: list[Image.Image], settings: Settings) -> bytes:
-    """An endless GIF; the settings are its comment."""
+    """An endless GIF; the settings are its comment, the mark is an application extension."""
     # One palette for all frames: a palette a frame would flicker.
     frames = [_enlarged(image, settings.crisp) for image in images]
     sheet = Image.new("RGB", (frames[0].width, frames[0].height * min(len(frames), 8)))
@@ -154,7 +155,9 @@ def gif(images: list[Image.Image], settings: Settings) -> bytes:
         sheet.paste(frame, (0, i * frame.height))
     palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    return _save(drawn, "GIF", settings.milliseconds, comment=settings.record.encode(), optimize=False, disposal=1)
+    comment = settings.record.encode()
+    data = _save(drawn, "GIF", settings.milliseconds, comment=comment, optimize=False, disposal=1)
+    return mark_gif(data, settings.xmp)
 
 
 def webp(images: list[Image.Image], settings: Settings) -> bytes:
@@ -167,7 +170,7 @@ def webp(images: list[Image.Image], settings: Settings) -> bytes:
 
 
 def mp4(images: list[Image.Image], settings: Settings) -> bytes:
-    """H.264 in MP4; the settings are its comment."""
+    """H.264 in MP4; the settings are its comment, the mark is a box of its own."""
     import av
 
     buffer = io.BytesIO()
@@ -184,7 +187,7 @@ def mp4(images: list[Image.Image], settings: Settings) -> bytes:
                 # A fresh timestamp each time: the encoder counts the frames itself.
                 frame.pts = None
         file.mux(stream.encode())
-    return buffer.getvalue()
+    return mark_mp4(buffer.getvalue(), settings.xmp)
 
 
 def filmstrip(images: list[Image.Image], settings: Settings) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.files import appearing
+from pipelines.marks import xmp
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.schedulers import SCHEDULERS
 
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 CHUNK = "diffusion_playground"
 VERSION = 1
 MAX_PIXELS = 64 * 1024 * 1024
-_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="{source}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
 
 
 def save_png(
@@ -149,18 +143,18 @@ def record(request: GenerationRequest, seed: int, facts: Mapping[str, Any]) -> s
     return json.dumps(found)
 
 
-def xmp(request: GenerationRequest) -> str:
-    """The mark that says: made by a model (IPTC digital source type)."""
-    kind = "compositeWithTrainedAlgorithmicMedia" if request.init else "trainedAlgorithmicMedia"
-    return _XMP.format(source=_SOURCE + kind)
-
-
 def chunks(text: str, settings: str, mark: str) -> PngImagePlugin.PngInfo:
-    """A PNG's text: ``parameters`` for other tools, ``record`` for us, and the mark of ``xmp``."""
+    """A PNG's text: ``parameters`` for other tools, ``record`` for us, and the mark of ``pipelines.marks.xmp``."""
+    info = marked(mark)
+    info.add_text("parameters", text)
+    info.add_text(CHUNK, settings)
+    return info
+
+
+def marked(mark: str) -> PngImagePlugin.PngInfo:
+    """A PNG's text that is nothing but the mark of ``pipelines.marks.xmp``."""
     from PIL import PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", text)
-    info.add_text(CHUNK, settings)
     info.add_itxt("XML:com.adobe.xmp", mark)
     return info

@@ -423,6 +423,11 @@ class Recorder:
         self._last: Step | None = None
 
     @property
+    def request(self) -> GenerationRequest:
+        """What the run was asked for."""
+        return self._request
+
+    @property
     def steps(self) -> int:
         """How many steps were added."""
         return len(self._facts)

@@ -29,7 +29,7 @@ CARDS = {"request", "events", "cards", "device", "files", "conditioning", "visit
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 EXTRAS = {"loras", "embeddings", "adapters", "controlnets", "annotators"}
 LOADS = {"hub", "memory", "ladder"}
-SERVES = {"schedulers", "families", "pictures", "trace", "denoise", "manager", *LOADS, *STARTS}
+SERVES = {"schedulers", "families", "pictures", "marks", "trace", "denoise", "manager", *LOADS, *STARTS}
 INSIDE = {
     **{name: set() for name in CARDS},
     "latents": CARDS,
@@ -54,10 +54,11 @@ INSIDE = {
     "looks": CARDS | {"schedulers", "blends"},
     "denoise": CARDS | {"latents", "schedulers", "families", "blends", "start"},
     "manager": CARDS | {"latents", "schedulers", "families", *LOADS},
-    "pictures": CARDS | {"schedulers"},
+    "pictures": CARDS | {"schedulers", "marks"},
+    "marks": CARDS,
     "trace": CARDS | {"schedulers"},
     "lenses": CARDS | {"trace"},
-    "exports": CARDS | {"trace", "pictures"},
+    "exports": CARDS | {"trace", "pictures", "marks"},
     "line": CARDS,
     "blocklist": CARDS,
     "backend": CARDS | EXTRAS | {"extras", "line", "blocklist"} | SERVES,

@@ -17,7 +17,6 @@ from typing import Any
 from ui.player import PLAYER_HTML, script
 
 HERE = Path(__file__).resolve().parent
-AI_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 # Ends of elements and comments, and the two line ends that old scripts stumble over.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _STYLE = """
@@ -50,12 +49,13 @@ player.take(reel);
 """
 
 
-def capsule(reel: dict[str, Any], credits: Sequence[str]) -> str:
+def capsule(reel: dict[str, Any], credits: Sequence[str], source: str) -> str:
     """A self-contained page.
 
     Args:
         reel: everything of one run (``ui.reel.whole``).
         credits: sentences about who and what made it.
+        source: IPTC's word for where the picture comes from (``pipelines.marks.source``).
     """
     style = _STYLE + (HERE / "player.css").read_text(encoding="utf-8")
     code = script() + _START
@@ -71,7 +71,7 @@ def capsule(reel: dict[str, Any], credits: Sequence[str]) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="Diffusion Playground">
-<meta name="Iptc4xmpExt:DigitalSourceType" content="{AI_MADE}">
+<meta name="Iptc4xmpExt:DigitalSourceType" content="{source}">
 <title>{title}</title>
 <style>{style}</style>
 </head>

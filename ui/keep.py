@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 
 from pipelines import lenses
 from pipelines.exports import EXPORTS, export
+from pipelines.marks import source
 from ui import reel
 from ui.capsule import capsule
 from ui.panel import Panel, chosen, script
@@ -62,7 +63,8 @@ def packed(trace: Trace, k: int, kind: str, lens: str, decode: Decode, films: re
     """
     name = stem(trace, k)
     if kind == CAPSULE:
-        return f"{name}.html", capsule(reel.whole(trace, k, decode, films), credits(trace)).encode()
+        page = capsule(reel.whole(trace, k, decode, films), credits(trace), source(trace.request))
+        return f"{name}.html", page.encode()
     sort, seen = EXPORTS[kind], lenses.LENSES[lens]
     images, _ = reel.draw(trace, k, lens, decode)
     return f"{name}-{lens}{sort.suffix}", export(kind, images, trace, k, f"{seen.title} ({seen.term})")

@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pipelines.marks import source
 from tests.ui.scene import draw, make_trace
 from ui import reel
-from ui.capsule import AI_MADE, as_json, capsule
+from ui.capsule import as_json, capsule
 from ui.keep import credits
 
 HOSTILE = '<img src=x onerror="window.hurt=1">${window.hurt=1}{{hurt}}</script><script>window.hurt=1</script><!--'
@@ -53,7 +54,7 @@ def parsed(text: str) -> Found:
 
 def made(prompt: str = "a fox") -> str:
     trace = make_trace(prompt=prompt)
-    return capsule(reel.whole(trace, 0, draw, reel.Films()), credits(trace))
+    return capsule(reel.whole(trace, 0, draw, reel.Films()), credits(trace), source(trace.request))
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +121,13 @@ def test_it_says_what_made_the_picture(plain: Found):
     assert cells["Seed"] == "5"
     assert any("diffusion model" in line for line in plain.texts["li"])
     marks = [meta["content"] for meta in plain.all("meta") if "DigitalSourceType" in (meta.get("name") or "")]
-    assert marks == [AI_MADE]
+    assert marks == ["http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"]
 
 
 def test_the_licence_of_the_model_is_credited():
     held = reel.opening(make_trace(), 0)
-    lines = parsed(capsule(held, ["Made by a diffusion model: Tiny. Licence: CC BY 4.0 & more <here>."])).texts["li"]
-    assert lines == ["Made by a diffusion model: Tiny. Licence: CC BY 4.0 & more <here>."]
+    credit = "Made by a diffusion model: Tiny. Licence: CC BY 4.0 & more <here>."
+    assert parsed(capsule(held, [credit], "")).texts["li"] == [credit]
 
 
 def test_a_picture_without_a_prompt_still_has_a_title():
@@ -138,4 +139,4 @@ def test_what_the_capsule_adds_to_its_pictures_is_small():
     held = reel.whole(trace, 0, draw, reel.Films())
     frames = sum(len(uri) for lens in held["lenses"].values() for uri in lens["frames"])
     # Markup, script, style and facts; the frames of 25 steps of 128 px are about 0.5 MB.
-    assert len(capsule(held, credits(trace)).encode()) - frames < 60_000
+    assert len(capsule(held, credits(trace), source(trace.request)).encode()) - frames < 60_000
