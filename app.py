@@ -63,6 +63,7 @@ class Settings:
         problems: what was found in a folder of models and cannot be used, one sentence each.
         device, attention, compile, quantize: wishes; ``pipelines.device.resolve`` turns them into a placement.
         ladder: whether a run that needs too much memory is tried again in a way that needs less.
+        checks: whether models' own safety checkers are used.
         offline: whether nothing may be fetched, whatever the page is asked for.
         open: whether to open a browser.
         share: whether to ask for a public link.
@@ -85,6 +86,7 @@ class Settings:
     attention: Mapping[str, str]
     compile: bool
     quantize: str
+    checks: bool
     ladder: bool
     offline: bool
     open: bool
@@ -137,6 +139,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         attention=given.attention,
         compile=given.compile,
         quantize=given.quantize,
+        checks=given.safety_checker,
         ladder=given.ladder,
         offline=given.offline,
         open=given.open if given.open is not None else _has_display(environ),
@@ -169,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--quantize", choices=("", "int8", "int4"), default="", help="keep a model's matrices in fewer bits on a GPU")
     add("--ladder", action=argparse.BooleanOptionalAction, default=True,
         help="try again in a way that needs less when memory runs out (default: yes)")  # fmt: skip
+    add("--safety-checker", action=argparse.BooleanOptionalAction, default=True,
+        help="have a model's own safety checker look at its pictures, where it has one (default: yes)")  # fmt: skip
     add("--offline", action=argparse.BooleanOptionalAction, default=False, help="fetch nothing, whatever is asked for")
     add("--open", action=argparse.BooleanOptionalAction, help="open the page in a browser (default: if there is one)")
     add("--share", action=argparse.BooleanOptionalAction, default=False, help="make a public link; asks for a password")
@@ -394,6 +399,7 @@ def _manager(settings: Settings, hub: Hub) -> PipelineManager:
         ladder=settings.ladder,
         compile=settings.compile,
         quantize=settings.quantize,
+        checks=settings.checks,
     )
 
 

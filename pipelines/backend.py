@@ -40,6 +40,7 @@ from pipelines.events import (
 )
 from pipelines.extras import Extras
 from pipelines.families import CannotLoad
+from pipelines.families.checking import NONE
 from pipelines.ladder import DECODE, START, STEP
 from pipelines.line import Line, QueueFull, Share
 from pipelines.looks import Noised
@@ -187,6 +188,9 @@ class Job:
         """Append an event, unless the job is done."""
         with self._news:
             if not self.done:
+                if isinstance(event, Finished) and any(event.withheld):
+                    # Whoever comes later shall not see either what was on its way there.
+                    self._events = [_hiding(each, event.withheld) for each in self._events]
                 self._events.append(event)
                 self._news.notify_all()
 
@@ -715,15 +719,19 @@ class LocalBackend:
             return
         job._tell(Decoding())
         painted = list(last.pictures) or climb(DECODE, lambda model: _decode(model, last))
+        withheld = climb(DECODE, lambda model: model.unsafe(painted))
         climb.remember()
         images = [found.put_back(image) for image in painted] if found else painted
+        images = [_black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
         seconds = time.perf_counter() - started
         pictures = self._save(job, images, {**_facts(climb.model), "seconds": round(seconds, 3)})
         # Before the end is told: whoever hears of it may look inside at once.
-        self._record(recorder, climb.model, pictures, images, seconds)
-        notes = (*_notes(climb.model, job.request), *_ladder_notes(climb.model, climb.taken))
+        if not any(withheld):  # its steps show what was withheld
+            self._record(recorder, climb.model, pictures, images, seconds)
+        notes = _notes(climb.model, job.request)
+        notes = (*_withheld_notes(climb.model, withheld), *notes, *_ladder_notes(climb.model, climb.taken))
         self.guest_pictures += len(pictures) * (not job.visitor.owner)
-        job._tell(Finished(job.request, pictures, seconds, notes))
+        job._tell(Finished(job.request, pictures, seconds, notes, withheld if any(withheld) else ()))
 
     def _hand_back(self, job: Job, started: float) -> None:
         """A picture that is to be changed by no step at all: the model is not even loaded."""
@@ -924,13 +932,38 @@ def _decode(model: Any, last: Step) -> list[Image.Image]:
         return model.latents.decode(last.x_next)
 
 
+def _black(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    return Image.new("RGB", image.size)
+
+
+def _hiding(event: Event, withheld: Sequence[bool]) -> Event:
+    from PIL import Image
+
+    return event.hiding(withheld, _jpeg(Image.new("RGB", (8, 8)))) if isinstance(event, Preview) else event
+
+
+def _withheld_notes(model: Any, withheld: Sequence[bool]) -> tuple[str, ...]:
+    """What the model's safety checker did, if anything."""
+    numbers = [str(k) for k, hidden in enumerate(withheld, 1) if hidden]
+    if not numbers:
+        return ()
+    which = "the picture" if len(withheld) == 1 else f"picture {' and '.join(numbers)} of {len(withheld)}"
+    return (
+        f"The safety checker of {model.card.name} withheld {which}: black stands in its place and its steps were not "
+        "kept; change the prompt or the seed.",
+    )
+
+
 def _facts(model: Any) -> dict[str, Any]:
-    placement = model.placement
+    placement, safety = model.placement, model.safety
     return {
         "name": model.card.name,
         "device": placement.device,
         "dtype": placement.dtype,
         "attention": placement.attention,
+        **({"safety_checker": safety} if safety != NONE else {}),
         **({"quantize": placement.quantize} if placement.quantize else {}),
         **({"compile": True} if placement.compile else {}),
         **({"ladder": list(placement.rungs)} if placement.rungs else {}),

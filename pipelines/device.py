@@ -30,6 +30,7 @@ class Placement:
         compile: whether the denoiser is compiled by torch.compile.
         quantize: int8 or int4 for the denoiser's matrices, or "".
         rungs: names of the rungs of ``pipelines.ladder`` that the model stands on.
+        checks: whether a model's own safety checker looks at its pictures.
     """
 
     device: str
@@ -39,6 +40,7 @@ class Placement:
     compile: bool = False
     quantize: str = ""
     rungs: tuple[str, ...] = ()
+    checks: bool = True
 
     def __str__(self) -> str:
         return {"cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"}[self.device]
@@ -77,6 +79,7 @@ def resolve(
     card: ModelCard | None = None,
     compile: bool = False,
     quantize: str = "",
+    checks: bool = True,
 ) -> Placement:
     """Turn wishes into a placement; imports torch, so only the worker calls it.
 
@@ -86,6 +89,7 @@ def resolve(
         card: the model; it says which 16-bit format suits it.
         compile: whether to use torch.compile.
         quantize: "", int8 or int4.
+        checks: see ``Placement``.
 
     Raises:
         NoSuchDevice: if cuda or mps is asked for by name and is not there.
@@ -102,7 +106,8 @@ def resolve(
     compile, about_compile = _compile(device, compile)
     quantize, about_quantize = _quantize(device, quantize)
     notes = (about_dtype, about_attention, about_compile, about_quantize)
-    return Placement(device, dtype, attention, " ".join(note for note in notes if note), compile, quantize)
+    note = " ".join(note for note in notes if note)
+    return Placement(device, dtype, attention, note, compile, quantize, checks=checks)
 
 
 def half_of(placement: Placement, card: ModelCard) -> str:

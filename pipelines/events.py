@@ -78,6 +78,11 @@ class Preview:
     seconds_left: float
     frames: tuple[bytes, ...] = field(repr=False)
 
+    def hiding(self, withheld: Sequence[bool], black: bytes) -> Preview:
+        """The same step with ``black`` in the place of the pictures that are withheld."""
+        frames = (black if hidden else frame for frame, hidden in zip(self.frames, withheld, strict=False))
+        return replace(self, frames=tuple(frames))
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -94,12 +99,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finished:
-    """The job is done."""
+    """The job is done; ``withheld`` says which pictures the model's safety checker has blackened (() for none)."""
 
     request: GenerationRequest
     pictures: tuple[Picture, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    withheld: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

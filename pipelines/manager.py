@@ -18,6 +18,7 @@ from pipelines.cards import ModelCard
 from pipelines.device import Placement, half_of, resolve, settle_in
 from pipelines.events import DOWNLOADING
 from pipelines.families import CannotLoad, Model, Report, loader
+from pipelines.families.checking import state_of
 from pipelines.ladder import LASTING, LOAD, Ladder, Undo, next_rung, ordered
 from pipelines.memory import PROJECT, Machine, Notebook, Preflight, gb, preflight
 from pipelines.request import InvalidRequest
@@ -50,6 +51,7 @@ class State:
         precision, attention: as it was loaded, "" before.
         rungs: what was changed to make it fit, in words.
         note: wishes that could not be met.
+        safety: state of its own safety checker (``pipelines.families.checking``), "" while it is away.
     """
 
     id: str
@@ -61,6 +63,7 @@ class State:
     attention: str = ""
     rungs: tuple[str, ...] = ()
     note: str = ""
+    safety: str = ""
 
 
 @dataclass
@@ -100,7 +103,7 @@ class PipelineManager:
         fetches: ids of the models that a lease may fetch; None for all.
         memory_dir: where measured speeds and needed rungs are remembered, or None for until the program ends.
         ladder: whether a run that needs too much memory is tried again in a way that needs less.
-        compile, quantize: see ``pipelines.device.Placement``.
+        compile, quantize, checks: see ``pipelines.device.Placement``.
         machine: what is asked about this machine.
     """
 
@@ -118,12 +121,13 @@ class PipelineManager:
         ladder: bool = True,
         compile: bool = False,
         quantize: str = "",
+        checks: bool = True,
         machine: Machine | None = None,
     ) -> None:
         self._cards = {card.id: card for card in cards}
         self._device = device
         self._attention = {"": attention} if isinstance(attention, str) else dict(attention)
-        self._extras = {"compile": compile, "quantize": quantize}
+        self._extras = {"compile": compile, "quantize": quantize, "checks": checks}
         self._budget, self._ram_budget = budget_bytes, ram_budget_bytes
         self._hub, self._fetches = hub, fetches
         self.machine = machine or Machine()
@@ -175,9 +179,13 @@ class PipelineManager:
         with self._lock:
             found = [(card, self._entries.get(_key(card)), card.id in self._pinned) for card in self._cards.values()]
             known = {card.id: _state(card, entry, pinned) for card, entry, pinned in found if entry is not None}
-        away = {card.id: State(card.id, DISK if self._here(card) else AWAY, pinned=pinned)
-                for card, entry, pinned in found if entry is None}  # fmt: skip
+        away = {card.id: self._unloaded(card, pinned) for card, entry, pinned in found if entry is None}
         return tuple(known.get(card.id) or away[card.id] for card, *_ in found)
+
+    def _unloaded(self, card: ModelCard, pinned: bool) -> State:
+        folder = self._here(card)
+        safety = state_of(folder, self._extras["checks"]) if folder else ""
+        return State(card.id, DISK if folder else AWAY, pinned=pinned, safety=safety)
 
     def check(self, model_id: str, plan: Plan | None = None, size: tuple[int, int] | None = None) -> Preflight:
         """What using a model takes, before anything is fetched or loaded.
@@ -621,7 +629,7 @@ def _state(card: ModelCard, entry: _Entry, pinned: bool) -> State:
     precision = f"{here.dtype}, {here.quantize}" if here.quantize else here.dtype
     return State(
         card.id, entry.where, entry.bytes, pinned, entry.leases > 0, precision, here.attention,
-        rungs_of.words(here.rungs), here.note,
+        rungs_of.words(here.rungs), here.note, entry.model.safety,
     )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ MAX_HEADER = 64 * 2**20
 # The widest maps of a decoder are alive in about this many copies at once (input, norm, activation, skip, output).
 ALIVE = 5
 # What diffusers saves beside a model and no family but ``any`` loads.
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+UNUSED = ("feature_extractor", "image_encoder")
+CHECKER = "safety_checker"
 # Beginnings of tensor names in single files; what begins with "model_ema." is a second copy that nobody loads.
 PREFIXES = {
     "model.diffusion_model.": "unet",
@@ -132,7 +133,7 @@ def preflight(
         size: width and height of a picture; the card's own by default.
         speeds: bytes a second that were measured: ``load`` and ``download``.
     """
-    parts = component_bytes(folder, placement.dtype, card.family == "any") if folder else {}
+    parts = component_bytes(folder, placement.dtype, card.family == "any", placement.checks) if folder else {}
     if placement.quantize:
         share = QUANTIZED[placement.quantize]
         parts = {name: round(b * share) if name in ("unet", "transformer") else b for name, b in parts.items()}
@@ -232,19 +233,21 @@ class _Facts:
         return self.plan.free if self.plan else self.machine.disk(Path.home())
 
 
-def component_bytes(source: Path, dtype: str, everything: bool = False) -> dict[str, int]:
+def component_bytes(source: Path, dtype: str, everything: bool = False, checks: bool = True) -> dict[str, int]:
     """Bytes of each component's weights once they are in a number format; {} where nothing can be read.
 
     Args:
         source: a diffusers folder, or a single safetensors file.
         dtype: float32, float16 or bfloat16.
         everything: whether components that our own families leave out count too.
+        checks: whether its safety checker is used.
     """
     try:
         if source.is_file():
             return _single_file_bytes(source, dtype)
         index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
         names = [name for name, what in index.items() if isinstance(what, list) and what and what[0]]
+        names = [name for name in names if checks or name != CHECKER]
         found = {name: _folder_bytes(source / name, dtype) for name in names if everything or name not in UNUSED}
         return {name: size for name, size in found.items() if size}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

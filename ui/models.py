@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.device import NoSuchDevice
-from pipelines.families import CannotLoad
+from pipelines.families import CannotLoad, checking
 from pipelines.hub import CannotFetch
 from pipelines.manager import AWAY, DISK, GPU, Busy
 from pipelines.memory import gb
@@ -32,6 +32,13 @@ ADD_HELP = (
     "The name of a model on the Hugging Face hub (owner/name), the address of its page, a diffusers folder, or a "
     ".safetensors file on this computer. It is looked at, not loaded."
 )
+# What is said of a model's own safety checker, by its state.
+SAFETY = {
+    checking.ON: "its safety checker looks at every finished picture",
+    checking.OFF: "its safety checker is switched off (--no-safety-checker)",
+    checking.MISSING: "names a safety checker that is not here, so nothing is checked",
+    checking.NONE: "has no safety checker",
+}
 _TEMPLATE = """
 <section class="models" aria-label="Models">
   <p class="sentence" data-part="note" hidden></p>
@@ -260,6 +267,7 @@ def facts(row: Row) -> list[str]:
     if state.precision:
         found.append(f"runs in {state.precision} with {'SDPA' if state.attention == 'sdpa' else state.attention}")
     found += [f"to fit into memory: {', '.join(state.rungs)}"] if state.rungs else []
+    found += [SAFETY[state.safety]] if state.safety in SAFETY else []
     return [*found, *([state.note] if state.note else [])]
 
 

@@ -21,7 +21,10 @@ WHAT = (
 )
 GUEST = "Only the owner of this computer shares this page: open the link that the program printed when it started."
 BLOCKED = "Words that nobody may ask for"
-BLOCKED_HELP = "One word or phrase a line; it holds for guests and for you. Guests do not see the list."
+BLOCKED_HELP = (
+    "One word or phrase a line; it holds for guests and for you. Guests do not see the list. Pictures are looked at "
+    "only by models that have a safety checker of their own: the Models tab says which."
+)
 _TEMPLATE = """
 <section class="share" aria-label="Share">
   <p class="sentence" data-part="what"></p>

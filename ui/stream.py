@@ -101,6 +101,8 @@ class Roll:
     def _finish(self, event: Finished) -> None:
         self.state, self.text = "done", f"Done in {words.seconds(event.seconds)}"
         self.notes = " ".join(event.notes)
+        if event.withheld:
+            self.frames = {each.index: each for each in self.job.poll() if isinstance(each, Preview)}
         # Seeds reach 2**63 - 1, which JavaScript numbers cannot hold: they travel as text.
         self.pictures = [{"file": stored(p), "seed": str(p.seed), "name": p.path.name} for p in event.pictures]
 

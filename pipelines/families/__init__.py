@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from pipelines.cards import ModelCard
     from pipelines.conditioning import Conditioning, Controlled, Followed
@@ -39,6 +40,7 @@ class Model(Protocol):
         inpaints: whether its UNet also takes a mask and the picture around it.
         guides_itself: whether the guidance scale is an input of the network (or nothing), so that one call is enough.
         weighs: whether it reads weights of words.
+        safety: state of its own safety checker (``pipelines.families.checking``).
         modules: every network by the name of its part; ``denoiser`` is the one that is asked at every step.
     """
 
@@ -51,6 +53,7 @@ class Model(Protocol):
     inpaints: bool
     guides_itself: bool
     weighs: bool
+    safety: str
     modules: dict[str, torch.nn.Module]
     denoiser: torch.nn.Module
 
@@ -78,6 +81,10 @@ class Model(Protocol):
 
     def learn(self, words: Mapping[str, Path]) -> None:
         """Teach the text encoders new words, name -> file; raises InvalidRequest."""
+        ...
+
+    def unsafe(self, images: Sequence[Image.Image]) -> tuple[bool, ...]:
+        """Whether its own safety checker would withhold each of these finished pictures."""
         ...
 
     def unread(self, prompt: str) -> str:

@@ -21,8 +21,9 @@ from pipelines.cards import ModelCard
 from pipelines.device import Placement
 from pipelines.events import Step
 from pipelines.families import CannotLoad, Report
+from pipelines.families.checking import ON, PART, state_of
 from pipelines.families.flux import unpack
-from pipelines.families.loading import first_line, module_bytes, resolve_source, settle
+from pipelines.families.loading import PROJECT, first_line, module_bytes, resolve_source, settle
 from pipelines.latents import LatentFormat
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.schedulers import OWN, SCHEDULERS, alpha_sigma, is_exploding, kind_of, x0_of
@@ -49,6 +50,9 @@ class AnyPipeline:
         self.size_factor = card.size_factor
         known = type(pipe.scheduler).__name__ in {spec.class_name for spec in SCHEDULERS.values()}
         # Of a scheduler that is not known, no step can be turned into a belief.
+        checked = getattr(pipe, PART, None) is not None
+        self.safety = ON if checked else state_of(PROJECT / card.source, placement.checks)
+        self._flagged: tuple[bool, ...] = ()
         self.scheduler_config: dict[str, Any] = dict(pipe.scheduler.config) if known else {"prediction_type": OWN}
 
     @property
@@ -69,6 +73,10 @@ class AnyPipeline:
     def unread(self, prompt: str) -> str:
         """Such pipelines do not say what they leave out."""
         return ""
+
+    def unsafe(self, images: Sequence[Any]) -> tuple[bool, ...]:
+        """What the pipeline itself has said of the pictures of its last run."""
+        return self._flagged or (False,) * len(images)
 
     def wear(self, loras: Sequence[Any]) -> None:
         """Such a pipeline is run as it is; raises InvalidRequest if LoRAs are asked for."""
@@ -115,7 +123,7 @@ class AnyPipeline:
         reason = self.why_not(request)
         if reason:
             raise InvalidRequest(reason)
-        run = _Run(self, request)
+        run, self._flagged = _Run(self, request), ()
         try:
             held = None
             for step in run.steps(cancelled):
@@ -123,12 +131,13 @@ class AnyPipeline:
                     yield held
                 held = step
             if held is not None and run.pictures:
+                self._flagged = run.flagged
                 yield held.with_pictures(run.pictures)
         finally:
             run.stop()
 
-    def call(self, scheduler: Any, request: GenerationRequest) -> list[Any]:
-        """Run the pipeline with this scheduler; n pictures."""
+    def call(self, scheduler: Any, request: GenerationRequest) -> tuple[list[Any], tuple[bool, ...]]:
+        """Run the pipeline with this scheduler; n pictures, and which of them its safety checker has blackened."""
         pipe = copy.copy(self.pipe)
         pipe.scheduler = scheduler
         pipe.set_progress_bar_config(disable=True)
@@ -145,7 +154,9 @@ class AnyPipeline:
             # Some pipelines would rather make another size and cut it; the size is the person's to choose.
             "use_resolution_binning": False,
         }
-        return list(pipe(**{name: value for name, value in wishes.items() if name in self.asks}).images)
+        made = pipe(**{name: value for name, value in wishes.items() if name in self.asks})
+        flags = getattr(made, "nsfw_content_detected", None) or getattr(made, "nsfw_detected", None) or ()
+        return list(made.images), tuple(bool(flag) for flag in flags)
 
 
 class _Run:
@@ -154,6 +165,7 @@ class _Run:
     def __init__(self, model: AnyPipeline, request: GenerationRequest) -> None:
         self.model, self.request = model, request
         self.pictures: list[Any] = []
+        self.flagged: tuple[bool, ...] = ()
         self._news: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=1)
         self._stop = threading.Event()
         self._threads = torch.get_num_threads()
@@ -182,7 +194,7 @@ class _Run:
     def _work(self) -> None:
         torch.set_num_threads(self._threads)
         try:
-            self.pictures = self.model.call(self._watched(), self.request)
+            self.pictures, self.flagged = self.model.call(self._watched(), self.request)
             self._tell(None)
         except _Stopped:
             pass
@@ -300,6 +312,8 @@ def load(card: ModelCard, placement: Placement, report: Report) -> AnyPipeline:
             f"{card.name} cannot be loaded from {card.source} ({first_line(error)}); it must be a pipeline in "
             "diffusers format with safetensors files."
         ) from error
+    if not placement.checks and getattr(pipe, PART, None) is not None:
+        pipe.register_modules(**{PART: None})
     asks = inspect.signature(pipe.__call__).parameters
     if "prompt" not in asks or "image" in asks or not hasattr(getattr(pipe, "scheduler", None), "step"):
         raise CannotLoad(

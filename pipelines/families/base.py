@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,13 +15,17 @@ from pipelines.cards import ModelCard
 from pipelines.conditioning import Conditioning, Controlled, Followed
 from pipelines.device import Placement
 from pipelines.families.adapting import Wardrobe, Wish
+from pipelines.families.checking import ON, PART, Checker, state_of
 from pipelines.families.control import Controller
 from pipelines.families.following import Follower
-from pipelines.families.loading import module_bytes
+from pipelines.families.loading import PROJECT, module_bytes
 from pipelines.families.text import TextEncoder
 from pipelines.families.weighting import plain, weighted
 from pipelines.latents import latent_format
 from pipelines.request import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Prompts whose embeddings are kept: a run has two, and people go back and forth between a few.
 REMEMBERED_PROMPTS = 32
@@ -42,6 +46,8 @@ class Base:
     weighs = False
 
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
+        self._checker: Checker | None = parts.pop(PART, None)
+        self.safety = ON if self._checker else state_of(PROJECT / card.source, placement.checks)
         self.card, self.placement, self.parts = card, placement, parts
         self.latents = latent_format(parts["vae"], small)
         self.scheduler_config: dict[str, Any] = {**parts["scheduler"], **card.scheduler_options}
@@ -57,6 +63,7 @@ class Base:
         """Every network, by the name of its part."""
         found = {name: part for name, part in self.parts.items() if isinstance(part, torch.nn.Module)}
         found |= self._controller.modules if self._controller else {}
+        found |= {PART: self._checker.network} if self._checker else {}
         return found | ({"preview": self.latents.small} if self.latents.small is not None else {})
 
     @property
@@ -68,6 +75,10 @@ class Base:
     def size_bytes(self) -> int:
         """Memory that the weights take."""
         return sum(module_bytes(module) for module in self.modules.values())
+
+    def unsafe(self, images: Sequence[Image.Image]) -> tuple[bool, ...]:
+        """Whether the model's own safety checker would withhold each of these finished pictures."""
+        return self._checker(images) if self._checker else (False,) * len(images)
 
     def text_encoders(self) -> list[TextEncoder]:
         """The text encoders, the one that reads most first."""

@@ -11,6 +11,7 @@ import torch
 from pipelines.cards import ModelCard
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, Report
+from pipelines.families.checking import PART, Checker, load_checker
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +54,21 @@ def load_parts(
                 f"{kind} model in diffusers format with safetensors files."
             ) from error
     report("", len(classes), len(classes))
+    parts[PART] = _safety_checker(card, source, placement)
     return {**parts, "options": {name: value for name, value in there.items() if not isinstance(value, list)}}
+
+
+def _safety_checker(card: ModelCard, source: str, placement: Placement) -> Checker | None:
+    try:
+        return load_checker(source, placement)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        # Going on without it would switch it off in silence.
+        raise CannotLoad(
+            f"The safety checker of {card.name} cannot be loaded ({first_line(error)}); fetch the model again, or "
+            "start with --no-safety-checker."
+        ) from error
 
 
 def load_small(card: ModelCard, placement: Placement) -> Any:
@@ -63,7 +78,7 @@ def load_small(card: ModelCard, placement: Placement) -> Any:
     import diffusers
 
     try:
-        return settle(_from_pretrained(diffusers.AutoencoderTiny, resolve_source(card.preview), None, placement.dtype),
+        return settle(from_pretrained(diffusers.AutoencoderTiny, resolve_source(card.preview), None, placement.dtype),
                       placement)
     except Exception:
         return None
@@ -118,7 +133,7 @@ def _load_part(name: str, cls: str, source: str, placement: Placement) -> Any:
         kind = diffusers.AutoencoderKL.load_config(source, subfolder=name).get("_class_name")
         class_name = "AutoencoderTiny" if kind == "AutoencoderTiny" else "AutoencoderKL"
     found = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name)
-    return settle(_from_pretrained(found, source, name, placement.dtype), placement)
+    return settle(from_pretrained(found, source, name, placement.dtype), placement)
 
 
 def read_scheduler(source: str) -> dict[str, Any]:
@@ -128,8 +143,11 @@ def read_scheduler(source: str) -> dict[str, Any]:
     return diffusers.DDIMScheduler.load_config(source, subfolder="scheduler")
 
 
-def _from_pretrained(cls: Any, source: str, name: str | None, dtype: str) -> Any:
-    """Half precision prefers files saved as such (half the download); either kind serves where one is missing."""
+def from_pretrained(cls: Any, source: str, name: str | None, dtype: str) -> Any:
+    """A part of a model from its folder, by transformers or diffusers.
+
+    Half precision prefers files saved as such (half the download); either kind serves where one is missing.
+    """
     variants = (None, "fp16") if dtype == "float32" else ("fp16", None)
     options = {"use_safetensors": True, "dtype": getattr(torch, dtype)} | ({"subfolder": name} if name else {})
     try:

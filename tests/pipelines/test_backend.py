@@ -59,6 +59,10 @@ class ToyModel:
         self.card, self.placement, self.latents = CARD, Placement("cpu", "float32", "sdpa"), ToyLatents()
         self.scheduler_config = {"prediction_type": "epsilon"}
         self.guides_itself = self.weighs = False
+        self.safety = "none"
+
+    def unsafe(self, images: list[Image.Image]) -> tuple[bool, ...]:
+        return (False,) * len(images)
 
     def wear(self, loras: object) -> None:
         pass

@@ -230,8 +230,8 @@ def test_states_tell_where_each_model_is(cards: list[ModelCard], tmp_path: Path)
     with manager.lease("a") as model:
         states = {state.id: state for state in manager.states()}
         note = "xformers needs an NVIDIA GPU, so SDPA is used instead."
-        assert states["a"] == State("a", "ram", model.size_bytes, False, True, "float32", "sdpa", (), note)
-        assert states["b"] == State("b", "disk", pinned=True)
+        assert states["a"] == State("a", "ram", model.size_bytes, False, True, "float32", "sdpa", (), note, "none")
+        assert states["b"] == State("b", "disk", pinned=True, safety="none")
         assert states["away"] == State("away", "away")
         _, name = manager.lower("a", "step", 4) or (None, "")
         assert name == "one" and manager.states()[0].rungs == ("one picture at a time",)
@@ -294,6 +294,7 @@ class BoxModel:
 
     def __init__(self, card: ModelCard, placement: Placement, full: list[str]) -> None:
         self.card, self.placement = card, placement
+        self.safety = "none"
         self.modules = {"unet": Box(full)}
         self.denoiser, self.latents = self.modules["unet"], None
         self.modules["unet"].at = placement.device

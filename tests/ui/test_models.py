@@ -20,7 +20,7 @@ CARD = tiny_card(
 
 
 def row(where: str = DISK, **changes: Any) -> Row:
-    names = {"bytes", "pinned", "in_use", "precision", "rungs", "note"} & set(changes)
+    names = {"bytes", "pinned", "in_use", "precision", "rungs", "note", "safety"} & set(changes)
     state = {name: changes.pop(name) for name in names}
     values = {"disk": 2_000_000_000, "mine": False, "from_hub": True, "download": None, "loading": "", "problem": ""}
     return Row(CARD, State("x", where, **state), **{**values, **changes})
@@ -144,3 +144,12 @@ def test_a_gauge_adds_up() -> None:
     value = models.gauge(Gauge("Memory", 10_000_000_000, 4_000_000_000, (("Ex", 1_000_000_000),)))
     assert [part["share"] for part in value["parts"]] == pytest.approx([10, 50])
     assert value["text"] == "4.0 GB of 10.0 GB are free"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("on", "looks at every"), ("off", "switched off"), ("missing", "nothing is checked"), ("none", "has no safety")],
+)
+def test_the_state_of_the_safety_checker_is_said(state: str, words: str) -> None:
+    assert any(words in fact for fact in models.facts(row(safety=state)))
+    assert not any("safety" in fact for fact in models.facts(row(AWAY)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
 from PIL import Image
@@ -44,6 +45,24 @@ def test_a_page_that_joins_late_gets_everything_at_once():
     assert (last["state"], last["text"]) == ("stopped", "Stopped after 2 steps")
     assert [f["i"] for f in last["frames"]] == [0, 1]
     assert last["frames"][0]["p"] == ["data:image/jpeg;base64,eHh4"]
+
+
+def test_what_is_withheld_is_taken_off_the_timeline_too():
+    job = Job(request(num_images=2))
+    for index in range(2):
+        job._tell(Preview(index, 2, 900.0, 1.25, (b"bad", b"good")))
+    roll = stream.Roll(job)
+    for event in job.poll():
+        roll.take(event)
+    job._tell(Finished(job.request, (), 1.0, ("why",), (True, False)))
+    roll.take(job.poll()[-1])
+    for value in (roll.whole(), *stream.watch(job)):
+        assert len(value["frames"]) == 2
+        for frame in value["frames"]:
+            bad, good = (base64.b64decode(uri.partition(",")[2]) for uri in frame["p"])
+            with Image.open(io.BytesIO(bad)) as picture:
+                assert picture.convert("RGB").getextrema() == ((0, 0),) * 3
+            assert good == b"good"
 
 
 def test_news_hold_only_what_is_new():
