@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipelines.cards import ModelCard
     from pipelines.hub import Hub
     from pipelines.manager import PipelineManager
+    from ui.cache import Cache
     from ui.gate import Door
     from ui.sharing import Sharing
 
@@ -333,6 +334,8 @@ def prepare_environment(settings: Settings) -> None:
     Must run before Gradio is imported: it and the hub's client read these once.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # A folder of its own: the common one is shared by all programs of all users.
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "cache")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     # What these libraries say while they load would bury the one line that has the address.
@@ -347,12 +350,13 @@ def prepare_environment(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """Everything that runs: the page, what makes the pictures, who comes in, and the public link."""
+    """Everything that runs: the page, what makes the pictures, who comes in, the public link, temporary files."""
 
     demo: gr.Blocks
     backend: Backend
     door: Door
     sharing: Sharing
+    cache: Cache
 
 
 def create(settings: Settings, **backend_options: Any) -> Program:
@@ -367,6 +371,7 @@ def create(settings: Settings, **backend_options: Any) -> Program:
     from pipelines.hub import Hub
     from presets.library import Library
     from ui import page
+    from ui.cache import Cache
     from ui.sharing import Sharing
     from ui.tunnel import Tunnel, gradio_client
 
@@ -382,7 +387,7 @@ def create(settings: Settings, **backend_options: Any) -> Program:
         door, settings.port, lambda: Tunnel(gradio_client(), data / "tunnel"), lambda: backend.guest_pictures
     )
     demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing)
-    return Program(demo, backend, door, sharing)
+    return Program(demo, backend, door, sharing, Cache(data / "cache"))
 
 
 def _manager(settings: Settings, hub: Hub) -> PipelineManager:
@@ -463,6 +468,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     program = create(settings)
     try:
+        program.cache.start()
         program.demo.launch(**launch_arguments(settings, program.door))
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
@@ -477,6 +483,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("Stopped.")
     finally:
         program.sharing.stop()
+        program.cache.stop()
         program.backend.close()
         program.demo.close(verbose=False)
 

@@ -226,6 +226,29 @@ def test_uploads_that_nobody_used_for_30_days_go_at_the_start(
     assert not inputs.path(old).exists()
 
 
+def test_temporary_files_lie_in_a_folder_of_this_program_alone(
+    base: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio.utils import get_upload_folder
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    settings = app.parse([], base)
+    program = app.create(settings)
+    program.backend.close()
+    assert Path(get_upload_folder()) == program.cache.folder == settings.data_dir / "cache"
+    assert program.cache.folder.stat().st_mode & 0o777 == 0o700
+    path = program.cache.folder / "left" / "over.png"
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    monkeypatch.setattr(program.cache, "_keep", -1)
+    program.cache.start()
+    end = time.monotonic() + 30
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    program.cache.stop()
+    assert not path.exists()
+
+
 class Server:
     """app.py in a process of its own."""
 
