@@ -55,13 +55,18 @@ def build(page: Page) -> None:
         plain = {"apply_default_css": False}
         shelf = gr.HTML(None, html_template=_TEMPLATE, js_on_load=script("models.js"), elem_id="models", **plain)
         gauges = gr.HTML(None, html_template=_GAUGES, js_on_load=script("gauges.js"), elem_id="gauges", **plain)
-        with gr.Column(elem_id="add-model", visible=library.manages):
+        with gr.Column(elem_id="add-model", visible=False) as adds:
             name = gr.Textbox(label=ADD, info=ADD_HELP, max_length=500, max_lines=1, elem_id="add-name")
             problem = sentence(elem_id="add-problem", alert=True)
             add = gr.Button("Add", size="sm", elem_id="add-button")
             extras = sentence(elem_id="extras")
     wire(page, shelf, gauges)
-    page.tab.select(lambda: others(page), None, [extras], **QUICK)
+
+    def opened() -> tuple[Any, str]:
+        mine = manages(library)
+        return gr.Column(visible=mine), others(page) if mine else ""
+
+    page.tab.select(opened, None, [adds, extras], **QUICK)
 
     def adding(text: Any) -> tuple[Any, str, dict[str, Any]]:
         if not manages(library):

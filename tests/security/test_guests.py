@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -72,6 +74,7 @@ def test_a_guest_logs_in_makes_a_picture_and_changes_no_model(visit, shared: tup
     page.get_by_role("tab", name="Models").click()
     expect(page.locator('#models [data-part="note"]')).to_contain_text("Only the owner")
     expect(page.locator("#models [data-do=unload], #models [data-do=load]")).to_have_count(0)
+    expect(page.locator("#add-model")).to_have_count(0)
     assert str(site.pictures.parent) not in page.content()
 
 
@@ -99,6 +102,7 @@ def test_the_owners_page_has_the_models(visit):
     page.get_by_role("tab", name="Models").click()
     expect(page.locator('#models [data-part="note"]')).to_be_hidden()
     page.locator("#models li button").first.wait_for()
+    expect(page.locator("#add-model")).to_be_visible()
 
 
 def post(site: Site, path: str, body: Any, **headers: str) -> tuple[int, str]:
@@ -121,6 +125,23 @@ def numbers_of(site: Site, names: set[str]) -> list[int]:
     return [k for k, fn in site.demo.fns.items() if getattr(fn.fn, "__name__", "") in names]
 
 
+def asked(site: Site, cookie: str, number: int, data: list[Any], event_data: Any = None) -> dict[str, Any]:
+    """Send a function of the page into the queue, as the page does, and wait for its end."""
+    session = secrets.token_hex(5)
+    body = {"fn_index": number, "data": data, "event_data": event_data, "session_hash": session}
+    status, said = post(site, "/gradio_api/queue/join", body, Cookie=cookie, **FORGED)
+    assert status == 200, said
+    request = urllib.request.Request(
+        f"{site.url}gradio_api/queue/data?session_hash={session}", headers={"Cookie": cookie, **FORGED}
+    )
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        for line in stream:
+            news = json.loads(line[5:]) if line.startswith(b"data:") else {}
+            if news.get("msg") == "process_completed":
+                return news
+    raise AssertionError("the stream ended before the function did")
+
+
 FORGED = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost", "X-Real-IP": "127.0.0.1"}
 
 
@@ -129,11 +150,26 @@ def test_raw_requests_from_this_computer_get_a_guests_rights_only(shared: tuple[
     for headers in ({}, FORGED, {**FORGED, "Host": "127.0.0.1"}):
         body = {"fn_index": 0, "data": [], "session_hash": "x"}
         assert post(site, "/gradio_api/queue/join", body, **headers)[0] == 401
-    cookie = cookie_of_a_guest(door)
+    site.backend.warm_up("tiny")
+    until(lambda: site.backend.status().state == "ready")
+    cookie, told = cookie_of_a_guest(door), {"model": "tiny", "do": "unload"}
     for number in numbers_of(site, {"act", "adding"}):
-        body = {"fn_index": number, "data": [None], "event_data": {"model": "tiny", "do": "load"}, "session_hash": "s"}
-        assert post(site, "/gradio_api/queue/join", body, Cookie=cookie, **FORGED)[0] in (200, 400, 422)
-    assert "tiny" not in site.backend._warm
+        ended = asked(site, cookie, number, [None], told)
+        # Each function has run, and refused.
+        assert ended["success"] and "nly the owner" in json.dumps(ended["output"]["data"])
+    assert site.backend.status().state == "ready"
+    # The owner's very same request does something.
+    act = next(k for k in numbers_of(site, {"act"}) if site.demo.fns[k].fn.__module__ == "ui.models")
+    assert asked(site, "=".join(door.owner_cookie), act, [], told)["success"]
+    until(lambda: site.backend.status().state == "cold")
+
+
+def until(true: Any) -> None:
+    """Wait for something, a minute at most."""
+    end = time.monotonic() + 60
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert true()
 
 
 def test_what_belongs_into_the_queue_cannot_go_round_it(shared: tuple[Site, Door]):
