@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pipelines.visitors import OWNER, Visitor
+from ui import bodies
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,12 +53,13 @@ _WAYS: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),
     ("GET", r"/(static|assets|svelte)/[^\0]+", "page"),
     ("GET", r"/gradio_api/(startup-events|theme\.css|app_id|heartbeat/\w+|upload_progress|queue/data)/?", "page"),
-    ("GET", r"/gradio_api/file=[^\0]+", "page"),
+    # Gradio would fetch an address itself and hand on what it finds there.
+    ("GET", r"/gradio_api/file=(?!\s*\w+:/)[^\0]+", "page"),
     ("GET", r"/custom_component/[^\0]+|/gradio_api/custom_component/[^\0]+", "page"),
     # Quick events go by "run/predict", where Gradio refuses whatever belongs into the queue.
     ("POST", r"/gradio_api/(queue/join|run/predict|upload|cancel|reset)/?", "page"),
     ("GET", r"/gradio_api/info/?|/gradio_api/call/\w+/\w+", "api"),
-    ("POST", r"/gradio_api/call(/v2)?/\w+/?", "api"),
+    ("POST", r"/gradio_api/call/\w+/?", "api"),
 )
 WAYS = tuple((method, re.compile(path), kind) for method, path, kind in _WAYS)
 POLICY = "; ".join(
@@ -167,7 +169,7 @@ class Door:
 
     def knows(self, host: str) -> bool:
         """Whether the server may be asked under this name (a Host header, with or without a port)."""
-        name = urlsplit(f"//{host}").hostname or "" if host and not re.search(r"[\s/\\@]", host) else ""
+        name = _name_of(f"//{host}") if host and not re.search(r"[\s/\\@]", host) else ""
         if name in ("localhost", "127.0.0.1", "::1") or name in self.hosts:
             return True
         # Every name, or every name below one, as in .example.org.
@@ -361,7 +363,28 @@ class Gate:
             await _answer(send, *refusal)
             return
         scope[VISITOR] = visitor
-        await self.app(scope, _patient(receive) if ask.method == "POST" else receive, send)
+        if ask.method == "POST":
+            receive = _patient(receive)
+        if ask.method == "POST" and bodies.is_json(ask.path):
+            await self._call(ask, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _call(self, ask: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a call of a function through, if it is one."""
+        body = await _body(receive, bodies.MAX_CALL)
+        if body is None:
+            await _answer(send, 413, "This is too large, or did not come to its end.")
+            return
+        try:
+            if blocks := _blocks(scope):
+                if not ask.header("content-type").startswith("application/json"):
+                    raise bodies.BadCall("Send JSON, and say so (Content-Type).", 415)
+                bodies.check(ask.path, body, blocks.fns)
+        except bodies.BadCall as problem:
+            await _answer(send, problem.status, str(problem))
+            return
+        await self.app(scope, _replayed(body, receive), _refusing(send))
 
     def _too_much(self, ask: _Asked, visitor: Visitor) -> tuple[int, str] | None:
         """Why something that is sent is not taken, before a byte of it is read."""
@@ -455,7 +478,17 @@ class _Asked:
             return True
         if not any(key == "origin" for key, _ in self._headers):
             return False
-        return urlsplit(self.header("origin")).netloc != self.host
+        try:
+            return urlsplit(self.header("origin")).netloc != self.host
+        except ValueError:
+            return True
+
+
+def _name_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # brackets that do not close
+        return ""
 
 
 def _patient(receive: Receive) -> Receive:
@@ -474,6 +507,46 @@ def _patient(receive: Receive) -> Receive:
 
     more = True
     return received
+
+
+async def _body(receive: Receive, most: int) -> bytes | None:
+    """All that is sent, or None if it is too much or whoever sends it has gone."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > most:
+            return None
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What was read once more, and then whatever comes."""
+
+    async def received() -> MutableMapping[str, Any]:
+        return read.pop() if read else await receive()
+
+    read: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+    return received
+
+
+def _refusing(send: Send) -> Send:
+    """Say 422 where Gradio says 500: it does so whenever a function refuses what it was given, with a sentence."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        kinds = dict(message.get("headers", ()))
+        if message.get("status") == 500 and kinds.get(b"content-type", b"").startswith(b"application/json"):
+            message = {**message, "status": 422}
+        await send(message)
+
+    return sent
+
+
+def _blocks(scope: Scope) -> Any:
+    """Gradio's page behind the door; None where something else is."""
+    found = getattr(scope.get("app"), "get_blocks", None)
+    return found() if found else None
 
 
 def _with_headers(send: Send) -> Send:

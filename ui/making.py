@@ -17,7 +17,7 @@ from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest
 from ui import controls, stream, words
 from ui.controls import Controls
 from ui.lexicon import lexicon, lexicon_value
-from ui.panel import script
+from ui.panel import carried, script
 from ui.plain import sentence
 from ui.reel import Films
 from ui.visiting import visitor
@@ -292,7 +292,7 @@ def wire_onwards(page: Page, desk: Desk) -> None:
     """What is on the film goes on: into the denoising tab, or as the picture that the next one starts from."""
 
     def named(job_id: Any, data: gr.EventData) -> dict[str, Any]:
-        run, k = getattr(data, "run", None), getattr(data, "picture", 0)
+        run, k = carried(data, "run", None), carried(data, "picture", 0)
         name = BUNDLED if run == RECORDING else run if isinstance(run, str) else job_id
         return {"id": name, "picture": k if isinstance(k, int) and not isinstance(k, bool) and k >= 0 else 0}
 
@@ -324,7 +324,7 @@ def wire_settings(page: Page, desk: Desk) -> None:
     def choose_quality(model: Any, quality: Any) -> dict[Component, Any]:
         card = page.cards.get(model)
         if card is None or quality not in card.qualities:
-            return {}
+            return {c.scheduler: gr.skip()}  # Gradio takes an empty dict for a value
         chosen = card.qualities[quality]
         return {
             c.num_inference_steps: chosen.num_inference_steps,
@@ -341,7 +341,7 @@ def wire_settings(page: Page, desk: Desk) -> None:
         return gr.Textbox(interactive=on, info=info)
 
     def keep(data: gr.EventData) -> tuple[Any, Any]:
-        text = str(getattr(data, "seed", ""))
+        text = str(carried(data, "seed", ""))
         fits = text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_SEED
         return (text, True) if fits else (gr.skip(), gr.skip())
 
