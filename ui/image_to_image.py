@@ -544,7 +544,7 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
         except InvalidRequest:
             request = None
         if request is None:
-            return {}
+            return {views.begin: gr.skip()}
         return {views.begin: strength.seen(page, request, strength.key_of(request), carried(data, "index", None))}
 
     changed = [source.base.change, c.scheduler.change, c.num_inference_steps.change, c.seed.change, c.model.change]

@@ -87,6 +87,10 @@ class Page:
         """Every model that is known, by id."""
         return self.library.cards
 
+    def card(self, model: Any) -> ModelCard | None:
+        """The card that a control's value names, or None."""
+        return self.cards.get(model) if isinstance(model, str) else None
+
     def trace(self, opened: Any) -> Trace | None:
         """The trace that a value of ``opened`` names, or None."""
         name = opened.get("id") if isinstance(opened, dict) else None
@@ -322,8 +326,8 @@ def wire_settings(page: Page, desk: Desk) -> None:
     c = desk.controls
 
     def choose_quality(model: Any, quality: Any) -> dict[Component, Any]:
-        card = page.cards.get(model)
-        if card is None or quality not in card.qualities:
+        card = page.card(model)
+        if card is None or not isinstance(quality, str) or quality not in card.qualities:
             return {c.scheduler: gr.skip()}  # Gradio takes an empty dict for a value
         chosen = card.qualities[quality]
         return {
@@ -332,12 +336,12 @@ def wire_settings(page: Page, desk: Desk) -> None:
         }
 
     def tune(model: Any, scheduler: Any, steps: Any) -> tuple[Any, Any]:
-        card = page.cards.get(model)
+        card = page.card(model)
         quality = controls.quality_of(card, scheduler, steps) if card else None
         return quality, gr.Dropdown(info=controls.about_scheduler(scheduler))
 
     def guide(model: Any, guidance: Any) -> Any:
-        info, on = controls.about_negative(page.cards.get(model), guidance)
+        info, on = controls.about_negative(page.card(model), guidance)
         return gr.Textbox(interactive=on, info=info)
 
     def keep(data: gr.EventData) -> tuple[Any, Any]:
@@ -346,7 +350,7 @@ def wire_settings(page: Page, desk: Desk) -> None:
         return (text, True) if fits else (gr.skip(), gr.skip())
 
     def change_model(model: Any, prompt: Any) -> dict[Component, Any]:
-        return model_defaults(page, desk, model, prompt)
+        return model_defaults(page, desk, model, prompt) or {c.prompt: gr.skip()}
 
     def add_lora(prompt: Any, name: Any) -> tuple[str, None]:
         return controls.with_lora(prompt, name, page.backend.loras()), None
@@ -390,7 +394,7 @@ def wire_picking(page: Page, desk: Desk, changed: list[Component]) -> None:
 
 def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Component, Any]:
     """Updates for a model that was just chosen: everything that its card decides."""
-    card = page.cards.get(model) if isinstance(model, str) else None
+    card = page.card(model)
     if card is None:
         return {}
     c, quality = desk.controls, card.qualities[card.default_quality]

@@ -181,13 +181,9 @@ FILES = st.builds(
 )
 LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, FILES)
 # Fields that events of the page carry, with values that they do not.
-EVENTS = st.dictionaries(
-    st.sampled_from(
-        ["_data", "model", "do", "sure", "k", "i", "key", "uri", "x", "y", "index", "value", "picture", "frame", "lens", "kind", "name", "at", "row", "run", "tab", "example"]
-    ),
-    LEAVES,
-    max_size=4,
-)
+_CARRIED = """_data model do sure k i key uri x y index value picture frame lens kind name at row run tab example
+step g sides id ask seed"""
+EVENTS = st.dictionaries(st.sampled_from(_CARRIED.split()), LEAVES, max_size=4)
 VALUES = st.recursive(
     LEAVES, lambda some: st.lists(some, max_size=4) | st.dictionaries(TEXTS, some, max_size=4), max_leaves=8
 )
@@ -259,9 +255,7 @@ def once_each(who: Caller, all_of: Iterable[Way], report: Report, secrets: Itera
                 call(who, path, body, report, secrets)
 
 
-def drawn(
-    who: Caller, all_of: Sequence[Way], cases: int, report: Report, secrets: Iterable[str], start: int
-) -> None:
+def drawn(who: Caller, all_of: Sequence[Way], cases: int, report: Report, secrets: Iterable[str], start: int) -> None:
     """Ask with so many bodies that Hypothesis draws; the same ones for the same ``start``."""
 
     @seed(start)
@@ -279,29 +273,21 @@ def drawn(
     one()
 
 
-ROUTES = tuple(
-    ("GET", path)
-    for path in (
-        *["/", "/config", "/config/", "/login", "/logout", "/theme.css", "/robots.txt", "/manifest.json", "/pwa_icon", "/pwa_icon/0"],
-        *["/pwa_icon/99999999999", "/pwa_icon/x", "/favicon.ico", "/static/x", "/assets/x", "/svelte/x", "/docs", "/openapi.json"],
-        *["/monitoring", "/monitoring/summary", "/monitoring/x", "/custom_component/x/y/z/w", "/?owner=", "/?owner=%00"],
-        *["/?owner=%ff", "/?owner=%f0%9f%98%80", "/?owner=x&owner=y", "/?__theme=%22", "/%ff", "/%00", "/%f0%9f", "/\x7f?"],
-        *(API + path for path in ["/info", "/info/", "/info?all_endpoints=x", "/openapi.json", "/runs", "/token", "/app_id", "/user"]),
-        *(API + path for path in ["/login_check", "/dev/reload", "/startup-events", "/theme.css", "/queue/status"]),
-        *(API + path for path in ["/queue/data", "/queue/data?session_hash=", "/queue/data?session_hash=%00%ff"]),
-        *(API + path for path in ["/call/x/y", "/call/v2/x/y", "/upload_progress", "/upload_progress?upload_id=x"]),
-        *(API + path for path in ["/stream/a/b/c/playlist.m3u8", "/stream/a/b/c/d.ts", "/stream/a/1/2/playlist-file"]),
-        *(API + path for path in ["/file/x", "/file=", "/file=.", "/file=%00", "/file=%ff", "/file=~", "/proxy=x", "/deep_link"]),
-        *(API + path for path in ["/custom_component/x/y/z/w", "/run-history/records", "/vibe-code", "/profiling/traces"]),
-        f"{API}/file={'a' * 5000}", f"{API}/file={'a/' * 3000}", f"/{'%2e%2e/' * 40}etc/passwd",
-    )
-)  # fmt: skip
-POSTED = (
-    *(API + path for path in ["/upload", "/upload?upload_id=%00", "/queue/join", "/run/predict", "/cancel", "/reset"]),
-    *(API + path for path in ["/component_server", "/stream/x", "/stream/x/close", "/process_recording", "/vibe-edit"]),
-    *(API + path for path in ["/call/text_to_image", "/call/v2/text_to_image", "/call/x", "/call/v2/x", "/api/predict"]),
-    "/login", "/login/", "/", "/config", "/monitoring",
-)  # fmt: skip
+_PAGE = """/ /config /config/ /login /logout /theme.css /robots.txt /manifest.json /pwa_icon /pwa_icon/0 /pwa_icon/x
+/pwa_icon/99999999999 /favicon.ico /static/x /assets/x /svelte/x /docs /openapi.json /monitoring /monitoring/summary
+/monitoring/x /custom_component/x/y/z/w /?owner= /?owner=%00 /?owner=%ff /?owner=%f0%9f%98%80 /?owner=x&owner=y
+/?__theme=%22 /%ff /%00 /%f0%9f"""
+_API = """/info /info/ /info?all_endpoints=x /openapi.json /runs /token /app_id /user /login_check /dev/reload
+/startup-events /theme.css /queue/status /queue/data /queue/data?session_hash= /queue/data?session_hash=%00%ff
+/call/x/y /call/v2/x/y /upload_progress /upload_progress?upload_id=x /stream/a/b/c/playlist.m3u8 /stream/a/b/c/d.ts
+/stream/a/1/2/playlist-file /file/x /file= /file=. /file=%00 /file=%ff /file=~ /proxy=x /deep_link /heartbeat/x
+/custom_component/x/y/z/w /run-history/records /vibe-code /profiling/traces"""
+_LONG = (f"{API}/file={'a' * 5000}", f"{API}/file={'a/' * 3000}", f"/{'%2e%2e/' * 40}etc/passwd", "/\x7f?")
+ROUTES = (*_PAGE.split(), *(API + path for path in _API.split()), *_LONG)
+_POSTED = """/upload /upload?upload_id=%00 /queue/join /run/predict /cancel /reset /component_server /stream/x
+/stream/x/close /process_recording /vibe-edit /call/text_to_image /call/v2/text_to_image /call/x /call/v2/x
+/api/predict"""
+POSTED = (*(API + path for path in _POSTED.split()), "/login", "/login/", "/", "/config", "/monitoring")
 KINDS = (
     "application/json", "multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x",
     "application/x-www-form-urlencoded", "text/plain", "\xff", "application/json; charset=utf-16", "",
@@ -320,9 +306,9 @@ HEADS: tuple[Mapping[str, str], ...] = (
 
 def other_routes(who: Caller, report: Report, secrets: Iterable[str]) -> None:
     """Everything that is no function of the page, with heads and bodies that are none."""
-    for method, path in ROUTES:
-        # Where an answer goes on for as long as somebody listens, a second of it is enough.
-        report.note(f"{method} {path[:80]}", who.ask(method, path, seconds=4), secrets)
+    for path in ROUTES:
+        # Where an answer goes on for as long as somebody listens, some of it is enough.
+        report.note(f"GET {path[:80]}", who.ask("GET", path, seconds=4 if "progress" in path else 2), secrets)
     for path in POSTED:
         for kind in KINDS:
             report.note(f"POST {path} {kind}", who.ask("POST", path, b"--x\r\n\r\n", kind), secrets)
@@ -331,7 +317,7 @@ def other_routes(who: Caller, report: Report, secrets: Iterable[str]) -> None:
     for head in HEADS:
         for method, path in (("GET", "/"), ("GET", "/theme.css"), ("GET", "/static/img/logo.svg"), *_CALLS):
             body = b'{"data": [], "fn_index": 0, "session_hash": "h"}' if method == "POST" else b""
-            answer = who.ask(method, path, body, more=head, seconds=3)
+            answer = who.ask(method, path, body, more=head, seconds=1)
             # Who announces more than comes is waited for.
             if answer.status or not {"Content-Length", "Transfer-Encoding", "Expect"} & set(head):
                 report.note(f"{method} {path} {head}", answer, secrets)
