@@ -39,13 +39,16 @@ def is_json(path: str) -> bool:
     return bool(_CALLS.fullmatch(path) or _OTHERS.fullmatch(path))
 
 
-def check(path: str, body: bytes, functions: Mapping[int, Any]) -> None:
+def check(path: str, body: bytes, functions: Mapping[int, Any]) -> str:
     """Look at the body of a call.
 
     Args:
         path: the way; one for which ``is_json`` holds.
         body: as it came.
         functions: Gradio's, by number.
+
+    Returns:
+        The page that it comes from (``session_hash``), or "".
 
     Raises:
         BadCall: if it is none.
@@ -61,6 +64,7 @@ def check(path: str, body: bytes, functions: Mapping[int, Any]) -> None:
         _check_call(value, functions)
     elif value.get("event_id") is None:
         raise BadCall("Say which event is meant (event_id).")
+    return value.get("session_hash") or ""
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

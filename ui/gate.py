@@ -14,8 +14,9 @@ import re
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -46,8 +47,18 @@ TRIES_A_MINUTE = 30
 # Uploads of a guest in an hour: requests and bytes; nobody sends more than MAX_UPLOAD in one.
 UPLOADS, UPLOAD_BYTES, MAX_UPLOAD = 60, 300 * 2**20, 64 * 2**20
 HOUR = 3600.0
-# Seconds without a byte after which whoever sends something is not waited for any more.
-PATIENCE = 30.0
+# Seconds without a byte after which whoever sends something is not waited for any more; and bytes that must have come
+# for each second beyond.
+PATIENCE, SLOWEST = 30.0, 4096
+# Requests at once: of one guest (a browser holds 6 at most, two of them as long as the page is open), of all guests,
+# and of all who must log in.  Together with ``ui.patience.MAX_IDLE`` less than the 256 files of a process on macOS.
+GUEST_REQUESTS, GUESTS_REQUESTS, STRANGERS_REQUESTS = 24, 96, 32
+# Calls of functions by one guest in a minute, and pages of one guest in an hour: Gradio keeps the states of so many
+# pages, and forgets the oldest when there are more.
+CALLS_A_MINUTE, PAGES_AN_HOUR = 600, 60
+# Calls at once, of one guest and of all: each may hold one of the threads (``ui.page.MAX_WAITING``), of which some are
+# to be left for the owner.
+GUEST_CALLS, GUESTS_CALLS = 24, 96
 # The ways that the page needs; every other one is shut.  "api" is open to guests only if the owner says so.
 _WAYS: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),
@@ -134,6 +145,8 @@ class Door:
     _wrong: deque[float] = field(default_factory=deque)
     _seen: dict[str, float] = field(default_factory=dict)
     _sent: dict[str, deque[tuple[float, int]]] = field(default_factory=dict)
+    _calls: dict[str, deque[float]] = field(default_factory=dict)
+    _pages: dict[str, dict[str, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -186,8 +199,9 @@ class Door:
 
     def use_link(self, token: str) -> bool:
         """Whether this is such a word; it counts once."""
+        shown = token.encode("utf-8", "replace")
         with self._lock:
-            found = next((link for link in self._links if hmac.compare_digest(link, token)), None)
+            found = next((link for link in self._links if hmac.compare_digest(link.encode(), shown)), None)
             self._links.discard(found or "")
         return found is not None
 
@@ -274,6 +288,23 @@ class Door:
             sent.append((self.clock(), size))
             return True
 
+    def calls(self, visitor: Visitor, page: str) -> bool:
+        """Whether a guest may call a function now, from this page (Gradio's ``session_hash``); it is counted if so."""
+        if visitor.free:
+            return True
+        with self._lock:
+            now = self.clock()
+            self._calls = {name: kept for name, all_of in self._calls.items()
+                           if (kept := deque(at for at in all_of if at > now - 60))}  # fmt: skip
+            self._pages = {name: kept for name, all_of in self._pages.items()
+                           if (kept := {page: at for page, at in all_of.items() if at > now - HOUR})}  # fmt: skip
+            calls, pages = self._calls.setdefault(visitor.id, deque()), self._pages.setdefault(visitor.id, {})
+            if len(calls) >= CALLS_A_MINUTE or (page not in pages and len(pages) >= PAGES_AN_HOUR):
+                return False
+            calls.append(now)
+            pages[page] = now
+            return True
+
     @staticmethod
     def _mac(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -310,6 +341,8 @@ class Gate:
 
     def __init__(self, app: App, door: Door) -> None:
         self.app, self.door = app, door
+        # Requests that are being answered: of each guest, and of all who must log in ("").
+        self._now: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -322,12 +355,42 @@ class Gate:
         refusal = self._refusal(ask)
         if refusal is not None:
             await _answer(answer, *refusal)
-        elif ask.path == "/login" and ask.method == "POST":
+            return
+        visitor = self.door.visitor(ask.cookies, ask.token)
+        name = None if visitor is OWNER or visitor is LOCAL else visitor.id if visitor else ""
+        if name is not None and self._is_crowded(name):
+            await _answer(answer, 429, "Too much is asked for at once; close a window or wait a little.")
+            return
+        with self._counted(name):
+            await self._answered(ask, visitor, scope, receive, answer)
+
+    def _is_crowded(self, name: str) -> bool:
+        """Whether a guest, or somebody who must log in (""), asks for more at once than there is room for."""
+        if not name:
+            return self._now[""] >= STRANGERS_REQUESTS
+        return self._now[name] >= GUEST_REQUESTS or self._now.total() - self._now[""] >= GUESTS_REQUESTS
+
+    @contextmanager
+    def _counted(self, name: str | None) -> Iterator[None]:
+        if name is None:
+            yield
+            return
+        self._now[name] += 1
+        try:
+            yield
+        finally:
+            self._now[name] -= 1
+            self._now += Counter()  # without those who ask for nothing
+
+    async def _answered(
+        self, ask: _Asked, visitor: Visitor | None, scope: Scope, receive: Receive, answer: Send
+    ) -> None:
+        if ask.path == "/login" and ask.method == "POST":
             await self._log_in(ask, receive, answer)
         elif ask.method == "GET" and ask.path == "/" and "owner" in ask.query:
             await self._make_owner(ask, answer)
         else:
-            await self._let_in(ask, scope, receive, answer)
+            await self._let_in(ask, visitor, scope, receive, answer)
 
     def _refusal(self, ask: _Asked) -> tuple[int, str] | None:
         """Why a request is not even looked at."""
@@ -341,8 +404,7 @@ class Gate:
             return 403, "Another site has asked for this; open the page itself."
         return None
 
-    async def _let_in(self, ask: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        visitor = self.door.visitor(ask.cookies, ask.token)
+    async def _let_in(self, ask: _Asked, visitor: Visitor | None, scope: Scope, receive: Receive, send: Send) -> None:
         if visitor is None:
             page = ask.wants_page and ask.path == "/"
             # The server asks this of itself when it starts.
@@ -366,11 +428,11 @@ class Gate:
         if ask.method == "POST":
             receive = _patient(receive)
         if ask.method == "POST" and bodies.is_json(ask.path):
-            await self._call(ask, scope, receive, send)
+            await self._call(ask, visitor, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _call(self, ask: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, ask: _Asked, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a call of a function through, if it is one."""
         body = await _body(receive, bodies.MAX_CALL)
         if body is None:
@@ -380,7 +442,9 @@ class Gate:
             if blocks := _blocks(scope):
                 if not ask.header("content-type").startswith("application/json"):
                     raise bodies.BadCall("Send JSON, and say so (Content-Type).", 415)
-                bodies.check(ask.path, body, blocks.fns)
+                page = bodies.check(ask.path, body, blocks.fns)
+                if not self.door.calls(visitor, page) or (not visitor.free and _is_busy(blocks, visitor)):
+                    raise bodies.BadCall("You have asked for too much at once; try again in a minute.", 429)
         except bodies.BadCall as problem:
             await _answer(send, problem.status, str(problem))
             return
@@ -492,20 +556,21 @@ def _name_of(address: str) -> str:
 
 
 def _patient(receive: Receive) -> Receive:
-    """Wait for the next piece only so long; then whoever sends it is gone."""
+    """Wait for the next piece only so long, and not for crumbs; then whoever sends it is gone."""
 
     async def received() -> MutableMapping[str, Any]:
-        nonlocal more
+        nonlocal more, came
         if not more:  # what comes now is the end of the connection, which takes as long as the answer does
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), PATIENCE)
+            left = began + PATIENCE + came / SLOWEST - time.monotonic()
+            message = await asyncio.wait_for(receive(), min(PATIENCE, left))
         except TimeoutError:
             return {"type": "http.disconnect"}
-        more = message.get("more_body", False)
+        more, came = message.get("more_body", False), came + len(message.get("body", b""))
         return message
 
-    more = True
+    more, came, began = True, 0, time.monotonic()
     return received
 
 
@@ -541,6 +606,16 @@ def _refusing(send: Send) -> Send:
         await send(message)
 
     return sent
+
+
+def _is_busy(blocks: Any, guest: Visitor) -> bool:
+    """Whether a guest, or all of them, have as many calls waiting or running as they may have."""
+    queue = blocks._queue
+    waiting = [event for one in list(queue.event_queue_per_concurrency_id.values()) for event in list(one.queue)]
+    waiting += [event for events in list(queue.active_jobs) if events for event in events]
+    callers = [event.request.scope.get(VISITOR) for event in waiting]
+    guests = [one.id for one in callers if one is not None and not one.free]
+    return guests.count(guest.id) >= GUEST_CALLS or len(guests) >= GUESTS_CALLS
 
 
 def _blocks(scope: Scope) -> Any:

@@ -10,9 +10,11 @@ import json
 import re
 import socket
 import string
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +27,7 @@ API = "/gradio_api"
 # What no answer may hold, whoever asks: it would tell of the program's insides or of this computer's files.
 LEAKS = re.compile(r'Traceback|File \\?"|site-packages|/usr/|\.py\b[^a-z]{1,3}line|pydantic\.dev')
 SECONDS = 30.0
+AT_ONCE = 6
 # Characters that go wrong somewhere: controls, half a surrogate pair, direction marks, one beyond 16 bits.
 ODD = "\0\x01\x08\x1b\x7f\x85\u2028\u202e\ufeff\ufffe\U0001f600\ud800\udfff'\"<>&;|`$%\\/"
 # JSON as no library would write it.
@@ -75,11 +78,13 @@ class Report:
     cases: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, what: str, answer: Answer, secrets: Iterable[str]) -> None:
         """Count an answer, and write down what is wrong with it."""
-        self.cases += 1
-        self.statuses[answer.status] += 1
+        with self._lock:
+            self.cases += 1
+            self.statuses[answer.status] += 1
         if answer.status >= 500 or not answer.status:
             self.faults.append(f"{answer.status} for {what}: {answer.body[:200]}")
         told = LEAKS.search(answer.body) or next((s for s in secrets if s in answer.body), None)
@@ -213,7 +218,7 @@ def bodies(draw: st.DrawFn, all_of: Sequence[Way]) -> tuple[Way, dict[str, Any]]
         data = draw(VALUES)
     elif change == "deep":
         data = [deep(200)] * max(1, len(data))
-    body = {"fn_index": way.number, "data": data, "session_hash": f"fuzz{draw(st.integers(0, 10**9))}"}
+    body = {"fn_index": way.number, "data": data, "session_hash": f"fuzz{draw(st.integers(0, 20))}"}
     body["event_data"] = draw(st.one_of(st.none(), EVENTS, VALUES))
     wrong = draw(st.sampled_from(["", "", "", "", "fn_index", "session_hash", "trigger_id", "event_id", "batched"]))
     if wrong == "fn_index":
@@ -248,11 +253,16 @@ def call(who: Caller, path: str, body: Mapping[str, Any], report: Report, secret
 
 def once_each(who: Caller, all_of: Iterable[Way], report: Report, secrets: Iterable[str]) -> None:
     """Ask for every function by every path: with nothing, and with what is of no use to it."""
-    for way in all_of:
-        for k, path in enumerate(doors(way)):
-            for data in ([], [{"path": "/etc/passwd"}] * len(way.given)):
-                body = {"fn_index": way.number, "data": data, "session_hash": f"once{way.number}x{k}"}
+
+    def one(way: Way) -> None:
+        for path in doors(way):
+            for k, data in enumerate(([], [{"path": "/etc/passwd"}] * len(way.given))):
+                # Pages of a guest are counted.
+                body = {"fn_index": way.number, "data": data, "session_hash": f"once{way.number % 12}x{k}"}
                 call(who, path, body, report, secrets)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(one, all_of))
 
 
 def drawn(who: Caller, all_of: Sequence[Way], cases: int, report: Report, secrets: Iterable[str], start: int) -> None:
@@ -305,25 +315,29 @@ HEADS: tuple[Mapping[str, str], ...] = (
 
 
 def other_routes(who: Caller, report: Report, secrets: Iterable[str]) -> None:
-    """Everything that is no function of the page, with heads and bodies that are none."""
-    for path in ROUTES:
-        # Where an answer goes on for as long as somebody listens, some of it is enough.
-        report.note(f"GET {path[:80]}", who.ask("GET", path, seconds=4 if "progress" in path else 2), secrets)
-    for path in POSTED:
-        for kind in KINDS:
-            report.note(f"POST {path} {kind}", who.ask("POST", path, b"--x\r\n\r\n", kind), secrets)
-        for raw in RAW:
-            report.note(f"POST {path} {raw[:60]!r}", who.ask("POST", path, raw), secrets)
-    for head in HEADS:
-        for method, path in (("GET", "/"), ("GET", "/theme.css"), ("GET", "/static/img/logo.svg"), *_CALLS):
-            body = b'{"data": [], "fn_index": 0, "session_hash": "h"}' if method == "POST" else b""
-            answer = who.ask(method, path, body, more=head, seconds=1)
-            # Who announces more than comes is waited for.
-            if answer.status or not {"Content-Length", "Transfer-Encoding", "Expect"} & set(head):
-                report.note(f"{method} {path} {head}", answer, secrets)
+    """Everything that is no function of the page, with heads and bodies that are none; some at once."""
+
+    def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str], seconds: float) -> None:
+        answer = who.ask(method, path, body, kind, seconds, more)
+        # Who announces more than comes is waited for.
+        if answer.status or not {"Content-Length", "Transfer-Encoding", "Expect"} & set(more):
+            report.note(f"{method} {path[:80]} {kind} {body[:60]!r} {dict(more)}", answer, secrets)
+
+    call = b'{"data": [], "fn_index": 0, "session_hash": "h"}'
+    asked: list[tuple[Any, ...]] = []
+    # Where an answer goes on for as long as somebody listens, some of it is enough.
+    asked += [("GET", path, b"", KINDS[0], {}, 4 if "progress" in path else 2) for path in ROUTES]
+    asked += [("POST", path, b"--x\r\n\r\n", kind, {}, SECONDS) for path in POSTED for kind in KINDS]
+    asked += [("POST", path, raw, KINDS[0], {}, SECONDS) for path in POSTED for raw in RAW]
+    asked += [(verb, path, call if verb == "POST" else b"", KINDS[0], head, 1) for head in HEADS for verb, path in _TOP]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda values: one(*values), asked))
 
 
-_CALLS = (("POST", f"{API}/run/predict"), ("POST", "/login"))
+_TOP = (
+    ("GET", "/"), ("GET", "/theme.css"), ("GET", "/static/img/logo.svg"), ("POST", f"{API}/run/predict"),
+    ("POST", "/login"),
+)  # fmt: skip
 
 
 def attack(address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = ()) -> Report:
