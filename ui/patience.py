@@ -94,3 +94,5 @@ def guard(server: Server) -> None:
     server.config.http_protocol_class = partial(Patient, idle={})  # type: ignore[assignment]
     # Nothing here speaks through web sockets; to uvicorn a refusal of one would be an error of the program.
     server.config.ws_protocol_class = None
+    # What runs here is nobody's business (the door takes the same out of Gradio's answers).
+    server.config.encoded_headers = [one for one in server.config.encoded_headers if one[0] != b"server"]

@@ -112,9 +112,10 @@ class Caller:
     ) -> Answer:  # fmt: skip
         """Send one request as it is, nothing in it mended, and read the answer to its end or for so long."""
         place = urlsplit(self.address)
-        head = {"Host": place.netloc, "Connection": "close", "Content-Type": kind, **(more or {})}
+        head = {"Host": place.netloc, "Connection": "close", "Content-Type": kind}
         head |= {"Cookie": self.cookie} if self.cookie else {}
         head |= {"Content-Length": str(len(body))} if method == "POST" else {}
+        head |= more or {}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
         sent = "\r\n".join(lines).encode("latin-1", "replace") + body
         return read(exchange((place.hostname or "", place.port or 80), sent, seconds))
