@@ -293,6 +293,7 @@ def test_calls_of_a_guest_that_wait_leave_threads_to_the_owner(shared) -> None:
     guest = caller(shared, "guest")
     make, look = named(site, "generate"), named(site, "attach")
     given = next(way.given for way in ways(guest.config()) if way.number == make)
+    site.settle()
     site.gate.hold_at(1)
     try:
         body = {"fn_index": make, "data": list(given), "session_hash": "many"}
@@ -402,21 +403,26 @@ def test_a_body_that_never_ends_is_not_waited_for(shared, monkeypatch: pytest.Mo
     monkeypatch.setattr(gate, "PATIENCE", 0.5)
     site, _ = shared
     guest = caller(shared, "guest")
-    for path, cookie in ((f"{API}/upload", guest.cookie), (f"{API}/queue/join", guest.cookie), ("/login", "")):
+    json, some = "application/json", "multipart/form-data; boundary=x"
+    ways_in = ((f"{API}/upload", some), (f"{API}/queue/join", json), (f"{API}/cancel", json), ("/login", some))
+    for path, kind in ways_in:
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nContent-Length: 1000000\r\n"
-            "Content-Type: application/json\r\nConnection: close\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {guest.cookie}\r\nContent-Length: 1000000\r\n"
+            f"Content-Type: {kind}\r\nConnection: close\r\n\r\n"
         )
         with lines(site, 1) as (line,):
-            line.sendall(head.encode())
-            assert crumbs(line, b" ", 0.05, 6) < 4, path
+            begun = (
+                b"" if kind == json else b'--x\r\nContent-Disposition: form-data; name="files"; filename="x"\r\n\r\n'
+            )
+            line.sendall(head.encode() + begun)
+            assert 0.3 < crumbs(line, b" ", 0.05, 6) < 4, path
 
 
 def test_requests_of_one_guest_and_of_strangers_are_bounded(shared, monkeypatch: pytest.MonkeyPatch) -> None:
     site, _ = shared
     guest = caller(shared, "guest")
     tails = {
-        f"{API}/upload": (f"Cookie: {guest.cookie}\r\n", gate.GUEST_REQUESTS),
+        f"{API}/queue/join": (f"Cookie: {guest.cookie}\r\n", gate.GUEST_REQUESTS),
         "/login": ("", gate.STRANGERS_REQUESTS),
     }
     for path, (cookie, most) in tails.items():
@@ -426,7 +432,8 @@ def test_requests_of_one_guest_and_of_strangers_are_bounded(shared, monkeypatch:
                 line.sendall(head.encode())
             refused = 0
             for line in many:
-                line.settimeout(0.1)
+                # The last ones are refused at once, the first ones not at all.
+                line.settimeout(0.05 if refused or line is not many[most] else 5)
                 with contextlib.suppress(TimeoutError):
                     refused += b" 429 " in line.recv(1000)
             assert refused == 10
