@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from pipelines.visitors import OWNER, Visitor
 from ui import bodies
 
@@ -430,7 +432,10 @@ class Gate:
         if ask.method == "POST" and bodies.is_json(ask.path):
             await self._call(ask, visitor, scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except ClientDisconnect:  # Gradio would call it an error of the program
+                await _answer(send, 408, "This did not come to its end; send it again.")
 
     async def _call(self, ask: _Asked, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a call of a function through, if it is one."""
