@@ -172,7 +172,7 @@ def test_numbers_beyond_reason_are_refused_by_the_page(shared) -> None:
         if not generating(site, way):
             continue
         for k in range(len(way.given)):
-            for value in BEYOND[k % 3 :: 3]:
+            for value in BEYOND[k % 4 :: 4]:
                 data = list(way.given)
                 data[k] = value
                 body = {"fn_index": way.number, "data": data, "session_hash": f"beyond{way.number}"}
@@ -184,7 +184,7 @@ def test_numbers_beyond_reason_are_refused_by_the_page(shared) -> None:
                 said = guest.outcome(f"beyond{way.number}")
                 assert "close_stream" in said.body and "Traceback" not in said.body
                 n += 1
-    assert n > 150 and stuck(site.demo) == []
+    assert n > 120 and stuck(site.demo) == []
     for job in site.backend.jobs:
         asked = job.request
         assert asked.width * asked.height * asked.sampling.num_inference_steps <= 64 * 64 * 150

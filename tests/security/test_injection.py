@@ -239,13 +239,13 @@ def test_names_of_models_and_extras(visit, hostile: Hostile) -> None:
     for name in (str(hostile.folder / IMAGE), IMAGE, MARKUP[:400]):
         page.fill("#add-name input, #add-name textarea", name)
         page.click("#add-button")
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(300)
     expect(page.locator("#models li").filter(has_text="<img src=x")).to_have_count(3)
     # Everything that a row can be asked for.
-    for button in page.locator("#models li button").all()[:12]:
+    for button in page.locator("#models li button").all()[:8]:
         if button.is_visible():
             button.click()
-            page.wait_for_timeout(150)
+            page.wait_for_timeout(100)
     visit[1].check()
     guest = visit[0](False)
     tab(guest, "Models")
