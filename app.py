@@ -467,9 +467,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     program = create(settings)
+    from ui.patience import guard
+
     try:
         program.cache.start()
         program.demo.launch(**launch_arguments(settings, program.door))
+        guard(program.demo.server)
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
         timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])
