@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
+    from pipelines import files
     from presets import catalogue
     from presets.shelf import Shelf
 except ModuleNotFoundError as error:
@@ -43,6 +44,8 @@ FIRST_PORT = 7860
 TRY_PORTS = 100
 # Folders of the data folder with what models wear, learn, follow and are shown.
 EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
+# Folders of it that are written into while pictures are made.
+KEPT = ("pictures", "traces", "inputs", "memory")
 ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
 # Uploads, per file; Gradio's own default is no limit.
@@ -336,6 +339,12 @@ def prepare_environment(settings: Settings) -> None:
     # Worker threads that spin while they wait starve the server's own threads on small machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # It keeps a record of events for a page that is shut here, and looks through all of them after each one.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+    # Its own folder for copies and uploads is one for all programs and users, and keeps what a killed one has left.
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        os.environ["GRADIO_TEMP_DIR"] = str(files.scratch())
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -371,6 +380,8 @@ def create(settings: Settings, **backend_options: Any) -> Program:
     manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
+    for folder in (data, *(data / name for name in KEPT)):
+        files.sweep(folder)
     library = Library(manager, backend, hub, settings.shelf)
     door = door_of(settings)
     sharing = Sharing(

@@ -69,6 +69,8 @@ BACKENDS = {"local": "pipelines.backend:LocalBackend"}
 PREVIEW_SIDE = 256
 # Previews of finished jobs stay in memory for pages that come back; beyond this the oldest jobs are forgotten.
 KEEP_BYTES = 256 * 1024 * 1024
+# Jobs of guests of which it is known whose they are: their steps are on the disk for longer than the jobs are here.
+KEEP_NAMES = 10_000
 # Pictures that a look hands to the model at once; jobs may go on between two such handfuls.
 LOOK_ROWS = 8
 LOOK_LIMIT = 64
@@ -359,6 +361,8 @@ class LocalBackend:
             self._jobs[job.id] = job
             if not visitor.owner:
                 self._whose[job.id] = visitor.id
+                while len(self._whose) > KEEP_NAMES:
+                    del self._whose[next(iter(self._whose))]
             # Whoever goes first moves the others.
             self._tell_places()
             if self._loading and self._waiting.first() is job:

@@ -248,7 +248,10 @@ class Door:
         guest, _, mac = cookies.get(self.guest_cookie_name, "").partition(".")
         if guest and self.exposed and hmac.compare_digest(mac.encode(), self._mac(self._session, guest).encode()):
             with self._lock:
-                self._seen[guest] = self.clock()
+                now = self.clock()
+                if guest not in self._seen:  # whoever has left is forgotten when somebody comes
+                    self._seen = {name: seen for name, seen in self._seen.items() if seen >= now - PRESENT_SECONDS}
+                self._seen[guest] = now
             return Visitor(guest, programs=self.api)
         return None if self.exposed else LOCAL
 
