@@ -466,8 +466,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse(sys.argv[1:] if argv is None else argv)
     # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    program = create(settings)
+    program = None
     try:
+        program = create(settings)
         program.demo.launch(**launch_arguments(settings, program.door))
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
@@ -481,9 +482,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Stopped.")
     finally:
-        program.sharing.stop()
-        program.backend.close()
-        program.demo.close(verbose=False)
+        # Asked once more, it goes on with ending.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if program is not None:
+            program.sharing.stop()
+            program.backend.close()
+            program.demo.close(verbose=False)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Server:
             command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self.lines: list[str] = []
+        self._cookie = ""
         self._news: Queue[str | None] = Queue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
@@ -91,9 +92,11 @@ class Server:
                 return found.group(1)
 
     def owner(self) -> Visit:
-        """Somebody who follows the one-time link; once a start."""
-        visit = Visit(self.port)
-        visit.keep(visit.ask("GET", self._link))
+        """The owner's browser: the first one follows the one-time link, the others have its cookie."""
+        visit = Visit(self.port, self._cookie)
+        if not visit.cookie:
+            visit.keep(visit.ask("GET", self._link))
+            self._cookie = visit.cookie
         return visit
 
     def guest(self) -> Visit:
@@ -196,6 +199,17 @@ class Visit:
         here.sendall("\r\n".join(head).encode() + b"x" * (size // 2))
         return here
 
+    def call(self, name: str, **values: Any) -> list[str]:
+        """Ask an endpoint for pictures and wait for them; their names, [] if it refused."""
+        about = json.loads(self.ask("GET", f"{API}/info").body)["named_endpoints"][f"/{name}"]["parameters"]
+        data = [values.get(one["parameter_name"], one.get("parameter_default")) for one in about]
+        joined = self.post(f"/call/{name}", {"data": data})
+        if joined.status != 200:
+            return []
+        said = self.ask("GET", f"{API}/call/{name}/{json.loads(joined.body)['event_id']}").text
+        done = re.search(r"^event: complete\ndata: (.*)$", said, re.MULTILINE)
+        return [picture["orig_name"] for picture in json.loads(done.group(1))[0]] if done else []
+
     # -- the page's own functions --------------------------------------------------------------------------------
 
     @property
@@ -244,7 +258,6 @@ class Stream:
 
     Attributes:
         joined: the answer to joining.
-        values: the page's components as this event leaves them, by element id.
     """
 
     def __init__(self, visit: Visit, session: str, joined: Answer, shown: list[str]) -> None:
@@ -312,6 +325,13 @@ class Stream:
         for _ in self.steps():
             pass
         return self.film()
+
+    def stop(self) -> None:
+        """Press Stop for what the film shows."""
+        names = {part["props"].get("elem_id"): part["id"] for part in self.visit.config["components"]}
+        button = next(fn for fn in self.visit.config["dependencies"] if [names["stop"], "click"] in fn["targets"])
+        body = {"fn_index": button["id"], "data": [self.film()["run"]], "session_hash": self.session}
+        self.visit.post("/run/predict", body)
 
     def announced(self) -> list[str]:
         """Names of the pictures that this visitor was told of."""

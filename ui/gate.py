@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -363,6 +364,8 @@ class Gate:
         if refusal := self._too_much(ask, visitor):
             await _answer(send, *refusal)
             return
+        if ask.path.rstrip("/") == "/gradio_api/upload":
+            await asyncio.to_thread(_forget_halves)
         scope[VISITOR] = visitor
         await self.app(scope, _patient(receive) if ask.method == "POST" else receive, send)
 
@@ -459,6 +462,17 @@ class _Asked:
         if not any(key == "origin" for key, _ in self._headers):
             return False
         return urlsplit(self.header("origin")).netloc != self.host
+
+
+def _forget_halves() -> None:
+    """Remove what is left of uploads that broke off; Gradio tidies up only after those that it refuses itself."""
+    from gradio.utils import get_upload_folder
+
+    before = time.time() - HOUR
+    for path in Path(get_upload_folder()).glob("tmp*"):
+        with suppress(OSError):  # another request may be there first
+            if path.is_file() and path.stat().st_mtime < before:
+                path.unlink()
 
 
 def _patient(receive: Receive) -> Receive:
