@@ -277,23 +277,24 @@ class Stream:
             self._link.cut()
 
     def steps(self) -> Iterator[dict[str, Any]]:
-        """The components' values after each message, until the event is over.
+        """The components' values after each message, until the event is over; goes on where it was left.
 
         Raises:
             OSError: if the connection breaks or nothing comes for long.
         """
-        self.open()
-        assert self._link is not None
-        with self._link.here, self._link.answer as answer:
-            for line in answer:
-                if not line.startswith(b"data: "):
-                    continue
-                message = json.loads(line[6:])
-                if message["msg"] in ("process_generating", "process_completed"):
-                    self._take(message)
-                    yield self.values
-                if message["msg"] in ("close_stream", "unexpected_error"):
-                    return
+        link = self.open()._link
+        assert link is not None
+        while not link.answer.closed and (line := link.answer.readline()):
+            if not line.startswith(b"data: "):
+                continue
+            message = json.loads(line[6:])
+            if message["msg"] in ("process_generating", "process_completed"):
+                self._take(message)
+                yield self.values
+            if message["msg"] in ("close_stream", "unexpected_error"):
+                break
+        link.answer.close()
+        link.here.close()
 
     def _take(self, message: Mapping[str, Any]) -> None:
         data = (message.get("output") or {}).get("data")

@@ -315,8 +315,9 @@ def test_half_written_files_of_the_killed_go_and_those_of_the_living_stay(tmp_pa
 def test_copies_of_a_killed_program_go_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     mine = files.scratch()
-    (tmp_path / f"diffusion-playground-{gone_pid()}-abc").mkdir()
-    (tmp_path / f"diffusion-playground-{gone_pid()}-abc" / "x.png").write_bytes(b"x")
+    dead = tmp_path / f"diffusion-playground-{gone_pid()}-abc"
+    dead.mkdir()
+    (dead / "x.png").write_bytes(b"x")
     (tmp_path / "diffusion-playground-notes").mkdir()
     other = files.scratch()
     assert sorted(tmp_path.iterdir()) == sorted([mine, other, tmp_path / "diffusion-playground-notes"])
