@@ -362,11 +362,12 @@ def _until_killed(server: Server, dice: random.Random) -> list[str]:
     threads = [threading.Thread(target=ask, args=(visit, k), daemon=True) for k, visit in enumerate(visits)]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 30
     # Mostly while pictures come, sometimes while the model still loads.
-    while dice.random() < 0.995 and not names and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(dice.random() * 1.5)
+    patient, more = dice.random() < 0.85, dice.random() * 1.5
+    end = time.monotonic() + JOB_SECONDS
+    while patient and not names and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(more)
     server.kill()
     for thread in threads:
         thread.join(10)

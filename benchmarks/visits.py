@@ -208,7 +208,7 @@ class Visit:
             return []
         said = self.ask("GET", f"{API}/call/{name}/{json.loads(joined.body)['event_id']}").text
         done = re.search(r"^event: complete\ndata: (.*)$", said, re.MULTILINE)
-        return [picture["orig_name"] for picture in json.loads(done.group(1))[0]] if done else []
+        return [picture["orig_name"] for picture in json.loads(done.group(1))[0][0]] if done else []
 
     # -- the page's own functions --------------------------------------------------------------------------------
 
