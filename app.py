@@ -469,7 +469,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     program = None
     try:
         program = create(settings)
+        from ui.patience import guard
+
         program.demo.launch(**launch_arguments(settings, program.door))
+        guard(program.demo.server)
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
         timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])

@@ -24,6 +24,7 @@ from ui import controls, keep, reel, stream
 from ui.visiting import visitor
 
 if TYPE_CHECKING:
+    from gradio.blocks import Block
     from PIL import Image
 
     from pipelines.backend import Backend, Job
@@ -301,6 +302,16 @@ def publish(function: Callable[..., Any], name: str, about: str) -> None:
     page = get_blocks_context()
     for number in added["inputs"]:
         page.blocks[number].async_move_resource_to_block_cache = uploaded
+
+
+def fetch_nothing(block: Block) -> None:
+    """Have a part of the page refuse addresses: Gradio downloads what any value names as the path of a file."""
+
+    async def moved(path: Any) -> str | None:
+        return await move(await uploaded(path))
+
+    move = block.async_move_resource_to_block_cache
+    block.async_move_resource_to_block_cache = moved  # type: ignore[method-assign]
 
 
 async def uploaded(path: Any) -> str | None:

@@ -14,16 +14,19 @@ import re
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from pipelines.visitors import OWNER, Visitor
+from ui import bodies
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,19 +49,30 @@ TRIES_A_MINUTE = 30
 # Uploads of a guest in an hour: requests and bytes; nobody sends more than MAX_UPLOAD in one.
 UPLOADS, UPLOAD_BYTES, MAX_UPLOAD = 60, 300 * 2**20, 64 * 2**20
 HOUR = 3600.0
-# Seconds without a byte after which whoever sends something is not waited for any more.
-PATIENCE = 30.0
+# Seconds without a byte after which whoever sends something is not waited for any more; and bytes that must have come
+# for each second beyond.
+PATIENCE, SLOWEST = 30.0, 4096
+# Requests at once: of one guest (a browser holds 6 at most, two of them as long as the page is open), of all guests,
+# and of all who must log in.  Together with ``ui.patience.MAX_IDLE`` less than the 256 files of a process on macOS.
+GUEST_REQUESTS, GUESTS_REQUESTS, STRANGERS_REQUESTS = 24, 96, 32
+# Calls of functions by one guest in a minute, and pages of one guest in an hour: Gradio keeps the states of so many
+# pages, and forgets the oldest when there are more.
+CALLS_A_MINUTE, PAGES_AN_HOUR = 600, 60
+# Calls at once, of one guest and of all: each may hold one of the threads (``ui.page.MAX_WAITING``), of which some are
+# to be left for the owner.
+GUEST_CALLS, GUESTS_CALLS = 24, 96
 # The ways that the page needs; every other one is shut.  "api" is open to guests only if the owner says so.
 _WAYS: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),
     ("GET", r"/(static|assets|svelte)/[^\0]+", "page"),
     ("GET", r"/gradio_api/(startup-events|theme\.css|app_id|heartbeat/\w+|upload_progress|queue/data)/?", "page"),
-    ("GET", r"/gradio_api/file=[^\0]+", "page"),
+    # Gradio would fetch an address itself and hand on what it finds there.
+    ("GET", r"/gradio_api/file=(?!\s*\w+:/)[^\0]+", "page"),
     ("GET", r"/custom_component/[^\0]+|/gradio_api/custom_component/[^\0]+", "page"),
     # Quick events go by "run/predict", where Gradio refuses whatever belongs into the queue.
     ("POST", r"/gradio_api/(queue/join|run/predict|upload|cancel|reset)/?", "page"),
     ("GET", r"/gradio_api/info/?|/gradio_api/call/\w+/\w+", "api"),
-    ("POST", r"/gradio_api/call(/v2)?/\w+/?", "api"),
+    ("POST", r"/gradio_api/call/\w+/?", "api"),
 )
 WAYS = tuple((method, re.compile(path), kind) for method, path, kind in _WAYS)
 POLICY = "; ".join(
@@ -133,6 +147,8 @@ class Door:
     _wrong: deque[float] = field(default_factory=deque)
     _seen: dict[str, float] = field(default_factory=dict)
     _sent: dict[str, deque[tuple[float, int]]] = field(default_factory=dict)
+    _calls: dict[str, deque[float]] = field(default_factory=dict)
+    _pages: dict[str, dict[str, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -168,7 +184,7 @@ class Door:
 
     def knows(self, host: str) -> bool:
         """Whether the server may be asked under this name (a Host header, with or without a port)."""
-        name = urlsplit(f"//{host}").hostname or "" if host and not re.search(r"[\s/\\@]", host) else ""
+        name = _name_of(f"//{host}") if host and not re.search(r"[\s/\\@]", host) else ""
         if name in ("localhost", "127.0.0.1", "::1") or name in self.hosts:
             return True
         # Every name, or every name below one, as in .example.org.
@@ -185,8 +201,9 @@ class Door:
 
     def use_link(self, token: str) -> bool:
         """Whether this is such a word; it counts once."""
+        shown = token.encode("utf-8", "replace")
         with self._lock:
-            found = next((link for link in self._links if hmac.compare_digest(link, token)), None)
+            found = next((link for link in self._links if hmac.compare_digest(link.encode(), shown)), None)
             self._links.discard(found or "")
         return found is not None
 
@@ -276,6 +293,23 @@ class Door:
             sent.append((self.clock(), size))
             return True
 
+    def calls(self, visitor: Visitor, page: str) -> bool:
+        """Whether a guest may call a function now, from this page (Gradio's ``session_hash``); it is counted if so."""
+        if visitor.free:
+            return True
+        with self._lock:
+            now = self.clock()
+            self._calls = {name: kept for name, all_of in self._calls.items()
+                           if (kept := deque(at for at in all_of if at > now - 60))}  # fmt: skip
+            self._pages = {name: kept for name, all_of in self._pages.items()
+                           if (kept := {page: at for page, at in all_of.items() if at > now - HOUR})}  # fmt: skip
+            calls, pages = self._calls.setdefault(visitor.id, deque()), self._pages.setdefault(visitor.id, {})
+            if len(calls) >= CALLS_A_MINUTE or (page not in pages and len(pages) >= PAGES_AN_HOUR):
+                return False
+            calls.append(now)
+            pages[page] = now
+            return True
+
     @staticmethod
     def _mac(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -312,6 +346,8 @@ class Gate:
 
     def __init__(self, app: App, door: Door) -> None:
         self.app, self.door = app, door
+        # Requests that are being answered: of each guest, and of all who must log in ("").
+        self._now: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -324,12 +360,42 @@ class Gate:
         refusal = self._refusal(ask)
         if refusal is not None:
             await _answer(answer, *refusal)
-        elif ask.path == "/login" and ask.method == "POST":
+            return
+        visitor = self.door.visitor(ask.cookies, ask.token)
+        name = None if visitor is OWNER or visitor is LOCAL else visitor.id if visitor else ""
+        if name is not None and self._is_crowded(name):
+            await _answer(answer, 429, "Too much is asked for at once; close a window or wait a little.")
+            return
+        with self._counted(name):
+            await self._answered(ask, visitor, scope, receive, answer)
+
+    def _is_crowded(self, name: str) -> bool:
+        """Whether a guest, or somebody who must log in (""), asks for more at once than there is room for."""
+        if not name:
+            return self._now[""] >= STRANGERS_REQUESTS
+        return self._now[name] >= GUEST_REQUESTS or self._now.total() - self._now[""] >= GUESTS_REQUESTS
+
+    @contextmanager
+    def _counted(self, name: str | None) -> Iterator[None]:
+        if name is None:
+            yield
+            return
+        self._now[name] += 1
+        try:
+            yield
+        finally:
+            self._now[name] -= 1
+            self._now += Counter()  # without those who ask for nothing
+
+    async def _answered(
+        self, ask: _Asked, visitor: Visitor | None, scope: Scope, receive: Receive, answer: Send
+    ) -> None:
+        if ask.path == "/login" and ask.method == "POST":
             await self._log_in(ask, receive, answer)
         elif ask.method == "GET" and ask.path == "/" and "owner" in ask.query:
             await self._make_owner(ask, answer)
         else:
-            await self._let_in(ask, scope, receive, answer)
+            await self._let_in(ask, visitor, scope, receive, answer)
 
     def _refusal(self, ask: _Asked) -> tuple[int, str] | None:
         """Why a request is not even looked at."""
@@ -343,8 +409,7 @@ class Gate:
             return 403, "Another site has asked for this; open the page itself."
         return None
 
-    async def _let_in(self, ask: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        visitor = self.door.visitor(ask.cookies, ask.token)
+    async def _let_in(self, ask: _Asked, visitor: Visitor | None, scope: Scope, receive: Receive, send: Send) -> None:
         if visitor is None:
             page = ask.wants_page and ask.path == "/"
             # The server asks this of itself when it starts.
@@ -367,7 +432,33 @@ class Gate:
         if ask.path.rstrip("/") == "/gradio_api/upload":
             await asyncio.to_thread(_forget_halves)
         scope[VISITOR] = visitor
-        await self.app(scope, _patient(receive) if ask.method == "POST" else receive, send)
+        if ask.method == "POST":
+            receive = _patient(receive)
+        if ask.method == "POST" and bodies.is_json(ask.path):
+            await self._call(ask, visitor, scope, receive, send)
+        else:
+            try:
+                await self.app(scope, receive, send)
+            except ClientDisconnect:  # Gradio would call it an error of the program
+                await _answer(send, 408, "This did not come to its end; send it again.")
+
+    async def _call(self, ask: _Asked, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a call of a function through, if it is one."""
+        body = await _body(receive, bodies.MAX_CALL)
+        if body is None:
+            await _answer(send, 413, "This is too large, or did not come to its end.")
+            return
+        try:
+            if blocks := _blocks(scope):
+                if not ask.header("content-type").startswith("application/json"):
+                    raise bodies.BadCall("Send JSON, and say so (Content-Type).", 415)
+                page = bodies.check(ask.path, body, blocks.fns)
+                if not self.door.calls(visitor, page) or (not visitor.free and _is_busy(blocks, visitor)):
+                    raise bodies.BadCall("You have asked for too much at once; try again in a minute.", 429)
+        except bodies.BadCall as problem:
+            await _answer(send, problem.status, str(problem))
+            return
+        await self.app(scope, _replayed(body, receive), _refusing(send))
 
     def _too_much(self, ask: _Asked, visitor: Visitor) -> tuple[int, str] | None:
         """Why something that is sent is not taken, before a byte of it is read."""
@@ -461,7 +552,17 @@ class _Asked:
             return True
         if not any(key == "origin" for key, _ in self._headers):
             return False
-        return urlsplit(self.header("origin")).netloc != self.host
+        try:
+            return urlsplit(self.header("origin")).netloc != self.host
+        except ValueError:
+            return True
+
+
+def _name_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # brackets that do not close
+        return ""
 
 
 def _forget_halves() -> None:
@@ -476,21 +577,72 @@ def _forget_halves() -> None:
 
 
 def _patient(receive: Receive) -> Receive:
-    """Wait for the next piece only so long; then whoever sends it is gone."""
+    """Wait for the next piece only so long, and not for crumbs; then whoever sends it is gone."""
 
     async def received() -> MutableMapping[str, Any]:
-        nonlocal more
+        nonlocal more, came
         if not more:  # what comes now is the end of the connection, which takes as long as the answer does
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), PATIENCE)
+            left = began + PATIENCE + came / SLOWEST - time.monotonic()
+            message = await asyncio.wait_for(receive(), min(PATIENCE, left))
         except TimeoutError:
             return {"type": "http.disconnect"}
-        more = message.get("more_body", False)
+        more, came = message.get("more_body", False), came + len(message.get("body", b""))
         return message
 
-    more = True
+    more, came, began = True, 0, time.monotonic()
     return received
+
+
+async def _body(receive: Receive, most: int) -> bytes | None:
+    """All that is sent, or None if it is too much or whoever sends it has gone."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > most:
+            return None
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What was read once more, and then whatever comes."""
+
+    async def received() -> MutableMapping[str, Any]:
+        return read.pop() if read else await receive()
+
+    read: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+    return received
+
+
+def _refusing(send: Send) -> Send:
+    """Say 422 where Gradio says 500: it does so whenever a function refuses what it was given, with a sentence."""
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        kinds = dict(message.get("headers", ()))
+        if message.get("status") == 500 and kinds.get(b"content-type", b"").startswith(b"application/json"):
+            message = {**message, "status": 422}
+        await send(message)
+
+    return sent
+
+
+def _is_busy(blocks: Any, guest: Visitor) -> bool:
+    """Whether a guest, or all of them, have as many calls waiting or running as they may have."""
+    queue = blocks._queue
+    waiting = [event for one in list(queue.event_queue_per_concurrency_id.values()) for event in list(one.queue)]
+    waiting += [event for events in list(queue.active_jobs) if events for event in events]
+    callers = [event.request.scope.get(VISITOR) for event in waiting]
+    guests = [one.id for one in callers if one is not None and not one.free]
+    return guests.count(guest.id) >= GUEST_CALLS or len(guests) >= GUESTS_CALLS
+
+
+def _blocks(scope: Scope) -> Any:
+    """Gradio's page behind the door; None where something else is."""
+    found = getattr(scope.get("app"), "get_blocks", None)
+    return found() if found else None
 
 
 def _with_headers(send: Send) -> Send:

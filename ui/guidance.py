@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import numpy as np
 
-from ui.panel import Panel, chosen, look, number, picture_uri, script
+from ui.panel import Panel, carried, chosen, look, number, picture_uri, script
 from ui.stream import data_uri
 
 if TYPE_CHECKING:
@@ -143,12 +143,12 @@ def build(page: Page, opened: gr.State) -> Panel:
             return gr.skip()
         trace, k = found
         known = sheet(trace, k)
-        step = number(getattr(data, "step", None), 0, len(trace.steps) - 1)
-        g = number(getattr(data, "g", None), 0.0, known["max"])
+        step = number(carried(data, "step", None), 0, len(trace.steps) - 1)
+        g = number(carried(data, "g", None), 0.0, known["max"])
         if step is None or g is None:
             return gr.skip()
         # The script keeps the beliefs at 1 and 0 for as long as the step stays the same.
-        sides = getattr(data, "sides", True) is not False
+        sides = carried(data, "sides", True) is not False
         return {**known, "guess": guess(page, trace, k, int(step), g, sides)}
 
     panel.guess(

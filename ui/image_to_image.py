@@ -22,6 +22,7 @@ from ui.dropped import Dropped
 from ui.film import film
 from ui.guides import Guides
 from ui.making import OWN, QUICK, WATCH, Asking, Desk, Page
+from ui.panel import carried
 from ui.plain import sentence
 from ui.visiting import visitor
 
@@ -462,7 +463,7 @@ def wire_source(page: Page, desk: Desk, source: Source, groups: Groups) -> None:
         return found
 
     def paint(base: Any, data: gr.EventData) -> Any:
-        return painted(page, base, getattr(data, "key", None), getattr(data, "uri", None))
+        return painted(page, base, carried(data, "key", None), carried(data, "uri", None))
 
     changes = [source.picture.change, source.fit.input, source.colour.input, source.mode.input, source.only.input]
     changes += [control.change for control, _ in sizes(desk)] + [edge.change for edge in source.edges()]
@@ -492,7 +493,9 @@ def wire_views(source: Source, views: Views, groups: Groups) -> None:
     gr.on([source.mode.input, source.only.input], choose, [source.mode, source.only], shown, **QUICK, **here)
     # Not by the runs themselves: a component that a generator changes goes on being asked for all that it holds.
     views.turn.change(turned, [views.turn], [views.tabs], **QUICK, **here)
-    source.fit.input(lambda name: gr.Radio(info=geometry.FITS[name][1]), [source.fit], [source.fit], **QUICK)
+    source.fit.input(
+        lambda name: gr.Radio(info=geometry.FITS[name][1]) if name else gr.skip(), [source.fit], [source.fit], **QUICK
+    )
 
 
 def note_of(base: Mapping[str, Any] | None) -> str:
@@ -541,8 +544,8 @@ def wire_strength(page: Page, desk: Desk, source: Source, views: Views, asking: 
         except InvalidRequest:
             request = None
         if request is None:
-            return {}
-        return {views.begin: strength.seen(page, request, strength.key_of(request), getattr(data, "index", None))}
+            return {views.begin: gr.skip()}
+        return {views.begin: strength.seen(page, request, strength.key_of(request), carried(data, "index", None))}
 
     changed = [source.base.change, c.scheduler.change, c.num_inference_steps.change, c.seed.change, c.model.change]
     gr.on(changed, draw, set(asked), [views.begin], trigger_mode="always_last", **WATCH)
@@ -628,7 +631,7 @@ class Links:
     def back(self, links: Any, data: gr.EventData) -> tuple[Any, ...]:
         """A click on one of the chain."""
         try:
-            return self.use(links, str(getattr(data, "id", "")))
+            return self.use(links, str(carried(data, "id", "")))
         except InvalidRequest as problem:
             return self.as_it_is(str(problem))
 

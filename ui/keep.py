@@ -15,7 +15,7 @@ from pipelines import lenses
 from pipelines.exports import EXPORTS, export
 from ui import reel
 from ui.capsule import capsule
-from ui.panel import Panel, chosen, script
+from ui.panel import Panel, carried, chosen, script
 
 if TYPE_CHECKING:
     from pipelines.lenses import Decode
@@ -117,7 +117,7 @@ def build(page: Page, opened: gr.State) -> Panel:
 
     def make(value: Any, data: gr.EventData) -> dict[str, Any]:
         found = chosen(page, value)
-        kind, lens, ask = (str(getattr(data, name, "")) for name in ("kind", "lens", "ask"))
+        kind, lens, ask = (str(carried(data, name, "")) for name in ("kind", "lens", "ask"))
         if found is None:
             return {"ask": ask[:40], "problem": "There is nothing to save yet; make a picture first."}
         trace, k = found

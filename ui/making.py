@@ -17,7 +17,7 @@ from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest
 from ui import controls, stream, words
 from ui.controls import Controls
 from ui.lexicon import lexicon, lexicon_value
-from ui.panel import script
+from ui.panel import carried, script
 from ui.plain import sentence
 from ui.reel import Films
 from ui.visiting import visitor
@@ -86,6 +86,10 @@ class Page:
     def cards(self) -> Mapping[str, ModelCard]:
         """Every model that is known, by id."""
         return self.library.cards
+
+    def card(self, model: Any) -> ModelCard | None:
+        """The card that a control's value names, or None."""
+        return self.cards.get(model) if isinstance(model, str) else None
 
     def trace(self, opened: Any) -> Trace | None:
         """The trace that a value of ``opened`` names, or None."""
@@ -292,7 +296,7 @@ def wire_onwards(page: Page, desk: Desk) -> None:
     """What is on the film goes on: into the denoising tab, or as the picture that the next one starts from."""
 
     def named(job_id: Any, data: gr.EventData) -> dict[str, Any]:
-        run, k = getattr(data, "run", None), getattr(data, "picture", 0)
+        run, k = carried(data, "run", None), carried(data, "picture", 0)
         name = BUNDLED if run == RECORDING else run if isinstance(run, str) else job_id
         return {"id": name, "picture": k if isinstance(k, int) and not isinstance(k, bool) and k >= 0 else 0}
 
@@ -322,9 +326,9 @@ def wire_settings(page: Page, desk: Desk) -> None:
     c = desk.controls
 
     def choose_quality(model: Any, quality: Any) -> dict[Component, Any]:
-        card = page.cards.get(model)
-        if card is None or quality not in card.qualities:
-            return {}
+        card = page.card(model)
+        if card is None or not isinstance(quality, str) or quality not in card.qualities:
+            return {c.scheduler: gr.skip()}  # Gradio takes an empty dict for a value
         chosen = card.qualities[quality]
         return {
             c.num_inference_steps: chosen.num_inference_steps,
@@ -332,21 +336,21 @@ def wire_settings(page: Page, desk: Desk) -> None:
         }
 
     def tune(model: Any, scheduler: Any, steps: Any) -> tuple[Any, Any]:
-        card = page.cards.get(model)
+        card = page.card(model)
         quality = controls.quality_of(card, scheduler, steps) if card else None
         return quality, gr.Dropdown(info=controls.about_scheduler(scheduler))
 
     def guide(model: Any, guidance: Any) -> Any:
-        info, on = controls.about_negative(page.cards.get(model), guidance)
+        info, on = controls.about_negative(page.card(model), guidance)
         return gr.Textbox(interactive=on, info=info)
 
     def keep(data: gr.EventData) -> tuple[Any, Any]:
-        text = str(getattr(data, "seed", ""))
+        text = str(carried(data, "seed", ""))
         fits = text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_SEED
         return (text, True) if fits else (gr.skip(), gr.skip())
 
     def change_model(model: Any, prompt: Any) -> dict[Component, Any]:
-        return model_defaults(page, desk, model, prompt)
+        return model_defaults(page, desk, model, prompt) or {c.prompt: gr.skip()}
 
     def add_lora(prompt: Any, name: Any) -> tuple[str, None]:
         return controls.with_lora(prompt, name, page.backend.loras()), None
@@ -390,7 +394,7 @@ def wire_picking(page: Page, desk: Desk, changed: list[Component]) -> None:
 
 def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Component, Any]:
     """Updates for a model that was just chosen: everything that its card decides."""
-    card = page.cards.get(model) if isinstance(model, str) else None
+    card = page.card(model)
     if card is None:
         return {}
     c, quality = desk.controls, card.qualities[card.default_quality]

@@ -17,7 +17,7 @@ from pipelines.request import InvalidRequest
 from presets.library import Gauge, Library, Row
 from presets.reading import CatalogueError
 from ui.making import QUICK, WATCH, Page
-from ui.panel import script
+from ui.panel import carried, script
 from ui.plain import sentence
 from ui.visiting import visitor
 
@@ -79,13 +79,13 @@ def wire(page: Page, shelf: gr.HTML, gauges: gr.HTML) -> None:
         return shown(library), [gauge(found) for found in library.gauges()]
 
     def act(data: gr.EventData) -> dict[str, Any]:
-        model, do, sure = (getattr(data, field, "") for field in ("model", "do", "sure"))
+        model, do, sure = (carried(data, field, "") for field in ("model", "do", "sure"))
         asked = answer(library, model, do, sure is True)
         # The time, for a browser is not told of a value that is the same as before.
         return {**shown(library, soon=not asked), "ask": asked, "at": time.time()}
 
     def use(data: gr.EventData) -> tuple[Any, Any]:
-        model, k = getattr(data, "model", ""), getattr(data, "example", None)
+        model, k = carried(data, "model", ""), carried(data, "example", None)
         card = library.cards.get(model) if isinstance(model, str) else None
         if card is None:
             return gr.skip(), gr.skip()

@@ -57,6 +57,8 @@ def build(
                     here = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     make(Page(*here, *states, bundled, films, sharing))
         statusbar(backend.status)
+        for block in demo.blocks.values():
+            api.fetch_nothing(block)
         api.add(backend, library.cards, default_model, films)
     # Closed, so that nobody goes round the queue's bounds.
     demo.queue(api_open=False, max_size=MAX_WAITING)

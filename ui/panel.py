@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradio import EventData
 from gradio.components import Component
 from PIL import Image
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger(__name__)
+
+
+def carried(data: EventData, name: str, default: Any = None) -> Any:
+    """A field of what an event carries; an event that a program makes up may carry nothing at all."""
+    fields = data._data
+    return fields.get(name, default) if isinstance(fields, dict) else default
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import gradio as gr
 from pipelines.blocklist import NOTE, BlockList
 from pipelines.request import InvalidRequest
 from ui.making import QUICK, WATCH, Page
-from ui.panel import script
+from ui.panel import carried, script
 from ui.plain import sentence
 from ui.sharing import Shared, Sharing
 from ui.visiting import visitor
@@ -76,7 +76,7 @@ def build(page: Page) -> None:
         return shown(sharing.look() if sharing else None, sharing is not None and visitor().owner)
 
     def act(data: gr.EventData) -> dict[str, Any]:
-        return answer(sharing, getattr(data, "do", ""))
+        return answer(sharing, carried(data, "do", ""))
 
     gr.on([panel.tick, page.tab.select], tick, None, [panel], **QUICK)
     panel.act(act, None, [panel], **WATCH)

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.exports import BLEND_SECONDS, END_SECONDS, EXPORTS, export_blend
 from pipelines.request import MAX_PICTURES, MAX_PROMPT, MAX_SEED, GenerationRequest, InvalidRequest
 from ui import controls, keep
-from ui.panel import script
+from ui.panel import carried, script
 from ui.plain import sentence
 from ui.visiting import visitor
 
@@ -329,7 +329,7 @@ def wire_saving(page: Page, tab: Variations) -> None:
     """Saving a blend as a file, which is downloaded and whose link stays."""
 
     def make(data: gr.EventData) -> dict[str, Any]:
-        run, kind, ask = (str(getattr(data, name, "")) for name in ("run", "kind", "ask"))
+        run, kind, ask = (str(carried(data, name, "")) for name in ("run", "kind", "ask"))
         known = {"run": run[:80], "ask": ask[:40]}
         trace = page.backend.trace(run, visitor())
         if trace is None or trace.request.interpolation is None or not trace.finals or kind not in KINDS:

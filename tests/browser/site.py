@@ -23,6 +23,7 @@ from presets.library import Library
 from presets.shelf import Shelf
 from ui import gate as gates
 from ui.page import build, launch_options
+from ui.patience import guard
 from ui.sharing import Sharing
 
 WAIT_SECONDS = 60
@@ -139,6 +140,7 @@ def served(
         options = {**launch_options(), "prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1"}
         gated = {"app_kwargs": {"middleware": [Middleware(gates.Gate, door=door)]}} if door else {}
         _, url, _ = demo.launch(**options, **gated)
+        guard(demo.server)
         yield Site(url, backend, gate, pictures, demo)
     finally:
         gate.open()

@@ -365,7 +365,7 @@ def test_whoever_stops_sending_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
         pass
 
     scope = {
-        "type": "http", "method": "POST", "path": "/gradio_api/queue/join", "query_string": b"", "client": ("1", 1),
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "client": ("1", 1),
         "headers": [(b"host", b"localhost"), (b"content-length", b"10")],
     }  # fmt: skip
     # In a thread of its own: the browser of other tests keeps a loop running in this one.

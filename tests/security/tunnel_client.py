@@ -1,6 +1,6 @@
 """Stands in for the tunnel's program: speaks its start-up lines well, badly, or not at all.
 
-    python tunnel_client.py MODE http -n TOKEN -l PORT ...
+python tunnel_client.py MODE http -n TOKEN -l PORT ...
 """
 
 from __future__ import annotations
