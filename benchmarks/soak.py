@@ -34,6 +34,8 @@ GROWTH = 5.0
 # A guest's share of an hour is 120 pictures; a crowd is as many people as come in an hour.
 PICTURES_A_GUEST = 40
 GUESTS = 4
+# Junk comes in waves of about so many.
+CASES_AT_ONCE = 1000
 # A job that waits longer than so hangs: nobody here asks for more than some seconds of work.
 JOB_SECONDS = 180.0
 # What a connection does to whoever was talking to a program that is killed.
@@ -105,14 +107,17 @@ class Crowd:
     Args:
         server: the program.
         seed: of all that is drawn.
-        cases: junk requests.
+        seconds: over which the junk is spread.
+        cases: junk requests, besides the fixed ones.
     """
 
     server: Server
     seed: int
+    seconds: float = 0.0
     cases: int = 0
     notes: Notes = field(default_factory=Notes)
     over: threading.Event = field(default_factory=threading.Event)
+    attacked: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def busy(self, *more: Callable[[random.Random], Any]) -> Iterator[None]:
@@ -221,14 +226,16 @@ class Crowd:
         """Sends what nobody means well with."""
         from tests.security.fuzzing import attack
 
-        guest, sent = self.server.guest(), 0
-        while sent < self.cases:
-            found = attack(f"http://127.0.0.1:{self.server.port}/", guest.cookie, min(250, self.cases - sent),
-                           dice.randrange(2**31), [str(self.server.data)])  # fmt: skip
-            sent += min(250, self.cases - sent)
+        begun, parts = time.monotonic(), max(1, round(self.cases / CASES_AT_ONCE))
+        for part in range(parts):
+            self.over.wait(max(0.0, begun + self.seconds * part / parts - time.monotonic()))
+            guest, cases = self.server.guest(), self.cases * (part + 1) // parts - self.cases * part // parts
+            found = attack(f"http://127.0.0.1:{self.server.port}/", guest.cookie, cases, dice.randrange(2**31),
+                           [str(self.server.data)])  # fmt: skip
             self.notes.faults += found.faults
             self.notes.statuses += found.statuses
             self.notes.done["junk requests"] += found.cases
+        self.attacked.set()
 
 
 def drawing(dice: random.Random) -> bytes:
@@ -247,13 +254,12 @@ def lived(data: Path, seconds: float, cases: int, seed: int) -> dict[str, Any]:
     """The crowd for so many seconds, and what came of it."""
     server = Server(data, "--guest-api")
     try:
-        crowd = Crowd(server, seed, cases)
+        crowd = Crowd(server, seed, seconds, cases)
         warm = min(WARM_UP_SECONDS, seconds * WARM_UP_PART)
         with crowd.busy(*([crowd.junk] if cases else [])):
             memory = sampled(server.process.pid, seconds, warm)
-            until = time.monotonic() + JOB_SECONDS * 2
-            while crowd.notes.done["junk requests"] < cases and time.monotonic() < until:
-                time.sleep(1)
+            if cases and not crowd.attacked.wait(2 * JOB_SECONDS):
+                crowd.notes.hung.append("the junk requests never came to their end")
         status: int | str = server.stop(10)
     except subprocess.TimeoutExpired:
         status = "did not end within 10 s"
