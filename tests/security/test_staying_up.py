@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ import psutil
 import pytest
 
 from benchmarks.soak import killed, whole
-from benchmarks.visits import ROOT, Server, Stream, Visit
+from benchmarks.visits import ROOT, Answer, Server, Stream, Visit
 from pipelines import files
 from pipelines.events import Decoding, Finished
 from pipelines.pictures import read_request
@@ -46,6 +47,14 @@ def soon(what: Callable[[], Any], seconds: float = SECONDS) -> None:
     while not what():
         assert time.monotonic() < end, f"this never held: {what()}"
         time.sleep(0.05)
+
+
+def foot(visit: Visit, session: str) -> Answer:
+    """What the foot of the page says, as a page of this name hears it."""
+    status = next(part["id"] for part in visit.config["components"] if part["props"].get("elem_id") == "status")
+    clock = next(fn for fn in visit.config["dependencies"] if status in fn["outputs"])
+    body = {"fn_index": clock["id"], "data": [None] * len(clock["inputs"]), "session_hash": session}
+    return visit.post("/run/predict", body)
 
 
 # -- visitors who vanish, moment by moment (in this process, where the sampler can be held) ---------------------------
@@ -164,12 +173,9 @@ def test_pages_that_are_gone_are_forgotten(site: tuple[Site, Door], monkeypatch:
     assert holder.capacity == page.SESSIONS
     monkeypatch.setattr(holder, "capacity", 5)
     guest = visitor(site)
-    clock = next(fn["id"] for fn in guest.config["dependencies"] if any(on == "tick" for _, on in fn["targets"]))
     for k in range(8):
-        asked = guest.post("/run/predict", {"fn_index": clock, "data": [None], "session_hash": f"page{k}"})
-        assert asked.status == 200
-    assert f"page{7}" in holder and f"page{0}" not in holder
-    assert len(holder.session_data) <= 8, "those of before go one by one"
+        assert foot(guest, f"page{k}").status == 200
+    assert "page7" in holder and "page0" not in holder
 
 
 # -- the program itself ----------------------------------------------------------------------------------------------
@@ -182,14 +188,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
     finally:
         found.kill()
-
-
-def queue_text(visit: Visit) -> str:
-    """What the foot of the page says of the queue."""
-    status = next(part["id"] for part in visit.config["components"] if part["props"].get("elem_id") == "status")
-    clock = next(fn for fn in visit.config["dependencies"] if status in fn["outputs"])
-    body = {"fn_index": clock["id"], "data": [None], "session_hash": "foot"}
-    return visit.post("/run/predict", body).text
 
 
 def connections(server: Server) -> int:
@@ -210,7 +208,7 @@ def test_many_vanish_at_random_and_the_owner_goes_on(server: Server) -> None:
             gone.cut()
         guest.half_upload().close()
     assert owner.press("generate", **SHORT).finish()["state"] == "done"
-    soon(lambda: "Queue empty" in queue_text(owner))
+    soon(lambda: "Queue empty" in foot(owner, "owner").text)
     soon(lambda: connections(server) == 0)
     # All that was accepted was made: nobody's leaving has stopped it.
     soon(lambda: len(list(server.pictures.glob("*.png"))) == 14)
@@ -250,28 +248,26 @@ def _first_word(guest: Visit, prompt: str) -> Stream:
     return stream
 
 
-def test_asked_to_end_it_keeps_what_was_made_and_lets_nobody_hold_it(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    try:
-        guests = [server.guest() for _ in range(3)]
-        early = guests[0].press("generate", **SHORT)
-        early.finish()
-        running = guests[0].press("generate", **LONG)
-        assert running.until("running")
-        waiting = guests[1].press("generate", **SHORT)
-        assert waiting.until("queued")
-        half = guests[2].half_upload()
-        _, beat = guests[2]._begin("GET", "/gradio_api/heartbeat/abc")
-        soon(lambda: connections(server) == 4)
-        assert server.stop(10) == 0
-        half.close()
-        beat.cut()
-    finally:
-        server.kill()
+def test_asked_to_end_it_keeps_what_was_made_and_lets_nobody_hold_it(server: Server) -> None:
+    """The last that is asked of this server."""
+    guests = [server.guest() for _ in range(3)]
+    early = guests[0].press("generate", **SHORT)
+    early.finish()
+    running = guests[0].press("generate", **LONG)
+    assert running.until("running")
+    waiting = guests[1].press("generate", **SHORT)
+    assert waiting.until("queued")
+    half = guests[2].half_upload()
+    _, beat = guests[2]._begin("GET", "/gradio_api/heartbeat/abc")
+    soon(lambda: connections(server) == 4)
+    assert server.stop(10) == 0
+    half.close()
+    beat.cut()
     assert early.announced() and whole(server.pictures, early.announced()) == []
-    # What ran is recorded as far as it came.
-    assert (tmp_path / "traces" / f"{running.film()['run']}.json").is_file()
-    assert not list(tmp_path.rglob("*.part"))
+    # What ran is recorded as far as it came, and nothing is half written.
+    assert (server.data / "traces" / f"{running.film()['run']}.json").is_file()
+    assert not list(server.data.rglob("*.part"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"diffusion-playground-{server.process.pid}-*"))
 
 
 def test_asked_to_end_while_it_starts_it_ends(tmp_path: Path) -> None:
