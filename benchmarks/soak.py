@@ -296,12 +296,23 @@ def told(notes: Notes, memory: Sequence[int], status: int | str, server: Server)
         "hung": len(notes.hung),
         "announced": len(notes.announced),
         "found": len(notes.announced) - len(wrong),
-        "tracebacks": sum("Traceback" in line for line in server.lines),
+        "errors_in_log": errors(server.lines),
         "exit_status": status,
         "did": dict(sorted(notes.done.items())),
         "faults": [*notes.hung, *notes.faults, *wrong][:50],
         "faults_in_all": len(notes.hung) + len(notes.faults) + len(wrong),
     }
+
+
+def errors(lines: Sequence[str]) -> dict[str, int]:
+    """The last lines of the tracebacks in a log, and how often each is there."""
+    ends: Counter[str] = Counter()
+    inside = False
+    for line in lines:
+        if inside and line[:1].strip():  # the first line that is not set in
+            ends[line.strip()[:120]] += not line.startswith("Traceback")
+        inside = line.startswith("Traceback") or (inside and not line[:1].strip())
+    return dict(ends.most_common(20))
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

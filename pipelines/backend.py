@@ -68,7 +68,7 @@ T = TypeVar("T")
 BACKENDS = {"local": "pipelines.backend:LocalBackend"}
 PREVIEW_SIDE = 256
 # Previews of finished jobs stay in memory for pages that come back; beyond this the oldest jobs are forgotten.
-KEEP_BYTES = 256 * 1024 * 1024
+KEEP_BYTES = 64 * 1024 * 1024
 # Jobs of guests of which it is known whose they are: their steps are on the disk for longer than the jobs are here.
 KEEP_NAMES = 10_000
 # Pictures that a look hands to the model at once; jobs may go on between two such handfuls.

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import ClientDisconnect
 
 from pipelines.visitors import OWNER, Visitor
-from ui import bodies
+from ui import bodies, forgetting
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -348,6 +348,7 @@ class Gate:
         self.app, self.door = app, door
         # Requests that are being answered: of each guest, and of all who must log in ("").
         self._now: Counter[str] = Counter()
+        self._unheard = forgetting.Unheard()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -430,7 +431,7 @@ class Gate:
             await _answer(send, *refusal)
             return
         if ask.path.rstrip("/") == "/gradio_api/upload":
-            await asyncio.to_thread(_forget_halves)
+            await asyncio.to_thread(forgetting.halves)
         scope[VISITOR] = visitor
         if ask.method == "POST":
             receive = _patient(receive)
@@ -453,6 +454,7 @@ class Gate:
                 if not ask.header("content-type").startswith("application/json"):
                     raise bodies.BadCall("Send JSON, and say so (Content-Type).", 415)
                 page = bodies.check(ask.path, body, blocks.fns)
+                await self._unheard.forget(blocks._queue, time.monotonic())
                 if not self.door.calls(visitor, page) or (not visitor.free and _is_busy(blocks, visitor)):
                     raise bodies.BadCall("You have asked for too much at once; try again in a minute.", 429)
         except bodies.BadCall as problem:
@@ -563,17 +565,6 @@ def _name_of(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:  # brackets that do not close
         return ""
-
-
-def _forget_halves() -> None:
-    """Remove what is left of uploads that broke off; Gradio tidies up only after those that it refuses itself."""
-    from gradio.utils import get_upload_folder
-
-    before = time.time() - HOUR
-    for path in Path(get_upload_folder()).glob("tmp*"):
-        with suppress(OSError):  # another request may be there first
-            if path.is_file() and path.stat().st_mtime < before:
-                path.unlink()
 
 
 def _patient(receive: Receive) -> Receive:

@@ -35,7 +35,7 @@ CACHE_SECONDS = (3600, 86400)
 STATE_SECONDS = 86400
 # Pages that Gradio remembers at once: each is a copy of the page's settings, half a megabyte, kept until others need
 # the room. A page that is looked at speaks up every few seconds and stays; of others only what they showed is lost.
-SESSIONS = 160
+SESSIONS = 128
 TITLE = "Diffusion Playground"
 HERE = Path(__file__).resolve().parent
 STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css")

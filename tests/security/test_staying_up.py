@@ -31,7 +31,7 @@ from pipelines.pictures import read_request
 from tests.browser.site import Site, served, tiny_card
 from tests.security.test_sharing import program
 from tests.tiny import make_tiny_model
-from ui import page
+from ui import forgetting, page
 from ui.gate import Door
 
 PASSWORD = "correct horse battery"
@@ -166,6 +166,26 @@ def test_an_upload_that_breaks_off_leaves_no_file_for_long(site: tuple[Site, Doo
         os.utime(path, (0, 0))
     assert guest.upload("whole.png", b"x")["path"]
     soon(lambda: not any(path.exists() for path in left))
+
+
+def test_news_that_nobody_hears_are_forgotten_and_the_picture_is_kept(
+    site: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, queue = site[0], site[0].demo._queue
+    here.settle()
+    monkeypatch.setattr(forgetting, "UNHEARD_SECONDS", 0.0)
+    deaf = visitor(site).press("generate", prompt="unheard")
+    heard = visitor(site).press("generate", prompt="heard")
+    assert heard.finish()["state"] == "done"
+    soon(lambda: len(here.backend.jobs) == 2 and all(job.done for job in here.backend.jobs))
+    soon(lambda: idle(here))
+    assert not queue.pending_messages_per_session[deaf.session].empty()
+    guest = visitor(site)
+    # The first look notes what lies there, the second finds it again.
+    assert foot(guest, "any").status == foot(guest, "any").status == 200
+    assert deaf.session not in queue.pending_messages_per_session
+    assert not {deaf.session, heard.session} & set(queue.pending_event_ids_session)
+    assert [list(job.events())[-1].pictures[0].path.exists() for job in here.backend.jobs] == [True, True]
 
 
 def test_pages_that_are_gone_are_forgotten(site: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch) -> None:
