@@ -63,9 +63,8 @@ def whole(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def leftovers(data: Path) -> list[str]:
-    """Files in the data folder that nobody will finish, and pictures that are not whole."""
-    parts = [str(path.relative_to(data)) for path in data.rglob("*.part")]
-    return parts + whole(data / "pictures", [path.name for path in (data / "pictures").glob("*.png")])
+    """Files in the data folder that nobody will finish."""
+    return [str(path.relative_to(data)) for path in data.rglob("*.part")]
 
 
 @dataclass
@@ -358,8 +357,10 @@ def killed(data: Path, kills: int, seed: int) -> Killed:
                 names += _calmly(server)
         finally:
             server.kill()
-        report.missing = whole(server.pictures, names)
     report.announced = len(names)
+    report.missing = whole(data / "pictures", names)
+    # Nor may there be a picture that is not whole, told of or not.
+    report.left += whole(data / "pictures", [path.name for path in (data / "pictures").glob("*.png")])
     return report
 
 

@@ -54,6 +54,7 @@ class Server:
         )
         self.lines: list[str] = []
         self._cookie = ""
+        self._page: dict[str, Any] = {}  # the same for all its visitors
         self._news: Queue[str | None] = Queue()
         threading.Thread(target=self._read, daemon=True).start()
         try:
@@ -93,7 +94,7 @@ class Server:
 
     def owner(self) -> Visit:
         """The owner's browser: the first one follows the one-time link, the others have its cookie."""
-        visit = Visit(self.port, self._cookie)
+        visit = Visit(self.port, self._cookie, _config=self._page)
         if not visit.cookie:
             visit.keep(visit.ask("GET", self._link))
             self._cookie = visit.cookie
@@ -101,7 +102,7 @@ class Server:
 
     def guest(self) -> Visit:
         """Somebody who gives the password."""
-        visit = Visit(self.port)
+        visit = Visit(self.port, _config=self._page)
         form = urlencode({"username": GUEST, "password": PASSWORD}).encode()
         visit.keep(visit.ask("POST", "/login", form, {"Content-Type": "application/x-www-form-urlencoded"}))
         return visit
@@ -216,7 +217,7 @@ class Visit:
     def config(self) -> dict[str, Any]:
         """What the page is made of."""
         if not self._config:
-            self._config = json.loads(self.ask("GET", "/config").body)
+            self._config.update(json.loads(self.ask("GET", "/config").body))
         return self._config
 
     def press(self, button: str, event: str = "click", **values: Any) -> Stream:
