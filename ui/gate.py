@@ -57,7 +57,7 @@ PATIENCE, SLOWEST = 30.0, 4096
 GUEST_REQUESTS, GUESTS_REQUESTS, STRANGERS_REQUESTS = 24, 96, 32
 # Calls of functions by one guest in a minute, and pages of one guest in an hour: Gradio keeps the states of so many
 # pages, and forgets the oldest when there are more.
-CALLS_A_MINUTE, PAGES_AN_HOUR = 600, 60
+CALLS_A_MINUTE, PAGES_AN_HOUR = 600, 120
 # Calls at once, of one guest and of all: each may hold one of the threads (``ui.page.MAX_WAITING``), of which some are
 # to be left for the owner.
 GUEST_CALLS, GUESTS_CALLS = 24, 96

@@ -108,9 +108,14 @@ class Caller:
 
     def ask(
         self, method: str, path: str, body: bytes = b"", kind: str = "application/json", seconds: float = SECONDS,
-        more: Mapping[str, str] | None = None,
+        more: Mapping[str, str] | None = None, first: float = SECONDS,
     ) -> Answer:  # fmt: skip
-        """Send one request as it is, nothing in it mended, and read the answer to its end or for so long."""
+        """Send one request as it is, nothing in it mended, and read the answer to its end or for so long.
+
+        Args:
+            seconds: from the first byte of the answer.
+            first: seconds until that.
+        """
         place = urlsplit(self.address)
         head = {"Host": place.netloc, "Connection": "close", "Content-Type": kind}
         head |= {"Cookie": self.cookie} if self.cookie else {}
@@ -118,7 +123,7 @@ class Caller:
         head |= more or {}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
         sent = "\r\n".join(lines).encode("latin-1", "replace") + body
-        return read(exchange((place.hostname or "", place.port or 80), sent, seconds))
+        return read(exchange((place.hostname or "", place.port or 80), sent, seconds, first))
 
     def post(self, path: str, value: Any, **more: Any) -> Answer:
         """Send JSON; NaN, infinities and halves of surrogates are written as Python does."""
@@ -133,10 +138,10 @@ class Caller:
         return json.loads(self.ask("GET", "/config").body)
 
 
-def exchange(place: tuple[str, int], sent: bytes, seconds: float) -> bytes:
+def exchange(place: tuple[str, int], sent: bytes, seconds: float, first: float) -> bytes:
     """Send bytes, and all that comes back until the other side has done or the time is over."""
-    got, until = bytearray(), time.monotonic() + seconds
-    with socket.create_connection(place, timeout=seconds) as line:
+    got, until = bytearray(), time.monotonic() + first
+    with socket.create_connection(place, timeout=SECONDS) as line:
         # Whoever is refused early may find the line shut while the rest is being sent.
         with suppress(OSError):
             line.sendall(sent)
@@ -146,6 +151,7 @@ def exchange(place: tuple[str, int], sent: bytes, seconds: float) -> bytes:
                 piece = line.recv(1 << 16)
                 if not piece:
                     break
+                until = until if got else time.monotonic() + seconds
                 got += piece
     return bytes(got)
 
@@ -318,19 +324,19 @@ HEADS: tuple[Mapping[str, str], ...] = (
 def other_routes(who: Caller, report: Report, secrets: Iterable[str]) -> None:
     """Everything that is no function of the page, with heads and bodies that are none; some at once."""
 
-    def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str], seconds: float) -> None:
-        answer = who.ask(method, path, body, kind, seconds, more)
-        # Who announces more than comes is waited for.
-        if answer.status or not {"Content-Length", "Transfer-Encoding", "Expect"} & set(more):
+    def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str]) -> None:
+        # Who announces more than comes is waited for; an answer that goes on while somebody listens is read for a bit.
+        waits = {"Content-Length", "Transfer-Encoding", "Expect"} & set(more)
+        answer = who.ask(method, path, body, kind, 1, more, 1 if waits else SECONDS)
+        if answer.status or not waits:
             report.note(f"{method} {path[:80]} {kind} {body[:60]!r} {dict(more)}", answer, secrets)
 
     call = b'{"data": [], "fn_index": 0, "session_hash": "h"}'
     asked: list[tuple[Any, ...]] = []
-    # Where an answer goes on for as long as somebody listens, some of it is enough.
-    asked += [("GET", path, b"", KINDS[0], {}, 4 if "progress" in path else 2) for path in ROUTES]
-    asked += [("POST", path, b"--x\r\n\r\n", kind, {}, SECONDS) for path in POSTED for kind in KINDS]
-    asked += [("POST", path, raw, KINDS[0], {}, SECONDS) for path in POSTED for raw in RAW]
-    asked += [(verb, path, call if verb == "POST" else b"", KINDS[0], head, 1) for head in HEADS for verb, path in _TOP]
+    asked += [("GET", path, b"", KINDS[0], {}) for path in ROUTES]
+    asked += [("POST", path, b"--x\r\n\r\n", kind, {}) for path in POSTED for kind in KINDS]
+    asked += [("POST", path, raw, KINDS[0], {}) for path in POSTED for raw in RAW]
+    asked += [(verb, path, call if verb == "POST" else b"", KINDS[0], head) for head in HEADS for verb, path in _TOP]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda values: one(*values), asked))
 
