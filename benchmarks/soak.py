@@ -287,6 +287,7 @@ def told(notes: Notes, memory: Sequence[int], status: int | str, server: Server)
     wrong = whole(server.pictures, notes.announced)
     return {
         "memory_mb": [round(first / 2**20), round(last / 2**20)],
+        "memory_mb_each_minute": [round(rss / 2**20) for rss in memory[::60]],
         "memory_growth_percent": round((last / first - 1) * 100, 2),
         "owner_wait_seconds": percentiles(notes.waits),
         "page_get_seconds": percentiles(notes.pages),
