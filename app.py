@@ -48,6 +48,8 @@ EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
 KEPT = ("pictures", "traces", "inputs", "memory")
 ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
+# At the end, pages have so long to hang up.
+HANG_UP_SECONDS = 2.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
 # Pictures that runs started from go when nobody has used them for so long.
@@ -458,6 +460,18 @@ def greeting(settings: Settings, program: Program) -> list[str]:
     return lines
 
 
+def _close(program: Program) -> None:
+    """End everything within ten seconds, whoever is connected and whatever is being made."""
+    program.sharing.stop()
+    program.backend.close()
+    # Pages that are open are told of the end; whoever still holds on to a connection then is cut off.
+    if server := getattr(program.demo, "server", None):
+        timer = threading.Timer(HANG_UP_SECONDS, setattr, [server, "force_exit", True])
+        timer.daemon = True
+        timer.start()
+    program.demo.close(verbose=False)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -488,9 +502,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Asked once more, it goes on with ending.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if program is not None:
-            program.sharing.stop()
-            program.backend.close()
-            program.demo.close(verbose=False)
+            _close(program)
 
 
 if __name__ == "__main__":

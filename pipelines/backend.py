@@ -74,6 +74,8 @@ KEEP_NAMES = 10_000
 # Pictures that a look hands to the model at once; jobs may go on between two such handfuls.
 LOOK_ROWS = 8
 LOOK_LIMIT = 64
+# The step that runs has so long to end when the program does: whoever asks for that expects it within ten seconds.
+CLOSE_SECONDS = 4.0
 CLOSING = "The playground is shutting down; start it again to make pictures."
 # A finished picture inside a trace: whole up to this side, a smaller JPEG beyond it.
 FINAL_SIDE = 512
@@ -426,7 +428,7 @@ class LocalBackend:
         for job in jobs:
             job.cancel()
         if threading.current_thread() is not self._worker:
-            self._worker.join(timeout=10)
+            self._worker.join(timeout=CLOSE_SECONDS)
 
     # -- looks: short questions to the model ---------------------------------------------------------------------
 

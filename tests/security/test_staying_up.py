@@ -290,6 +290,23 @@ def test_asked_to_end_it_keeps_what_was_made_and_lets_nobody_hold_it(server: Ser
     assert not list(Path(tempfile.gettempdir()).glob(f"diffusion-playground-{server.process.pid}-*"))
 
 
+SLOW = """
+import time, app
+create = app.create
+app.create = lambda settings: create(settings, on_step=lambda job, step: time.sleep(60))
+app.main()
+"""
+
+
+def test_asked_to_end_in_a_step_that_takes_a_minute_it_does_not_wait_for_it(tmp_path: Path) -> None:
+    server = Server(tmp_path, entry=("-c", SLOW))
+    try:
+        assert server.owner().press("generate", **SHORT).until("running")
+        assert server.stop(10) == 0
+    finally:
+        server.kill()
+
+
 def test_asked_to_end_while_it_starts_it_ends(tmp_path: Path) -> None:
     command = [sys.executable, "app.py", "--no-open", "--offline", "--data-dir", str(tmp_path)]
     starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
