@@ -10,7 +10,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint train evaluate bench python clean
+.PHONY: help setup setup-dev run test lint train evaluate bench soak python clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ evaluate: setup-dev ## measure the embedded model, print JSON
 
 bench: setup-dev ## measure speed against plain diffusers
 	@$(PY) -m benchmarks.run $(ARGS)
+
+soak: setup-dev ## use, overload and kill the running program for half an hour
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

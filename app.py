@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
+    from pipelines import files
     from presets import catalogue
     from presets.shelf import Shelf
 except ModuleNotFoundError as error:
@@ -44,8 +45,12 @@ FIRST_PORT = 7860
 TRY_PORTS = 100
 # Folders of the data folder with what models wear, learn, follow and are shown.
 EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
+# Folders of it that are written into while pictures are made.
+KEPT = ("pictures", "traces", "inputs", "memory")
 ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
+# At the end, pages have so long to hang up.
+HANG_UP_SECONDS = 2.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
 # Pictures that runs started from go when nobody has used them for so long.
@@ -334,8 +339,6 @@ def prepare_environment(settings: Settings) -> None:
     Must run before Gradio is imported: it and the hub's client read these once.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # A folder of its own: the common one is shared by all programs of all users.
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "cache")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     # What these libraries say while they load would bury the one line that has the address.
@@ -344,6 +347,12 @@ def prepare_environment(settings: Settings) -> None:
     # Worker threads that spin while they wait starve the server's own threads on small machines.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # It keeps a record of events for a page that is shut here, and looks through all of them after each one.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+    # Its own folder for copies and uploads is one for all programs and users, and keeps what a killed one has left.
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        os.environ["GRADIO_TEMP_DIR"] = str(files.scratch())
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -381,13 +390,15 @@ def create(settings: Settings, **backend_options: Any) -> Program:
     manager = _manager(settings, hub)
     backend = LocalBackend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     backend.inputs.clean(KEEP_INPUTS_SECONDS)
+    for folder in (data, *(data / name for name in KEPT)):
+        files.sweep(folder)
     library = Library(manager, backend, hub, settings.shelf)
     door = door_of(settings)
     sharing = Sharing(
         door, settings.port, lambda: Tunnel(gradio_client(), data / "tunnel"), lambda: backend.guest_pictures
     )
     demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing)
-    return Program(demo, backend, door, sharing, Cache(data / "cache"))
+    return Program(demo, backend, door, sharing, Cache(Path(os.environ["GRADIO_TEMP_DIR"])))
 
 
 def _manager(settings: Settings, hub: Hub) -> PipelineManager:
@@ -458,6 +469,19 @@ def greeting(settings: Settings, program: Program) -> list[str]:
     return lines
 
 
+def _close(program: Program) -> None:
+    """End everything within ten seconds, whoever is connected and whatever is being made."""
+    program.sharing.stop()
+    program.cache.stop()
+    program.backend.close()
+    # Pages that are open are told of the end; whoever still holds on to a connection then is cut off.
+    if server := getattr(program.demo, "server", None):
+        timer = threading.Timer(HANG_UP_SECONDS, setattr, [server, "force_exit", True])
+        timer.daemon = True
+        timer.start()
+    program.demo.close(verbose=False)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -466,10 +490,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse(sys.argv[1:] if argv is None else argv)
     # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    program = create(settings)
-    from ui.patience import guard
-
+    program = None
     try:
+        program = create(settings)
+        from ui.patience import guard
+
         program.cache.start()
         program.demo.launch(**launch_arguments(settings, program.door))
         guard(program.demo.server)
@@ -485,10 +510,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Stopped.")
     finally:
-        program.sharing.stop()
-        program.cache.stop()
-        program.backend.close()
-        program.demo.close(verbose=False)
+        # Asked once more, it goes on with ending.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if program is not None:
+            _close(program)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,14 @@ T = TypeVar("T")
 BACKENDS = {"local": "pipelines.backend:LocalBackend"}
 PREVIEW_SIDE = 256
 # Previews of finished jobs stay in memory for pages that come back; beyond this the oldest jobs are forgotten.
-KEEP_BYTES = 256 * 1024 * 1024
+KEEP_BYTES = 64 * 1024 * 1024
+# Jobs of guests of which it is known whose they are: their steps are on the disk for longer than the jobs are here.
+KEEP_NAMES = 10_000
 # Pictures that a look hands to the model at once; jobs may go on between two such handfuls.
 LOOK_ROWS = 8
 LOOK_LIMIT = 64
+# The step that runs has so long to end when the program does: whoever asks for that expects it within ten seconds.
+CLOSE_SECONDS = 4.0
 CLOSING = "The playground is shutting down; start it again to make pictures."
 # A finished picture inside a trace: whole up to this side, a smaller JPEG beyond it.
 FINAL_SIDE = 512
@@ -364,6 +368,8 @@ class LocalBackend:
             self._jobs[job.id] = job
             if not visitor.owner:
                 self._whose[job.id] = visitor.id
+                while len(self._whose) > KEEP_NAMES:
+                    del self._whose[next(iter(self._whose))]
             # Whoever goes first moves the others.
             self._tell_places()
             if self._loading and self._waiting.first() is job:
@@ -427,7 +433,7 @@ class LocalBackend:
         for job in jobs:
             job.cancel()
         if threading.current_thread() is not self._worker:
-            self._worker.join(timeout=10)
+            self._worker.join(timeout=CLOSE_SECONDS)
 
     # -- looks: short questions to the model ---------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.requests import ClientDisconnect
 
 from pipelines.visitors import OWNER, Visitor
-from ui import bodies
+from ui import bodies, forgetting
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -266,7 +266,10 @@ class Door:
         guest, _, mac = cookies.get(self.guest_cookie_name, "").partition(".")
         if guest and self.exposed and hmac.compare_digest(mac.encode(), self._mac(self._session, guest).encode()):
             with self._lock:
-                self._seen[guest] = self.clock()
+                now = self.clock()
+                if guest not in self._seen:  # whoever has left is forgotten when somebody comes
+                    self._seen = {name: seen for name, seen in self._seen.items() if seen >= now - PRESENT_SECONDS}
+                self._seen[guest] = now
             return Visitor(guest, programs=self.api)
         return None if self.exposed else LOCAL
 
@@ -345,6 +348,7 @@ class Gate:
         self.app, self.door = app, door
         # Requests that are being answered: of each guest, and of all who must log in ("").
         self._now: Counter[str] = Counter()
+        self._unheard = forgetting.Unheard()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -426,6 +430,8 @@ class Gate:
         if refusal := self._too_much(ask, visitor):
             await _answer(send, *refusal)
             return
+        if ask.path.rstrip("/") == "/gradio_api/upload":
+            await asyncio.to_thread(forgetting.halves)
         scope[VISITOR] = visitor
         if ask.method == "POST":
             receive = _patient(receive)
@@ -448,6 +454,7 @@ class Gate:
                 if not ask.header("content-type").startswith("application/json"):
                     raise bodies.BadCall("Send JSON, and say so (Content-Type).", 415)
                 page = bodies.check(ask.path, body, blocks.fns)
+                await self._unheard.forget(blocks._queue, time.monotonic())
                 if not self.door.calls(visitor, page) or (not visitor.free and _is_busy(blocks, visitor)):
                     raise bodies.BadCall("You have asked for too much at once; try again in a minute.", 429)
         except bodies.BadCall as problem:

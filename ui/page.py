@@ -33,6 +33,9 @@ MAX_WAITING = 128
 CACHE_SECONDS = (3600, 86400)
 # Ids of what a visitor looks at are forgotten after a day without the page.
 STATE_SECONDS = 86400
+# Pages that Gradio remembers at once: each is a copy of the page's settings, half a megabyte, kept until others need
+# the room. A page that is looked at speaks up every few seconds and stays; of others only what they showed is lost.
+SESSIONS = 128
 TITLE = "Diffusion Playground"
 HERE = Path(__file__).resolve().parent
 STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css")
@@ -78,5 +81,6 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         # Each page that watches a job holds a thread while it waits.
         "max_threads": MAX_WAITING,
+        "state_session_capacity": SESSIONS,
         "max_file_size": "20mb",
     }

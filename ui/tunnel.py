@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 START_SECONDS = 30.0
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.0
+LEASH = Path(__file__).with_name("leash.py")
 MAX_PROGRAM = 100 * 2**20
 _LINK = re.compile(r"start proxy success: (https?://[A-Za-z0-9.-]+(?::\d+)?)\s*$")
 _REFUSED = "login to server failed"
@@ -86,9 +88,10 @@ class Tunnel:
                 return self.url
             command = self._command(port, host)
             try:
+                # On a leash: without it the link would outlive this program when that is killed.
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                    errors="replace",
+                    [sys.executable, "-I", str(LEASH), str(STOP_SECONDS), *command], stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                 )  # fmt: skip
             except OSError as error:
                 raise NoTunnel(f"The tunnel's program cannot be started ({error.strerror}); try again.") from None
@@ -108,9 +111,11 @@ class Tunnel:
         process, self._process, self.url = self._process, None, ""
         if process is None:
             return
-        process.terminate()
+        assert process.stdin is not None
+        # This ends the program, gently or not; only then does the leash end by itself.
+        process.stdin.close()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(2 * STOP_SECONDS + 1)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
-import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from pipelines.request import make_request
+from pipelines.visitors import Visitor
 from tests.browser.site import Site, served, tiny_card
 from tests.tiny import make_tiny_model
 from ui.gate import Door
@@ -125,51 +126,42 @@ def numbers_of(site: Site, names: set[str]) -> list[int]:
     return [k for k, fn in site.demo.fns.items() if getattr(fn.fn, "__name__", "") in names]
 
 
-def asked(site: Site, cookie: str, number: int, data: list[Any], event_data: Any = None) -> dict[str, Any]:
-    """Send a function of the page into the queue, as the page does, and wait for its end."""
-    session = secrets.token_hex(5)
-    body = {"fn_index": number, "data": data, "event_data": event_data, "session_hash": session}
-    status, said = post(site, "/gradio_api/queue/join", body, Cookie=cookie, **FORGED)
-    assert status == 200, said
-    request = urllib.request.Request(
-        f"{site.url}gradio_api/queue/data?session_hash={session}", headers={"Cookie": cookie, **FORGED}
-    )
-    with urllib.request.urlopen(request, timeout=60) as stream:
-        for line in stream:
-            news = json.loads(line[5:]) if line.startswith(b"data:") else {}
-            if news.get("msg") == "process_completed":
-                return news
-    raise AssertionError("the stream ended before the function did")
-
-
 FORGED = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost", "X-Real-IP": "127.0.0.1"}
 
 
-def test_raw_requests_from_this_computer_get_a_guests_rights_only(shared: tuple[Site, Door]):
+def called(site: Site, name: str, data: list[Any], **headers: str) -> list[dict[str, Any]]:
+    """Call a function by Gradio's name on the page's own way, in the queue; what is said of it until it is over."""
+    (number,) = (k for k, fn in site.demo.fns.items() if fn.api_name == name)
+    left = len(site.demo.fns[number].inputs) - len(data)
+    event = {"model": "tiny", "do": "load"}
+    body = {"fn_index": number, "data": [*data, *[None] * left], "event_data": event, "session_hash": f"{name}-calls"}
+    status, text = post(site, "/gradio_api/queue/join", body, **headers)
+    assert status == 200, text
+    asked = urllib.request.Request(f"{site.url}gradio_api/queue/data?session_hash={name}-calls", headers=headers)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        said = [json.loads(line[6:]) for line in answer.read().decode().splitlines() if line.startswith("data: ")]
+    assert said[-1]["msg"] == "close_stream"
+    return said
+
+
+def test_raw_requests_from_this_computer_get_a_guests_rights_only(
+    shared: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch
+):
     site, door = shared
     for headers in ({}, FORGED, {**FORGED, "Host": "127.0.0.1"}):
         body = {"fn_index": 0, "data": [], "session_hash": "x"}
         assert post(site, "/gradio_api/queue/join", body, **headers)[0] == 401
-    site.backend.warm_up("tiny")
-    until(lambda: site.backend.status().state == "ready")
-    cookie, told = cookie_of_a_guest(door), {"model": "tiny", "do": "unload"}
-    for number in numbers_of(site, {"act", "adding"}):
-        ended = asked(site, cookie, number, [None], told)
-        # Each function has run, and refused.
-        assert ended["success"] and "nly the owner" in json.dumps(ended["output"]["data"])
-    assert site.backend.status().state == "ready"
-    # The owner's very same request does something.
-    act = next(k for k in numbers_of(site, {"act"}) if site.demo.fns[k].fn.__module__ == "ui.models")
-    assert asked(site, "=".join(door.owner_cookie), act, [], told)["success"]
-    until(lambda: site.backend.status().state == "cold")
-
-
-def until(true: Any) -> None:
-    """Wait for something, a minute at most."""
-    end = time.monotonic() + 60
-    while not true() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert true()
+    loaded: list[str] = []
+    monkeypatch.setattr(site.backend, "warm_up", loaded.append)
+    cookie = cookie_of_a_guest(door)
+    assert "Only the owner" in json.dumps(called(site, "act", [], Cookie=cookie, **FORGED))
+    assert "Only the owner" in json.dumps(called(site, "adding", ["/nowhere"], Cookie=cookie, **FORGED))
+    assert loaded == []
+    # The very same, asked by the owner, is done.
+    owner = "=".join(door.owner_cookie)
+    assert "Only the owner" not in json.dumps(called(site, "act", [], Cookie=owner))
+    assert "Only the owner" not in json.dumps(called(site, "adding", ["/nowhere"], Cookie=owner))
+    assert loaded == ["tiny"]
 
 
 def test_what_belongs_into_the_queue_cannot_go_round_it(shared: tuple[Site, Door]):
@@ -187,10 +179,42 @@ def test_the_api_is_shut_for_guests(shared: tuple[Site, Door]):
     assert post(site, "/gradio_api/call/text_to_image", {"data": ["a fox"]}, Cookie=cookie)[0] == 404
     # Nor by the way that the page itself takes.
     before = len(site.backend.jobs)
-    for number in numbers_of(site, {"text_to_image"}):
-        body = {"fn_index": number, "data": ["a fox", *[None] * 30], "session_hash": "api"}
-        post(site, "/gradio_api/queue/join", body, Cookie=cookie)
+    assert "use the page" in json.dumps(called(site, "text_to_image", ["a fox"], Cookie=cookie))
     assert len(site.backend.jobs) == before
+    # The very same, asked by the owner, makes a picture.
+    owner = "=".join(door.owner_cookie)
+    assert "use the page" not in json.dumps(called(site, "text_to_image", ["a fox"], Cookie=owner))
+    assert len(site.backend.jobs) == before + 1
+
+
+def test_whoever_is_refused_is_told_for_how_long_and_keeps_what_was_typed(
+    visit, shared: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch
+):
+    site, _ = shared
+    site.gate.hold_at(0)
+    line = site.backend._waiting
+    monkeypatch.setattr(line, "limit", 2)
+    # The last pictures took 50 seconds each; one is made and two wait.
+    monkeypatch.setattr(line, "_seconds", deque([50.0] * 5))
+    values = {"width": 64, "height": 64, "scheduler": "euler", "num_inference_steps": 2, "guidance_scale": 1.0}
+    for k, name in enumerate("abc"):
+        site.backend.submit(make_request(model="tiny", prompt="a house", seed=k, **values), Visitor(name))
+        site.gate.wait_for(0)
+    page = visit()
+    log_in(page)
+    page.locator("#generate").wait_for()
+    page.fill("#prompt textarea", "a fox that I have thought about")
+    page.click("#generate")
+    expect(page.locator("#run-error")).to_contain_text("This computer is busy; try again in about 3 minutes.")
+    expect(page.locator("#prompt textarea")).to_have_value("a fox that I have thought about")
+    assert len(site.backend.jobs) == 3
+    # Later there is room, and the same press makes the picture.
+    site.gate.open()
+    for job in site.backend.jobs:
+        assert list(job.events())
+    generated(page)
+    expect(page.locator("#run-error")).not_to_contain_text("busy")
+    assert site.backend.jobs[-1].request.prompt == "a fox that I have thought about"
 
 
 @pytest.mark.parametrize(
