@@ -48,6 +48,16 @@ def test_the_commands_exist():
     assert set(re.findall(r"`?make ([a-z]+)\b", README)) - {"alone"} <= targets
 
 
+def test_each_promise_names_tests_and_files_that_exist():
+    text = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 20
+    for path, name in named:
+        code = (PROJECT / path).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^def {name}\(", code, re.MULTILINE), name
+    assert all((PROJECT / path).exists() for path in re.findall(r"`((?:ui|pipelines)/[\w./]*|app\.py)`", text))
+
+
 def test_the_moving_picture_is_there():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README):
         with Image.open(PROJECT / name) as picture:

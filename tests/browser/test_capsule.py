@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from pipelines.marks import source
 from tests.ui.scene import draw, make_trace
 from ui import reel
 from ui.capsule import capsule
@@ -24,7 +25,7 @@ def write(folder: Path, prompt: str, **changes: object) -> Path:
     trace = make_trace(prompt=prompt)
     path = folder / "capsule.html"
     held = {**reel.whole(trace, 0, draw, reel.Films()), **changes}
-    path.write_text(capsule(held, credits(trace)), encoding="utf-8")
+    path.write_text(capsule(held, credits(trace), source(trace.request)), encoding="utf-8")
     return path
 
 
