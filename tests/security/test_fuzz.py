@@ -31,6 +31,7 @@ from ui.gate import Door
 
 PASSWORD = "correct horse battery"
 ROOT = Path(__file__).resolve().parents[2]
+OURS = ("app.py", "pipelines", "presets", "ui")
 # Calls that are drawn for each visitor; a long run takes more.
 CASES = 100
 
@@ -82,9 +83,11 @@ def threads_at_work() -> list[str]:
 
 def own_errors(log: str) -> list[str]:
     """Tracebacks whose last frame is in this program: what Gradio refuses ends in Gradio."""
-    ends = (re.findall(r'File "([^"]+)", line (\d+)', one) for one in re.split(r"(?=Traceback \(most recent)", log)[1:])
-    own = [(path, line) for path, line in (found[-1] for found in ends if found) if path.startswith(str(ROOT))]
-    return [f"{path}:{line}" for path, line in own if "/tests/" not in path]
+    texts = re.split(r"(?=Traceback \(most recent)", log)[1:]
+    ends = (found[-1] for text in texts if (found := re.findall(r'File "([^"]+)", line (\d+)', text)))
+    own = [(Path(path), line) for path, line in ends if Path(path).is_relative_to(ROOT)]
+    # The libraries may lie in a folder of the project, too (.venv).
+    return [f"{path}:{line}" for path, line in own if path.relative_to(ROOT).parts[0] in OURS]
 
 
 # -- anything, everywhere --------------------------------------------------------------------------------------------
@@ -118,6 +121,7 @@ def test_an_attack_sees_what_is_wrong() -> None:
         report.note("it", answer, ["my/folder"])
     assert len(report.faults) == 4 and report.cases == 6
     assert own_errors(f'Traceback (most recent call last)\n  File "{ROOT}/ui/x.py", line 3\nKeyError') != []
+    assert own_errors(f'Traceback (most recent call last)\n  File "{ROOT}/.venv/x.py", line 3\nKeyError') == []
 
 
 def test_the_storm_covers_every_function_and_is_the_same_each_time(shared) -> None:

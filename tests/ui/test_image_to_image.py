@@ -389,7 +389,7 @@ def test_pictures_join_the_chain_when_they_are_brought_and_come_back_with_a_clic
     picture, found, now, value, error = links.bring(path, None)
     assert found == [{"id": now, "label": "Yours 1"}] and value["now"] == now and error == ""
     assert "value" not in picture, "the picture stays as it was brought"
-    again, kept, used, _, _ = links.back(found, SimpleNamespace(id=now))
+    again, kept, used, _, _ = links.back(found, gr.EventData(None, {"id": now}))
     assert np.array_equal(np.asarray(again), tab.stored(now)) and (kept, used) == (found, now)
     last, *_ = links.enter(None, found, None)
     assert np.array_equal(np.asarray(last), tab.stored(now))
@@ -401,7 +401,7 @@ def test_what_is_gone_changes_nothing_but_the_sentence(tab: Tab, path: str):
     assert links.bring(None, []) == links.bring(__file__, []) == links.enter(path, [], None) == same
     # Nothing of this browser's is there any more, and this model brings no recording.
     assert links.enter(None, [{"id": "0" * 32, "label": "Yours 1"}], None) == same
-    assert links.back([], SimpleNamespace(id="0" * 32)) == (*same[:4], GONE)
+    assert links.back([], gr.EventData(None, {"id": "0" * 32})) == (*same[:4], GONE)
     assert links.receive({"id": "nobody"}, []) == (*same[:4], image_to_image.SENT_GONE)
 
 
