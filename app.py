@@ -495,7 +495,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         program = create(settings)
         from ui.patience import guard
 
-        program.cache.start()
+        # A folder that somebody has named (GRADIO_TEMP_DIR) may hold more than this program's files.
+        if files.is_scratch(program.cache.folder):
+            program.cache.start()
         program.demo.launch(**launch_arguments(settings, program.door))
         guard(program.demo.server)
         lines = greeting(settings, program)

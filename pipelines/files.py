@@ -66,6 +66,11 @@ def scratch() -> Path:
     return folder
 
 
+def is_scratch(folder: Path) -> bool:
+    """Whether a folder is one of ``scratch``: whatever is in it is this program's, and may go."""
+    return _FOLDER.fullmatch(folder.name) is not None
+
+
 def _widowed(name: str, pattern: re.Pattern[str]) -> bool:
     """Whether the program whose number is in a name is gone; False if there is none, or it is another's by now."""
     import psutil

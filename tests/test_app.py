@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import app
+from pipelines import files
 from pipelines.device import resolve
 from pipelines.uploads import Inputs
 from tests.tiny import make_tiny_model
@@ -238,6 +239,7 @@ def test_temporary_files_lie_in_a_folder_of_this_program_alone(
     # Its name is told to guests: it says nothing of where the owner's files are.
     assert Path(get_upload_folder()) == program.cache.folder and not program.cache.folder.is_relative_to(tmp_path)
     assert program.cache.folder.stat().st_mode & 0o777 == 0o700
+    assert files.is_scratch(program.cache.folder) and not files.is_scratch(tmp_path)
     path = program.cache.folder / "left" / "over.png"
     path.parent.mkdir()
     path.write_bytes(b"x")
