@@ -25,7 +25,7 @@ run: setup ## start the program and print where its page is
 
 test: setup-dev ## run every test, those in a browser included
 	@$(PY) tests/browser_setup.py
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup-dev ## check the style
 	@$(PY) -m ruff check . $(ARGS)

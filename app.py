@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
-    from pipelines import files
+    from pipelines import files, heaps
     from presets import catalogue
     from presets.shelf import Shelf
 except ModuleNotFoundError as error:
@@ -482,17 +482,23 @@ def _close(program: Program) -> None:
     program.demo.close(verbose=False)
 
 
+def _end(number: int, frame: Any) -> NoReturn:
+    """Asked to end, the program does so as at Ctrl+C: no link and no job is left behind; asked again, it goes on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # It asks to be installed anew wherever it has no operator; the page says in a sentence what is used instead.
     logging.getLogger("xformers").setLevel(logging.ERROR)
     settings = parse(sys.argv[1:] if argv is None else argv)
-    # Asked to end, it ends as it does at Ctrl+C: no link and no job is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+    heaps.settle()
     program = None
     try:
-        program = create(settings)
+        program = create(settings, resident=True)
         from ui.patience import guard
 
         # A folder that somebody has named (GRADIO_TEMP_DIR) may hold more than this program's files.
@@ -500,6 +506,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             program.cache.start()
         program.demo.launch(**launch_arguments(settings, program.door))
         guard(program.demo.server)
+        heaps.set_aside()
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
         timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])
@@ -512,7 +519,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Stopped.")
     finally:
-        # Asked once more, it goes on with ending.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if program is not None:
             _close(program)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pipelines import ladder, looks, schedulers
+from pipelines import heaps, ladder, looks, schedulers
 from pipelines.blocklist import BlockList
 from pipelines.device import NoSuchDevice
 from pipelines.events import (
@@ -81,6 +81,8 @@ CLOSE_SECONDS = 4.0
 CLOSING = "The playground is shutting down; start it again to make pictures."
 # A finished picture inside a trace: whole up to this side, a smaller JPEG beyond it.
 FINAL_SIDE = 512
+# Freed memory is handed back after a job, at most this often.
+GIVE_BACK_SECONDS = 10.0
 # Pictures whose latents stay in memory: people go back and forth between a few.
 REMEMBERED_STARTS = 8
 UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
@@ -289,6 +291,7 @@ class LocalBackend:
         traces: keeps the steps of each run; None makes a store in ``traces`` beside the pictures' folder.
         inputs: keeps the pictures that runs start from; None makes a store in ``inputs`` beside the pictures' folder.
         lora_dirs: where LoRAs, learnt words, IP-Adapters, ControlNets and what makes their maps are looked for.
+        resident: whether this process serves this backend alone until it ends (``heaps.set_aside``).
     """
 
     def __init__(
@@ -304,6 +307,7 @@ class LocalBackend:
         lora_dirs: Sequence[Path] = (),
         share: Share | None = None,
         blocked: BlockList | None = None,
+        resident: bool = False,
     ) -> None:
         self._manager = manager
         self.inputs = inputs or Inputs(Path(pictures_dir).parent / "inputs")
@@ -315,6 +319,7 @@ class LocalBackend:
         self._on_step = on_step
         self._keep = keep
         self._threads = threads or default_threads()
+        self._libraries_wait, self._given_back = resident, 0.0
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._waiting = Line(queue_limit, share)
@@ -609,10 +614,18 @@ class LocalBackend:
                     self._waiting.took(time.perf_counter() - started)
                     self._running = None
                     self._tell_places()
+                self._give_back()
             elif isinstance(task, _Look):
                 self._answer_alone(task)
             else:
                 self._warm_up(task)
+
+    def _give_back(self) -> None:
+        """Hand freed memory back to the system now and then, unless somebody waits."""
+        now = time.monotonic()
+        if now - self._given_back > GIVE_BACK_SECONDS and not len(self._waiting):
+            self._given_back = now
+            heaps.give_back()
 
     def _next(self) -> Job | _Look | str | None:
         with self._changed:
@@ -675,7 +688,17 @@ class LocalBackend:
         import torch
 
         torch.set_num_threads(self._threads)
+        self._set_libraries_aside()
         return _Ready(self, model_id, self._manager.lease(model_id, self._report(model_id), cancelled, rungs))
+
+    def _set_libraries_aside(self) -> None:
+        """Once, before the first model is there: a model must stay collectable."""
+        if self._libraries_wait:
+            import diffusers  # noqa: F401
+            import transformers  # noqa: F401
+
+            self._libraries_wait = False
+            heaps.set_aside()
 
     def _unwanted(self, job: Job) -> bool:
         """Whether nobody waits for the model that is loaded for a job."""

@@ -27,7 +27,7 @@ from pipelines.schedulers import OWN, SCHEDULERS, noise_of, prediction_type_of, 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-MEMORY_BYTES = 64 * 2**20
+MEMORY_BYTES = 16 * 2**20
 DISK_BYTES = 2 * 2**30
 # A trace of four 1024 px pictures at 150 steps is below; a larger file is not one of ours.
 MAX_FILE_BYTES = 2**30

@@ -189,7 +189,14 @@ class Connection:
     def _address(self) -> str:
         from huggingface_hub import constants
 
-        return (self._endpoint or constants.ENDPOINT).rstrip("/")
+        address = (self._endpoint or constants.ENDPOINT).rstrip("/")
+        try:
+            known = urlsplit(address).scheme in ("http", "https") and urlsplit(address).hostname
+        except ValueError:
+            known = None
+        if not known:
+            raise CannotFetch(f"HF_ENDPOINT is {address[:80]!r}, which is no address of a hub; mend it or unset it.")
+        return address
 
     def listing(self, about: About, source: str, check: Check) -> dict[str, PlannedFile]:
         """Every file of a repository's current version, by name."""

@@ -26,7 +26,7 @@ MAY = {
     "benchmarks": {"pipelines", "pocket", "presets", "tests"},
 }
 # Inside the engine: a module may import these siblings (families is a folder).
-CARDS = {"request", "events", "cards", "device", "files", "conditioning", "visitors"}
+CARDS = {"request", "events", "cards", "device", "files", "conditioning", "visitors", "heaps"}
 STARTS = {"geometry", "uploads", "scene", "start", "looks"}
 EXTRAS = {"loras", "embeddings", "adapters", "controlnets", "annotators"}
 LOADS = {"hub", "memory", "ladder"}

@@ -48,6 +48,8 @@ FREE_TRIES, LONGEST_WAIT = 3, 60.0
 TRIES_A_MINUTE = 30
 # Uploads of a guest in an hour: requests and bytes; nobody sends more than MAX_UPLOAD in one.
 UPLOADS, UPLOAD_BYTES, MAX_UPLOAD = 60, 300 * 2**20, 64 * 2**20
+# And of all guests in an hour: whoever gives the password again is another guest.
+GUESTS_UPLOAD_BYTES = 2**30
 HOUR = 3600.0
 # Seconds without a byte after which whoever sends something is not waited for any more; and bytes that must have come
 # for each second beyond.
@@ -287,7 +289,10 @@ class Door:
             since = self.clock() - HOUR
             self._sent = {name: kept for name, all_of in self._sent.items()
                           if (kept := deque(one for one in all_of if one[0] > since))}  # fmt: skip
+            everybodys = sum(one[1] for all_of in self._sent.values() for one in all_of)
             sent = self._sent.setdefault(visitor.id, deque())
+            if everybodys + size > GUESTS_UPLOAD_BYTES:
+                return False
             if len(sent) >= UPLOADS or sum(one[1] for one in sent) + size > UPLOAD_BYTES:
                 return False
             sent.append((self.clock(), size))

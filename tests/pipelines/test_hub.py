@@ -582,6 +582,14 @@ def test_no_network(tmp_path: Path) -> None:
     assert "cannot be reached: look at the network" in refused(lambda: lonely.fetch(card()))
 
 
+@pytest.mark.parametrize("address", ["nonsense", "http://[bad", "ftp://hub.example", "https://"])
+def test_an_address_that_is_none_is_named(address: str, tmp_path: Path) -> None:
+    hub = Hub(offline=False, endpoint=address, cache_dir=tmp_path)
+    with pytest.raises(CannotFetch, match="HF_ENDPOINT is .* mend it or unset it"):
+        hub.plan(card())
+    assert hub.peek("some/model") is None
+
+
 def test_offline_nobody_is_asked(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
