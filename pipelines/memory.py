@@ -133,7 +133,9 @@ def preflight(
         size: width and height of a picture; the card's own by default.
         speeds: bytes a second that were measured: ``load`` and ``download``.
     """
-    parts = component_bytes(folder, placement.dtype, card.family == "any", placement.checks) if folder else {}
+    parts = {}
+    if folder:
+        parts = component_bytes(folder, placement.dtype, card.family == "any", placement.checks, card.rest)
     if placement.quantize:
         share = QUANTIZED[placement.quantize]
         parts = {name: round(b * share) if name in ("unet", "transformer") else b for name, b in parts.items()}
@@ -233,7 +235,9 @@ class _Facts:
         return self.plan.free if self.plan else self.machine.disk(Path.home())
 
 
-def component_bytes(source: Path, dtype: str, everything: bool = False, checks: bool = True) -> dict[str, int]:
+def component_bytes(
+    source: Path, dtype: str, everything: bool = False, checks: bool = True, rest: str = ""
+) -> dict[str, int]:
     """Bytes of each component's weights once they are in a number format; {} where nothing can be read.
 
     Args:
@@ -241,6 +245,7 @@ def component_bytes(source: Path, dtype: str, everything: bool = False, checks: 
         dtype: float32, float16 or bfloat16.
         everything: whether components that our own families leave out count too.
         checks: whether its safety checker is used.
+        rest: the folder with the components that this one lacks (``ModelCard.rest``), or "".
     """
     try:
         if source.is_file():
@@ -248,7 +253,10 @@ def component_bytes(source: Path, dtype: str, everything: bool = False, checks: 
         index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
         names = [name for name, what in index.items() if isinstance(what, list) and what and what[0]]
         names = [name for name in names if checks or name != CHECKER]
-        found = {name: _folder_bytes(source / name, dtype) for name in names if everything or name not in UNUSED}
+        wanted = [name for name in names if everything or name not in UNUSED]
+        found = {name: _folder_bytes(source / name, dtype) for name in wanted}
+        if rest:
+            found = {name: size or _folder_bytes(PROJECT / rest / name, dtype) for name, size in found.items()}
         return {name: size for name, size in found.items() if size}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -282,7 +290,7 @@ def activation_bytes(
     a few such maps are alive at once.  The denoiser works on 1/64 of the pixels and stays below that.
     """
     width, height = size or (card.width, card.height)
-    return ALIVE * _widest(folder) * width * height * BYTES[placement.dtype]
+    return ALIVE * _widest(PROJECT / card.rest if card.rest else folder) * width * height * BYTES[placement.dtype]
 
 
 def _widest(folder: Path | None) -> int:

@@ -24,7 +24,8 @@ def load_parts(
     Besides: "scheduler" is its saved configuration, and "options" what else model_index.json says.
 
     Args:
-        card: its source is a diffusers folder (absolute, or relative to the project), a single file or a hub id.
+        card: its source is a diffusers folder (absolute, or relative to the project), a single file or a hub id; what
+            a folder lacks is in the card's ``rest``.
         placement: device and number format.
         report: told before each part, and once at the end.
         classes: name of a part -> its class, "library.Class"; names ending in ``?`` may be missing.
@@ -45,7 +46,7 @@ def load_parts(
             parts[name] = None
             continue
         try:
-            parts[name] = _load_part(name, cls, source, placement)
+            parts[name] = _load_part(name, cls, _place_of(name, source, card.rest), placement)
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
@@ -56,6 +57,11 @@ def load_parts(
     report("", len(classes), len(classes))
     parts[PART] = _safety_checker(card, source, placement)
     return {**parts, "options": {name: value for name, value in there.items() if not isinstance(value, list)}}
+
+
+def _place_of(part: str, source: str, rest: str) -> str:
+    """The folder that has a part: the model's own, or that of the model with which it shares what it lacks."""
+    return resolve_source(rest) if rest and not (Path(source) / part).is_dir() else source
 
 
 def _safety_checker(card: ModelCard, source: str, placement: Placement) -> Checker | None:

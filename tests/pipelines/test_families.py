@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipelines.device import Placement
 from pipelines.families import CannotLoad, loader
-from pipelines.families.loading import PROJECT, resolve_source
+from pipelines.families.loading import PROJECT, load_parts, resolve_source
 from pipelines.families.stable_diffusion import CLASSES, StableDiffusion, load
+from pipelines.memory import component_bytes
 from tests.tiny import make_tiny_model, tiny_card
 
 CPU = Placement("cpu", "float32", "sdpa")
@@ -99,6 +101,22 @@ def test_sources_are_folders_of_the_project_absolute_folders_or_hub_ids(folder: 
     assert resolve_source(str(folder)) == str(folder)
     assert resolve_source("pipelines") == str(PROJECT / "pipelines")
     assert resolve_source("someone/some-model") == "someone/some-model"
+
+
+def test_what_a_folder_lacks_comes_from_the_model_that_it_shares_it_with(folder: Path, tmp_path: Path) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=5)
+    for part in ("text_encoder", "tokenizer", "vae"):
+        shutil.rmtree(other / part)
+    card = tiny_card(other).model_copy(update={"rest": str(folder)})
+    parts = load_parts(card, CPU, silent, CLASSES, "Stable Diffusion")
+    whole = load_parts(tiny_card(folder), CPU, silent, CLASSES, "Stable Diffusion")
+    assert same(parts["vae"], whole["vae"]) and same(parts["text_encoder"], whole["text_encoder"])
+    assert not same(parts["unet"], whole["unet"])
+    assert component_bytes(other, "float32", rest=str(folder)) == component_bytes(folder, "float32")
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("part", CLASSES)
