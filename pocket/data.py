@@ -1,8 +1,8 @@
 """Pictures and captions: openly licensed emoji artwork on named background colours.
 
 The artwork comes from the package registry (``fetch``), is rendered once (``load_artwork``) and is composed
-anew for every sample (``compose``).  One in ten (concept, colour) pairs never appears in training
-(``is_held_out``), so that the evaluation asks for combinations that the model has not seen.
+anew for every sample (``compose``).  One in ten (concept, colour) pairs never appears in training, nor one in ten
+pairs of two concepts (``is_held_out``), so that the evaluation asks for combinations that the model has not seen.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ STYLES = {
 }
 STYLE_WEIGHTS = {None: 0.5, "fluent": 0.1, "noto": 0.2, "twemoji": 0.2}
 
+# The side of the artwork as a share of the canvas; None is a caption without a size word.
+SIDES = {None: (0.66, 0.86), "small": (0.32, 0.44), "large": (0.92, 1.0)}
+SIZE_WORDS = {"small": ["small", "tiny", "little"], "large": ["large", "big", "huge"]}
+SIZE_WEIGHTS = {None: 0.88, "small": 0.06, "large": 0.06}
+PAIR_SIDE = (0.41, 0.48)
+PAIRS = 0.12
+
 COLOURS = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
@@ -56,11 +63,16 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing that can be drawn: the caption's name, the emoji's label, and tags that mean this concept alone."""
+    """A thing that can be drawn: the caption's name, the emoji's label, and other words for it.
+
+    ``tags`` are emojibase's and may be loose ("mane" for the lion); ``synonyms`` are those of ``synonyms.txt``, which
+    a person would use instead of the name ("automobile" for the car).  Each belongs to one concept alone.
+    """
 
     name: str
     label: str
     tags: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -69,11 +81,13 @@ class Concept:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one training picture shows."""
+    """What one training picture shows; with ``other``, that concept stands to the right of the first."""
 
     concept: int
     style: str | None
     colour: str
+    size: str | None = None
+    other: int | None = None
 
 
 def fetch(folder: Path = RUNS / "npm") -> Path:
@@ -100,13 +114,20 @@ def load_concepts(modules: Path) -> list[Concept]:
     for _, label in pairs:
         for tag in tags_of[label]:
             count[tag] = count.get(tag, 0) + 1
+    synonyms = load_synonyms()
+    taken = names | set(COLOURS) | {word for words in synonyms.values() for word in words}
     return [
         Concept(name, label, tuple(
-            tag for tag in tags_of[label]
-            if count[tag] == 1 and tag not in names and tag not in COLOURS and re.fullmatch(r"[a-z]{3,}", tag)
-        ))
+            tag for tag in tags_of[label] if count[tag] == 1 and tag not in taken and re.fullmatch(r"[a-z]{3,}", tag)
+        ), synonyms.get(name, ()))
         for name, label in pairs
     ]
+
+
+def load_synonyms() -> dict[str, tuple[str, ...]]:
+    """The other words of ``synonyms.txt``: concept's name -> words."""
+    lines = [line for line in (ROOT / "synonyms.txt").read_text().splitlines() if line and line[0] != "#"]
+    return {name: tuple(words.split(", ")) for name, _, words in (line.partition(" = ") for line in lines)}
 
 
 def _svg(icons: dict, slug: str) -> str:
@@ -130,25 +151,50 @@ def load_artwork(modules: Path, concepts: list[Concept], size: int = 160) -> dic
     return artwork
 
 
-def compose(art: Image.Image, colour: str, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """Put the artwork on a background: uint8 array (size, size, 3) with random scale, shift and flip."""
-    side = int(size * rng.uniform(0.66, 0.86))
-    if rng.random() < 0.3:
-        art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    art = art.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    room = size - side
-    x, y = (int(room / 2 + rng.uniform(-0.5, 0.5) * 0.6 * room) for _ in range(2))
+def compose(
+    art: Image.Image, colour: str, rng: np.random.Generator, size: int = SIZE,
+    word: str | None = None, other: Image.Image | None = None,
+) -> np.ndarray:
+    """Put the artwork on a background: uint8 array (size, size, 3) with random scale, shift and flip.
+
+    ``word`` is a key of ``SIDES``; ``other`` is a second artwork, which stands to the right of the first.
+    """
     pixels = np.empty((size, size, 3), np.float32)
     pixels[:] = COLOURS[colour]
-    layer = np.asarray(art, np.float32)
-    pixels[y:y + side, x:x + side] *= 1 - layer[..., 3:] / 255
-    pixels[y:y + side, x:x + side] += layer[..., :3]
+    if other is None:
+        _paste(pixels, art, SIDES[word], 0, size, rng)
+    else:
+        _paste(pixels, art, PAIR_SIDE, 0, size // 2, rng)
+        _paste(pixels, other, PAIR_SIDE, size // 2, size - size // 2, rng)
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def is_held_out(concept: Concept, colour: str) -> bool:
-    """Whether this pair is kept out of training: one in ten, decided by a hash of the two names."""
-    return hashlib.sha256(f"{concept.name}|{colour}".encode()).digest()[0] % 10 == 0
+def _paste(pixels: np.ndarray, art: Image.Image, sides: tuple[float, float], left: int, width: int, rng) -> None:
+    """Draw the artwork into the columns from ``left`` on, near the middle of that room."""
+    height = len(pixels)
+    side = int(height * rng.uniform(*sides))
+    if rng.random() < 0.3:
+        art = art.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    art = art.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    x = left + int((width - side) * (0.5 + rng.uniform(-0.3, 0.3)))
+    y = int((height - side) * (0.5 + rng.uniform(-0.3, 0.3)))
+    layer = np.asarray(art, np.float32)
+    pixels[y:y + side, x:x + side] *= 1 - layer[..., 3:] / 255
+    pixels[y:y + side, x:x + side] += layer[..., :3]
+
+
+def is_held_out(concept: Concept, colour: str, other: Concept | None = None) -> bool:
+    """Whether this is kept out of training: one in ten, decided by a hash of the names.
+
+    Of two concepts, the pair of them is held out as well as each with the colour.
+    """
+    if other is not None and (is_held_out(other, colour) or _one_in_ten(f"{concept.name}+{other.name}")):
+        return True
+    return _one_in_ten(f"{concept.name}|{colour}")
+
+
+def _one_in_ten(name: str) -> bool:
+    return hashlib.sha256(name.encode()).digest()[0] % 10 == 0
 
 
 def held_out_pairs(concepts: list[Concept]) -> list[tuple[int, str]]:
@@ -158,36 +204,87 @@ def held_out_pairs(concepts: list[Concept]) -> list[tuple[int, str]]:
     return [pairs[i] for i in order]
 
 
+def held_out_twos(concepts: list[Concept], count: int) -> list[Sample]:
+    """Pictures of two concepts, each pair held out; ``count`` of them, always the same."""
+    rng, chosen = np.random.default_rng(2), []
+    while len(chosen) < count:
+        one, two = (int(i) for i in rng.integers(len(concepts), size=2))
+        colour = list(COLOURS)[int(rng.integers(len(COLOURS)))]
+        if one != two and is_held_out(concepts[one], colour, concepts[two]):
+            chosen.append(Sample(one, None, colour, other=two))
+    return chosen
+
+
 def draw_sample(concepts: list[Concept], rng: np.random.Generator) -> Sample:
     """A training sample that is not held out; style-free captions are the most frequent."""
     colours = list(COLOURS)
-    styles = list(STYLE_WEIGHTS)
     while True:
-        index, colour = int(rng.integers(len(concepts))), colours[int(rng.integers(len(colours)))]
-        if not is_held_out(concepts[index], colour):
-            style = styles[int(rng.choice(len(styles), p=list(STYLE_WEIGHTS.values())))]
-            return Sample(index, style, colour)
+        index, other = (int(i) for i in rng.integers(len(concepts), size=2))
+        colour = colours[int(rng.integers(len(colours)))]
+        second = other if rng.random() < PAIRS and other != index else None
+        if not is_held_out(concepts[index], colour, None if second is None else concepts[second]):
+            size = None if second is not None else choose(SIZE_WEIGHTS, rng)
+            return Sample(index, choose(STYLE_WEIGHTS, rng), colour, size, second)
+
+
+def choose(weights: dict[str | None, float], rng: np.random.Generator) -> str | None:
+    """One of the keys, each as often as its weight says."""
+    return list(weights)[int(rng.choice(len(weights), p=list(weights.values())))]
 
 
 def article(name: str) -> str:
     """The name with its indefinite article where English wants one."""
-    if name.endswith("s") and not name.endswith("ss") and name not in {"bus", "octopus", "lotus", "cactus", "hibiscus"}:
+    if name.endswith("s") and not name.endswith("ss") and name not in SINGULAR:
         return name
-    return f"{'an' if name[0] in 'aeiou' and not name.startswith('uni') else 'a'} {name}"
+    vowel = name[0] in "aeiou" and not name.startswith(("uni", "eu", "ukulele"))
+    return f"{'an' if vowel else 'a'} {name}"
 
 
-def caption(concept: Concept, style: str | None, colour: str, rng: np.random.Generator | None = None) -> str:
+SINGULAR = {"bus", "octopus", "lotus", "cactus", "hibiscus", "brontosaurus", "circus", "tyrannosaurus"}
+
+
+def plural(name: str) -> str:
+    """The English plural of a name, by the regular rules and the few irregular words that the vocabulary has."""
+    first, _, last = name.rpartition(" ")
+    before = f"{first} " if first else ""
+    if last.endswith("s") and not last.endswith("ss") and last not in SINGULAR:
+        return name
+    if last in IRREGULAR:
+        return before + IRREGULAR[last]
+    if re.search(r"(s|x|z|ch|sh)$", last):
+        return before + last + "es"
+    if re.search(r"[^aeiou]y$", last):
+        return before + last[:-1] + "ies"
+    return before + last + "s"
+
+
+IRREGULAR = {
+    "mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "wolf": "wolves", "leaf": "leaves",
+    "knife": "knives", "fish": "fish", "deer": "deer", "sheep": "sheep", "tomato": "tomatoes", "potato": "potatoes",
+    "scarf": "scarves", "loaf": "loaves", "calf": "calves", "bison": "bison", "moose": "moose", "octopus": "octopuses",
+    "shrimp": "shrimps", "cactus": "cacti", "die": "dice", "mango": "mangoes", "volcano": "volcanoes",
+    "tornado": "tornadoes", "squid": "squid",
+}
+
+
+def caption(
+    concept: Concept, style: str | None, colour: str, rng: np.random.Generator | None = None, *,
+    size: str | None = None, other: Concept | None = None,
+) -> str:
     """A caption for the sample; without ``rng`` the plain form that the evaluation uses.
 
-    With ``rng``, one in eight uses a tag as synonym and one in four is a short form of the sentence.
+    With ``rng``, one in five uses another word for the concept, one in twelve a plural and one in four is a short
+    form of the sentence.
     """
-    name = concept.name
     if rng is None:
-        thing = f"a {style} emoji of {article(name)}" if style else article(name)
+        thing = article(f"{size} {concept.name}" if size else concept.name)
+        if other is not None:
+            thing = f"{thing} next to {article(other.name)}"
+        thing = f"a {style} emoji of {thing}" if style else thing
         return f"{thing} on a{'n' if colour[0] in 'aeiou' else ''} {colour} background"
-    if concept.tags and rng.random() < 0.125:
-        name = concept.tags[int(rng.integers(len(concept.tags)))]
-    thing = article(name) if rng.random() < 0.75 else name
+    thing = _noun(concept, size, rng)
+    if other is not None:
+        thing = f"{thing} {rng.choice(['next to', 'and', 'beside'], p=[0.6, 0.25, 0.15])} {_noun(other, None, rng)}"
     if style:
         thing = rng.choice([f"a {style} emoji of {thing}", f"{thing}, {style} style", f"{thing} in {style} style"])
     elif rng.random() < 0.15:
@@ -195,3 +292,17 @@ def caption(concept: Concept, style: str | None, colour: str, rng: np.random.Gen
     an = "an" if colour[0] in "aeiou" else "a"
     endings = [f"on {an} {colour} background", f"on {colour}", f"{colour} background"]
     return f"{thing} {rng.choice(endings, p=[0.75, 0.15, 0.1])}"
+
+
+def _noun(concept: Concept, size: str | None, rng: np.random.Generator) -> str:
+    """The concept in words: its name or another word for it, mostly with the article, sometimes the plural."""
+    name, draw = concept.name, rng.random()
+    if concept.synonyms and draw < 0.14:
+        name = str(rng.choice(concept.synonyms))
+    elif concept.tags and draw > 0.94:
+        name = str(rng.choice(concept.tags))
+    many = rng.random() < 0.08
+    name = plural(name) if many else name
+    if size:
+        name = f"{rng.choice(SIZE_WORDS[size], p=[0.6, 0.2, 0.2])} {name}"
+    return name if many or rng.random() < 0.25 else article(name)

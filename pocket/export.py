@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from pocket import data, text, unet, vae
+from pocket import curve, data, text, unet, vae
 
 WEIGHTS = data.ROOT / "weights"
+TURBO = data.ROOT / "turbo"
 
 
 def export(folder: Path = WEIGHTS) -> None:
     """Write the moving-average weights in fp16, and the vocabulary beside them."""
     state = torch.load(unet.CHECKPOINT, weights_only=True)
     concepts = data.load_concepts(data.fetch())
-    tokenizer = text.build_tokenizer(text.corpus(concepts))
+    tokenizer = text.load_tokenizer(concepts)
     modules = torch.nn.ModuleDict({"unet": unet.build(), "text": text.build_encoder(tokenizer)})
     modules.load_state_dict(state["average"])
     autoencoder = vae.load()
@@ -31,7 +32,7 @@ def export(folder: Path = WEIGHTS) -> None:
     # transformers would otherwise load half precision beside a float32 UNet.
     config = folder / "text_encoder/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
-    words = [{"name": c.name, "tags": list(c.tags)} for c in concepts]
+    words = [{"name": c.name, "tags": list(c.tags), "synonyms": list(c.synonyms)} for c in concepts]
     (data.ROOT / "vocabulary.json").write_text(json.dumps(words, indent=0) + "\n")
 
 
@@ -43,7 +44,9 @@ def restore(folder: Path = WEIGHTS) -> None:
     done = 10**9  # the autoencoder is not trained further: other latents would need another UNet
     vae.save(pipeline.vae.state_dict(), None, done)
     modules = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
-    unet.save(modules.state_dict(), modules.state_dict(), None, 0, pipeline.vae.config.scaling_factor)
+    seen = curve.samples_seen()
+    unet.save(modules.state_dict(), modules.state_dict(), None, seen, pipeline.vae.config.scaling_factor)
+    pipeline.tokenizer.save_pretrained(text.SAVED)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from pocket import data, vae
+from pocket import data, vae, workers
 
 SIZE = 64
 BATCH = 64
+SIZES = {None: 0.6, "small": 0.25, "large": 0.15}
 CHECKPOINT = data.RUNS / "judge.pt"
 
 
@@ -54,17 +55,23 @@ def augment(x: torch.Tensor) -> torch.Tensor:
 
 
 def labelled_batch(pictures: vae.Pictures, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Composed pictures (size, 3, 64, 64) of every pair, held out or not, and their concepts (size,)."""
+    """Composed pictures (size, 3, 64, 64) of every pair, held out or not, and their concepts (size,).
+
+    Small and large ones too, so that the judge may look at pictures of every size and at halves of pictures of two.
+    """
     colours, styles, rng = list(data.COLOURS), list(data.STYLES), pictures.rng
     concepts = rng.integers(len(pictures.concepts), size=size)
     pixels = [
-        data.compose(pictures.artwork[styles[rng.integers(3)]][i], colours[rng.integers(len(colours))], rng)
+        data.compose(
+            pictures.artwork[styles[rng.integers(3)]][i], colours[rng.integers(len(colours))], rng,
+            word=data.choose(SIZES, rng),
+        )
         for i in concepts
     ]
     return shrink(vae.to_tensor(np.stack(pixels))), torch.from_numpy(concepts)
 
 
-def train(samples: int = 100_000) -> nn.Module:
+def train(samples: int = 160_000) -> nn.Module:
     """Train the judge, or load it from its checkpoint."""
     pictures = vae.Pictures(seed=77)
     model = build(len(pictures.concepts)).to(memory_format=torch.channels_last)
@@ -79,7 +86,7 @@ def train(samples: int = 100_000) -> nn.Module:
         for group in optimizer.param_groups:
             group["lr"] = rate
         x, y = labelled_batch(pictures, BATCH)
-        with torch.autocast("cpu", torch.bfloat16):
+        with workers.half_precision():
             logits = model(augment(x).to(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), y, label_smoothing=0.1)
         optimizer.zero_grad()

@@ -12,6 +12,7 @@ from pocket import data
 
 WIDTH = 192
 VOCABULARY = 2600
+SAVED = data.RUNS / "tokenizer"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -20,9 +21,16 @@ def corpus(concepts: list[data.Concept], repeats: int = 40) -> Iterator[str]:
     rng = np.random.default_rng(0)
     colours, styles = list(data.COLOURS), list(data.STYLE_WEIGHTS)
     for concept in concepts:
-        yield from concept.tags
+        yield from concept.tags + concept.synonyms
         for k in range(repeats):
             yield data.caption(concept, styles[k % len(styles)], colours[k % len(colours)], rng)
+
+
+def load_tokenizer(concepts: list[data.Concept]) -> CLIPTokenizer:
+    """The tokenizer that the checkpoint was trained with; made from the captions at the first call."""
+    if not SAVED.exists():
+        build_tokenizer(corpus(concepts)).save_pretrained(SAVED)
+    return CLIPTokenizer.from_pretrained(SAVED)
 
 
 def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
-from pocket import data, text, vae
+from pocket import curve, data, text, vae, workers
 
-BATCH = 64
+BATCH = 128
 PEAK_RATE = 1e-3
 EMPTY_CAPTIONS = 0.1
 AVERAGE_EVERY = 5
@@ -28,7 +29,7 @@ LATENTS = data.RUNS / "latents"
 
 
 def build() -> UNet2DConditionModel:
-    """The UNet with random weights: latents (n, 16, 8, 8), text (n, 32, 192)."""
+    """The UNet with random weights: latents (n, 24, 8, 8), text (n, 32, 192)."""
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=vae.CHANNELS,
@@ -54,7 +55,8 @@ def build_scheduler() -> DDPMScheduler:
 def cache_latents(count: int, chunk: int = 4000) -> None:
     """Encode ``count`` composed pictures and keep latents (fp16) and labels, in files that a rerun completes."""
     LATENTS.mkdir(parents=True, exist_ok=True)
-    todo = [k for k in range(-(-count // chunk)) if not (LATENTS / f"{k:03}.npz").exists()]
+    mine = range(workers.rank(), -(-count // chunk), workers.count())
+    todo = [k for k in mine if not (LATENTS / f"{k:03}.npz").exists()]
     encoder = vae.load().encoder.to(memory_format=torch.channels_last) if todo else None
     pictures = vae.Pictures(seed=0)
     for k in tqdm(todo, desc="latents", unit=f" x {chunk}"):
@@ -63,12 +65,14 @@ def cache_latents(count: int, chunk: int = 4000) -> None:
             drawn = [pictures.draw() for _ in range(50)]
             samples += [sample for sample, _ in drawn]
             x = vae.to_tensor(np.stack([pixels for _, pixels in drawn])).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with workers.half_precision():
                 latents.append(encoder(x).half().numpy())
         np.savez(
             LATENTS / f"{k:03}.tmp.npz", latents=np.concatenate(latents),
             concept=np.array([s.concept for s in samples]),
             style=np.array([s.style or "" for s in samples]), colour=np.array([s.colour for s in samples]),
+            size=np.array([s.size or "" for s in samples]),
+            other=np.array([-1 if s.other is None else s.other for s in samples]),
         )
         (LATENTS / f"{k:03}.tmp.npz").replace(LATENTS / f"{k:03}.npz")
 
@@ -81,11 +85,14 @@ class LatentBank:
         chunks = [np.load(path) for path in sorted(LATENTS.glob("???.npz"))]
         self.latents = torch.from_numpy(np.concatenate([c["latents"] for c in chunks]))
         self.labels = [
-            (self.concepts[i], str(style) or None, str(colour))
-            for c in chunks for i, style, colour in zip(c["concept"], c["style"], c["colour"], strict=True)
+            data.Sample(int(i), str(style) or None, str(colour), str(size) or None, None if other < 0 else int(other))
+            for c in chunks
+            for i, style, colour, size, other in zip(
+                c["concept"], c["style"], c["colour"], c["size"], c["other"], strict=True
+            )
         ]
         # Captions without a style word are what people type: they are drawn more often than they were cached.
-        weights = np.array([STYLE_FREE if style is None else 1.0 for _, style, _ in self.labels])
+        weights = np.array([STYLE_FREE if label.style is None else 1.0 for label in self.labels])
         self.cumulative = (weights / weights.sum()).cumsum()
         self.rng = np.random.default_rng(seed)
 
@@ -94,12 +101,18 @@ class LatentBank:
         return self.latents.float().std().item()
 
     def batch(self, size: int) -> tuple[torch.Tensor, list[str]]:
-        """Latents (size, 16, 8, 8) in the VAE's own scale, and captions."""
+        """Latents (size, 24, 8, 8) in the VAE's own scale, and captions."""
         chosen = np.searchsorted(self.cumulative, self.rng.random(size)).clip(max=len(self.labels) - 1)
-        captions = [
-            "" if self.rng.random() < EMPTY_CAPTIONS else data.caption(*self.labels[i], self.rng) for i in chosen
-        ]
-        return self.latents[chosen].float(), captions
+        return self.latents[chosen].float(), [self.caption(self.labels[i]) for i in chosen]
+
+    def caption(self, label: data.Sample) -> str:
+        """A fresh caption of the sample, or none."""
+        if self.rng.random() < EMPTY_CAPTIONS:
+            return ""
+        other = None if label.other is None else self.concepts[label.other]
+        return data.caption(
+            self.concepts[label.concept], label.style, label.colour, self.rng, size=label.size, other=other
+        )
 
 
 class Trainer:
@@ -108,9 +121,12 @@ class Trainer:
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.bank = LatentBank(seed=0)
-        self.tokenizer = text.build_tokenizer(text.corpus(self.bank.concepts))
+        self.tokenizer = text.load_tokenizer(self.bank.concepts)
         self.model = torch.nn.ModuleDict({"unet": build(), "text": text.build_encoder(self.tokenizer)})
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        # The fused attention's backward pass is slow in bfloat16 on a processor: the plain one is twice as fast.
+        self.model["unet"].set_attn_processor(AttnProcessor())
+        self.model["text"].set_attn_implementation("eager")
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
@@ -119,6 +135,10 @@ class Trainer:
         self.seen = 0
         if CHECKPOINT.exists():
             self._resume(torch.load(CHECKPOINT, weights_only=True))
+        self.started = self.seen
+        self.batch = BATCH // workers.count()
+        self.bank.rng = np.random.default_rng([self.seen, workers.rank()])
+        torch.manual_seed(self.seen + workers.rank())
 
     def _resume(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
@@ -126,35 +146,35 @@ class Trainer:
         if state["optimizer"]:
             self.optimizer.load_state_dict(state["optimizer"])
         self.seen, self.scaling = state["seen"], state["scaling"]
-        self.bank.rng = np.random.default_rng(self.seen)
-        torch.manual_seed(self.seen)
 
     def save(self) -> None:
         """Write the checkpoint."""
         save(self.model.state_dict(), self.average.state_dict(), self.optimizer.state_dict(), self.seen, self.scaling)
 
     def loss(self, x0: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        """Mean square error of the predicted v for latents (n, 16, 8, 8)."""
+        """Mean square error of the predicted v for latents (n, 24, 8, 8)."""
         x0 = x0 * self.scaling
         t = torch.randint(0, 1000, (len(x0),))
         alpha = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         eps = torch.randn_like(x0)
-        hidden = self.model["text"](text.token_ids(self.tokenizer, captions))[0]
-        v = self.model["unet"](alpha * x0 + sigma * eps, t, hidden).sample
-        return F.mse_loss(v, alpha * eps - sigma * x0)
+        with workers.half_precision():
+            hidden = self.model["text"](text.token_ids(self.tokenizer, captions))[0]
+            v = self.model["unet"](alpha * x0 + sigma * eps, t, hidden).sample
+        return F.mse_loss(v.float(), alpha * eps - sigma * x0)
 
     def step(self, rate: float) -> float:
         """One optimizer step at the learning rate; returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.loss(*self.bank.batch(BATCH))
+        loss = self.loss(*self.bank.batch(self.batch))
         self.optimizer.zero_grad()
         loss.backward()
+        workers.average_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        self.seen += BATCH
-        steps = self.seen // BATCH
+        self.seen += self.batch * workers.count()
+        steps = (self.seen - self.started) // BATCH
         if steps % AVERAGE_EVERY == 0:
             decay = min(0.9995, (1 + steps) / (20 + steps)) ** AVERAGE_EVERY
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
@@ -169,23 +189,28 @@ def save(model: dict, average: dict, optimizer: dict | None, seen: int, scaling:
     partial.replace(CHECKPOINT)
 
 
-def learning_rate(seen: int, samples: int) -> float:
-    """Warm-up over 8,000 samples, then constant, then down to zero over the last 30%."""
-    return PEAK_RATE * min(1, (seen + BATCH) / 8000) * min(1, max(0.01, (samples - seen) / (0.3 * samples)))
+def learning_rate(seen: int, samples: int, started: int = 0) -> float:
+    """Warm-up over 8,000 samples, then constant, then down to zero over the last 30% of this run."""
+    cool_down = 0.3 * (samples - started)
+    return PEAK_RATE * min(1, (seen - started + BATCH) / 8000) * min(1, max(0.01, (samples - seen) / cool_down))
 
 
 def train(samples: int) -> None:
     """Train until ``samples`` have been seen, resuming from the checkpoint, saving every two minutes."""
-    trainer = Trainer()
+    trainer, first = Trainer(), workers.rank() == 0
+    measured = curve.Curve(trainer.bank.concepts) if first else None
     saved, smooth = time.time(), None
-    progress = tqdm(total=samples, initial=trainer.seen, desc="UNet", unit=" samples", mininterval=10)
+    progress = tqdm(
+        total=samples, initial=trainer.seen, desc="UNet", unit=" samples", mininterval=10, disable=not first
+    )
     while trainer.seen < samples:
-        loss = trainer.step(learning_rate(trainer.seen, samples))
+        loss = trainer.step(learning_rate(trainer.seen, samples, trainer.started))
         smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
         progress.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
-        progress.update(BATCH)
-        if time.time() - saved > 120:
+        progress.update(trainer.batch * workers.count())
+        if first and (time.time() - saved > 120 or trainer.seen >= samples):
             trainer.save()
             saved = time.time()
+        if measured:
+            measured.look(trainer)
     progress.close()
-    trainer.save()

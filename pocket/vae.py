@@ -1,4 +1,4 @@
-"""Train the autoencoder: 128 x 128 px pictures <-> 8 x 8 latents with 16 channels.
+"""Train the autoencoder: 128 x 128 px pictures <-> 8 x 8 latents with 24 channels.
 
 A small convolutional autoencoder (diffusers' AutoencoderTiny).  Besides the reconstruction loss, the latents are
 pulled towards zero mean, unit variance and uncorrelated channels, and are decoded with a little noise on them:
@@ -8,18 +8,17 @@ both make the latent space easier for the diffusion model (Rombach et al., 2022,
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from tqdm import tqdm
 
-from pocket import data
+from pocket import data, workers
 
-CHANNELS = 16
+CHANNELS = 24
 WIDTH = 64
-BATCH = 16
+BATCH = 32
 PEAK_RATE = 2e-3
 CHECKPOINT = data.RUNS / "vae.pt"
 
@@ -47,8 +46,9 @@ class Pictures:
     def draw(self) -> tuple[data.Sample, np.ndarray]:
         """One sample and its picture: uint8 array (128, 128, 3)."""
         sample = data.draw_sample(self.concepts, self.rng)
-        art = self.artwork[sample.style or next(iter(data.STYLES))][sample.concept]
-        return sample, data.compose(art, sample.colour, self.rng)
+        art = self.artwork[sample.style or next(iter(data.STYLES))]
+        other = None if sample.other is None else art[sample.other]
+        return sample, data.compose(art[sample.concept], sample.colour, self.rng, word=sample.size, other=other)
 
     def batch(self, size: int) -> torch.Tensor:
         """Pictures as a tensor (size, 3, 128, 128) in [-1, 1]."""
@@ -67,7 +67,7 @@ def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_of(vae: AutoencoderTiny, x: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Training loss for pictures (n, 3, 128, 128) in [-1, 1], and the reconstruction's PSNR in dB."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with workers.half_precision():
         z = vae.encoder(x).float()
         y = vae.decoder(z + 0.1 * torch.randn_like(z)).float()
     error = y - x
@@ -81,11 +81,11 @@ def loss_of(vae: AutoencoderTiny, x: torch.Tensor) -> tuple[torch.Tensor, float]
     return pixel + 0.5 * edge + 0.02 * whiteness, psnr
 
 
-def train(samples: int) -> Path:
-    """Train for ``samples`` pictures, resuming from the checkpoint; returns the checkpoint's path."""
-    torch.manual_seed(0)
+def train(samples: int) -> None:
+    """Train for ``samples`` pictures, resuming from the checkpoint."""
+    torch.manual_seed(workers.rank())
     vae = build().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
     seen = 0
     if CHECKPOINT.exists():
         state = torch.load(CHECKPOINT, weights_only=True)
@@ -93,25 +93,27 @@ def train(samples: int) -> Path:
         seen = state["seen"]
         if state["optimizer"]:
             optimizer.load_state_dict(state["optimizer"])
-    pictures, smooth = Pictures(seed=1 + seen), None
-    progress = tqdm(total=samples, initial=seen, desc="autoencoder", unit=" pictures", mininterval=10)
+    pictures, smooth = Pictures(seed=1 + seen + 1000 * workers.rank()), None
+    silent = workers.rank() > 0
+    progress = tqdm(total=samples, initial=seen, desc="autoencoder", unit=" pictures", mininterval=10, disable=silent)
+    batch = BATCH // workers.count()
     while seen < samples:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(seen, samples)
-        x = pictures.batch(BATCH).to(memory_format=torch.channels_last)
+        x = pictures.batch(batch).to(memory_format=torch.channels_last)
         loss, psnr = loss_of(vae, x)
         optimizer.zero_grad()
         loss.backward()
+        workers.average_gradients(vae.parameters())
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        seen += BATCH
+        seen += batch * workers.count()
         smooth = psnr if smooth is None else 0.98 * smooth + 0.02 * psnr
         progress.set_postfix_str(f"PSNR {smooth:.2f} dB", refresh=False)
-        progress.update(BATCH)
-        if seen // BATCH % 500 == 0 or seen >= samples:
+        progress.update(batch * workers.count())
+        if workers.rank() == 0 and (seen // BATCH % 250 == 0 or seen >= samples):
             save(vae.state_dict(), optimizer.state_dict(), seen)
     progress.close()
-    return CHECKPOINT
 
 
 def learning_rate(seen: int, samples: int) -> float:

@@ -50,6 +50,71 @@ def test_composed_picture_has_its_background_at_the_border():
         assert tuple(pixels[64, 64]) == (200, 10, 10)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat", "cats"), ("fox", "foxes"), ("strawberry", "strawberries"), ("monkey", "monkeys"), ("mouse", "mice"),
+        ("kitchen knife", "kitchen knives"), ("grapes", "grapes"), ("octopus", "octopuses"), ("glass", "glasses"),
+    ],
+)
+def test_plural(name, expected):
+    assert data.plural(name) == expected
+
+
+def test_captions_of_sizes_and_of_two_things():
+    fox, apple = CONCEPTS
+    assert data.caption(fox, None, "red", size="small") == "a small fox on a red background"
+    assert data.caption(fox, None, "orange", other=apple) == "a fox next to a red apple on an orange background"
+    assert data.caption(apple, None, "red", size="large") == "a large red apple on a red background"
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        words = data.caption(fox, None, "red", rng, size="large")
+        assert any(word in words.split() for word in data.SIZE_WORDS["large"])
+        words = data.caption(fox, "noto", "red", rng, other=apple)
+        assert words.index("fox") < words.index("apple") and "noto" in words
+
+
+def test_synonyms_come_into_captions():
+    rng = np.random.default_rng(0)
+    cat = data.Concept("cat", "cat face", (), ("kitten", "kitty"))
+    captions = [data.caption(cat, None, "red", rng) for _ in range(400)]
+    assert 20 < sum("kitt" in text for text in captions) < 120
+    assert any("cats" in text for text in captions)
+
+
+def block() -> Image.Image:
+    return Image.new("RGBa", (160, 160), (200, 10, 10, 255))
+
+
+@pytest.mark.parametrize("word", list(data.SIDES))
+def test_size_words_set_the_scale(word):
+    rng = np.random.default_rng(3)
+    low, high = data.SIDES[word]
+    for _ in range(20):
+        thing = (data.compose(block(), "white", rng, word=word) != 255).any(2)
+        side = thing.any(0).sum() / data.SIZE
+        assert low - 0.02 <= side <= high + 0.02 and thing.any(1).sum() == thing.any(0).sum()
+
+
+def test_two_things_stand_side_by_side():
+    rng = np.random.default_rng(4)
+    blue = Image.new("RGBa", (160, 160), (10, 10, 200, 255))
+    for _ in range(20):
+        pixels = data.compose(block(), "white", rng, other=blue)
+        red, right = (pixels == (200, 10, 10)).all(2), (pixels == (10, 10, 200)).all(2)
+        assert red.any() and right.any()
+        assert np.flatnonzero(red.any(0)).max() < 64 <= np.flatnonzero(right.any(0)).min()
+
+
+def test_every_synonym_belongs_to_one_concept_and_is_no_name():
+    lines = (data.ROOT / "concepts.txt").read_text().splitlines()
+    names = {line.partition(" = ")[0] for line in lines if line and line[0] != "#"}
+    synonyms = data.load_synonyms()
+    words = [word for found in synonyms.values() for word in found]
+    assert len(names) >= 400 and set(synonyms) <= names
+    assert len(words) == len(set(words)) and not set(words) & (names | set(data.COLOURS))
+
+
 def test_held_out_pairs_are_never_drawn():
     concepts = [data.Concept(f"thing {k}", f"thing {k}") for k in range(40)]
     held_out = set(data.held_out_pairs(concepts))
@@ -57,6 +122,12 @@ def test_held_out_pairs_are_never_drawn():
     rng = np.random.default_rng(2)
     drawn = [data.draw_sample(concepts, rng) for _ in range(2000)]
     assert not held_out & {(sample.concept, sample.colour) for sample in drawn}
+    twos = [sample for sample in drawn if sample.other is not None]
+    assert 0.06 < len(twos) / len(drawn) < 0.18 and all(sample.other != sample.concept for sample in twos)
+    assert not held_out & {(sample.other, sample.colour) for sample in twos}
+    never = {(s.concept, s.other, s.colour) for s in data.held_out_twos(concepts, 500)}
+    assert not never & {(sample.concept, sample.other, sample.colour) for sample in twos}
+    assert {sample.size for sample in drawn if sample.other is None} == {None, "small", "large"}
 
 
 def test_shipped_vocabulary_is_the_list_of_concepts():

@@ -1,0 +1,94 @@
+"""A second judge that learns nothing: the nearest render of the artwork, in pixels, after alignment.
+
+It shares no weights, no augmentation and no composition with the training: what stands on the background is cut out,
+scaled to one size and compared with every concept in every style, mirrored too, on the same background.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from pocket import data
+
+SIDE = 32
+# A pixel belongs to the thing if a channel is so far from the background.
+DIFFERENT = 28
+
+
+class Nearest:
+    """Compares pictures with the artwork.
+
+    Attributes:
+        names: (concept, style) of each reference.
+    """
+
+    def __init__(self, concepts: list[data.Concept]) -> None:
+        self._artwork = data.load_artwork(data.fetch(), concepts)
+        self.names = [
+            (concept, style) for style in self._artwork for concept in range(len(concepts)) for _ in range(2)
+        ]
+        self._seen: dict[tuple[int, ...], np.ndarray] = {}
+
+    @cached_property
+    def _drawings(self) -> list[np.ndarray]:
+        """Each artwork and its mirror image, premultiplied RGBA, float32 (80, 80, 4)."""
+        found = []
+        for pictures in self._artwork.values():
+            for art in pictures:
+                layer = np.asarray(art.resize((80, 80), Image.Resampling.BOX), np.float32)
+                found += [layer, layer[:, ::-1]]
+        return found
+
+    def _references(self, background: tuple[int, ...]) -> np.ndarray:
+        """What every artwork looks like on this background, (m, SIDE * SIDE * 3)."""
+        if background not in self._seen:
+            rows = []
+            for layer in self._drawings:
+                canvas = np.full((96, 96, 3), background, np.float32)
+                canvas[8:88, 8:88] = canvas[8:88, 8:88] * (1 - layer[..., 3:] / 255) + layer[..., :3]
+                rows.append(cut_out(canvas.clip(0, 255).astype(np.uint8), background))
+            self._seen[background] = np.stack(rows)
+        return self._seen[background]
+
+    def ranked(self, pixels: np.ndarray, colour: str) -> list[int]:
+        """Concepts from the nearest on, for a picture (uint8 (h, w, 3)) with a background of this colour."""
+        return list(dict.fromkeys(self.names[k][0] for k in self._distances(pixels, colour).argsort()))
+
+    def style_of(self, pixels: np.ndarray, colour: str, concept: int) -> str:
+        """The style in which this concept looks most like the picture."""
+        distances = self._distances(pixels, colour)
+        return min((d, style) for d, (k, style) in zip(distances, self.names, strict=True) if k == concept)[1]
+
+    def _distances(self, pixels: np.ndarray, colour: str) -> np.ndarray:
+        references = self._references(data.COLOURS[colour])
+        return np.square(references - cut_out(pixels, border(pixels))).sum(1)
+
+
+def border(pixels: np.ndarray) -> tuple[int, ...]:
+    """The median colour of a picture's border, uint8 (h, w, 3)."""
+    sides = pixels[:5], pixels[-5:], pixels[:, :5], pixels[:, -5:]
+    edge = np.concatenate([side.reshape(-1, 3) for side in sides])
+    return tuple(int(value) for value in np.median(edge, axis=0))
+
+
+def box(pixels: np.ndarray, background: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what stands on the background; specks do not count."""
+    thing = np.abs(pixels.astype(np.int16) - np.array(background)).max(2) > DIFFERENT
+    columns, rows = np.flatnonzero(thing.sum(0) > 1), np.flatnonzero(thing.sum(1) > 1)
+    if not len(columns) or not len(rows):
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def cut_out(pixels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
+    """The thing in a square of SIDE pixels, as differences from the background: float32 (SIDE * SIDE * 3,)."""
+    left, top, right, bottom = box(pixels, background)
+    side = max(right - left, bottom - top)
+    square = Image.new("RGB", (side, side), background)
+    thing = Image.fromarray(pixels[top:bottom, left:right])
+    square.paste(thing, ((side - thing.width) // 2, (side - thing.height) // 2))
+    small = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    return (small - np.array(background, np.float32)).reshape(-1) / 255

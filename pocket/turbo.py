@@ -1,0 +1,262 @@
+"""Distil pocket into pocket-turbo: a UNet that draws in one to four steps, without guidance.
+
+    python -m pocket.turbo [--trajectories N] [--samples N] [--processes N] [--only teach|learn|export]
+
+The teacher walks from noise to picture with guidance, by DDIM in small steps; where it passes the noise levels that
+``LCMScheduler`` visits, its latents are kept.  The student, which begins with the teacher's weights, learns to say from
+each of these where the walk ends: the consistency function of that path (Song et al., 2023, arXiv:2303.01469), with
+guidance folded in (Luo et al., 2023, arXiv:2310.04378), learnt from whole paths as by Luhman and Luhman (2021,
+arXiv:2101.02388).  Of the middle block the first layer alone is kept; text encoder and autoencoder are pocket's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from tqdm import tqdm
+
+from pocket import data, text, unet, vae, workers
+from pocket.export import TURBO, WEIGHTS
+
+# Noise levels that the student knows: timesteps 999, 899, ... 99.
+STEPS = 10
+# The teacher's steps between two of them.
+BETWEEN = 3
+GUIDANCE = 4.0
+CHUNK = 512
+BATCH = 128
+PEAK_RATE = 6e-4
+FOLDER = data.RUNS / "turbo"
+CHECKPOINT = data.RUNS / "turbo.pt"
+
+
+def build_scheduler() -> LCMScheduler:
+    """The sampler for the student: its steps are a choice of the ten noise levels."""
+    given = unet.build_scheduler().config
+    return LCMScheduler(
+        num_train_timesteps=1000, beta_start=given.beta_start, beta_end=given.beta_end, beta_schedule="linear",
+        prediction_type="v_prediction", clip_sample=False, original_inference_steps=STEPS,
+    )
+
+
+def levels() -> list[int]:
+    """The student's timesteps from pure noise on."""
+    return list(range(999, 0, -1000 // STEPS))
+
+
+def fine_levels() -> list[int]:
+    """The teacher's timesteps: each of the student's, then those between."""
+    every = 1000 // STEPS / BETWEEN
+    return [round(999 - every * k) for k in range(STEPS * BETWEEN)]
+
+
+def amounts(t: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """alpha_t and sigma_t, the square roots of alpha_bar and of 1 - alpha_bar; t = -1 is the picture itself."""
+    alpha_bar = torch.cat([unet.build_scheduler().alphas_cumprod, torch.ones(1)])
+    kept = alpha_bar[t]
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+class Teacher:
+    """Pocket's weights and captions."""
+
+    def __init__(self, seed: int) -> None:
+        pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+        self.unet, self.text, self.tokenizer = pipeline.unet.eval(), pipeline.text_encoder.eval(), pipeline.tokenizer
+        self.concepts, self.rng = data.load_concepts(data.fetch()), np.random.default_rng(seed)
+
+    def captions(self, count: int) -> list[str]:
+        """Captions of training samples."""
+        found = []
+        for _ in range(count):
+            s = data.draw_sample(self.concepts, self.rng)
+            other = None if s.other is None else self.concepts[s.other]
+            found.append(data.caption(
+                self.concepts[s.concept], s.style, s.colour, self.rng, size=s.size, other=other
+            ))
+        return found
+
+    @torch.inference_mode()
+    def walk(self, x: torch.Tensor, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """DDIM with guidance from noise x (n, c, 8, 8): latents at each level (n, 10, c, 8, 8), and the walk's end."""
+        with workers.half_precision():
+            hidden = self.text(text.token_ids(self.tokenizer, ["", *captions]))[0].float()
+        both = torch.cat([hidden[:1].expand(len(x), -1, -1), hidden[1:]])
+        fine, kept = [*fine_levels(), -1], []
+        for k, (t, following) in enumerate(pairwise(fine)):
+            if k % BETWEEN == 0:
+                kept.append(x)
+            with workers.half_precision():
+                v = self.unet(torch.cat([x, x]), t, both).sample.float()
+            free, asked = v.chunk(2)
+            v = free + GUIDANCE * (asked - free)
+            (alpha, sigma), (next_alpha, next_sigma) = amounts(t), amounts(following)
+            x = next_alpha * (alpha * x - sigma * v) + next_sigma * (sigma * x + alpha * v)
+        return torch.stack(kept, 1), x
+
+
+def teach(count: int) -> None:
+    """Keep ``count`` walks of the teacher in files that a rerun completes."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    mine = range(workers.rank(), count // CHUNK, workers.count())
+    todo = [k for k in mine if not (FOLDER / f"{k:03}.captions.txt").exists()]
+    teacher = Teacher(0) if todo else None
+    for k in tqdm(todo, desc="walks", unit=f" x {CHUNK}", disable=workers.rank() > 0):
+        teacher.rng = np.random.default_rng([20_000, k])
+        captions = teacher.captions(CHUNK)
+        noise = torch.randn(CHUNK, vae.CHANNELS, 8, 8, generator=torch.Generator().manual_seed(k))
+        walks = [teacher.walk(*part) for part in zip(noise.split(64), _split(captions, 64), strict=True)]
+        np.save(FOLDER / f"{k:03}.x.npy", torch.cat([x for x, _ in walks]).half().numpy())
+        np.save(FOLDER / f"{k:03}.end.npy", torch.cat([end for _, end in walks]).half().numpy())
+        # Last, for its presence says that the chunk is whole.
+        (FOLDER / f"{k:03}.captions.txt").write_text("\n".join(captions))
+
+
+def _split(items: list[str], size: int) -> list[list[str]]:
+    return [items[k:k + size] for k in range(0, len(items), size)]
+
+
+def build(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The student: the teacher with the first layer of its middle block alone, and its weights."""
+    student = UNet2DConditionModel.from_config({**teacher.config, "mid_block_type": "UNetMidBlock2D"})
+    wanted = student.state_dict()
+    student.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in wanted})
+    return student
+
+
+class Walks:
+    """The teacher's walks on disk."""
+
+    def __init__(self, seed: int) -> None:
+        done = sorted(FOLDER.glob("???.captions.txt"))
+        self.captions = [line for path in done for line in path.read_text().split("\n")]
+        names = [path.name[:3] for path in done]
+        self.x = [np.load(FOLDER / f"{name}.x.npy", mmap_mode="r") for name in names]
+        self.end = torch.from_numpy(np.concatenate([np.load(FOLDER / f"{name}.end.npy") for name in names]))
+        self.rng = np.random.default_rng(seed)
+
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
+        """x_t (n, c, 8, 8), t (n,), the walk's end (n, c, 8, 8), captions."""
+        walk, level = self.rng.integers(len(self.captions), size=size), self._levels(size)
+        x = np.stack([self.x[i // CHUNK][i % CHUNK, k] for i, k in zip(walk, level, strict=True)])
+        t = torch.tensor(levels())[level]
+        return torch.from_numpy(x).float(), t, self.end[walk].float(), [self.captions[i] for i in walk]
+
+    def _levels(self, size: int) -> np.ndarray:
+        """Pure noise, where the least is known, is drawn in a third of all cases."""
+        anywhere = self.rng.integers(STEPS, size=size)
+        return np.where(self.rng.random(size) < 0.3, 0, anywhere)
+
+
+class Student:
+    """The student's weights, their moving average and the optimizer."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(workers.rank())
+        self.teacher = Teacher(0)
+        self.model = build(self.teacher.unet)
+        self.model.set_attn_processor(AttnProcessor())
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), fused=True)
+        self.seen = 0
+        if CHECKPOINT.exists():
+            state = torch.load(CHECKPOINT, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.seen = state["seen"]
+        self.walks = Walks(seed=self.seen + 7 * workers.rank())
+
+    def save(self) -> None:
+        """Write the checkpoint in one move."""
+        partial = CHECKPOINT.with_suffix(".tmp")
+        torch.save({
+            "model": self.model.state_dict(), "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "seen": self.seen,
+        }, partial)
+        partial.replace(CHECKPOINT)
+
+    def step(self, rate: float) -> float:
+        """One optimizer step; the mean square error of the end of the walk."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        x, t, end, captions = self.walks.batch(BATCH // workers.count())
+        with torch.no_grad(), workers.half_precision():
+            hidden = self.teacher.text(text.token_ids(self.teacher.tokenizer, captions))[0]
+        alpha, sigma = (amount.view(-1, 1, 1, 1) for amount in amounts(t))
+        with workers.half_precision():
+            v = self.model(x, t, hidden).sample
+        loss = F.mse_loss(alpha * x - sigma * v.float(), end)
+        self.optimizer.zero_grad()
+        loss.backward()
+        workers.average_gradients(self.model.parameters())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.seen += BATCH // workers.count() * workers.count()
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), self._pull())
+        return loss.item()
+
+    def _pull(self) -> float:
+        return max(0.001, 20 * BATCH / (self.seen + 20 * BATCH))
+
+
+def learn(samples: int) -> None:
+    """Train the student until it has seen so many points of walks."""
+    student, smooth, saved = Student(), None, time.time()
+    first = workers.rank() == 0
+    progress = tqdm(
+        total=samples, initial=student.seen, desc="turbo", unit=" samples", mininterval=10, disable=not first
+    )
+    while student.seen < samples:
+        left = (samples - student.seen) / (0.4 * samples)
+        loss = student.step(PEAK_RATE * min(1, (student.seen + BATCH) / 8000) * min(1, max(0.01, left)))
+        smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
+        progress.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
+        progress.update(BATCH // workers.count() * workers.count())
+        if first and (time.time() - saved > 120 or student.seen >= samples):
+            student.save()
+            saved = time.time()
+    progress.close()
+
+
+def export(folder: Path = TURBO) -> None:
+    """Write the moving average in fp16 and the scheduler: all that the student does not share with pocket."""
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+    student = build(pipeline.unet)
+    student.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["average"])
+    student.to(torch.float16).save_pretrained(folder / "unet", safe_serialization=True)
+    build_scheduler().save_pretrained(folder / "scheduler")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stages in order; each is skipped or resumed as far as its files go."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trajectories", type=int, default=20_480, help="walks of the teacher")
+    parser.add_argument("--samples", type=int, default=1_500_000, help="points of walks that the student sees")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="each takes its share of a batch")
+    parser.add_argument("--only", choices=["teach", "learn", "export"])
+    options = parser.parse_args(argv)
+    stages = {
+        "teach": lambda: workers.run(teach, options.trajectories, options.processes),
+        "learn": lambda: workers.run(learn, options.samples, options.processes),
+        "export": export,
+    }
+    for name, stage in stages.items():
+        if options.only in (None, name):
+            stage()
+
+
+if __name__ == "__main__":
+    main()
