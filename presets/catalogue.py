@@ -297,7 +297,7 @@ def _card(name: str, table: Any, path: Path) -> ModelCard:
         )
     fields = {"id": name, **table}
     fields["source"] = _absolute(fields.get("source"), is_source=True)
-    for file in ("vocabulary", "recording"):
+    for file in ("vocabulary", "neighbours", "recording"):
         if fields.get(file):
             fields[file] = _absolute(fields[file])
     try:

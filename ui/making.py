@@ -14,7 +14,7 @@ from gradio.components import Component
 from pipelines.backend import Job, QueueFull
 from pipelines.cards import ModelCard
 from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest
-from ui import controls, stream, words
+from ui import controls, hints, stream, words
 from ui.controls import Controls
 from ui.lexicon import lexicon, lexicon_value
 from ui.panel import carried, script
@@ -114,6 +114,7 @@ class Desk:
     dice: gr.Button
     lora: gr.Dropdown
     settings: gr.Accordion
+    hints: gr.HTML
     lexicon: gr.HTML
     left_out: gr.HTML
     prompt_error: gr.HTML
@@ -175,6 +176,7 @@ class Parts:
         with gr.Column(elem_id=f"{self.prefix}ask-prompt", elem_classes="ask-prompt"):
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
             self.prompt_error = sentence(elem_id=f"{self.prefix}prompt-error", alert=True)
+            self.hints = hints.hints(self.prefix)
             self.lexicon = lexicon(self.card, self.prefix)
 
     def main(self) -> None:
@@ -207,8 +209,8 @@ class Parts:
     def desk(self, shown: gr.HTML) -> Desk:
         """The desk, once every group is there; ``shown`` is its film."""
         return Desk(
-            Controls(**self.named), shown, self.generate, self.stop, self.dice, self.lora, self.fold, self.lexicon,
-            self.left_out, self.prompt_error, self.settings_error, self.run_error, self.page.made,
+            Controls(**self.named), shown, self.generate, self.stop, self.dice, self.lora, self.fold, self.hints,
+            self.lexicon, self.left_out, self.prompt_error, self.settings_error, self.run_error, self.page.made,
         )  # fmt: skip
 
 
@@ -366,7 +368,8 @@ def wire_settings(page: Page, desk: Desk) -> None:
     def refresh() -> tuple[Any, Any]:
         return gr.Dropdown(controls.model_choices(page.library.offered())), controls.lora_update(page.backend.loras())
 
-    changed = [*c.all() - {c.seed, c.keep_seed, c.num_images}, desk.lexicon, desk.left_out]
+    changed = [*c.all() - {c.seed, c.keep_seed, c.num_images}, desk.hints, desk.lexicon, desk.left_out]
+    hints.wire(page, desk)
     c.model.input(change_model, [c.model, c.prompt], changed, **QUICK)
     # Models and LoRAs come and go while the page is open.
     gr.on([page.blocks.load, page.tab.select], refresh, None, [c.model, desk.lora], **QUICK)
@@ -400,8 +403,9 @@ def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Comp
     c, quality = desk.controls, card.qualities[card.default_quality]
     examples = {text for other in page.cards.values() for text in other.prompts}
     own_prompt = isinstance(prompt, str) and prompt.strip() and prompt not in examples
+    new_prompt = prompt if own_prompt else first_prompt(card) or prompt
     return {
-        c.prompt: prompt if own_prompt else first_prompt(card) or prompt,
+        c.prompt: new_prompt,
         c.model: gr.Dropdown(info=controls.about_model(card)),
         c.quality: gr.Radio(controls.qualities(card), value=card.default_quality, info=words.cost(card)),
         c.num_inference_steps: quality.num_inference_steps,
@@ -411,6 +415,7 @@ def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Comp
         ),
         c.width: gr.Number(card.width, step=card.size_factor, info=controls.about_size(card)),
         c.height: gr.Number(card.height, step=card.size_factor),
+        desk.hints: hints.answer(card, new_prompt),
         desk.lexicon: lexicon_value(card),
         desk.left_out: controls.not_offered(card),
     }

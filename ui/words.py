@@ -103,6 +103,14 @@ def vocabulary(card: ModelCard) -> list[dict[str, Any]]:
     return [word for word in found if isinstance(word, dict) and "name" in word] if isinstance(found, list) else []
 
 
+def neighbours(card: ModelCard) -> dict[str, Any] | None:
+    """What the model has learned and what is near to it (``ui.hints``); None for models without a limit."""
+    found = _load(card.neighbours)
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in
+                                            (("names", list), ("known", list), ("near", dict)))  # fmt: skip
+    return found if whole else None
+
+
 def loading(model: str, part: str, done: int, total: int) -> str:
     """How far the loading of a model is."""
     return f"Loading {model}: {done} of {total} parts, next {part}"
