@@ -56,6 +56,7 @@ class ModelCard(BaseModel):
         gated: whether its page must be agreed to, and a token given, before it can be fetched.
         preview: a small autoencoder of the same latent space, as a hub id or folder, or "" for none.
         words: trigger words to put into the prompt, or empty.
+        live: whether it is quick enough to draw while somebody types.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,3 +92,4 @@ class ModelCard(BaseModel):
     gated: bool = False
     preview: str = ""
     words: tuple[str, ...] = ()
+    live: bool = False
