@@ -174,6 +174,7 @@ function take(value) {
   if (value.made < film.made) return;
   if (value.live && !value.pictures.length) { wait(value); return; }
   const fresh = value.run !== film.run;
+  if (film.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
   if (fresh) { clearInterval(timer); timer = null; film = blank(value.run); }
   // A draft takes the place of what is there without a blank in between.
   const rebuild = value.live ? cells.children.length !== value.count : fresh || film.count !== value.count || film.total !== value.total;

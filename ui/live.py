@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.backend import Backend
 
 LABEL = "Draw while I type"
-ABOUT = "Every change shows at once, from the same seed. Pause, and the picture is kept."
+ABOUT = "Every change shows at once: one picture, always from the same seed. Pause, and it is kept."
 SLOW = (
     "Drawing while you type was turned off: a picture takes {} here, too long to keep up with typing. "
     "Press Generate instead."
@@ -36,6 +36,7 @@ KEPT = "This picture is kept already. Change something, or choose Again with a n
 PAGES = 64
 # A wait that is shorter is not named: words that come and go with every letter are hard to read past.
 UNNAMED_SECONDS = 0.3
+Updates = dict[Component, Any]
 # Tells live.js, in the browser, that the desk asks for something else now.
 _TELL = "() => { document.dispatchEvent(new CustomEvent('playground:asks')); }"
 
@@ -94,7 +95,7 @@ def added(page: Page, asking: Asking, typing: Typing, desk: Desk) -> Asking:
             values = {**values, desk.controls.keep_seed: True}
         return asking.request_of(values, new_seed)
 
-    def submit(request: GenerationRequest) -> tuple[Job, dict[Component, Any]]:
+    def submit(request: GenerationRequest) -> tuple[Job, Updates]:
         if not visitor().owner:
             return page.backend.submit(request, visitor()), {}
         draft = typing.lives.here().leave(request)
@@ -113,97 +114,117 @@ def added(page: Page, asking: Asking, typing: Typing, desk: Desk) -> Asking:
     )
 
 
-def may_draw(page: Page, model: Any) -> bool:
-    """Whether whoever asks may have drafts of this model drawn."""
-    card = page.card(model)
-    return card is not None and card.live and visitor().owner
-
-
 def wire(page: Page, desk: Desk, asking: Asking, typing: Typing) -> None:
     """Offer the toggle where it makes sense, and draw when something is changed."""
-    model, told = desk.controls.model, [typing.toggle, typing.note]
-
-    def offer(chosen: Any) -> tuple[Any, str]:
-        typing.lives.here().begin()
-        return (gr.Checkbox(visible=True) if may_draw(page, chosen) else gr.Checkbox(False, visible=False)), ""
-
-    def switch(on: Any) -> Iterator[dict[Component, Any]]:
-        live = typing.lives.here()
-        if on:
-            live.begin()
-            yield {typing.note: ""}
-        elif (draft := live.leave()) is not None:
-            yield from kept(page, desk, asking, draft)
-        else:
-            yield {desk.run_error: gr.skip()}
-
-    def draw(values: dict[Component, Any]) -> Iterator[dict[Component, Any]]:
-        if not values[typing.toggle] or not may_draw(page, values[model]):
-            yield {desk.run_error: gr.skip()}
-            return
-        yield from drafts(page, desk, asking, typing, values)
-
-    shown = [desk.film, desk.mine, page.job, *desk.errors(), desk.settings, *told]
+    here, c = Drawing(page, desk, asking, typing), desk.controls
+    shown = [desk.film, desk.mine, page.job, *desk.errors(), desk.settings, typing.toggle, typing.note]
     own = list(dict.fromkeys([*shown, *asking.outputs]))
     run_on = {**WATCH, "show_progress_on": [desk.run_error]}
-    gr.on([page.blocks.load, model.change], offer, [model], told, **QUICK)
-    typing.toggle.change(switch, [typing.toggle], own, **run_on)
+    gr.on([page.blocks.load, c.model.change], here.offer, [c.model], [typing.toggle, typing.note], **QUICK)
+    typing.toggle.change(here.switch, [typing.toggle], own, **run_on)
     # Each is heard at once, so that it can take the place of the one before.
-    typing.hands.draw(draw, asking.inputs, own, **run_on, trigger_mode="multiple")
-    c = desk.controls
+    typing.hands.draw(here.draw, asking.inputs, own, **run_on, trigger_mode="multiple")
     asks = asking.inputs - {c.quality, c.keep_seed, c.num_images}
     gr.on([one.change for one in sorted(asks, key=lambda one: one._id) if hasattr(one, "change")], None, js=_TELL)
 
 
-def drafts(
-    page: Page, desk: Desk, asking: Asking, typing: Typing, values: Mapping[Component, Any]
-) -> Iterator[dict[Component, Any]]:
-    """Draw what the values ask for, as long as nothing newer is asked for: updates of the desk."""
-    live = typing.lives.here()
-    try:
-        request = asking.request_of(values, False)
-        if request.variation or request.interpolation:
-            yield {typing.note: BLENDS}
+@dataclass(frozen=True)
+class Drawing:
+    """The way of drafts to the stage of a desk; each handler gives updates of it."""
+
+    page: Page
+    desk: Desk
+    asking: Asking
+    typing: Typing
+
+    def offer(self, model: Any) -> tuple[Any, str]:
+        """The toggle for whoever looks, with this model."""
+        if not self._may_draw(model):
+            return gr.Checkbox(False, visible=False), ""
+        self.typing.lives.here().begin()
+        return gr.Checkbox(visible=True), ""
+
+    def switch(self, on: Any) -> Iterator[Updates]:
+        """The toggle was switched: what was drawn last is kept."""
+        yield {self.typing.note: ""} if on else self._nothing()
+        if not visitor().owner:
             return
-        job = live.ask(request)
-        yield {**desk.errors(), **asking.clear(), typing.note: ""} if job else {desk.run_error: gr.skip()}
-        while job is not None:
-            yield from follow(page, desk, asking, typing, live, job)
-            job = live.again(job)
-    except (InvalidRequest, QueueFull) as problem:
-        yield making.explain(desk, asking, problem)
+        live = self.typing.lives.here()
+        if on:
+            live.begin()
+        elif (draft := live.leave()) is not None:
+            yield from self._kept(draft)
 
-
-def follow(
-    page: Page, desk: Desk, asking: Asking, typing: Typing, live: Live, job: Job
-) -> Iterator[dict[Component, Any]]:
-    """Updates until a draft is over; then it is kept, unless something newer comes soon."""
-    roll = stream.Roll(job)
-    for text in waiting(live, roll):
-        yield {desk.film: {**roll.value([]), "live": True, "state": "live", "text": text}}
-    live.took(job)
-    slow = live.slow()
-    if slow:
-        yield {typing.toggle: False, typing.note: SLOW.format(words.seconds(slow))}
-    if roll.state == "failed":
-        yield {desk.run_error: roll.text}
-    if roll.state != "done":
-        return
-    if job.draft and not slow:
+    def draw(self, values: dict[Component, Any]) -> Iterator[Updates]:
+        """Draw what the values ask for, as long as nothing newer is asked for."""
+        if not values[self.typing.toggle] or not self._may_draw(values[self.desk.controls.model]):
+            yield self._nothing()
+            return
+        live = self.typing.lives.here()
         try:
-            yield {desk.film: {**roll.value([]), "live": True, "state": "live", "text": drawn(job)}}
-            if not live.rests(job):
+            request = self.asking.request_of(values, False)
+            if request.variation or request.interpolation:
+                yield {self.typing.note: BLENDS}
                 return
-        except GeneratorExit:  # the page went away
-            if live.is_newest(job):
-                page.backend.keep(job)
-            raise
-    yield from kept(page, desk, asking, job)
+            job = live.ask(request)
+            clear = {**self.desk.errors(), **self.asking.clear(), self.typing.note: ""}
+            yield clear if job else self._nothing()
+            while job is not None:
+                yield from self._follow(live, job)
+                job = live.again(job)
+        except (InvalidRequest, QueueFull) as problem:
+            yield making.explain(self.desk, self.asking, problem)
+
+    def _follow(self, live: Live, job: Job) -> Iterator[Updates]:
+        """A draft until it is over; then it is kept, unless something newer comes soon."""
+        roll = stream.Roll(job)
+        for text in waiting(live, roll):
+            yield {self.desk.film: as_draft(roll, text)}
+        live.took(job)
+        if roll.state == "failed":
+            yield {self.desk.run_error: roll.text}
+        if slow := live.slow():
+            yield {self.typing.toggle: False, self.typing.note: SLOW.format(words.seconds(slow))}
+        if roll.state != "done":
+            return
+        if job.draft and not slow:
+            try:
+                value = as_draft(roll, f"Drawn in {words.seconds(job.poll()[-1].seconds)}")
+                # The strip of an earlier blend goes; it looks at finished runs alone.
+                yield {self.desk.film: value, **self.asking.shown(job.request, {**value, "state": "done"})}
+                if not live.rests(job):
+                    return
+            except GeneratorExit:  # the page went away
+                if live.is_newest(job):
+                    self.page.backend.keep(job)
+                raise
+        yield from self._kept(job)
+
+    def _kept(self, job: Job) -> Iterator[Updates]:
+        """Make an ordinary picture of a draft, and show it as one."""
+        try:
+            self.page.backend.keep(job)
+        except KeepFailed as problem:
+            yield {self.desk.run_error: str(problem)}
+            return
+        mine = {self.desk.mine: job.id, self.page.job: job.id}
+        for value in stream.watch(job):
+            if value["state"] == "done":
+                value = {**value, "text": f"Kept. {value['text']}"}
+                yield {self.desk.film: value, **mine, **self.asking.shown(job.request, value)}
+
+    def _may_draw(self, model: Any) -> bool:
+        card = self.page.card(model)
+        return card is not None and card.live and visitor().owner
+
+    def _nothing(self) -> Updates:
+        """Gradio takes an empty dict for a value."""
+        return {self.desk.run_error: gr.skip()}
 
 
-def drawn(job: Job) -> str:
-    """What is said of a finished draft."""
-    return f"Drawn in {words.seconds(job.poll()[-1].seconds)}"
+def as_draft(roll: stream.Roll, text: str) -> dict[str, Any]:
+    """A value of the film that replaces a picture and moves nothing; without a picture it changes the words alone."""
+    return {**roll.value([]), "live": True, "state": "live", "text": text}
 
 
 def waiting(live: Live, roll: stream.Roll) -> Iterator[str]:
@@ -220,16 +241,3 @@ def waiting(live: Live, roll: stream.Roll) -> Iterator[str]:
         if lasts and roll.state in ("queued", "loading") and roll.text != told:
             told = roll.text
             yield told
-
-
-def kept(page: Page, desk: Desk, asking: Asking, job: Job) -> Iterator[dict[Component, Any]]:
-    """Make an ordinary picture of a draft, and show it as one."""
-    try:
-        page.backend.keep(job)
-    except KeepFailed as problem:
-        yield {desk.run_error: str(problem)}
-        return
-    for value in stream.watch(job):
-        if value["state"] == "done":
-            value = {**value, "text": f"Kept. {value['text']}"}
-            yield {desk.film: value, desk.mine: job.id, page.job: job.id, **asking.shown(job.request, value)}
