@@ -20,8 +20,9 @@ _CALLS = re.compile(r"/gradio_api/(queue/join|run/predict|call/(?P<name>\w+))/?"
 _OTHERS = re.compile(r"/gradio_api/(cancel|reset)/?")
 # A session's and an event's names are drawn by Gradio's clients and by Gradio.
 _NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_FIELDS: Mapping[str, type] = {
-    "data": list, "event_data": dict, "fn_index": int, "trigger_id": int, "session_hash": str, "event_id": str,
+# A box that is ticked sends its value along with its change.
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "data": list, "event_data": (dict, bool), "fn_index": int, "trigger_id": int, "session_hash": str, "event_id": str,
     "simple_format": bool, "oauth_token": str,
 }  # fmt: skip
 
