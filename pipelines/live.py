@@ -68,10 +68,10 @@ class Live:
         with self._news:
             return job is self._newest
 
-    def rests(self, job: Job, seconds: float = PAUSE_SECONDS) -> bool:
-        """Wait for so long; False as soon as something newer is asked for."""
+    def rests(self, job: Job) -> bool:
+        """Wait for a pause; False as soon as something newer is asked for."""
         with self._news:
-            return not self._news.wait_for(lambda: job is not self._newest, seconds)
+            return not self._news.wait_for(lambda: job is not self._newest, PAUSE_SECONDS)
 
     def leave(self, request: GenerationRequest | None = None) -> Job | None:
         """Draw nothing more, until something else than this request (or the last one) is asked for.

@@ -244,13 +244,17 @@ def test_a_draft_that_made_room_is_drawn_again(backend: LocalBackend, gate: Turn
     assert live.again(other) is None
 
 
-def test_a_pause_ends_as_soon_as_there_is_something_newer(backend: LocalBackend, gate: Turnstile) -> None:
+def test_a_pause_ends_as_soon_as_there_is_something_newer(
+    backend: LocalBackend, gate: Turnstile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate.free()
     live = Live(backend)
     job = live.ask(ask("a"))
-    assert live.rests(job, 0)
+    monkeypatch.setattr(lives, "PAUSE_SECONDS", 0.0)
+    assert live.rests(job)
+    monkeypatch.setattr(lives, "PAUSE_SECONDS", WAIT)
     answers: list[bool] = []
-    waiter = threading.Thread(target=lambda: answers.append(live.rests(job, WAIT)))
+    waiter = threading.Thread(target=lambda: answers.append(live.rests(job)))
     waiter.start()
     live.ask(ask("b"))
     waiter.join(WAIT)
