@@ -73,6 +73,12 @@ PREVIEW_SIDE = 256
 KEEP_BYTES = 64 * 1024 * 1024
 # Jobs of guests of which it is known whose they are: their steps are on the disk for longer than the jobs are here.
 KEEP_NAMES = 10_000
+# Finished drafts that can still be kept: beside the one on the stage, those of other pages.
+KEEP_DRAFTS = 4
+# Whoever asks for what is being kept waits no longer; painting its steps can wait for another model's run.
+KEEP_SECONDS = 60.0
+# Drafts are shown as they are, without loss up to this side.
+DRAFT_SIDE = 256
 # Pictures that a look hands to the model at once; jobs may go on between two such handfuls.
 LOOK_ROWS = 8
 LOOK_LIMIT = 64
@@ -92,6 +98,10 @@ class LookFailed(RuntimeError):
     """The model could not be asked; the message is one plain sentence."""
 
 
+class KeepFailed(RuntimeError):
+    """A draft could not be kept; the message is one plain sentence."""
+
+
 class _Exhausted(MemoryError):
     """Memory ran out on the last rung of the ladder, too; the message lists what was tried."""
 
@@ -105,6 +115,23 @@ class _Look:
     answer: Future[Any] = field(default_factory=Future)
 
 
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A finished draft, and what makes an ordinary picture of it.
+
+    Attributes:
+        images: of the model's own pixels.
+        facts: more to write into the files.
+        steps: what the record of the run is made of; empty where there shall be none.
+        finished: what was told.
+    """
+
+    images: list[Image.Image]
+    facts: dict[str, Any]
+    steps: tuple[Step, ...]
+    finished: Finished
+
+
 @dataclass(frozen=True)
 class Status:
     """What the foot of the page shows.
@@ -113,7 +140,7 @@ class Status:
         state: cold, loading, ready or failed.
         model: id of the model that the state is about.
         text: the state in words.
-        queue: jobs that run or wait.
+        queue: jobs that run or wait, drafts aside.
     """
 
     state: str
@@ -129,15 +156,22 @@ class Job:
         id: unguessable name; who knows it may watch and stop the job.
         request: what was asked for.
         visitor: who asked.
+        draft: whether it is drawn for the eye alone, while somebody types: nothing is stored until it is kept.
         created: seconds since the epoch.
     """
 
     def __init__(
-        self, request: GenerationRequest, on_cancel: Callable[[], None] = lambda: None, visitor: Visitor = OWNER
+        self,
+        request: GenerationRequest,
+        on_cancel: Callable[[], None] = lambda: None,
+        visitor: Visitor = OWNER,
+        draft: bool = False,
     ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.request, self.visitor = request, visitor
+        self.request, self.visitor, self.draft = request, visitor, draft
         self.created = time.time()
+        self._held: _Held | None = None
+        self._began = math.inf
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._stop = threading.Event()
@@ -175,6 +209,17 @@ class Job:
         """Whether someone asked for an end."""
         return self._stop.is_set()
 
+    @property
+    def runs_for(self) -> float:
+        """Seconds since the model was there and the first step began; 0 before."""
+        return max(time.perf_counter() - self._began, 0.0)
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are made, 0 to 1."""
+        last = next((event for event in reversed(self.poll()) if isinstance(event, Preview)), None)
+        return (last.index + 1) / last.total if last else 0.0
+
     def cancel(self) -> None:
         """Stop before the next model call; a job that waits or loads ends at once. Safe to call at any time."""
         self._stop.set()
@@ -188,6 +233,7 @@ class Job:
         """From here on only the worker ends the job; False when it has ended already."""
         with self._news:
             self._calling = not self.done
+            self._began = time.perf_counter()
             return self._calling
 
     def _tell(self, event: Event) -> None:
@@ -199,6 +245,25 @@ class Job:
                     self._events = [_hiding(each, event.withheld) for each in self._events]
                 self._events.append(event)
                 self._news.notify_all()
+
+    def _become(self, previews: Sequence[Preview], finished: Finished) -> None:
+        """A draft that was kept tells what an ordinary picture would have told."""
+        with self._news:
+            gone = (Finished, Preview) if previews else Finished
+            self._events = [*(event for event in self._events if not isinstance(event, gone)), *previews, finished]
+            self._held = None
+            self._news.notify_all()
+
+    def _stays_draft(self) -> None:
+        """It could not be kept, and may be tried again."""
+        with self._news:
+            self.draft = True
+            self._news.notify_all()
+
+    def _wait_kept(self) -> None:
+        """Wait until somebody else has kept it, or could not."""
+        with self._news:
+            self._news.wait_for(lambda: self._held is None or self.draft, KEEP_SECONDS)
 
     @property
     def _bytes(self) -> int:
@@ -231,8 +296,22 @@ class Backend(Protocol):
     def why_no_map(self, kind: str) -> str:
         """Why a map of this kind cannot be made here, or ""."""
 
-    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
-        """Queue a job; raises InvalidRequest or QueueFull, each with one sentence."""
+    def submit(
+        self, request: GenerationRequest, visitor: Visitor = OWNER, draft: bool = False, instead: Sequence[Job] = ()
+    ) -> Job:
+        """Queue a job; raises InvalidRequest or QueueFull, each with one sentence.
+
+        A draft waits for everything else, ends when anything else comes, and is stored once it is kept.
+
+        Args:
+            request: what to make.
+            visitor: who asks; drafts are the owner's alone.
+            draft: whether it is one.
+            instead: jobs that are stopped as this one takes their place.
+        """
+
+    def keep(self, job: Job) -> None:
+        """Make an ordinary picture of a draft: now, or when it is done; twice is once.  Raises KeepFailed."""
 
     def find(self, job_id: str, visitor: Visitor = OWNER) -> Job | None:
         """The job with this id, as long as it is remembered; guests find their own alone."""
@@ -331,6 +410,7 @@ class LocalBackend:
         self._looks: deque[_Look] = deque()
         self._loading: Loading | None = None
         self._closed = False
+        self._keeping = threading.Lock()
         self._status = Status("cold", "", "No model is loaded yet.")
         self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
         self._worker.start()
@@ -355,20 +435,34 @@ class LocalBackend:
         """Why a map of this kind cannot be made here, or ""."""
         return self._extras.why_no_map(kind)
 
-    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
+    def submit(
+        self, request: GenerationRequest, visitor: Visitor = OWNER, draft: bool = False, instead: Sequence[Job] = ()
+    ) -> Job:
         """Check the request and queue it.
+
+        A draft waits for everything else, ends when anything else comes, and is stored once it is kept.
+
+        Args:
+            request: what to make.
+            visitor: who asks; drafts are the owner's alone.
+            draft: whether it is one.
+            instead: jobs that are stopped as this one takes their place.
 
         Raises:
             InvalidRequest: if this request can never run here.
-            QueueFull: if too many jobs wait, a guest has had its share, or the backend is closed.
+            QueueFull: if too many jobs wait, a guest has had its share or asks for a draft, or the backend is closed.
         """
         self._check(request)
-        job = Job(request, self._after_cancel, visitor)
+        job = Job(request, self._after_cancel, visitor, draft)
         with self._changed:
             if self._closed:
                 raise QueueFull(CLOSING)
             self._drop_ended()
-            self._waiting.add(job, visitor, self._running is not None)
+            self._waiting.add(job, visitor, self._running is not None, draft)
+            for other in instead:
+                other.cancel()
+            if not draft and self._running is not None and self._running.draft:
+                self._running.cancel()
             self._forget()
             self._jobs[job.id] = job
             if not visitor.owner:
@@ -421,8 +515,29 @@ class LocalBackend:
         """What the worker is doing, and how many jobs run or wait."""
         with self._changed:
             self._drop_ended()
-            running = self._running is not None and not self._running.done
-            return replace(self._status, queue=len(self._waiting) + running)
+            mine = [job for job in (self._running, *self._waiting) if job is not None]
+            return replace(self._status, queue=sum(not job.done and not job.draft for job in mine))
+
+    def keep(self, job: Job) -> None:
+        """Make an ordinary picture of a draft: now, or when it is done; twice is once.
+
+        Raises:
+            KeepFailed: if it was stopped, or cannot be written.
+        """
+        with self._keeping:
+            mine, job.draft = job.draft, False
+            if not job.done:
+                return  # the worker stores it
+        if not mine:
+            job._wait_kept()
+            return
+        if job._held is None:
+            raise KeepFailed("This picture was not drawn to its end; press Generate to make it.")
+        try:
+            self._store(job, job._held)
+        except OSError as error:
+            job._stays_draft()
+            raise KeepFailed(explain(error, job.request.model)) from None
 
     def close(self) -> None:
         """Stop every job and the worker; waits a little for the step that runs."""
@@ -594,8 +709,10 @@ class LocalBackend:
             job._tell(event)
 
     def _forget(self) -> None:
-        """Forget the oldest finished jobs beyond ``keep`` jobs or ``KEEP_BYTES`` of previews."""
-        ended = [job for job in self._jobs.values() if job.done]
+        """Forget the oldest finished jobs beyond ``keep`` jobs or ``KEEP_BYTES`` of previews, and drafts before."""
+        for old in [job for job in self._jobs.values() if job.done and job.draft][:-KEEP_DRAFTS]:
+            del self._jobs[old.id]
+        ended = [job for job in self._jobs.values() if job.done and not job.draft]
         held = sum(job._bytes for job in ended)
         while ended and (len(ended) > self._keep or held > KEEP_BYTES):
             oldest = ended.pop(0)
@@ -611,7 +728,8 @@ class LocalBackend:
                 started = time.perf_counter()
                 self._run(task)
                 with self._changed:
-                    self._waiting.took(time.perf_counter() - started)
+                    if not task.draft:
+                        self._waiting.took(time.perf_counter() - started)
                     self._running = None
                     self._tell_places()
                 self._give_back()
@@ -741,7 +859,8 @@ class LocalBackend:
     def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:
         """Run the loop and paint what comes out of it, on the rungs of the ladder that this takes."""
         start = climb(START, lambda model: self._start(model, job.request, found)) if found else None
-        recorder, last = climb(STEP, lambda model: self._denoise(job, model, start))
+        draft = job.draft  # one that is kept on its way is stored in the way of drafts all the same
+        recorder, last, bare = climb(STEP, lambda model: self._denoise(job, model, start, draft))
         if job.cancelled or last is None:
             self._record(recorder, climb.model, (), [], time.perf_counter() - started)
             job._tell(Cancelled(last.index + 1 if last else 0))
@@ -753,14 +872,56 @@ class LocalBackend:
         images = [found.put_back(image) for image in painted] if found else painted
         images = [_black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
         seconds = time.perf_counter() - started
-        pictures = self._save(job, images, {**_facts(climb.model), "seconds": round(seconds, 3)})
+        facts = {**_facts(climb.model), "seconds": round(seconds, 3)}
+        notes = _notes(climb.model, job.request)
+        notes = (*_withheld_notes(climb.model, withheld), *notes, *_ladder_notes(climb.model, climb.taken))
+        finished = Finished(job.request, (), seconds, notes, withheld if any(withheld) else ())
+        if draft:
+            steps = () if any(withheld) else tuple(bare)
+            self._hold(job, climb.model, _Held(images, facts, steps, finished))
+            return
+        pictures = self._save(job, images, facts)
         # Before the end is told: whoever hears of it may look inside at once.
         if not any(withheld):  # its steps show what was withheld
             self._record(recorder, climb.model, pictures, images, seconds)
-        notes = _notes(climb.model, job.request)
-        notes = (*_withheld_notes(climb.model, withheld), *notes, *_ladder_notes(climb.model, climb.taken))
         self.guest_pictures += len(pictures) * (not job.visitor.owner)
-        job._tell(Finished(job.request, pictures, seconds, notes, withheld if any(withheld) else ()))
+        job._tell(replace(finished, pictures=pictures))
+
+    def _hold(self, job: Job, model: Any, held: _Held) -> None:
+        """Tell of a draft, and store it if it was asked for on its way."""
+        with self._keeping:
+            if job.draft:
+                drafts = tuple(draft_bytes(image, xmp(job.request)) for image in held.images)
+                job._held = replace(held, finished=replace(held.finished, drafts=drafts))
+                job._tell(job._held.finished)
+                return
+        self._store(job, held, model)
+
+    def _store(self, job: Job, held: _Held, model: Any = None) -> None:
+        """Write the pictures and the record of a draft, as of any other run; raises OSError.
+
+        Args:
+            job: the draft.
+            held: what is left of it.
+            model: for the worker, who has it on loan; others have the worker look.
+        """
+        pictures = self._save(job, held.images, held.facts)
+        previews: list[Preview] = []
+
+        def look_back(model: Any) -> None:
+            recorder = Recorder(job.id, job.request, job.created)
+            for step in held.steps:
+                frames = frames_of(model, step)
+                recorder.add(step, frames)
+                previews.append(Preview(step.index, step.total, float(step.timestep), 0.0, frames))
+            self._record(recorder, model, pictures, held.images, held.finished.seconds)
+
+        try:
+            look_back(model) if model is not None else self._look(job.request.model, look_back)
+        except LookFailed as problem:
+            log.warning("The steps of a draft could not be kept: %s", problem)
+            previews.clear()
+        job._become(previews, replace(held.finished, pictures=pictures, drafts=()))
 
     def _hand_back(self, job: Job, started: float) -> None:
         """A picture that is to be changed by no step at all: the model is not even loaded."""
@@ -783,23 +944,34 @@ class LocalBackend:
             self._encoded.popitem(last=False)
         return self._encoded[key]
 
-    def _denoise(self, job: Job, model: Any, start: Any) -> tuple[Recorder, Step | None]:
-        """Run the loop, telling and recording each step; the record, and the last step that was made."""
+    def _denoise(
+        self, job: Job, model: Any, start: Any, draft: bool
+    ) -> tuple[Recorder, Step | None, list[Step]]:
+        """Run the loop, telling and recording each step.
+
+        Painting the steps takes a third of a short run's time: those of a draft are painted when it is kept.
+
+        Returns:
+            The record, the last step that was made, and the steps that are not in the record yet.
+        """
         from pipelines.denoise import denoise
 
         recorder = Recorder(job.id, job.request, job.created)
-        last, clock = None, _Clock()
+        last, clock, bare = None, _Clock(), []
         for step in denoise(model, job.request, start, cancelled=lambda: job.cancelled):
             last = step
-            frames = frames_of(model, step)
-            recorder.add(step, frames)
+            frames = () if draft else frames_of(model, step)
+            if draft:
+                bare.append(step)
+            else:
+                recorder.add(step, frames)
             job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
             if self._on_step is not None:
                 self._on_step(job, step)
             self._answer_between(model, job.request.model)
             if job.cancelled:
                 break
-        return recorder, last
+        return recorder, last, bare
 
     def _record(
         self,
@@ -945,6 +1117,16 @@ def final_bytes(image: Image.Image, mark: str) -> bytes:
         smaller = image.copy()
         smaller.thumbnail((FINAL_SIDE, FINAL_SIDE))
         smaller.save(file, format="JPEG", quality=90, xmp=mark.encode())
+    return file.getvalue()
+
+
+def draft_bytes(image: Image.Image, mark: str) -> bytes:
+    """A draft as the page shows it, in its own size: a PNG when it is small, else a JPEG, with the mark."""
+    file = io.BytesIO()
+    if max(image.size) <= DRAFT_SIDE:
+        image.save(file, format="PNG", pnginfo=marked(mark), compress_level=1)
+    else:
+        image.save(file, format="JPEG", quality=90, xmp=mark.encode())
     return file.getvalue()
 
 

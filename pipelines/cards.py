@@ -58,6 +58,7 @@ class ModelCard(BaseModel):
         preview: a small autoencoder of the same latent space, as a hub id or folder, or "" for none.
         words: trigger words to put into the prompt, or empty.
         rest: a diffusers folder with the parts that the source's folder lacks, since both models have them, or "".
+        live: whether it is quick enough to draw while somebody types.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,3 +96,4 @@ class ModelCard(BaseModel):
     preview: str = ""
     words: tuple[str, ...] = ()
     rest: str = ""
+    live: bool = False

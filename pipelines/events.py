@@ -70,7 +70,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the page shows of a step: one JPEG a picture, made by the worker."""
+    """What the page shows of a step: one JPEG a picture, made by the worker; none while a draft is drawn."""
 
     index: int
     total: int
@@ -99,13 +99,20 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finished:
-    """The job is done; ``withheld`` says which pictures the model's safety checker has blackened (() for none)."""
+    """The job is done.
+
+    Attributes:
+        pictures: none of a draft that nobody kept.
+        withheld: which pictures the model's safety checker has blackened, () for none.
+        drafts: the pictures of such a draft, each as PNG or JPEG.
+    """
 
     request: GenerationRequest
     pictures: tuple[Picture, ...]
     seconds: float
     notes: tuple[str, ...] = ()
     withheld: tuple[bool, ...] = ()
+    drafts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

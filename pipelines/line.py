@@ -1,4 +1,4 @@
-"""Who waits for the worker: the owner first, guests in turn, and no guest more than a fair share."""
+"""Who waits for the worker: the owner first, guests in turn, no guest more than a fair share, and drafts last."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Line:
     """Jobs that wait, and the order in which they run.  Not thread-safe: the backend's lock guards it.
 
     Args:
-        limit: jobs of guests that may wait in all, and jobs of the owner besides.
+        limit: jobs of guests that may wait in all, and jobs of the owner besides, and drafts besides.
         share: of each guest.
         clock: seconds; tests turn it.
     """
@@ -50,11 +50,12 @@ class Line:
         self._owner: deque[Any] = deque()
         # Guests in the order in which it is their turn; whoever was served goes to the end.
         self._guests: dict[str, deque[Any]] = {}
+        self._drafts: deque[Any] = deque()
         self._spent: dict[str, deque[tuple[float, int, int]]] = {}
         self._seconds: deque[float] = deque(maxlen=20)
 
     def __len__(self) -> int:
-        return len(self._owner) + sum(map(len, self._guests.values()))
+        return len(self._owner) + self._of_guests() + len(self._drafts)
 
     def __iter__(self) -> Iterator[Any]:
         """The jobs in the order in which they will run, if nobody else comes."""
@@ -62,18 +63,23 @@ class Line:
         rows = [list(jobs) for jobs in self._guests.values()]
         for turn in range(max(map(len, rows), default=0)):
             yield from (jobs[turn] for jobs in rows if turn < len(jobs))
+        yield from self._drafts
 
-    def add(self, job: Any, visitor: Visitor, running: bool = False) -> None:
+    def add(self, job: Any, visitor: Visitor, running: bool = False, draft: bool = False) -> None:
         """Let a job wait.
 
         Args:
             job: with a ``request``.
             visitor: whose it is.
             running: whether something runs already, so that this one has to wait.
+            draft: whether it goes after everything else, whosoever that is.
 
         Raises:
-            QueueFull: if too many wait, or a guest has had its share.
+            QueueFull: if too many wait, a guest has had its share, or asks for a draft.
         """
+        if draft:
+            self._add_draft(job, visitor)
+            return
         if visitor.owner:
             if len(self._owner) >= self.limit:
                 raise QueueFull(f"{self.limit} pictures are waiting already; try again in a minute.")
@@ -82,7 +88,7 @@ class Line:
         mine = self._guests.get(visitor.id, ())
         if len(mine) >= self.share.waiting and not visitor.free:
             raise QueueFull(f"{self.share.waiting} of your pictures are waiting already; wait for one of them.")
-        if len(self) - len(self._owner) >= self.limit:
+        if self._of_guests() >= self.limit:
             raise QueueFull(f"This computer is busy; try again in {self._wait_words(running)}.")
         if not visitor.free:
             self._charge(job.request, visitor.id)
@@ -98,7 +104,7 @@ class Line:
             if jobs:
                 self._guests[name] = jobs  # at the end: everybody else goes first
             return job
-        return None
+        return self._drafts.popleft() if self._drafts else None
 
     def first(self) -> Any | None:
         """The job whose turn it is, left in its place."""
@@ -108,6 +114,7 @@ class Line:
         """Take out the jobs that are over; whether there was one."""
         before = len(self)
         self._owner = deque(job for job in self._owner if not over(job))
+        self._drafts = deque(job for job in self._drafts if not over(job))
         left = {name: deque(job for job in jobs if not over(job)) for name, jobs in self._guests.items()}
         self._guests = {name: jobs for name, jobs in left.items() if jobs}
         return len(self) < before
@@ -116,10 +123,21 @@ class Line:
         """Nobody waits any more."""
         self._owner.clear()
         self._guests.clear()
+        self._drafts.clear()
 
     def took(self, seconds: float) -> None:
         """A job has run for so long; what is said of the wait goes by the last few."""
         self._seconds.append(seconds)
+
+    def _of_guests(self) -> int:
+        return sum(map(len, self._guests.values()))
+
+    def _add_draft(self, job: Any, visitor: Visitor) -> None:
+        if not visitor.owner:
+            raise QueueFull("Only the owner of this computer can draw while typing; press Generate.")
+        if len(self._drafts) >= self.limit:
+            raise QueueFull("Too many pages draw while somebody types in them; close some of them.")
+        self._drafts.append(job)
 
     def _charge(self, request: Any, guest: str) -> None:
         """Count a request towards the guest's hour, or refuse it."""
@@ -142,7 +160,7 @@ class Line:
 
     def _wait_words(self, running: bool) -> str:
         each = sum(self._seconds) / len(self._seconds) if self._seconds else 10.0
-        return minutes((len(self) + running) * each)
+        return minutes((len(self) - len(self._drafts) + running) * each)
 
 
 def minutes(seconds: float) -> str:

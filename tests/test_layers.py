@@ -61,6 +61,7 @@ INSIDE = {
     "lenses": CARDS | {"trace"},
     "exports": CARDS | {"trace", "pictures", "marks"},
     "line": CARDS,
+    "live": CARDS,
     "blocklist": CARDS,
     "backend": CARDS | EXTRAS | {"extras", "line", "blocklist"} | SERVES,
     "ray_backend": CARDS | SERVES | {"backend"},

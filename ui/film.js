@@ -72,7 +72,7 @@ function drawStage() {
 function drawStrip() {
   timeline.resize(Math.max(film.total, 1) + 1);
   const k = Math.max(film.chosen, 0);
-  for (const i of slots()) timeline.paint(i, sources(i)[k] || sources(i)[0]);
+  for (let i = 0; i <= film.total; i++) timeline.paint(i, sources(i)[k] || sources(i)[0]);
   timeline.mark(film.at, film.at < 0 ? 'empty' : caption(film.at));
 }
 
@@ -96,7 +96,7 @@ function drawWords() {
   part('all').hidden = film.count < 2 || film.chosen < 0;
   part('true').hidden = film.at < 0;
   part('inside').hidden = !['done', 'stopped', 'recording'].includes(film.state) || !slots().length;
-  part('send').hidden = !film.pictures.length;
+  part('send').hidden = !film.pictures.length || film.state === 'live';
   part('notes').textContent = film.notes || '';
 }
 
@@ -161,11 +161,25 @@ function setBusy(state) {
   }
 }
 
+// A draft that is on its way changes nothing but the words, and those only while nothing else is being made.
+function wait(value) {
+  if (BUSY.includes(film.state)) return;
+  film.text = value.text;
+  drawWords();
+}
+
 function take(value) {
   if (!value || !value.run) return;
+  // What was asked for later has the stage: drafts may come in late.
+  if (value.made < film.made) return;
+  if (value.live && !value.pictures.length) { wait(value); return; }
   const fresh = value.run !== film.run;
+  if (film.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
   if (fresh) { clearInterval(timer); timer = null; film = blank(value.run); }
-  const rebuild = fresh || film.count !== value.count || film.total !== value.total;
+  // A draft takes the place of what is there without a blank in between.
+  const rebuild = value.live ? cells.children.length !== value.count : fresh || film.count !== value.count || film.total !== value.total;
+  if (fresh) root.dataset.live = value.live ? 'yes' : 'no';
+  film.made = value.made;
   for (const name of ['state', 'text', 'notes', 'prompt', 'count', 'total', 'pictures']) film[name] = value[name];
   for (const frame of value.frames) film.frames[frame.i] = frame;
   if (rebuild) build();

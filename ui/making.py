@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.backend import Job, QueueFull
+from pipelines.backend import Job, KeepFailed, QueueFull
 from pipelines.cards import ModelCard
 from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest
 from ui import controls, hints, stream, words
@@ -139,6 +139,7 @@ class Asking:
         clear: updates that clear this tab's own errors.
         shown: updates that go along with a value of the film.
         begun: updates once a run is accepted.
+        submit: what makes the request, and updates that go along; None for a job of its own.
     """
 
     inputs: set[Component]
@@ -148,6 +149,7 @@ class Asking:
     clear: Callable[[], dict[Component, Any]] = dict
     shown: Callable[[GenerationRequest, Mapping[str, Any]], dict[Component, Any]] = lambda request, value: {}
     begun: Callable[[], dict[Component, Any]] = dict
+    submit: Callable[[GenerationRequest], tuple[Job, dict[Component, Any]]] | None = None
 
 
 # -- laying out ----------------------------------------------------------------------------------------------------
@@ -248,12 +250,12 @@ def run(
     """Make what the values ask for: updates of the desk until it is there, or an error beside what caused it."""
     try:
         request = asking.request_of(values, new_seed)
-        job = page.backend.submit(request, visitor())
-    except (InvalidRequest, QueueFull) as problem:
+        job, more = asking.submit(request) if asking.submit else (page.backend.submit(request, visitor()), {})
+    except (InvalidRequest, QueueFull, KeepFailed) as problem:
         yield explain(desk, asking, problem)
         return
-    seed = {desk.controls.seed: str(request.sampling.seed)}
-    yield {**desk.errors(), **asking.clear(), **asking.begun(), desk.mine: job.id, page.job: job.id, **seed}
+    more = {desk.controls.seed: str(request.sampling.seed), **more}
+    yield {**desk.errors(), **asking.clear(), **asking.begun(), desk.mine: job.id, page.job: job.id, **more}
     yield from show(desk, asking, job)
 
 

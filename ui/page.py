@@ -38,7 +38,7 @@ STATE_SECONDS = 86400
 SESSIONS = 128
 TITLE = "Diffusion Playground"
 HERE = Path(__file__).resolve().parent
-STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css")
+STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css", "live.css")
 
 
 def build(

@@ -39,9 +39,10 @@ BEAT_SECONDS = 1.0
 REPEAT_BYTES = 3_000_000
 
 
-def data_uri(jpeg: bytes) -> str:
-    """JPEG bytes as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def data_uri(picture: bytes) -> str:
+    """JPEG or PNG bytes as a data URI."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def stored(picture: Picture) -> dict[str, Any]:
@@ -93,18 +94,21 @@ class Roll:
 
     def _step(self, event: Preview) -> None:
         self.state, self.total = "running", event.total
-        self.frames[event.index] = event
-        self.fresh.append(event.index)
+        if event.frames:
+            self.frames[event.index] = event
+            self.fresh.append(event.index)
         left = f" · {words.seconds(event.seconds_left)} left" if event.index + 1 < event.total else ""
         self.text = f"Denoising {event.index + 1} of {event.total}{left}"
 
     def _finish(self, event: Finished) -> None:
         self.state, self.text = "done", f"Done in {words.seconds(event.seconds)}"
         self.notes = " ".join(event.notes)
-        if event.withheld:
-            self.frames = {each.index: each for each in self.job.poll() if isinstance(each, Preview)}
+        # Steps may look otherwise now: some were withheld, or those of a draft were painted when it was kept.
+        previews = [each for each in self.job.poll() if isinstance(each, Preview) and each.frames]
+        self.frames = {each.index: each for each in previews} or self.frames
         # Seeds reach 2**63 - 1, which JavaScript numbers cannot hold: they travel as text.
         self.pictures = [{"file": stored(p), "seed": str(p.seed), "name": p.path.name} for p in event.pictures]
+        self.pictures += [{"uri": data_uri(draft)} for draft in event.drafts]
 
     def value(self, indexes: list[int]) -> dict[str, Any]:
         """A film value with the frames of these indexes."""
@@ -112,6 +116,7 @@ class Roll:
         frames = [self.frames[i] for i in indexes]
         return {
             "run": self.job.id,
+            "made": self.job.created,
             "state": self.state,
             "text": self.text,
             "notes": self.notes,

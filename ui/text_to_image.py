@@ -9,24 +9,26 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.request import GenerationRequest
-from ui import guides, making, stream, variations
+from ui import guides, live, making, stream, variations
 from ui.film import film
 from ui.guides import Guides
+from ui.live import Typing
 from ui.making import Asking, Desk, Page
 from ui.variations import Variations
 
 
 def build(page: Page) -> None:
     """Lay the tab out and wire it up."""
-    desk, blend, guided = lay_out(page)
-    asks = guides.added(asking(desk, blend), guided)
+    desk, blend, guided, typing = lay_out(page)
+    asks = live.added(page, guides.added(asking(desk, blend), guided), typing, desk)
     making.wire_running(page, desk, asks, lambda: stream.replay(page.bundled) if page.bundled else None)
     guides.wire(page, desk, guided)
     making.wire_settings(page, desk)
     making.wire_onwards(page, desk)
+    live.wire(page, desk, asks, typing)
 
 
-def lay_out(page: Page) -> tuple[Desk, Variations, Guides]:
+def lay_out(page: Page) -> tuple[Desk, Variations, Guides, Typing]:
     """The left column asks, the right one shows."""
     parts = making.Parts(page)
     with gr.Row(elem_id="desk", elem_classes="desk"):
@@ -34,13 +36,14 @@ def lay_out(page: Page) -> tuple[Desk, Variations, Guides]:
             parts.prompt()
             parts.main()
             parts.go()
+            typing = live.build(page)
             parts.settings()
             blend = variations.build(page, parts.named["num_images"])
             guided = guides.build(page)
         with gr.Column(elem_id="shows", elem_classes="shows"):
             stage = film()
             blend.strip.render()
-    return parts.desk(stage), blend, guided
+    return parts.desk(stage), blend, guided, typing
 
 
 def asking(desk: Desk, blend: Variations) -> Asking:

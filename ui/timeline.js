@@ -55,6 +55,7 @@ class Timeline {
   paint(index, source) {
     const slot = this.strip.children[index];
     if (slot.dataset.source === source) return;
+    if (!source) { slot.replaceChildren(); delete slot.dataset.source; return; }
     slot.dataset.source = source;
     const image = slot.querySelector('img') || document.createElement('img');
     image.alt = '';

@@ -1,4 +1,4 @@
-"""Who asks, as the gate has found out."""
+"""Who asks, as the gate has found out, and from which page."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def visitor() -> Visitor:
     request = LocalContext.request.get(None)
     scope = getattr(getattr(request, "request", None), "scope", None)
     return (scope or {}).get(VISITOR, OWNER)
+
+
+def open_page() -> str:
+    """Gradio's name for the page that sent the request that is being answered; "" where there is none."""
+    return str(getattr(LocalContext.request.get(None), "session_hash", None) or "")

@@ -73,8 +73,8 @@ class Recorded(LocalBackend):
 
     jobs: list[Job]
 
-    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER) -> Job:
-        job = super().submit(request, visitor)
+    def submit(self, request: GenerationRequest, visitor: Visitor = OWNER, **more: Any) -> Job:
+        job = super().submit(request, visitor, **more)
         self.jobs.append(job)
         return job
 

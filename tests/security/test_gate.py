@@ -9,12 +9,14 @@ import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from pipelines.visitors import OWNER, Visitor
+from ui import bodies
 from ui.gate import (
     HEADERS,
     LOCAL,
@@ -390,3 +392,10 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
 def test_who_is_who_is_told_from_cookies_alone() -> None:
     assert door().visitor({}) is LOCAL and door(PASSWORD).visitor({}) is None
     assert door(PASSWORD).visitor(dict([door().owner_cookie])) is OWNER
+
+
+@pytest.mark.parametrize("said", [None, {}, {"seed": "7"}, True, False])
+def test_what_the_page_sends_with_an_event_passes(said: Any) -> None:
+    body = json.dumps({"fn_index": 3, "data": [True], "event_data": said, "session_hash": "page"}).encode()
+    functions = {3: SimpleNamespace(fn=print, inputs=["a box to tick"])}
+    assert bodies.check("/gradio_api/queue/join", body, functions) == "page"
