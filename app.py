@@ -49,8 +49,8 @@ EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
 KEPT = ("pictures", "traces", "inputs", "memory")
 ATTENTION = ("auto", "sdpa", "xformers")
 WARM_UP_AFTER = 3.0
-# At the end, pages have so long to hang up.
-HANG_UP_SECONDS = 2.0
+# At the end, pages have so long to hang up; and everything has so long, libraries' threads that do not hear of it too.
+HANG_UP_SECONDS, END_SECONDS = 2.0, 8.0
 # Uploads, per file; Gradio's own default is no limit.
 MAX_UPLOAD = "20mb"
 # Pictures that runs started from go when nobody has used them for so long.
@@ -469,6 +469,13 @@ def greeting(settings: Settings, program: Program) -> list[str]:
     return lines
 
 
+def _timer(seconds: float, function: Any, *values: Any) -> None:
+    """Call a function after a while, unless the program has ended by then."""
+    timer = threading.Timer(seconds, function, values)
+    timer.daemon = True
+    timer.start()
+
+
 def _close(program: Program) -> None:
     """End everything within ten seconds, whoever is connected and whatever is being made."""
     program.sharing.stop()
@@ -476,9 +483,7 @@ def _close(program: Program) -> None:
     program.backend.close()
     # Pages that are open are told of the end; whoever still holds on to a connection then is cut off.
     if server := getattr(program.demo, "server", None):
-        timer = threading.Timer(HANG_UP_SECONDS, setattr, [server, "force_exit", True])
-        timer.daemon = True
-        timer.start()
+        _timer(HANG_UP_SECONDS, setattr, server, "force_exit", True)
     program.demo.close(verbose=False)
 
 
@@ -509,9 +514,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         heaps.set_aside()
         lines = greeting(settings, program)
         print("\n".join(lines), flush=True)
-        timer = threading.Timer(WARM_UP_AFTER, program.backend.warm_up, [settings.model.id])
-        timer.daemon = True
-        timer.start()
+        _timer(WARM_UP_AFTER, program.backend.warm_up, settings.model.id)
         if settings.open:
             webbrowser.open(lines[0].split()[5])
         while True:
@@ -521,6 +524,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if program is not None:
+            _timer(END_SECONDS, os._exit, 0)
             _close(program)
 
 

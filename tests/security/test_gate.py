@@ -397,5 +397,5 @@ def test_who_is_who_is_told_from_cookies_alone() -> None:
 @pytest.mark.parametrize("said", [None, {}, {"seed": "7"}, True, False])
 def test_what_the_page_sends_with_an_event_passes(said: Any) -> None:
     body = json.dumps({"fn_index": 3, "data": [True], "event_data": said, "session_hash": "page"}).encode()
-    functions = {3: SimpleNamespace(fn=print, inputs=["a box to tick"])}
+    functions = {3: SimpleNamespace(fn=print, inputs=["a box to tick"], collects_event_data=False)}
     assert bodies.check("/gradio_api/queue/join", body, functions) == "page"

@@ -307,6 +307,21 @@ def test_asked_to_end_in_a_step_that_takes_a_minute_it_does_not_wait_for_it(tmp_
         server.kill()
 
 
+DEAF = """
+import threading, time, app
+threading.Thread(target=time.sleep, args=(60,)).start()
+app.main()
+"""
+
+
+def test_asked_to_end_it_waits_for_no_thread_that_does_not_hear(tmp_path: Path) -> None:
+    server = Server(tmp_path, entry=("-c", DEAF))
+    try:
+        assert server.stop(10) == 0
+    finally:
+        server.kill()
+
+
 def test_asked_to_end_while_it_starts_it_ends(tmp_path: Path) -> None:
     command = [sys.executable, "app.py", "--no-open", "--offline", "--data-dir", str(tmp_path)]
     starting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
