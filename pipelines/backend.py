@@ -171,7 +171,7 @@ class Job:
         self.request, self.visitor, self.draft = request, visitor, draft
         self.created = time.time()
         self._held: _Held | None = None
-        self._began = math.inf
+        self._began = self._ended = math.inf
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._stop = threading.Event()
@@ -211,8 +211,8 @@ class Job:
 
     @property
     def runs_for(self) -> float:
-        """Seconds since the model was there and the first step began; 0 before."""
-        return max(time.perf_counter() - self._began, 0.0)
+        """Seconds since the model was there and the first step began, until the end; 0 before."""
+        return max(min(self._ended, time.perf_counter()) - self._began, 0.0)
 
     @property
     def progress(self) -> float:
@@ -244,6 +244,8 @@ class Job:
                     # Whoever comes later shall not see either what was on its way there.
                     self._events = [_hiding(each, event.withheld) for each in self._events]
                 self._events.append(event)
+                if isinstance(event, TERMINAL):
+                    self._ended = time.perf_counter()
                 self._news.notify_all()
 
     def _become(self, previews: Sequence[Preview], finished: Finished) -> None:

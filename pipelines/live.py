@@ -106,7 +106,7 @@ class Live:
                 # What loaded the model was slow for once.
                 if not any(isinstance(event, Loading) for event in events):
                     self._took.append(events[-1].seconds)
-            elif job.runs_for > HOPELESS * SLOW_SECONDS:
+            elif isinstance(events[-1], Cancelled) and job.runs_for > HOPELESS * SLOW_SECONDS:
                 self._took.append(job.runs_for)
 
     def slow(self) -> float:

@@ -24,12 +24,10 @@ from ui.visiting import open_page, visitor
 if TYPE_CHECKING:
     from pipelines.backend import Backend
 
+# Each of these sentences fills two lines and takes the place of another: nothing moves.
 LABEL = "Draw while I type"
 ABOUT = "Every change shows at once: one picture, always from the same seed. Pause, and it is kept."
-SLOW = (
-    "Drawing while you type was turned off: a picture takes {} here, too long to keep up with typing. "
-    "Press Generate instead."
-)
+SLOW = "Turned off, since a picture takes {} here, too long to follow your typing; press Generate instead."
 BLENDS = "Variations and blends are not drawn while you type; press Generate to make them."
 KEPT = "This picture is kept already. Change something, or choose Again with a new seed."
 # Pages whose drafts are known at once; of others only what they drew last is forgotten.
@@ -66,7 +64,7 @@ class Typing:
 
     Attributes:
         toggle: whether drafts are drawn; absent for guests and for models that are not quick.
-        note: a sentence about it.
+        note: a sentence about it, that is seen with it alone.
         hands: tells when something was changed; its event is ``draw``.
     """
 
@@ -79,8 +77,8 @@ class Typing:
 def build(page: Page) -> Typing:
     """The toggle, absent until it is known who looks."""
     with gr.Column(elem_id="ask-live", elem_classes="ask-live"):
-        toggle = gr.Checkbox(False, label=LABEL, info=ABOUT, visible=False, elem_id="live")
-        note = sentence(elem_id="live-note", alert=False)
+        toggle = gr.Checkbox(False, label=LABEL, visible=False, elem_id="live")
+        note = sentence(ABOUT, elem_id="live-note", status=True)
         hands = gr.HTML(
             html_template="<i></i>", js_on_load=script("live.js"), elem_classes="keys", apply_default_css=False
         )
@@ -100,10 +98,10 @@ def added(page: Page, asking: Asking, typing: Typing, desk: Desk) -> Asking:
             return page.backend.submit(request, visitor()), {}
         draft = typing.lives.here().leave(request)
         if draft is None:
-            return page.backend.submit(request, visitor()), {typing.note: ""}
+            return page.backend.submit(request, visitor()), {}
         known = not draft.draft
         page.backend.keep(draft)
-        return draft, {typing.note: KEPT if known else ""}
+        return draft, {typing.note: KEPT} if known else {}
 
     return replace(
         asking,
@@ -140,13 +138,13 @@ class Drawing:
     def offer(self, model: Any) -> tuple[Any, str]:
         """The toggle for whoever looks, with this model."""
         if not self._may_draw(model):
-            return gr.Checkbox(False, visible=False), ""
+            return gr.Checkbox(False, visible=False), ABOUT
         self.typing.lives.here().begin()
-        return gr.Checkbox(visible=True), ""
+        return gr.Checkbox(visible=True), ABOUT
 
     def switch(self, on: Any) -> Iterator[Updates]:
         """The toggle was switched: what was drawn last is kept."""
-        yield {self.typing.note: ""} if on else self._nothing()
+        yield {self.typing.note: ABOUT} if on else self._nothing()
         if not visitor().owner:
             return
         live = self.typing.lives.here()
@@ -167,7 +165,7 @@ class Drawing:
                 yield {self.typing.note: BLENDS}
                 return
             job = live.ask(request)
-            clear = {**self.desk.errors(), **self.asking.clear(), self.typing.note: ""}
+            clear = {**self.desk.errors(), **self.asking.clear(), self.typing.note: ABOUT}
             yield clear if job else self._nothing()
             while job is not None:
                 yield from self._follow(live, job)

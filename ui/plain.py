@@ -12,8 +12,8 @@ draw();
 """
 
 
-def sentence(value: str = "", *, elem_id: str, alert: bool = False) -> gr.HTML:
-    """A paragraph that takes up no room while it is empty; an alert is read out when it changes."""
-    role = "alert" if alert else "note"
+def sentence(value: str = "", *, elem_id: str, alert: bool = False, status: bool = False) -> gr.HTML:
+    """A paragraph that takes up no room while it is empty; an alert is read out when it changes, a status in time."""
+    role = "alert" if alert else "status" if status else "note"
     kind = "sentence problem" if alert else "sentence"
     return gr.HTML(value, html_template=f'<p class="{kind}" role="{role}"></p>', js_on_load=_DRAW, elem_id=elem_id)
