@@ -83,6 +83,10 @@ CLOSING = "The playground is shutting down; start it again to make pictures."
 FINAL_SIDE = 512
 # Pictures whose latents stay in memory: people go back and forth between a few.
 REMEMBERED_STARTS = 8
+# A run of so few steps with a model that is quick is over before anybody could look at them.
+QUICK_STEPS = 8
+# Where the last belief and the result differ by no more, they are the same picture.
+SAME_LATENTS = 1e-3
 UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
 
 
@@ -718,8 +722,9 @@ class LocalBackend:
     def _make(self, job: Job, climb: _Climb, found: Scene | None, started: float) -> None:
         """Run the loop and paint what comes out of it, on the rungs of the ladder that this takes."""
         start = climb(START, lambda model: self._start(model, job.request, found)) if found else None
-        recorder, last = climb(STEP, lambda model: self._denoise(job, model, start))
+        recorder, last, held = climb(STEP, lambda model: self._denoise(job, model, start))
         if job.cancelled or last is None:
+            self._show(job, climb.model, recorder, held)
             self._record(recorder, climb.model, (), [], time.perf_counter() - started)
             job._tell(Cancelled(last.index + 1 if last else 0))
             return
@@ -731,6 +736,7 @@ class LocalBackend:
         images = [_black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
         seconds = time.perf_counter() - started
         pictures = self._save(job, images, {**_facts(climb.model), "seconds": round(seconds, 3)})
+        self._show(job, climb.model, recorder, held, () if any(withheld) else painted)
         # Before the end is told: whoever hears of it may look inside at once.
         if not any(withheld):  # its steps show what was withheld
             self._record(recorder, climb.model, pictures, images, seconds)
@@ -760,23 +766,47 @@ class LocalBackend:
             self._encoded.popitem(last=False)
         return self._encoded[key]
 
-    def _denoise(self, job: Job, model: Any, start: Any) -> tuple[Recorder, Step | None]:
-        """Run the loop, telling and recording each step; the record, and the last step that was made."""
+    def _denoise(self, job: Job, model: Any, start: Any) -> tuple[Recorder, Step | None, list[Step]]:
+        """Run the loop, telling and recording each step.
+
+        Returns:
+            The record, the last step that was made, and the steps that are still to be told: all of a quick run, since
+            decoding them would make its picture wait.
+        """
         from pipelines.denoise import denoise
 
         recorder = Recorder(job.id, job.request, job.created)
-        last, clock = None, _Clock()
+        last, clock, held = None, _Clock(), []
+        quick = getattr(model, "quick", False)
         for step in denoise(model, job.request, start, cancelled=lambda: job.cancelled):
             last = step
-            frames = frames_of(model, step)
-            recorder.add(step, frames)
-            job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
+            if quick and step.total <= QUICK_STEPS:
+                held.append(step)
+            else:
+                frames = frames_of(model, step)
+                recorder.add(step, frames)
+                job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
             if self._on_step is not None:
                 self._on_step(job, step)
             self._answer_between(model, job.request.model)
             if job.cancelled:
                 break
-        return recorder, last
+        return recorder, last, held
+
+    def _show(
+        self, job: Job, model: Any, recorder: Recorder, held: Sequence[Step], images: Sequence[Image.Image] = ()
+    ) -> None:
+        """Tell and record the steps of a quick run; the last comes first where the finished pictures show it."""
+        shown: dict[int, tuple[bytes, ...]] = {}
+        last = held[-1] if held and images else None
+        if last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
+            shown[last.index] = tuple(_jpeg(image.copy()) for image in images)
+            job._tell(Preview(last.index, last.total, float(last.timestep), 0.0, shown[last.index]))
+        for step in held:
+            frames = shown.get(step.index) or frames_of(model, step)
+            recorder.add(step, frames)
+            if step.index not in shown:
+                job._tell(Preview(step.index, step.total, float(step.timestep), 0.0, frames))
 
     def _record(
         self,

@@ -65,6 +65,11 @@ class Engine:
         self._networks.append(Network(self, kind, module, ask))
         return self._networks[-1]
 
+    @property
+    def ready(self) -> bool:
+        """Whether every network is compiled, for inputs of some size."""
+        return bool(self._networks) and all(network.ready for network in self._networks)
+
     def wait(self, seconds: float) -> bool:
         """Wait until everything that was wanted is compiled or given up; False if that took longer."""
         with self._changed:

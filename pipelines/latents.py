@@ -32,6 +32,7 @@ class LatentFormat:
         self.factor: int = 2 ** (self._stages() - 1)
         self.scale: float = vae.config.scaling_factor
         self.shift: float = getattr(vae.config, "shift_factor", None) or 0.0
+        self._cheap = sum(p.numel() for p in vae.parameters()) <= SMALL_VAE
 
     def _stages(self) -> int:
         return len(self.vae.config.block_out_channels)
@@ -69,7 +70,7 @@ class LatentFormat:
         """A cheap picture of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent."""
         if self.small is not None:
             return to_pictures(_decoded(self.small, latents / self.small.config.scaling_factor))
-        if sum(p.numel() for p in self.vae.parameters()) <= SMALL_VAE:
+        if self._cheap:
             # Channels last is the faster layout for small convolutions on a CPU; rounding may differ from ``decode``.
             return to_pictures(self._pixels(latents.contiguous(memory_format=torch.channels_last)))
         return self.project(latents)
