@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # Larger networks spend their time computing: little is won, and every size in use takes their memory again.
 SMALL = 30_000_000
 # Sizes for which a network stays compiled; the least recently used goes first.
-KEEP_SIZES = 4
+KEEP_SIZES = 3
 # A compiled network that differs by more from the network itself is not used.
 TOLERANCE = 1e-4
 
@@ -101,21 +101,25 @@ class Engine:
     def missing(self) -> list[Source]:
         """What has to be converted: all that is not on the shelf."""
         for network in self._networks:
-            if network.graph is None and network.source is not None:
+            if network.source is not None:
                 network.name = network.source.fingerprint()
-                network.found(self._shelf.get(network.name))
+                graph = self._shelf.get(network.name)
+                network.found(graph and self._read(graph))
         return [network.source for network in self._networks if network.source is not None]
 
     def _keep(self, graphs: Mapping[str, Graph]) -> None:
         for network in self._networks:
             if network.source is not None and network.source.kind in graphs:
-                network.found(graphs[network.source.kind])
-                self._shelf.put(network.name, network.graph)
+                graph = graphs[network.source.kind]
+                self._shelf.put(network.name, graph)
+                network.found(self._read(graph))
 
-    def _compile(self, graph: Graph, sizes: Sizes) -> _Compiled:
-        ov = library()
-        self._core = self._core or ov.Core()
-        model = self._core.read_model(graph.xml, graph.weights)
+    def _read(self, graph: Graph) -> Any:
+        self._core = self._core or library().Core()
+        return self._core.read_model(graph.xml, graph.weights)
+
+    def _compile(self, model: Any, sizes: Sizes) -> _Compiled:
+        model = model.clone()  # which shares the weights
         model.reshape({name: list(shape) for name, shape in sizes})
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -182,7 +186,8 @@ class Network:
         self._ask, self._state = ask, _State(module)
         weights = dict(module.state_dict())
         self.source: Source | None = Source(kind, {**module.config, "_class_name": type(module).__name__}, weights)
-        self.name, self.graph = "", None
+        self.name = ""
+        self._model: Any = None  # OpenVINO's, for inputs of any size
         self._ready: OrderedDict[Sizes, _Compiled] = OrderedDict()
         self._asked_for: set[Sizes] = set()
         self._lock = threading.Lock()
@@ -212,23 +217,23 @@ class Network:
         with self._lock:
             return tuple(self._ready)
 
-    def found(self, graph: Graph | None) -> None:
+    def found(self, model: Any) -> None:
         """Have been converted; None for not yet."""
-        if graph is not None:
-            self.graph, self.source = graph, None
+        if model is not None:
+            self._model, self.source = model, None
 
     def give_up(self) -> None:
         """Be asked as it is from now on."""
         with self._lock:
-            self._lost, self.source, self.graph = True, None, None
+            self._lost, self.source, self._model = True, None, None
             self._ready.clear()
 
-    def compile(self, compiler: Callable[[Graph, Sizes], _Compiled], sizes: Sizes) -> None:
+    def compile(self, compiler: Callable[[Any, Sizes], _Compiled], sizes: Sizes) -> None:
         """Compile for these sizes, and look whether the numbers are right."""
-        if self.graph is None:
+        if self._model is None:
             return
         try:
-            compiled = compiler(self.graph, sizes)
+            compiled = compiler(self._model, sizes)
             right = self._is_right(compiled, sizes)
         except Exception as error:
             log.debug("OpenVINO cannot be used for %s: %s", sizes, error)

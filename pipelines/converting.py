@@ -13,6 +13,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -219,17 +220,15 @@ KINDS = {"unet": (_Unet, _unet_inputs), "decoder": (_Decoder, _decoder_inputs)}
 
 def main(folder: Path, kinds: list[str]) -> None:
     """Convert what lies in ``folder``; ends when the process that began it does."""
-    import threading
-
-    import diffusers
-
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(10)
+    names = {kind: json.loads((folder / kind / "config.json").read_text())["_class_name"] for kind in kinds}
+    import diffusers
+
     ov = library()
-    for kind in kinds:
+    for kind, name in names.items():
         wrap, inputs_of = KINDS[kind]
-        name = json.loads((folder / kind / "config.json").read_text())["_class_name"]
         network = getattr(diffusers, name).from_pretrained(folder / kind, use_safetensors=True, local_files_only=True)
         with torch.no_grad():
             graph = ov.convert_model(wrap(network.eval()), example_input=inputs_of(network.config))

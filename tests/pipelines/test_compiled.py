@@ -32,7 +32,7 @@ from tests.tiny_loras import make_lora
 
 # Importing it here, without the precautions of ``converting.library``, would have it tell its makers.
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="there is no OpenVINO for this platform")
-WAIT = 120.0
+WAIT = 300.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -334,8 +334,8 @@ def test_unloading_ends_what_is_being_converted(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_process_that_cannot_convert_says_why(tmp_path: Path) -> None:
     (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.json").write_text('{"_class_name": "Nothing"}')
-    with pytest.raises(CannotConvert, match="Nothing"):
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    with pytest.raises(CannotConvert, match="_class_name"):
         convert(tmp_path, ["unet"], lambda: False)
 
 
