@@ -46,8 +46,9 @@ TRY_PORTS = 100
 # Folders of the data folder with what models wear, learn, follow and are shown.
 EXTRAS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
 # Folders of it that are written into while pictures are made.
-KEPT = ("pictures", "traces", "inputs", "memory")
+KEPT = ("pictures", "traces", "inputs", "memory", "compiled")
 ATTENTION = ("auto", "sdpa", "xformers")
+ENGINES = ("auto", "torch", "openvino")
 WARM_UP_AFTER = 3.0
 # At the end, pages have so long to hang up; and everything has so long, libraries' threads that do not hear of it too.
 HANG_UP_SECONDS, END_SECONDS = 2.0, 8.0
@@ -67,7 +68,7 @@ class Settings:
         cards: of every model that is known, on this machine or not.
         shelf: the models that people added.
         problems: what was found in a folder of models and cannot be used, one sentence each.
-        device, attention, compile, quantize: wishes; ``pipelines.device.resolve`` turns them into a placement.
+        device, attention, engine, compile, quantize: wishes; ``pipelines.device.resolve`` turns them into a placement.
         ladder: whether a run that needs too much memory is tried again in a way that needs less.
         checks: whether models' own safety checkers are used.
         offline: whether nothing may be fetched, whatever the page is asked for.
@@ -90,6 +91,7 @@ class Settings:
     problems: tuple[str, ...]
     device: str
     attention: Mapping[str, str]
+    engine: str
     compile: bool
     quantize: str
     checks: bool
@@ -143,6 +145,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         problems=tuple(problems),
         device=given.device,
         attention=given.attention,
+        engine=given.engine,
         compile=given.compile,
         quantize=given.quantize,
         checks=given.safety_checker,
@@ -174,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: the fastest that is there")
     add("--attention", type=_attention, default={"": "auto"}, metavar="auto|sdpa|xformers",
         help="for all models, or for some: sdxl=xformers,sd15=sdpa (default: sdpa)")  # fmt: skip
+    add("--engine", choices=ENGINES, default="auto",
+        help="what computes small models on a CPU; openvino is faster (default: openvino if it is installed)")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="torch.compile on NVIDIA GPUs")
     add("--quantize", choices=("", "int8", "int4"), default="", help="keep a model's matrices in fewer bits on a GPU")
     add("--ladder", action=argparse.BooleanOptionalAction, default=True,
@@ -413,6 +418,8 @@ def _manager(settings: Settings, hub: Hub) -> PipelineManager:
         fetches={settings.model.id},
         memory_dir=settings.data_dir / "memory",
         ladder=settings.ladder,
+        engine=settings.engine,
+        engine_dir=settings.data_dir / "compiled",
         compile=settings.compile,
         quantize=settings.quantize,
         checks=settings.checks,

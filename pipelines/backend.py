@@ -91,6 +91,10 @@ FINAL_SIDE = 512
 GIVE_BACK_SECONDS = 10.0
 # Pictures whose latents stay in memory: people go back and forth between a few.
 REMEMBERED_STARTS = 8
+# A run of so few steps with a model that is quick is over before anybody could look at them.
+QUICK_STEPS = 8
+# Where the last belief and the result differ by no more, they are the same picture.
+SAME_LATENTS = 1e-3
 UNCHANGED = "At this strength no step is run, so the picture comes back as it was."
 
 
@@ -862,8 +866,9 @@ class LocalBackend:
         """Run the loop and paint what comes out of it, on the rungs of the ladder that this takes."""
         start = climb(START, lambda model: self._start(model, job.request, found)) if found else None
         draft = job.draft  # one that is kept on its way is stored in the way of drafts all the same
-        recorder, last, bare = climb(STEP, lambda model: self._denoise(job, model, start, draft))
+        recorder, last, held = climb(STEP, lambda model: self._denoise(job, model, start, draft))
         if job.cancelled or last is None:
+            self._show(job, climb.model, recorder, () if draft else held)
             self._record(recorder, climb.model, (), [], time.perf_counter() - started)
             job._tell(Cancelled(last.index + 1 if last else 0))
             return
@@ -879,10 +884,11 @@ class LocalBackend:
         notes = (*_withheld_notes(climb.model, withheld), *notes, *_ladder_notes(climb.model, climb.taken))
         finished = Finished(job.request, (), seconds, notes, withheld if any(withheld) else ())
         if draft:
-            steps = () if any(withheld) else tuple(bare)
+            steps = () if any(withheld) else tuple(held)
             self._hold(job, climb.model, _Held(images, facts, steps, finished))
             return
         pictures = self._save(job, images, facts)
+        self._show(job, climb.model, recorder, held, () if any(withheld) else painted)
         # Before the end is told: whoever hears of it may look inside at once.
         if not any(withheld):  # its steps show what was withheld
             self._record(recorder, climb.model, pictures, images, seconds)
@@ -951,7 +957,8 @@ class LocalBackend:
     ) -> tuple[Recorder, Step | None, list[Step]]:
         """Run the loop, telling and recording each step.
 
-        Painting the steps takes a third of a short run's time: those of a draft are painted when it is kept.
+        Painting the steps takes a third of a short run's time: those of a draft are painted when it is kept, those of a
+        quick run once its picture is there.
 
         Returns:
             The record, the last step that was made, and the steps that are not in the record yet.
@@ -959,21 +966,36 @@ class LocalBackend:
         from pipelines.denoise import denoise
 
         recorder = Recorder(job.id, job.request, job.created)
-        last, clock, bare = None, _Clock(), []
+        last, clock, held = None, _Clock(), []
+        quick = getattr(model, "quick", False)
         for step in denoise(model, job.request, start, cancelled=lambda: job.cancelled):
             last = step
-            frames = () if draft else frames_of(model, step)
-            if draft:
-                bare.append(step)
-            else:
-                recorder.add(step, frames)
-            job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
+            later = draft or (quick and step.total <= QUICK_STEPS)
+            frames = () if later else frames_of(model, step)
+            held.append(step) if later else recorder.add(step, frames)
+            if draft or not later:
+                job._tell(Preview(step.index, step.total, float(step.timestep), clock.left(step), frames))
             if self._on_step is not None:
                 self._on_step(job, step)
             self._answer_between(model, job.request.model)
             if job.cancelled:
                 break
-        return recorder, last, bare
+        return recorder, last, held
+
+    def _show(
+        self, job: Job, model: Any, recorder: Recorder, held: Sequence[Step], images: Sequence[Image.Image] = ()
+    ) -> None:
+        """Tell and record the steps of a quick run; the last comes first where the finished pictures show it."""
+        shown: dict[int, tuple[bytes, ...]] = {}
+        last = held[-1] if held and images else None
+        if last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
+            shown[last.index] = tuple(_jpeg(image.copy()) for image in images)
+            job._tell(Preview(last.index, last.total, float(last.timestep), 0.0, shown[last.index]))
+        for step in held:
+            frames = shown.get(step.index) or frames_of(model, step)
+            recorder.add(step, frames)
+            if step.index not in shown:
+                job._tell(Preview(step.index, step.total, float(step.timestep), 0.0, frames))
 
     def _record(
         self,

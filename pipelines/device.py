@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pipelines.cards import ModelCard
 
 QUANTIZE = ("", "int8", "int4")
+TORCH, OPENVINO = "torch", "openvino"
 # Families whose networks have a place to put xformers' operator into.
 XFORMERS_FAMILIES = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3")
 
@@ -31,6 +32,7 @@ class Placement:
         quantize: int8 or int4 for the denoiser's matrices, or "".
         rungs: names of the rungs of ``pipelines.ladder`` that the model stands on.
         checks: whether a model's own safety checker looks at its pictures.
+        engine: torch, or openvino for networks that ``pipelines.compiled`` compiles.
     """
 
     device: str
@@ -41,6 +43,7 @@ class Placement:
     quantize: str = ""
     rungs: tuple[str, ...] = ()
     checks: bool = True
+    engine: str = TORCH
 
     def __str__(self) -> str:
         return {"cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"}[self.device]
@@ -80,6 +83,7 @@ def resolve(
     compile: bool = False,
     quantize: str = "",
     checks: bool = True,
+    engine: str = TORCH,
 ) -> Placement:
     """Turn wishes into a placement; imports torch, so only the worker calls it.
 
@@ -90,6 +94,7 @@ def resolve(
         compile: whether to use torch.compile.
         quantize: "", int8 or int4.
         checks: see ``Placement``.
+        engine: auto, torch or openvino.
 
     Raises:
         NoSuchDevice: if cuda or mps is asked for by name and is not there.
@@ -105,9 +110,10 @@ def resolve(
     attention, about_attention = _attention(device, attention, card)
     compile, about_compile = _compile(device, compile)
     quantize, about_quantize = _quantize(device, quantize)
-    notes = (about_dtype, about_attention, about_compile, about_quantize)
+    engine, about_engine = _engine(device, engine)
+    notes = (about_dtype, about_attention, about_compile, about_quantize, about_engine)
     note = " ".join(note for note in notes if note)
-    return Placement(device, dtype, attention, note, compile, quantize, checks=checks)
+    return Placement(device, dtype, attention, note, compile, quantize, checks=checks, engine=engine)
 
 
 def half_of(placement: Placement, card: ModelCard) -> str:
@@ -191,6 +197,20 @@ def _quantize(device: str, wish: str) -> tuple[str, str]:
     if not (find_spec("torchao") or find_spec("bitsandbytes")):
         return "", "Quantisation needs the package torchao or bitsandbytes; install one of them, it is left out now."
     return wish, ""
+
+
+def _engine(device: str, wish: str) -> tuple[str, str]:
+    """The engine, and the reason where it is not the one that was asked for by name."""
+    if wish == TORCH:
+        return TORCH, ""
+    problem = ""
+    if device != "cpu":
+        problem = "OpenVINO is used on a CPU only, so PyTorch is used instead."
+    elif find_spec("openvino") is None:
+        problem = "OpenVINO is not installed, so PyTorch is used instead."
+    if problem:
+        return TORCH, problem if wish == OPENVINO else ""
+    return OPENVINO, ""
 
 
 def settle_in(model: Any, placement: Placement) -> None:

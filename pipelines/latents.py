@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,18 @@ class LatentFormat:
         channels: of the latents.
         factor: pixels per latent, along one side.
         small: an AutoencoderTiny of the same latent space, for previews, or None.
+        ask_decoder: asks the VAE's decoder: ``latents`` in the VAE's own scale to pixels (n, 3, height, width).
     """
 
     def __init__(self, vae: Any, small: Any = None) -> None:
         self.vae = vae
+        self.ask_decoder: Callable[..., torch.Tensor] = partial(_decoded, vae)
         self.small = small
         self.channels: int = vae.config.latent_channels
         self.factor: int = 2 ** (self._stages() - 1)
         self.scale: float = vae.config.scaling_factor
         self.shift: float = getattr(vae.config, "shift_factor", None) or 0.0
+        self._cheap = sum(p.numel() for p in vae.parameters()) <= SMALL_VAE
 
     def _stages(self) -> int:
         return len(self.vae.config.block_out_channels)
@@ -66,7 +70,7 @@ class LatentFormat:
         """A cheap picture of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent."""
         if self.small is not None:
             return to_pictures(_decoded(self.small, latents / self.small.config.scaling_factor))
-        if sum(p.numel() for p in self.vae.parameters()) <= SMALL_VAE:
+        if self._cheap:
             # Channels last is the faster layout for small convolutions on a CPU; rounding may differ from ``decode``.
             return to_pictures(self._pixels(latents.contiguous(memory_format=torch.channels_last)))
         return self.project(latents)
@@ -84,7 +88,7 @@ class LatentFormat:
         return torch.cat([weight, bias[None]]).numpy()
 
     def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
-        return _decoded(self.vae, latents / self.scale + self.shift)
+        return self.ask_decoder(latents=latents / self.scale + self.shift)
 
     def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
         """What the autoencoder finds, as the diffusion model wants it: (latents - shift) * scale, float32."""
@@ -130,9 +134,9 @@ def latent_format(vae: Any, small: Any = None) -> LatentFormat:
     return (TinyLatentFormat if type(vae).__name__ == "AutoencoderTiny" else LatentFormat)(vae, small)
 
 
-def _decoded(vae: Any, x: torch.Tensor) -> torch.Tensor:
+def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """Latents in a VAE's own scale to pixels (n, 3, height, width)."""
-    return vae.decode(x.to(vae.device, vae.dtype), return_dict=False)[0]
+    return vae.decode(latents.to(vae.device, vae.dtype), return_dict=False)[0]
 
 
 def to_pictures(pixels: torch.Tensor) -> list[Image.Image]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import ladder as rungs_of
 from pipelines.cards import ModelCard
-from pipelines.device import Placement, half_of, resolve, settle_in
+from pipelines.device import OPENVINO, TORCH, Placement, half_of, resolve, settle_in
 from pipelines.events import DOWNLOADING
 from pipelines.families import CannotLoad, Model, Report, loader
 from pipelines.families.checking import state_of
@@ -104,6 +104,8 @@ class PipelineManager:
         memory_dir: where measured speeds and needed rungs are remembered, or None for until the program ends.
         ladder: whether a run that needs too much memory is tried again in a way that needs less.
         compile, quantize, checks: see ``pipelines.device.Placement``.
+        engine: auto, torch or openvino.
+        engine_dir: where networks that were converted for OpenVINO are kept, or None to convert them at each load.
         machine: what is asked about this machine.
     """
 
@@ -122,12 +124,15 @@ class PipelineManager:
         compile: bool = False,
         quantize: str = "",
         checks: bool = True,
+        engine: str = TORCH,
+        engine_dir: Path | None = None,
         machine: Machine | None = None,
     ) -> None:
         self._cards = {card.id: card for card in cards}
         self._device = device
         self._attention = {"": attention} if isinstance(attention, str) else dict(attention)
-        self._extras = {"compile": compile, "quantize": quantize, "checks": checks}
+        self._extras = {"compile": compile, "quantize": quantize, "checks": checks, "engine": engine}
+        self._engine_dir = engine_dir
         self._budget, self._ram_budget = budget_bytes, ram_budget_bytes
         self._hub, self._fetches = hub, fetches
         self.machine = machine or Machine()
@@ -452,6 +457,7 @@ class PipelineManager:
         source = self._located(card).model_copy(update={"source": str(folder)} if folder and self._hub else {})
         entry, taken = self._descend(card, source, _placed(plain, card, names), report)
         self._measured(entry, time.perf_counter() - started)
+        self._quicken(entry)
         if taken:
             self.ladder.remember(_name(card), plain, 0, [*names, *taken])
         with self._lock:
@@ -459,6 +465,22 @@ class PipelineManager:
             self._entries[_key(card)] = entry
         self._evict()
         return entry
+
+    def _quicken(self, entry: _Entry) -> None:
+        """Have a small model's networks compiled in the background, where the placement says so."""
+        if entry.placement.engine != OPENVINO:
+            return
+        import torch
+
+        from pipelines.compiled import Engine, fits
+
+        model = entry.model
+        if hasattr(model, "use_engine") and fits(model.denoiser):
+            model.use_engine(Engine(self._engine_dir, torch.get_num_threads()))
+            return
+        note = "OpenVINO is used for small models of Stable Diffusion's kind only, so PyTorch is used instead."
+        notes = [entry.placement.note, note if self._extras["engine"] == OPENVINO else ""]
+        model.placement = replace(entry.placement, engine=TORCH, note=" ".join(text for text in notes if text))
 
     def _descend(
         self, card: ModelCard, source: ModelCard, placement: Placement, report: Report

@@ -18,6 +18,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PLAYGROUND_THREADS", "1")
+# A page of every test would convert the model anew; tests/pipelines/test_compiled.py does it once.
+os.environ.setdefault("PLAYGROUND_ENGINE", "torch")
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ def test_defaults(base: dict[str, str], tiny_folder: Path) -> None:
     assert app.FIRST_PORT <= settings.port < app.FIRST_PORT + app.TRY_PORTS
     assert (settings.device, settings.attention) == ("auto", {"": "auto"})
     assert (settings.ladder, settings.compile, settings.quantize, settings.offline) == (True, False, "", False)
+    assert settings.engine == "auto"
     assert settings.auth is None
     assert not settings.share
     assert not settings.open
@@ -76,6 +77,7 @@ def test_the_command_line_goes_before_the_environment(base: dict[str, str]) -> N
         (["--port", "²"], "from 1 to 65535"),
         (["--device", "tpu"], "'tpu'"),
         (["--attention", "flash"], "'flash'"),
+        (["--engine", "steam"], "'steam'"),
         (["--model", "no such model"], "There is no model 'no such model'"),
         (["--host", "no.such.host.invalid"], "unknown here"),
         (["--host", "192.0.2.1", "--port", "7860"], "cannot be used"),

@@ -97,6 +97,8 @@ class Roll:
         if event.frames:
             self.frames[event.index] = event
             self.fresh.append(event.index)
+            if event.index < max(self.frames):
+                return  # of a quick run: its end is told first
         left = f" · {words.seconds(event.seconds_left)} left" if event.index + 1 < event.total else ""
         self.text = f"Denoising {event.index + 1} of {event.total}{left}"
 
