@@ -435,8 +435,9 @@ def test_the_real_thing_from_the_request_to_the_file(tiny_folder: Path, tmp_path
         assert "did not see" in events[-1].notes[0]
         assert backend.status().text == f"{card.id} on CPU, ready"
         again = finish(backend.submit(request.model_copy(update={"num_images": 1})))[-1]
-        pixels = [Image.open(done.pictures[0].path).tobytes() for done in (events[-1], again)]
-        assert pixels[0] == pixels[1]
+        # Some processors multiply a batch of two in another order than one picture.
+        two, one = (np.asarray(Image.open(done.pictures[0].path), np.int16) for done in (events[-1], again))
+        assert np.abs(two - one).max() <= 1
     finally:
         backend.close()
 
