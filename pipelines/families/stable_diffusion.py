@@ -111,7 +111,7 @@ class StableDiffusion(Base):
         rates = torch.exp(torch.arange(dim // 2) * -(torch.log(torch.tensor(10000.0)) / (dim // 2 - 1)))
         angles = 1000.0 * (scale - 1) * rates
         row = torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()]), (0, dim % 2))
-        return row.expand(n, dim).to(self.unet.device, self.unet.dtype)
+        return row.expand(n, dim).to(self.unet.device, self._dtype)
 
 
 def _asked(unet: Any, **inputs: Any) -> torch.Tensor:
