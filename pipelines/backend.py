@@ -162,6 +162,7 @@ class Job:
         visitor: who asked.
         draft: whether it is drawn for the eye alone, while somebody types: nothing is stored until it is kept.
         created: seconds since the epoch.
+        asked: seconds of a clock that nobody sets, for what came before what.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Job:
     ) -> None:
         self.id = secrets.token_urlsafe(16)
         self.request, self.visitor, self.draft = request, visitor, draft
-        self.created = time.time()
+        self.created, self.asked = time.time(), time.monotonic()
         self._held: _Held | None = None
         self._began = self._ended = math.inf
         self._events: list[Event] = []

@@ -42,14 +42,14 @@ class Live:
         self._took: deque[float] = deque(maxlen=2)
 
     def ask(self, request: GenerationRequest) -> Job | None:
-        """Draw one picture of this next; None if that was asked for last, too.
+        """Draw one picture of this next; None if that was asked for last, too, and did not go wrong.
 
         Raises:
             InvalidRequest, QueueFull: see ``Backend.submit``.
         """
         wanted = one_of(request)
         with self._news:
-            if wanted == self._asked:
+            if wanted == self._asked and (self._newest is None or not _broke(self._newest)):
                 return None
             return self._draw(wanted)
 
@@ -144,6 +144,11 @@ class Live:
 def _lasts(job: Job) -> bool:
     """Whether a draft is finished, or on its way there."""
     return isinstance(job.poll()[-1], Finished) or (job.runs_for > 0 and not job.cancelled and not job.done)
+
+
+def _broke(job: Job) -> bool:
+    """Whether a draft has ended without a picture."""
+    return job.done and not isinstance(job.poll()[-1], Finished)
 
 
 def one_of(request: GenerationRequest) -> GenerationRequest:

@@ -170,8 +170,8 @@ function wait(value) {
 
 function take(value) {
   if (!value || !value.run) return;
-  // What was asked for later has the stage: drafts may come in late.
-  if (value.made < film.made) return;
+  // What was asked for later has the stage: drafts may come in late, and so may one that was kept.
+  if ((value.live || value.kept) && value.asked < film.asked) return;
   if (value.live && !value.pictures.length) { wait(value); return; }
   const fresh = value.run !== film.run;
   if (film.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
@@ -179,7 +179,7 @@ function take(value) {
   // A draft takes the place of what is there without a blank in between.
   const rebuild = value.live ? cells.children.length !== value.count : fresh || film.count !== value.count || film.total !== value.total;
   if (fresh) root.dataset.live = value.live ? 'yes' : 'no';
-  film.made = value.made;
+  film.asked = value.asked;
   for (const name of ['state', 'text', 'notes', 'prompt', 'count', 'total', 'pictures']) film[name] = value[name];
   for (const frame of value.frames) film.frames[frame.i] = frame;
   if (rebuild) build();

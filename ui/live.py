@@ -169,7 +169,7 @@ class Drawing:
             yield clear if job else self._nothing()
             while job is not None:
                 yield from self._follow(live, job)
-                job = live.again(job)
+                job = None if live.slow() else live.again(job)
         except (InvalidRequest, QueueFull) as problem:
             yield making.explain(self.desk, self.asking, problem)
 
@@ -208,7 +208,7 @@ class Drawing:
         mine = {self.desk.mine: job.id, self.page.job: job.id}
         for value in stream.watch(job):
             if value["state"] == "done":
-                value = {**value, "text": f"Kept. {value['text']}"}
+                value = {**value, "kept": True, "text": f"Kept. {value['text']}"}
                 yield {self.desk.film: value, **mine, **self.asking.shown(job.request, value)}
 
     def _may_draw(self, model: Any) -> bool:

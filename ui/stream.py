@@ -118,7 +118,7 @@ class Roll:
         frames = [self.frames[i] for i in indexes]
         return {
             "run": self.job.id,
-            "made": self.job.created,
+            "asked": self.job.asked,
             "state": self.state,
             "text": self.text,
             "notes": self.notes,

@@ -137,6 +137,22 @@ def test_a_slow_model_turns_it_off_with_a_sentence(stage: Stage, monkeypatch: py
     assert pictures(stage) == 3
 
 
+def test_a_draft_that_does_not_end_is_stopped_and_not_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.draw("loads the model")
+    monkeypatch.setattr(engine, "SLOW_SECONDS", 1e-7)
+    stage.backend._on_step = lambda job, step: job._stop.wait(WAIT)
+    updates = stage.draw("a fox")
+    assert updates[-1]["toggle"] is False and updates[-1]["note"].startswith("Turned off")
+    assert [job.cancelled for job in stage.backend._jobs.values()] == [False, True]
+    # Whoever switches it on again has it drawn.
+    monkeypatch.setattr(engine, "SLOW_SECONDS", 30.0)
+    stage.backend._on_step = None
+    assert list(stage.drawing.switch(True)) == [{"note": live.ABOUT}]
+    assert stage.draw("a fox")[-1]["film"]["state"] == "done"
+
+
 def test_variations_and_blends_wait_for_generate(stage: Stage) -> None:
     stage.more = {"variation": {"seed": 3, "strength": 0.5}}
     assert stage.draw("a fox") == [{"note": live.BLENDS}]
@@ -169,7 +185,7 @@ def test_it_is_for_quick_models_and_the_owner_alone(stage: Stage, monkeypatch: p
 
 
 def test_only_waits_that_last_are_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    job: Any = SimpleNamespace(wait_more=lambda *_: True, request=ask(), id="x", created=0.0, done=False, runs_for=0.0)
+    job: Any = SimpleNamespace(wait_more=lambda *_: True, request=ask(), id="x", asked=0.0, done=False, runs_for=0.0)
     told = iter([[Queued(1)], [Queued(1)], [Loading("toy", "unet", 0, 2)], [Preview(0, 1, 0.0, 0.0, ())]])
     job.poll = lambda seen=0: next(told)
     clock = iter([0.0, 0.1, 0.5, 0.6, 0.7])
@@ -206,5 +222,5 @@ def test_a_draft_replaces_the_picture_and_brings_no_frames(stage: Stage) -> None
     for event in job.poll():
         roll.take(event)
     value = live.as_draft(roll, "Drawn")
-    assert value["frames"] == [] and roll.whole()["frames"] == [] and value["made"] == job.created
+    assert value["frames"] == [] and roll.whole()["frames"] == [] and value["asked"] == job.asked
     assert replace(job.poll()[-1], drafts=()) != job.poll()[-1]
