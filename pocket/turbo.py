@@ -15,6 +15,7 @@ import argparse
 import copy
 import os
 import time
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,7 +76,12 @@ class Teacher:
     def __init__(self, seed: int) -> None:
         pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
         self.unet, self.text, self.tokenizer = pipeline.unet.eval(), pipeline.text_encoder.eval(), pipeline.tokenizer
-        self.concepts, self.rng = data.load_concepts(data.fetch()), np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
+
+    @cached_property
+    def concepts(self) -> list[data.Concept]:
+        """What the captions are of; fetches the labels at the first call."""
+        return data.load_concepts(data.fetch())
 
     def captions(self, count: int) -> list[str]:
         """Captions of training samples."""

@@ -52,7 +52,7 @@ function draw() {
     return button;
   }));
   part('nearest').hidden = !value.near.length;
-  part('all').hidden = !value.told;
+  part('unlearned').hidden = !value.told;
 }
 
 watch('value', draw);

@@ -29,7 +29,7 @@ SHORTEST = 3
 _WORD = re.compile(r"[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*")
 _MARK = re.compile(r"<[^<>]*>")
 _TEMPLATE = """
-<div class="unlearned" data-part="all" role="status" hidden>
+<div class="unlearned" data-part="unlearned" role="status" hidden>
   <p data-part="told"></p><p class="nearest" data-part="nearest"></p>
 </div>
 """
