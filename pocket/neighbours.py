@@ -36,7 +36,7 @@ NEAREST = 3
 # shows that it is not near by its letters alone ("tutu" to "tulip").
 LEAST, LEAST_OTHER = 0.45, 0.5
 FALL = 0.1
-TAG, SAME = 0.3, 0.65
+TAG, SAME = 0.25, 0.65
 KIND = 0.3
 
 # WordNet's files of senses that can be seen: animal, artifact, body, food, location, object, person, phenomenon,
@@ -61,7 +61,7 @@ themselves someone somebody something anyone anybody anything everyone everybody
 were be been being do does did done doing have has had having can could will would shall should may might must let get
 got make makes made making please thanks thank want wants wanted need needs draw draws drawn drew show shows shown give
 gives given gave put puts look looks looking see seen saw generate generated create created render rendered thing
-things stuff way ways word words prompt
+things stuff way ways word words prompt playing wearing holding
 """
 
 # People are no animals and no things, whatever an embedding makes of the words for them.
@@ -240,6 +240,11 @@ def likeness(nouns: dict[str, str], concepts: list[data.Concept], senses: Senses
     for row, column in np.argwhere((near >= LEAST) & (kind_near < KIND)):
         if look_alike(words[row], phrases[column][1]):
             near[row, column] = -1
+    # "field mouse" makes no mouse of a field.
+    places = {word: row for row, word in enumerate(words)}
+    for column, (i, phrase) in enumerate(phrases):
+        if phrase != concepts[i].name:
+            near[[places[part] for part in phrase.split()[:-1] if part in places], column] = -1
     found = np.full((len(words), len(concepts)), -1, np.float32)
     for column, (i, _) in enumerate(phrases):
         found[:, i] = np.maximum(found[:, i], near[:, column])

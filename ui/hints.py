@@ -177,11 +177,12 @@ def told(hint: Hint | None, name: str) -> str:
     """The sentence for it."""
     if hint is None:
         return ""
+    word = hint.word if len(hint.word) <= LONGEST else f"{hint.word[:LONGEST - 1]}\u2026"
     if hint.misspelt:
-        return f"{name} does not know \u201c{hint.word}\u201d. Did you mean:"
+        return f"{name} does not know \u201c{word}\u201d. Did you mean:"
     if hint.near:
-        return f"{name} has not learned \u201c{hint.word}\u201d. Nearest it knows:"
-    return f"{name} has not learned \u201c{hint.word}\u201d, nor anything near it."
+        return f"{name} has not learned \u201c{word}\u201d. Nearest it knows:"
+    return f"{name} has not learned \u201c{word}\u201d, nor anything near it."
 
 
 def hints(prefix: str = "") -> gr.HTML:

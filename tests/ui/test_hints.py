@@ -85,6 +85,7 @@ def test_a_very_long_prompt_is_looked_at_in_part() -> None:
         (Hint("wizard", ("owl",)), "Pocket has not learned \u201cwizard\u201d. Nearest it knows:"),
         (Hint("elefant", ("elephant",), True), "Pocket does not know \u201celefant\u201d. Did you mean:"),
         (Hint("xyzzy"), "Pocket has not learned \u201cxyzzy\u201d, nor anything near it."),
+        (Hint("q" * 99), f"Pocket has not learned \u201c{'q' * 29}\u2026\u201d, nor anything near it."),
     ],
 )
 def test_the_sentence(hint: Hint | None, text: str) -> None:
