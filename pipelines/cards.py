@@ -42,7 +42,7 @@ class ModelCard(BaseModel):
         terminal_snr_zero: whether the model's schedule ends in pure noise (rescaled betas).
         qualities: draft, balanced, fine.
         vocabulary: a JSON file with the words that the model can draw, empty for models without a limit.
-        neighbours: a JSON file with the words that the model understands, and for others the nearest of its words.
+        neighbours: a JSON file with the nearest words of the vocabulary for others that people may type, or empty.
         recording: folder and name of a recorded run (``pipelines.trace.Trace``) for the first visit, or empty.
         max_tokens: length of the text encoder's window, start and end tokens included.
         config: for a single file, the folder with the configuration of its family (absolute).

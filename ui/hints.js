@@ -18,41 +18,45 @@ function later() {
   timer = setTimeout(ask, PAUSE);
 }
 
-// "a wizard" becomes "an owl": the article goes with the word.
-function replaced(text, word, name) {
-  const plain = word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-  const place = new RegExp(`(?:\\b(an?)\\s+)?(?<![\\p{L}])${plain}(?![\\p{L}])`, 'iu');
-  return text.replace(place, (_, article) => {
-    if (!article) return name;
-    const wanted = /^[aeiou]/i.test(name) ? 'an' : 'a';
-    return `${article[0] === 'A' ? wanted[0].toUpperCase() + wanted.slice(1) : wanted} ${name}`;
-  });
+// "a wizard" becomes "an owl" or "jeans": the article goes with the word.
+function withArticle(before, name) {
+  const article = /(?<![\p{L}])(an?)\s+$/iu.exec(before);
+  if (!article) return [before.length, name];
+  const many = /[^sui]s$/i.test(name);
+  const wanted = /^[aeiou]/i.test(name) && !/^(uni|eu|uku)/i.test(name) ? 'an' : 'a';
+  const large = article[1][0] === 'A' ? wanted[0].toUpperCase() + wanted.slice(1) : wanted;
+  return [article.index, many ? name : `${large} ${name}`];
 }
 
-function choose(word, name) {
+function choose({ text, word, at }, name) {
   const field = box();
-  if (!field) return;
-  field.value = replaced(field.value, word, name);
-  field.dispatchEvent(new Event('input', { bubbles: true }));
+  if (!field || field.value !== text || text.slice(at, at + word.length) !== word) return;
+  const [start, put] = withArticle(text.slice(0, at), name);
   field.focus();
+  field.setSelectionRange(start, at + word.length);
+  // Like typing, so that it can be undone like typing; not every browser can.
+  if (document.execCommand?.('insertText', false, put)) return;
+  field.setRangeText(put, start, at + word.length, 'end');
+  field.dispatchEvent(new Event('input', { bubbles: true }));
 }
 
 function draw() {
   const value = props.value;
   if (!value) return;
   if (value.text !== (box()?.value ?? '')) { later(); return; }
+  asked = value.text;
   part('told').textContent = value.told;
   part('nearest').replaceChildren(...value.near.map((name) => {
     const button = document.createElement('button');
     button.type = 'button';
     button.className = 'chip';
     button.textContent = name;
-    button.title = `Draw this instead of “${value.word}”`;
-    button.addEventListener('click', () => choose(value.word, name));
+    button.title = `Put this in place of “${value.word}”`;
+    button.addEventListener('click', () => choose(value, name));
     return button;
   }));
   part('nearest').hidden = !value.near.length;
-  part('unlearned').hidden = !value.told;
+  part('unlearned').dataset.says = value.near.length ? 'near' : value.told ? 'nothing' : '';
 }
 
 watch('value', draw);

@@ -104,10 +104,10 @@ def vocabulary(card: ModelCard) -> list[dict[str, Any]]:
 
 
 def neighbours(card: ModelCard) -> dict[str, Any] | None:
-    """What the model has learned and what is near to it (``ui.hints``); None for models without a limit."""
+    """What is near to words that the model has not learned (``ui.hints``); None for models without a limit."""
     found = _load(card.neighbours)
-    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in
-                                            (("names", list), ("known", list), ("near", dict)))  # fmt: skip
+    kinds = {"names": list, "colours": list, "plain": str, "strange": str, "near": dict}
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
     return found if whole else None
 
 
