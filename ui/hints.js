@@ -56,7 +56,7 @@ function draw() {
     return button;
   }));
   part('nearest').hidden = !value.near.length;
-  part('all').dataset.says = value.near.length ? 'near' : value.told ? 'nothing' : '';
+  part('unlearned').dataset.says = value.near.length ? 'near' : value.told ? 'nothing' : '';
 }
 
 watch('value', draw);

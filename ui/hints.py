@@ -36,7 +36,7 @@ _MARK = re.compile(r"<[^<>]*>")
 # What a word that no list has is then taken for: a verb or an adverb.
 _NO_NOUN = ("ing", "ed", "ly")
 _TEMPLATE = """
-<div class="unlearned" data-part="all">
+<div class="unlearned" data-part="unlearned">
   <p role="status" data-part="told"></p>
   <div class="nearest" role="group" aria-label="To put in its place" data-part="nearest" hidden></div>
 </div>
@@ -182,7 +182,7 @@ def told(hint: Hint | None, name: str) -> str:
         return f"{name} does not know \u201c{word}\u201d. Did you mean:"
     if hint.near:
         return f"{name} has not learned \u201c{word}\u201d. Nearest it knows:"
-    return f"{name} has not learned \u201c{word}\u201d, nor anything near it."
+    return f"{name} has not learned \u201c{word}\u201d, nor anything near it. Try one of these, or a larger model."
 
 
 def hints(prefix: str = "") -> gr.HTML:
