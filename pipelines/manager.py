@@ -159,6 +159,12 @@ class PipelineManager:
         with self._lock:
             self._cards = {**self._cards, card.id: card}
 
+    def replace_card(self, card: ModelCard) -> None:
+        """Put a card in the place of one with the same id; a model that was taken off the list does not come back."""
+        with self._lock:
+            if card.id in self._cards:
+                self._cards = {**self._cards, card.id: card}
+
     def remove_card(self, model_id: str) -> None:
         """Take a model out of the catalogue and out of memory; its files stay.  Raises Busy while it is in use."""
         if model_id in self._cards:

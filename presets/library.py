@@ -278,7 +278,7 @@ class Library:
         problem = ""
         try:
             folder = self._manager.fetch(card.id, self._teller(card, stop), stop.is_set)
-            self._manager.add_card(catalogue.refined(card, folder))
+            self._manager.replace_card(catalogue.refined(card, folder))
         except LoadStopped:
             pass
         except (CannotLoad, CatalogueError) as error:

@@ -182,7 +182,7 @@ def told(hint: Hint | None, name: str) -> str:
         return f"{name} does not know \u201c{word}\u201d. Did you mean:"
     if hint.near:
         return f"{name} has not learned \u201c{word}\u201d. Nearest it knows:"
-    return f"{name} has not learned \u201c{word}\u201d, nor anything near it."
+    return f"{name} has not learned \u201c{word}\u201d, nor anything near it. Try one of these, or a larger model."
 
 
 def hints(prefix: str = "") -> gr.HTML:

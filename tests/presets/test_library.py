@@ -147,6 +147,9 @@ def test_a_hub_model_is_added_seen_for_what_it_is_and_forgotten(library: Library
         library.add(OTHER)
     library.forget(card.id)
     assert card.id not in library.cards and Shelf(tmp_path / "models.json").cards() == []
+    # A download that ends only now does not bring it back.
+    library._manager.replace_card(card)
+    assert card.id not in library.cards
 
 
 def test_what_is_in_use_is_neither_unloaded_nor_deleted(library: Library) -> None:

@@ -12,6 +12,7 @@ from presets.catalogue import load
 from ui import hints
 from ui.hints import Hint, Learned
 
+NOTHING = "nor anything near it. Try one of these, or a larger model."
 PLAIN = "a an the on of with two and background emoji small next to very eyed one sitting mice"
 LEARNED = Learned(
     ("magic wand", "owl", "elephant", "hot dog", "tree", "teal", "gone"),
@@ -84,8 +85,8 @@ def test_a_very_long_prompt_is_looked_at_in_part() -> None:
         (None, ""),
         (Hint("wizard", ("owl",)), "Pocket has not learned \u201cwizard\u201d. Nearest it knows:"),
         (Hint("elefant", ("elephant",), True), "Pocket does not know \u201celefant\u201d. Did you mean:"),
-        (Hint("xyzzy"), "Pocket has not learned \u201cxyzzy\u201d, nor anything near it."),
-        (Hint("q" * 99), f"Pocket has not learned \u201c{'q' * 29}\u2026\u201d, nor anything near it."),
+        (Hint("xyzzy"), f"Pocket has not learned \u201cxyzzy\u201d, {NOTHING}"),
+        (Hint("q" * 99), f"Pocket has not learned \u201c{'q' * 29}\u2026\u201d, {NOTHING}"),
     ],
 )
 def test_the_sentence(hint: Hint | None, text: str) -> None:
