@@ -445,15 +445,7 @@ class LocalBackend:
     def submit(
         self, request: GenerationRequest, visitor: Visitor = OWNER, draft: bool = False, instead: Sequence[Job] = ()
     ) -> Job:
-        """Check the request and queue it.
-
-        A draft waits for everything else, ends when anything else comes, and is stored once it is kept.
-
-        Args:
-            request: what to make.
-            visitor: who asks; drafts are the owner's alone.
-            draft: whether it is one.
-            instead: jobs that are stopped as this one takes their place.
+        """Check the request and queue it; see ``Backend``.
 
         Raises:
             InvalidRequest: if this request can never run here.
