@@ -2,17 +2,18 @@
 
     python -m pocket.turbo [--trajectories N] [--samples N] [--processes N] [--only teach|learn|export]
 
-The teacher walks from noise to picture with guidance, by DDIM in small steps; where it passes the noise levels that
-``LCMScheduler`` visits, its latents are kept.  The student, which begins with the teacher's weights, learns to say from
-each of these where the walk ends: the consistency function of that path (Song et al., 2023, arXiv:2303.01469), with
-guidance folded in (Luo et al., 2023, arXiv:2310.04378), learnt from whole paths as by Luhman and Luhman (2021,
-arXiv:2101.02388).  Of the middle block the first layer alone is kept; text encoder and autoencoder are pocket's.
+The teacher walks from noise to picture with guidance, by DDIM in small steps, and its latents are kept at each of
+them.  The student, which begins with the teacher's weights, learns to say from each of these where the walk ends: the
+consistency function of that path (Song et al., 2023, arXiv:2303.01469), with guidance folded in (Luo et al., 2023,
+arXiv:2310.04378), learnt from whole paths as by Luhman and Luhman (2021, arXiv:2101.02388).  Of the middle block the
+first layer alone is kept; text encoder and autoencoder are pocket's.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import time
 from functools import cached_property
@@ -31,10 +32,9 @@ from tqdm import tqdm
 from pocket import data, text, unet, vae, workers
 from pocket.export import TURBO, WEIGHTS
 
-# Noise levels that the student knows: timesteps 999, 899, ... 99.
-STEPS = 10
-# The teacher's steps between two of them.
-BETWEEN = 3
+# Steps of a walk: timesteps 999, 959, ... 39.  ``LCMScheduler`` goes from 999 on in steps of 20, so that wherever it
+# stops the student has learnt from that timestep or from both of its neighbours.
+STEPS = 25
 GUIDANCE = 4.0
 CHUNK = 512
 BATCH = 128
@@ -44,23 +44,17 @@ CHECKPOINT = data.RUNS / "turbo.pt"
 
 
 def build_scheduler() -> LCMScheduler:
-    """The sampler for the student: its steps are a choice of the ten noise levels."""
+    """The sampler for the student, as it is used for other models that are distilled so."""
     given = unet.build_scheduler().config
     return LCMScheduler(
         num_train_timesteps=1000, beta_start=given.beta_start, beta_end=given.beta_end, beta_schedule="linear",
-        prediction_type="v_prediction", clip_sample=False, original_inference_steps=STEPS,
+        prediction_type="v_prediction", clip_sample=False, original_inference_steps=50,
     )
 
 
 def levels() -> list[int]:
-    """The student's timesteps from pure noise on."""
+    """The timesteps of a walk from pure noise on."""
     return list(range(999, 0, -1000 // STEPS))
-
-
-def fine_levels() -> list[int]:
-    """The teacher's timesteps: each of the student's, then those between."""
-    every = 1000 // STEPS / BETWEEN
-    return [round(999 - every * k) for k in range(STEPS * BETWEEN)]
 
 
 def amounts(t: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,14 +90,13 @@ class Teacher:
 
     @torch.inference_mode()
     def walk(self, x: torch.Tensor, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """DDIM with guidance from noise x (n, c, 8, 8): latents at each level (n, 10, c, 8, 8), and the walk's end."""
+        """DDIM with guidance from noise x (n, c, 8, 8): latents at each level (n, 25, c, 8, 8), and the walk's end."""
         with workers.half_precision():
             hidden = self.text(text.token_ids(self.tokenizer, ["", *captions]))[0].float()
         both = torch.cat([hidden[:1].expand(len(x), -1, -1), hidden[1:]])
-        fine, kept = [*fine_levels(), -1], []
-        for k, (t, following) in enumerate(pairwise(fine)):
-            if k % BETWEEN == 0:
-                kept.append(x)
+        kept = []
+        for t, following in pairwise([*levels(), -1]):
+            kept.append(x)
             with workers.half_precision():
                 v = self.unet(torch.cat([x, x]), t, both).sample.float()
             free, asked = v.chunk(2)
@@ -244,6 +237,8 @@ def export(folder: Path = TURBO) -> None:
     student.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["average"])
     student.to(torch.float16).save_pretrained(folder / "unet", safe_serialization=True)
     build_scheduler().save_pretrained(folder / "scheduler")
+    index = json.loads((WEIGHTS / "model_index.json").read_text()) | {"scheduler": ["diffusers", "LCMScheduler"]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:
