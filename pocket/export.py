@@ -42,7 +42,7 @@ def restore(folder: Path = WEIGHTS) -> None:
         return
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     done = 10**9  # the autoencoder is not trained further: other latents would need another UNet
-    vae.save(pipeline.vae.state_dict(), None, done)
+    vae.save(pipeline.vae.state_dict(), pipeline.vae.state_dict(), None, done)
     modules = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
     seen = curve.samples_seen()
     unet.save(modules.state_dict(), modules.state_dict(), None, seen, pipeline.vae.config.scaling_factor)

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def main(argv: list[str] | None = None) -> None:
     """Run the stages in order; each is skipped or resumed as far as its checkpoint goes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vae-samples", type=int, default=150_000, help="pictures that the autoencoder sees")
+    parser.add_argument("--vae-samples", type=int, default=340_000, help="pictures that the autoencoder sees")
     parser.add_argument("--latents", type=int, default=160_000, help="pictures that are encoded for the UNet")
     parser.add_argument("--samples", type=int, default=2_000_000, help="latents that the UNet sees")
     parser.add_argument("--only", choices=["vae", "latents", "unet", "export"])

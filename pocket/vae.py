@@ -7,7 +7,7 @@ both make the latent space easier for the diffusion model (Rombach et al., 2022,
 
 from __future__ import annotations
 
-import math
+import copy
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from pocket import data, workers
 
 CHANNELS = 24
 WIDTH = 64
-BATCH = 32
-PEAK_RATE = 2e-3
+BATCH = 16
+PEAK_RATE = 7e-4
+WARM_UP = 4_000
+AVERAGE_EVERY = 4
 CHECKPOINT = data.RUNS / "vae.pt"
 
 
@@ -66,18 +68,23 @@ def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss_of(vae: AutoencoderTiny, x: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Training loss for pictures (n, 3, 128, 128) in [-1, 1], and the reconstruction's PSNR in dB."""
+    """Training loss for pictures (n, 3, 128, 128) in [-1, 1], and the reconstruction's mean PSNR in dB.
+
+    The absolute error, the logarithm of each picture's mean square (which is its PSNR, so that fine pictures count as
+    much as hard ones), the error of the edges and how far the latents are from white noise.
+    """
     with workers.half_precision():
         z = vae.encoder(x).float()
         y = vae.decoder(z + 0.1 * torch.randn_like(z)).float()
     error = y - x
-    pixel = error.abs().mean() + error.square().mean()
+    squares = error.square().mean((1, 2, 3))
+    pixel = error.abs().mean() + 0.05 * (squares + 1e-4).log().mean()
     edge = sum((a - b).abs().mean() for a, b in zip(edges(y), edges(x), strict=True))
     flat = z.permute(1, 0, 2, 3).flatten(1)
     mean = flat.mean(1)
     covariance = (flat - mean[:, None]) @ (flat - mean[:, None]).T / flat.shape[1]
     whiteness = mean.square().mean() + (covariance - torch.eye(CHANNELS)).square().mean()
-    psnr = 10 * math.log10(4 / error.detach().square().mean().item())
+    psnr = (10 * torch.log10(4 / squares.detach())).mean().item()
     return pixel + 0.5 * edge + 0.02 * whiteness, psnr
 
 
@@ -86,20 +93,22 @@ def train(samples: int) -> None:
     torch.manual_seed(workers.rank())
     vae = build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
-    seen = 0
+    average, seen = copy.deepcopy(vae).requires_grad_(False), 0
     if CHECKPOINT.exists():
         state = torch.load(CHECKPOINT, weights_only=True)
-        vae.load_state_dict(state["vae"])
+        vae.load_state_dict(state["model"])
+        average.load_state_dict(state["vae"])
         seen = state["seen"]
         if state["optimizer"]:
             optimizer.load_state_dict(state["optimizer"])
+    started = seen
     pictures, smooth = Pictures(seed=1 + seen + 1000 * workers.rank()), None
     silent = workers.rank() > 0
     progress = tqdm(total=samples, initial=seen, desc="autoencoder", unit=" pictures", mininterval=10, disable=silent)
     batch = BATCH // workers.count()
     while seen < samples:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(seen, samples)
+            group["lr"] = learning_rate(seen, samples, started)
         x = pictures.batch(batch).to(memory_format=torch.channels_last)
         loss, psnr = loss_of(vae, x)
         optimizer.zero_grad()
@@ -108,24 +117,29 @@ def train(samples: int) -> None:
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         seen += batch * workers.count()
+        steps = (seen - started) // BATCH
+        if steps % AVERAGE_EVERY == 0:
+            decay = min(0.998, (1 + steps) / (20 + steps)) ** AVERAGE_EVERY
+            torch._foreach_lerp_(list(average.parameters()), list(vae.parameters()), 1 - decay)
         smooth = psnr if smooth is None else 0.98 * smooth + 0.02 * psnr
         progress.set_postfix_str(f"PSNR {smooth:.2f} dB", refresh=False)
         progress.update(batch * workers.count())
         if workers.rank() == 0 and (seen // BATCH % 250 == 0 or seen >= samples):
-            save(vae.state_dict(), optimizer.state_dict(), seen)
+            save(vae.state_dict(), average.state_dict(), optimizer.state_dict(), seen)
     progress.close()
 
 
-def learning_rate(seen: int, samples: int) -> float:
-    """Warm-up over 4,000 pictures, then a cosine down to 1e-5."""
-    return PEAK_RATE * min(1, seen / 4000 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * seen / samples)) + 1e-5
+def learning_rate(seen: int, samples: int, started: int = 0) -> float:
+    """Warm-up over 4,000 pictures (``WARM_UP``), then constant, then down to zero over the last 30% of this run."""
+    cool_down = 0.3 * (samples - started)
+    return PEAK_RATE * min(1, (seen - started + BATCH) / WARM_UP) * min(1, max(0.01, (samples - seen) / cool_down))
 
 
-def save(vae: dict, optimizer: dict | None, seen: int) -> None:
-    """Write the checkpoint in one move."""
+def save(model: dict, average: dict, optimizer: dict | None, seen: int) -> None:
+    """Write the checkpoint in one move; without an optimizer's state it is a warm start."""
     data.RUNS.mkdir(exist_ok=True)
     partial = CHECKPOINT.with_suffix(".tmp")
-    torch.save({"vae": vae, "optimizer": optimizer, "seen": seen}, partial)
+    torch.save({"model": model, "vae": average, "optimizer": optimizer, "seen": seen}, partial)
     partial.replace(CHECKPOINT)
 
 
