@@ -38,20 +38,20 @@ class Curve:
 
     def look(self, trainer) -> None:
         """Add a point to the file if this step has crossed a multiple of 50,000 samples."""
-        if self.reached == (reached := trainer.seen // EVERY):
+        if self.reached == (reached := trainer.training.seen // EVERY):
             return
         first, self.reached = self.reached is None, reached
         if first:
             return
         top1, top5 = self.measure(trainer)
-        point = {"samples": trainer.seen, "top1": round(top1, 3), "top5": round(top5, 3)}
+        point = {"samples": trainer.training.seen, "top1": round(top1, 3), "top5": round(top5, 3)}
         FILE.write_text(json.dumps([*points(), point], indent=0) + "\n")
         print(f"\n{point}", flush=True)
 
     @torch.inference_mode()
     def measure(self, trainer) -> tuple[float, float]:
         """Share of the prompts whose concept the judge guesses first, and among its first five."""
-        latents = draw(trainer.average, trainer.tokenizer, self.prompts) / trainer.scaling
+        latents = draw(trainer.training.average, trainer.tokenizer, self.prompts) / trainer.scaling
         pictures = torch.cat([self.decoder(part).clamp(-1, 1) for part in latents.split(25)])
         order = self.judge(judge.shrink(pictures)).argsort(1, descending=True)
         wanted = [i for i, _ in self.pairs]

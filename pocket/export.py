@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from pocket import curve, data, text, unet, vae
+from pocket import curve, data, text, training, unet, vae
 
 WEIGHTS = data.ROOT / "weights"
 TURBO = data.ROOT / "turbo"
@@ -42,10 +42,12 @@ def restore(folder: Path = WEIGHTS) -> None:
         return
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     done = 10**9  # the autoencoder is not trained further: other latents would need another UNet
-    vae.save(pipeline.vae.state_dict(), pipeline.vae.state_dict(), None, done)
+    training.save(vae.CHECKPOINT, pipeline.vae.state_dict(), pipeline.vae.state_dict(), None, done)
     modules = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder})
-    seen = curve.samples_seen()
-    unet.save(modules.state_dict(), modules.state_dict(), None, seen, pipeline.vae.config.scaling_factor)
+    training.save(
+        unet.CHECKPOINT, modules.state_dict(), modules.state_dict(), None, curve.samples_seen(),
+        scaling=pipeline.vae.config.scaling_factor,
+    )
     pipeline.tokenizer.save_pretrained(text.SAVED)
 
 

@@ -12,10 +12,8 @@ first layer alone is kept; text encoder and autoencoder are pocket's.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
-import time
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -31,14 +29,14 @@ from tqdm import tqdm
 
 from pocket import data, text, unet, vae, workers
 from pocket.export import TURBO, WEIGHTS
+from pocket.training import Recipe, Training
 
 # Steps of a walk: timesteps 999, 959, ... 39.  ``LCMScheduler`` goes from 999 on in steps of 20, so that wherever it
 # stops the student has learnt from that timestep or from both of its neighbours.
 STEPS = 25
 GUIDANCE = 4.0
 CHUNK = 512
-BATCH = 128
-PEAK_RATE = 6e-4
+RECIPE = Recipe(batch=128, peak_rate=6e-4, warm_up=8_000, weight_decay=0.01, keep=0.999, average_every=5)
 FOLDER = data.RUNS / "turbo"
 CHECKPOINT = data.RUNS / "turbo.pt"
 
@@ -160,74 +158,30 @@ class Walks:
 
 
 class Student:
-    """The student's weights, their moving average and the optimizer."""
+    """The student on the walks of its teacher, whose text encoder stays as it is."""
 
     def __init__(self) -> None:
-        torch.manual_seed(workers.rank())
         self.teacher = Teacher(0)
-        self.model = build(self.teacher.unet)
-        self.model.set_attn_processor(AttnProcessor())
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), fused=True)
-        self.seen = 0
-        if CHECKPOINT.exists():
-            state = torch.load(CHECKPOINT, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.seen = state["seen"]
-        self.walks = Walks(seed=self.seen + 7 * workers.rank())
+        self.training = Training(build(self.teacher.unet), CHECKPOINT, RECIPE)
+        self.training.model.set_attn_processor(AttnProcessor())
+        self.walks = Walks(seed=self.training.seen + 7 * workers.rank())
 
-    def save(self) -> None:
-        """Write the checkpoint in one move."""
-        partial = CHECKPOINT.with_suffix(".tmp")
-        torch.save({
-            "model": self.model.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "seen": self.seen,
-        }, partial)
-        partial.replace(CHECKPOINT)
-
-    def step(self, rate: float) -> float:
-        """One optimizer step; the mean square error of the end of the walk."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        x, t, end, captions = self.walks.batch(BATCH // workers.count())
+    def loss(self, size: int) -> tuple[torch.Tensor, float]:
+        """Mean square error of the end of the walk, for so many points of walks, as a tensor and as a number."""
+        x, t, end, captions = self.walks.batch(size)
         with torch.no_grad(), workers.half_precision():
             hidden = self.teacher.text(text.token_ids(self.teacher.tokenizer, captions))[0]
         alpha, sigma = (amount.view(-1, 1, 1, 1) for amount in amounts(t))
         with workers.half_precision():
-            v = self.model(x, t, hidden).sample
+            v = self.training.model(x, t, hidden).sample
         loss = F.mse_loss(alpha * x - sigma * v.float(), end)
-        self.optimizer.zero_grad()
-        loss.backward()
-        workers.average_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.seen += BATCH // workers.count() * workers.count()
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), self._pull())
-        return loss.item()
-
-    def _pull(self) -> float:
-        return max(0.001, 20 * BATCH / (self.seen + 20 * BATCH))
+        return loss, loss.item()
 
 
 def learn(samples: int) -> None:
     """Train the student until it has seen so many points of walks."""
-    student, smooth, saved = Student(), None, time.time()
-    first = workers.rank() == 0
-    progress = tqdm(
-        total=samples, initial=student.seen, desc="turbo", unit=" samples", mininterval=10, disable=not first
-    )
-    while student.seen < samples:
-        left = (samples - student.seen) / (0.4 * samples)
-        loss = student.step(PEAK_RATE * min(1, (student.seen + BATCH) / 8000) * min(1, max(0.01, left)))
-        smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
-        progress.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
-        progress.update(BATCH // workers.count() * workers.count())
-        if first and (time.time() - saved > 120 or student.seen >= samples):
-            student.save()
-            saved = time.time()
-    progress.close()
+    student = Student()
+    student.training.run(samples, student.loss, "turbo", "loss")
 
 
 def export(folder: Path = TURBO) -> None:

@@ -7,9 +7,6 @@ released is an exponential moving average of the weights.
 
 from __future__ import annotations
 
-import copy
-import time
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,11 +15,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
 from pocket import curve, data, text, vae, workers
+from pocket.training import Recipe, Training
 
-BATCH = 128
-PEAK_RATE = 1e-3
+RECIPE = Recipe(batch=128, peak_rate=1e-3, warm_up=8_000, weight_decay=0.01, keep=0.9995, average_every=5)
 EMPTY_CAPTIONS = 0.1
-AVERAGE_EVERY = 5
 STYLE_FREE = 4.0
 CHECKPOINT = data.RUNS / "unet.pt"
 LATENTS = data.RUNS / "latents"
@@ -116,101 +112,42 @@ class LatentBank:
 
 
 class Trainer:
-    """Weights, their moving average and the optimizer; saved and resumed as one checkpoint."""
+    """Text encoder and UNet, trained together on the bank's latents."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.bank = LatentBank(seed=0)
         self.tokenizer = text.load_tokenizer(self.bank.concepts)
-        self.model = torch.nn.ModuleDict({"unet": build(), "text": text.build_encoder(self.tokenizer)})
-        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
+        model = torch.nn.ModuleDict({"unet": build(), "text": text.build_encoder(self.tokenizer)})
+        self.training = Training(model, CHECKPOINT, RECIPE, {"scaling": 1 / self.bank.spread()})
+        self.bank.rng = np.random.default_rng([self.training.seen, workers.rank()])
         # The fused attention's backward pass is slow in bfloat16 on a processor: the plain one is twice as fast.
-        self.model["unet"].set_attn_processor(AttnProcessor())
-        self.model["text"].set_attn_implementation("eager")
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        model["unet"].set_attn_processor(AttnProcessor())
+        model["text"].set_attn_implementation("eager")
         self.alpha_bar = build_scheduler().alphas_cumprod
-        self.scaling = 1 / self.bank.spread()
-        self.seen = 0
-        if CHECKPOINT.exists():
-            self._resume(torch.load(CHECKPOINT, weights_only=True))
-        self.started = self.seen
-        self.batch = BATCH // workers.count()
-        self.bank.rng = np.random.default_rng([self.seen, workers.rank()])
-        torch.manual_seed(self.seen + workers.rank())
 
-    def _resume(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        if state["optimizer"]:
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.seen, self.scaling = state["seen"], state["scaling"]
+    @property
+    def scaling(self) -> float:
+        """What the VAE's latents are multiplied by."""
+        return self.training.extra["scaling"]
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        save(self.model.state_dict(), self.average.state_dict(), self.optimizer.state_dict(), self.seen, self.scaling)
-
-    def loss(self, x0: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        """Mean square error of the predicted v for latents (n, 24, 8, 8)."""
+    def loss(self, size: int) -> tuple[torch.Tensor, float]:
+        """Mean square error of the predicted v for so many samples of the bank, as a tensor and as a number."""
+        x0, captions = self.bank.batch(size)
         x0 = x0 * self.scaling
-        t = torch.randint(0, 1000, (len(x0),))
+        t = torch.randint(0, 1000, (size,))
         alpha = self.alpha_bar[t].sqrt().view(-1, 1, 1, 1)
         sigma = (1 - self.alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         eps = torch.randn_like(x0)
         with workers.half_precision():
-            hidden = self.model["text"](text.token_ids(self.tokenizer, captions))[0]
-            v = self.model["unet"](alpha * x0 + sigma * eps, t, hidden).sample
-        return F.mse_loss(v.float(), alpha * eps - sigma * x0)
-
-    def step(self, rate: float) -> float:
-        """One optimizer step at the learning rate; returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self.loss(*self.bank.batch(self.batch))
-        self.optimizer.zero_grad()
-        loss.backward()
-        workers.average_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.seen += self.batch * workers.count()
-        steps = (self.seen - self.started) // BATCH
-        if steps % AVERAGE_EVERY == 0:
-            decay = min(0.9995, (1 + steps) / (20 + steps)) ** AVERAGE_EVERY
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        return loss.item()
-
-
-def save(model: dict, average: dict, optimizer: dict | None, seen: int, scaling: float) -> None:
-    """Write the checkpoint in one move; without an optimizer's state it is a warm start."""
-    partial = CHECKPOINT.with_suffix(".tmp")
-    state = {"model": model, "average": average, "optimizer": optimizer, "seen": seen, "scaling": scaling}
-    torch.save(state, partial)
-    partial.replace(CHECKPOINT)
-
-
-def learning_rate(seen: int, samples: int, started: int = 0) -> float:
-    """Warm-up over 8,000 samples, then constant, then down to zero over the last 30% of this run."""
-    cool_down = 0.3 * (samples - started)
-    return PEAK_RATE * min(1, (seen - started + BATCH) / 8000) * min(1, max(0.01, (samples - seen) / cool_down))
+            hidden = self.training.model["text"](text.token_ids(self.tokenizer, captions))[0]
+            v = self.training.model["unet"](alpha * x0 + sigma * eps, t, hidden).sample
+        loss = F.mse_loss(v.float(), alpha * eps - sigma * x0)
+        return loss, loss.item()
 
 
 def train(samples: int) -> None:
-    """Train until ``samples`` have been seen, resuming from the checkpoint, saving every two minutes."""
-    trainer, first = Trainer(), workers.rank() == 0
-    measured = curve.Curve(trainer.bank.concepts) if first else None
-    saved, smooth = time.time(), None
-    progress = tqdm(
-        total=samples, initial=trainer.seen, desc="UNet", unit=" samples", mininterval=10, disable=not first
-    )
-    while trainer.seen < samples:
-        loss = trainer.step(learning_rate(trainer.seen, samples, trainer.started))
-        smooth = loss if smooth is None else 0.99 * smooth + 0.01 * loss
-        progress.set_postfix_str(f"loss {smooth:.4f}", refresh=False)
-        progress.update(trainer.batch * workers.count())
-        if first and (time.time() - saved > 120 or trainer.seen >= samples):
-            trainer.save()
-            saved = time.time()
-        if measured:
-            measured.look(trainer)
-    progress.close()
+    """Train until ``samples`` have been seen, resuming from the checkpoint, measuring the curve on the way."""
+    trainer = Trainer()
+    measured = curve.Curve(trainer.bank.concepts) if workers.rank() == 0 else None
+    trainer.training.run(samples, trainer.loss, "UNet", "loss", measured and (lambda: measured.look(trainer)))

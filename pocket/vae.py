@@ -7,21 +7,16 @@ both make the latent space easier for the diffusion model (Rombach et al., 2022,
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from tqdm import tqdm
 
 from pocket import data, workers
+from pocket.training import Recipe, Training
 
 CHANNELS = 24
 WIDTH = 64
-BATCH = 16
-PEAK_RATE = 7e-4
-WARM_UP = 4_000
-AVERAGE_EVERY = 4
+RECIPE = Recipe(batch=16, peak_rate=7e-4, warm_up=4_000, weight_decay=1e-4, keep=0.998, average_every=4)
 CHECKPOINT = data.RUNS / "vae.pt"
 
 
@@ -89,62 +84,19 @@ def loss_of(vae: AutoencoderTiny, x: torch.Tensor) -> tuple[torch.Tensor, float]
 
 
 def train(samples: int) -> None:
-    """Train for ``samples`` pictures, resuming from the checkpoint."""
-    torch.manual_seed(workers.rank())
-    vae = build().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
-    average, seen = copy.deepcopy(vae).requires_grad_(False), 0
-    if CHECKPOINT.exists():
-        state = torch.load(CHECKPOINT, weights_only=True)
-        vae.load_state_dict(state["model"])
-        average.load_state_dict(state["vae"])
-        seen = state["seen"]
-        if state["optimizer"]:
-            optimizer.load_state_dict(state["optimizer"])
-    started = seen
-    pictures, smooth = Pictures(seed=1 + seen + 1000 * workers.rank()), None
-    silent = workers.rank() > 0
-    progress = tqdm(total=samples, initial=seen, desc="autoencoder", unit=" pictures", mininterval=10, disable=silent)
-    batch = BATCH // workers.count()
-    while seen < samples:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(seen, samples, started)
-        x = pictures.batch(batch).to(memory_format=torch.channels_last)
-        loss, psnr = loss_of(vae, x)
-        optimizer.zero_grad()
-        loss.backward()
-        workers.average_gradients(vae.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        seen += batch * workers.count()
-        steps = (seen - started) // BATCH
-        if steps % AVERAGE_EVERY == 0:
-            decay = min(0.998, (1 + steps) / (20 + steps)) ** AVERAGE_EVERY
-            torch._foreach_lerp_(list(average.parameters()), list(vae.parameters()), 1 - decay)
-        smooth = psnr if smooth is None else 0.98 * smooth + 0.02 * psnr
-        progress.set_postfix_str(f"PSNR {smooth:.2f} dB", refresh=False)
-        progress.update(batch * workers.count())
-        if workers.rank() == 0 and (seen // BATCH % 250 == 0 or seen >= samples):
-            save(vae.state_dict(), average.state_dict(), optimizer.state_dict(), seen)
-    progress.close()
+    """Train until ``samples`` pictures have been seen, resuming from the checkpoint."""
+    torch.manual_seed(0)
+    training = Training(build().to(memory_format=torch.channels_last), CHECKPOINT, RECIPE)
+    pictures = Pictures(seed=1 + training.seen + 1000 * workers.rank())
 
+    def loss(size: int) -> tuple[torch.Tensor, float]:
+        return loss_of(training.model, pictures.batch(size).to(memory_format=torch.channels_last))
 
-def learning_rate(seen: int, samples: int, started: int = 0) -> float:
-    """Warm-up over 4,000 pictures (``WARM_UP``), then constant, then down to zero over the last 30% of this run."""
-    cool_down = 0.3 * (samples - started)
-    return PEAK_RATE * min(1, (seen - started + BATCH) / WARM_UP) * min(1, max(0.01, (samples - seen) / cool_down))
-
-
-def save(model: dict, average: dict, optimizer: dict | None, seen: int) -> None:
-    """Write the checkpoint in one move; without an optimizer's state it is a warm start."""
-    data.RUNS.mkdir(exist_ok=True)
-    partial = CHECKPOINT.with_suffix(".tmp")
-    torch.save({"model": model, "vae": average, "optimizer": optimizer, "seen": seen}, partial)
-    partial.replace(CHECKPOINT)
+    training.run(samples, loss, "autoencoder", "PSNR in dB")
 
 
 def load() -> AutoencoderTiny:
     """The trained autoencoder, from the checkpoint."""
     vae = build()
-    vae.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["vae"])
+    vae.load_state_dict(torch.load(CHECKPOINT, weights_only=True)["average"])
     return vae.eval().requires_grad_(False)

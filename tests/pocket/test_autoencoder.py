@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WIDTH": 16, "BATCH": 4, "WARM_UP": 40}.items():
-        monkeypatch.setattr(vae, name, value)
+    monkeypatch.setattr(vae, "WIDTH", 16)
+    monkeypatch.setattr(vae, "RECIPE", replace(vae.RECIPE, batch=4, warm_up=40))
 
 
 def state() -> dict:
@@ -52,28 +53,29 @@ def error(autoencoder) -> float:
 def test_training_learns_and_goes_on_where_it_stopped() -> None:
     torch.manual_seed(0)
     before = error(vae.build())
-    vae.train(40 * vae.BATCH)
+    vae.train(40 * vae.RECIPE.batch)
     first = state()
-    assert first["seen"] == 40 * vae.BATCH and error(vae.load()) < 0.8 * before
-    vae.train(44 * vae.BATCH)
+    assert first["seen"] == 40 * vae.RECIPE.batch and error(vae.load()) < 0.8 * before
+    vae.train(44 * vae.RECIPE.batch)
     second = state()
-    assert second["seen"] == 44 * vae.BATCH
+    assert second["seen"] == 44 * vae.RECIPE.batch
     steps = {int(entry["step"]) for entry in second["optimizer"]["state"].values()}
     assert steps == {44}, "the optimizer's moments are carried over"
 
 
 @pytest.mark.usefixtures("small")
 def test_what_is_loaded_is_the_moving_average() -> None:
-    vae.train(12 * vae.BATCH)
+    vae.train(12 * vae.RECIPE.batch)
     saved, loaded = state(), vae.load().state_dict()
-    assert all(torch.equal(loaded[name], value) for name, value in saved["vae"].items())
+    assert all(torch.equal(loaded[name], value) for name, value in saved["average"].items())
     assert any(not torch.equal(loaded[name], value) for name, value in saved["model"].items())
 
 
 def test_the_rate_warms_up_stays_and_cools_down() -> None:
-    rates = [vae.learning_rate(seen, 340_000, 100_000) for seen in (100_000, 110_000, 200_000, 304_000, 339_999)]
-    assert rates[0] < 0.01 * vae.PEAK_RATE and rates[1] == rates[2] == vae.PEAK_RATE
-    assert rates[3] == pytest.approx(vae.PEAK_RATE / 2) and 0 < rates[4] < 0.02 * vae.PEAK_RATE
+    peak = vae.RECIPE.peak_rate
+    rates = [vae.RECIPE.rate(seen, 340_000, 100_000) for seen in (100_000, 110_000, 200_000, 304_000, 339_999)]
+    assert rates[0] < 0.01 * peak and rates[1] == rates[2] == peak
+    assert rates[3] == pytest.approx(peak / 2) and 0 < rates[4] < 0.02 * peak
 
 
 def test_a_warm_start_holds_the_shipped_weights() -> None:
