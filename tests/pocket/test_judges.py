@@ -62,3 +62,16 @@ def test_halves_hold_one_thing_each(judge: nearest.Nearest) -> None:
     pixels = data.compose(drawing("disc", ink), "yellow", rng, other=drawing("bar", ink))
     assert [judge.ranked(half(pixels, k), "yellow")[0] for k in (0, 1)] == [0, 1]
     assert half(pixels, 0).shape == pixels.shape
+
+
+def test_a_soft_edge_that_moves_the_box_does_not_change_the_verdict(judge: nearest.Nearest) -> None:
+    pixels = data.compose(drawing("triangle", INKS["noto"]), "teal", np.random.default_rng(0))
+    left, _, right, bottom = nearest.box(pixels, nearest.border(pixels))
+    clean = judge._distances(pixels, "teal").min()
+    # A smear beside the thing: the box grows by 5% to one side.
+    pixels[bottom - 4:bottom, right:right + (right - left) // 20] = (30, 30, 30)
+    plain = np.square(
+        judge._references(data.COLOURS["teal"]) - nearest.cut_out(pixels, nearest.border(pixels))
+    ).sum(1).min()
+    assert CONCEPTS[judge.ranked(pixels, "teal")[0]].name == "triangle"
+    assert clean <= judge._distances(pixels, "teal").min() < 0.7 * plain
