@@ -26,7 +26,8 @@ SAVE_EVERY = 120.0
 class Recipe:
     """How a model is trained: samples a step, and AdamW's settings.
 
-    The learning rate warms up over ``warm_up`` samples, stays, and goes down to zero over the last 30% of the run.
+    The learning rate warms up over ``warm_up`` samples, stays, and goes down to zero over the last ``cool_down`` (a
+    share) of the run.
     The moving average is brought up to date every ``average_every`` steps and keeps ``keep`` of itself a step, less in
     the beginning.
     """
@@ -37,10 +38,11 @@ class Recipe:
     weight_decay: float
     keep: float
     average_every: int
+    cool_down: float = 0.3
 
     def rate(self, seen: int, samples: int, started: int = 0) -> float:
         """The learning rate after ``seen`` samples of a run from ``started`` to ``samples``."""
-        cool_down = 0.3 * (samples - started)
+        cool_down = self.cool_down * (samples - started)
         warm = min(1, (seen - started + self.batch) / self.warm_up)
         return self.peak_rate * warm * min(1, max(0.01, (samples - seen) / cool_down))
 

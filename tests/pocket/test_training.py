@@ -88,3 +88,11 @@ def test_the_moving_average_follows_fast_in_the_beginning() -> None:
     recipe = Recipe(batch=1, peak_rate=1.0, warm_up=1, weight_decay=0.0, keep=0.999, average_every=2)
     pulls = [recipe.pull(steps) for steps in (2, 100, 100_000)]
     assert pulls[0] > 0.9 and pulls[0] > pulls[1] > pulls[2] == pytest.approx(1 - 0.999**2)
+
+
+def test_every_timestep_is_learnt_and_those_that_show_shapes_most() -> None:
+    t = unet.timesteps(40_000)
+    low, high = unet.SHAPES
+    assert 0 <= int(t.min()) < 5 and 995 < int(t.max()) <= 999
+    between = ((t >= low) & (t < high)).float().mean().item()
+    assert between == pytest.approx(0.5 + 0.5 * (high - low) / 1000, abs=0.02)
