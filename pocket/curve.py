@@ -1,8 +1,12 @@
-"""Accuracy over samples seen, measured while the model trains and kept in ``curve.json``."""
+"""Accuracy over samples seen, measured while the model trains and kept in ``curve.json``.
+
+    python -m pocket.curve        draws it as ``curve.svg``
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +19,7 @@ PROMPTS = 100
 STEPS = 25
 GUIDANCE = 4.0
 FILE = data.ROOT / "curve.json"
+CHART = data.ROOT / "curve.svg"
 
 
 def points() -> list[dict]:
@@ -78,3 +83,24 @@ def draw(modules: torch.nn.ModuleDict, tokenizer, prompts: list[str]) -> torch.T
         unguided, guided = v.chunk(2)
         x = scheduler.step(unguided + GUIDANCE * (guided - unguided), t, x).prev_sample
     return x
+
+
+def chart(target: Path = CHART) -> None:
+    """Draw the points that the classifier judged: share of the prompts over millions of samples."""
+    from matplotlib.figure import Figure
+
+    judged = [point for point in points() if "top1" in point]
+    seen = [point["samples"] / 1e6 for point in judged]
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for key, label, colour in (("top5", "among the first five", "#9a9a9a"), ("top1", "first guess", "#2f6fde")):
+        axes.plot(seen, [100 * point[key] for point in judged], color=colour, label=label, marker=".")
+    axes.set(xlabel="million samples seen", ylabel="concept recognised (%)", ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False)
+    figure.savefig(target, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    chart()
