@@ -1,6 +1,6 @@
 """Record one real generation for the page's first visit: ``pocket/recording/first.safetensors`` and ``.json``.
 
-    python -m pocket.record ["a red apple on a yellow background"] [--seed 2]
+    python -m pocket.record ["a red apple on a yellow background"] [--seed 6]
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def record(prompt: str, seed: int) -> Trace:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prompt", nargs="?", default="a red apple on a yellow background")
-    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=6)
     options = parser.parse_args()
     record(options.prompt, options.seed).save(FOLDER)
 
