@@ -1,6 +1,6 @@
 """What a small model's networks take on a CPU, by engine and threads, and what that makes of a picture of few steps.
 
-    python -m benchmarks.engines [--model pocket] [--rounds 15] [--inductor]
+    python -m benchmarks.engines [--model pocket-turbo] [--rounds 15] [--inductor]
 
 Prints JSON, then the table of ``RESULTS.md``.  Engines that are not installed are left out; ``--inductor`` compiles
 with torch.compile besides, which needs a C++ compiler and minutes.  The times to be ready are those of a first start,
@@ -135,12 +135,28 @@ def openvino(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]
     return {"unet": unet, "decoder": decoder, "kept": engine}, seconds  # type: ignore[dict-item]
 
 
+def smaller_decoder(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
+    """OpenVINO with a decoder of half the width, to see what training one would win: its weights are random."""
+    import copy
+
+    from diffusers import AutoencoderTiny
+
+    shape = {name: value for name, value in model.latents.vae.config.items() if not name.startswith("_")}
+    halved = tuple(width // 2 for width in shape["decoder_block_out_channels"])
+    vae = AutoencoderTiny.from_config({**shape, "decoder_block_out_channels": halved}).eval().requires_grad_(False)
+    small = copy.copy(model)
+    small.latents = type(model.latents)(vae)
+    return openvino(small, threads)[0], {}
+
+
 def engines(with_inductor: bool) -> dict[str, Callable[[Any, int], Any]]:
     """Those that are there."""
     found = {"eager": eager, "eager, channels_last": channels_last}
     found |= {"torch.compile": inductor} if with_inductor else {}
     found |= {"ONNX Runtime": onnx} if find_spec("onnxruntime") and find_spec("onnxscript") else {}
-    return found | ({"OpenVINO": openvino} if find_spec("openvino") else {})
+    if find_spec("openvino"):
+        found |= {"OpenVINO": openvino, "OpenVINO, a decoder of half the width": smaller_decoder}
+    return found
 
 
 # -- calls -----------------------------------------------------------------------------------------------------
@@ -237,12 +253,14 @@ def shown(backend: Any, card: Any, steps: int, seed: int) -> float:
 def pictures(card: Any, rounds: int) -> dict[str, Any]:
     """Pictures of few steps through the backend, against guided steps of diffusers' own pipeline in the same run."""
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     from pipelines.backend import default_threads
 
     torch.set_num_threads(default_threads())
-    pipeline = StableDiffusionPipeline.from_pretrained(card.source, use_safetensors=True)
+    # A card that takes parts of another model lies in two folders, which diffusers' pipeline does not know.
+    own = {"unet": UNet2DConditionModel.from_pretrained(card.source, subfolder="unet")} if card.rest else {}
+    pipeline = StableDiffusionPipeline.from_pretrained(card.rest or card.source, use_safetensors=True, **own)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
 
@@ -307,7 +325,7 @@ def main() -> None:
     from presets.catalogue import card_for, load
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--model", default="pocket-turbo")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--inductor", action="store_true")
     options = parser.parse_args()
