@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -77,3 +78,42 @@ def test_noise_and_signal_make_one() -> None:
     alpha, sigma = turbo.amounts(torch.tensor([999, 500, -1]))
     assert torch.allclose(alpha.square() + sigma.square(), torch.ones(3))
     assert float(sigma[2]) == 0.0 and float(alpha[0]) < 0.01
+
+
+def test_small_errors_count_as_much_as_large_ones() -> None:
+    direction = torch.randn(1, 400)
+    far, near = (length * direction / direction.norm() for length in (20.0, 2.0))
+    pulls = []
+    for d in (far, near):
+        d = d.clone().requires_grad_(True)
+        turbo.pseudo_huber(d.square()).backward()
+        pulls.append(d.grad.norm().item())
+    assert pulls[0] == pytest.approx(pulls[1], rel=0.01)
+    assert turbo.pseudo_huber(far.square()).item() == pytest.approx(20 / 400**0.5, rel=0.01)
+    assert turbo.pseudo_huber(torch.zeros(3, 400)).item() == 0.0
+
+
+@pytest.fixture
+def walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> turbo.Walks:
+    """Two chunks of walks whose numbers say which walk, and how much noise, they are of."""
+    monkeypatch.setattr(turbo, "FOLDER", tmp_path)
+    for chunk in range(2):
+        number = 10 * chunk + np.arange(3, dtype=np.float16)
+        x = np.broadcast_to(number[:, None] * 100 + np.arange(turbo.STEPS), (3, turbo.STEPS))
+        np.save(tmp_path / f"{chunk:03}.x.npy", np.ascontiguousarray(x[..., None, None, None]))
+        np.save(tmp_path / f"{chunk:03}.end.npy", number[:, None, None, None])
+        (tmp_path / f"{chunk:03}.captions.txt").write_text("\n".join(f"walk {n:g}" for n in number))
+    monkeypatch.setattr(turbo, "CHUNK", 3)
+    return turbo.Walks(seed=0)
+
+
+def test_points_of_walks_come_with_their_noise_level_their_end_and_their_caption(walks: turbo.Walks) -> None:
+    x, t, end, walk = walks.batch(4000)
+    x, end = x.flatten(), end.flatten()
+    level = (x - 100 * end).round().int()
+    assert torch.equal(torch.tensor(turbo.levels())[level], t)
+    assert [walks.captions[i] for i in walk] == [f"walk {n:g}" for n in end.tolist()]
+    assert {f"walk {n}" for n in (0, 1, 2, 10, 11, 12)} == {walks.captions[i] for i in walk}
+    # Pure noise in a fifth of all cases and more, and the other levels alike.
+    shares = torch.bincount(level, minlength=turbo.STEPS) / len(level)
+    assert 0.2 < shares[0] < 0.26 and shares[1:].min() > 0.02 and shares[1:].max() < 0.045
