@@ -21,6 +21,8 @@ from ui import words
 
 # Seeds that the page draws stay short enough to read out and retype.
 DRAWN_SEEDS = 2**32
+# A model that is never asked for more steps was distilled to a few.
+FEW = 10
 NO_NEGATIVE = "Off: at a guidance of 1 or below the model is not asked what to avoid. Raise the guidance to use it."
 NOT_READ = "Off: this model does not read a negative prompt. Say what you want in the prompt instead."
 NEGATIVE = "What to keep out of the picture, in words. Works best short."
@@ -94,7 +96,11 @@ def request_of(named: Mapping[str, Any], *, new_seed: bool = False) -> Generatio
 
 def qualities(card: ModelCard) -> list[tuple[str, str]]:
     """Choices of the quality control: "Draft · 8 steps"."""
-    return [(f"{name.capitalize()}\n{q.num_inference_steps} steps", name) for name, q in card.qualities.items()]
+    return [(f"{name.capitalize()}\n{_steps(q.num_inference_steps)}", name) for name, q in card.qualities.items()]
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def quality_of(card: ModelCard, scheduler: Any, steps: Any) -> str | None:
@@ -127,6 +133,22 @@ def about_scheduler(name: Any) -> str:
     """The help line of the scheduler that is chosen."""
     spec = SCHEDULERS.get(name) if isinstance(name, str) else None
     return f"How the noise is taken away. {spec.about}" if spec else "How the noise is taken away."
+
+
+def about_steps(card: ModelCard) -> str:
+    """The help line of the steps."""
+    counts = [quality.num_inference_steps for quality in card.qualities.values()]
+    if max(counts) > FEW:
+        usual = card.qualities[card.default_quality].num_inference_steps
+        return f"How often the model looks at the picture: 1 is a blur, {usual} is usual, beyond 50 little changes."
+    return f"How often the model looks at the picture: made for {min(counts)} to {max(counts)}, more change little."
+
+
+def about_guidance(card: ModelCard) -> str:
+    """The help line of the guidance scale."""
+    if card.guidance_scale <= 1:
+        return "1 is what this model was made for: it follows the prompt unaided. Higher exaggerates."
+    return f"1 lets the model wander, {card.guidance_scale:g} follows the prompt, 15 shouts."
 
 
 def about_negative(card: ModelCard | None, guidance: Any) -> tuple[str, bool]:
@@ -200,7 +222,7 @@ def sampling_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]
             value=quality.num_inference_steps,
             step=1,
             label="Steps",
-            info="How often the model looks at the picture: 1 is a blur, 25 is usual, beyond 50 little changes.",
+            info=about_steps(card),
             elem_id=f"{prefix}steps",
         ),
         "guidance_scale": gr.Slider(
@@ -209,7 +231,7 @@ def sampling_controls(card: ModelCard, prefix: str = "") -> dict[str, Component]
             value=card.guidance_scale,
             step=0.5,
             label="How strongly to follow the prompt (guidance scale, CFG)",
-            info=f"1 lets the model wander, {card.guidance_scale:g} follows the prompt, 15 shouts.",
+            info=about_guidance(card),
             elem_id=f"{prefix}guidance",
         ),
         "scheduler": gr.Dropdown(

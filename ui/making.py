@@ -363,7 +363,9 @@ def wire_settings(page: Page, desk: Desk) -> None:
     c.quality.input(choose_quality, [c.model, c.quality], [c.num_inference_steps, c.scheduler], **QUICK)
     tuned = [c.model, c.scheduler, c.num_inference_steps]
     last: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
-    gr.on([c.scheduler.input, c.num_inference_steps.change], tune, tuned, [c.quality, c.scheduler], **last)
+    # What a person changes: where a model's defaults come in, this would be asked with half of them.
+    steps = c.num_inference_steps
+    gr.on([c.scheduler.input, steps.input, steps.release], tune, tuned, [c.quality, c.scheduler], **last)
     gr.on([c.guidance_scale.change, c.model.change], guide, [c.model, c.guidance_scale], [c.negative_prompt], **last)
     desk.dice.click(lambda: str(controls.draw_seed()), None, [c.seed], **QUICK)
     desk.film.keep(keep, None, [c.seed, c.keep_seed], **QUICK)
@@ -410,8 +412,8 @@ def model_defaults(page: Page, desk: Desk, model: Any, prompt: Any) -> dict[Comp
         c.prompt: new_prompt,
         c.model: gr.Dropdown(info=controls.about_model(card)),
         c.quality: gr.Radio(controls.qualities(card), value=card.default_quality, info=words.cost(card)),
-        c.num_inference_steps: quality.num_inference_steps,
-        c.guidance_scale: card.guidance_scale,
+        c.num_inference_steps: gr.Slider(value=quality.num_inference_steps, info=controls.about_steps(card)),
+        c.guidance_scale: gr.Slider(value=card.guidance_scale, info=controls.about_guidance(card)),
         c.scheduler: gr.Dropdown(
             controls.offered(card), value=quality.scheduler, info=controls.about_scheduler(quality.scheduler)
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.request import MAX_SEED, InvalidRequest
+from presets.catalogue import load
 from tests.browser.site import tiny_card
 from ui import controls
 
@@ -62,3 +63,14 @@ def test_a_negative_prompt_is_offered_only_where_it_is_read() -> None:
     assert controls.about_negative(card, 1) == (controls.NO_NEGATIVE, False)
     assert controls.about_negative(tiny_card("x", guides_itself=True), 4.0) == (controls.NOT_READ, False)
     assert controls.about_negative(None, 4.0) == (controls.NEGATIVE, True)
+
+
+def test_help_of_steps_and_guidance_says_what_the_model_was_made_for():
+    cards = {card.id: card for card in load()}
+    pocket, turbo = cards["pocket"], cards["pocket-turbo"]
+    assert "25 is usual" in controls.about_steps(pocket) and "4 follows" in controls.about_guidance(pocket)
+    assert "made for 1 to 8" in controls.about_steps(turbo)
+    for card in cards.values():
+        if card.guidance_scale <= 1:
+            assert controls.about_guidance(card).startswith("1 is what this model was made for")
+    assert dict(controls.qualities(turbo))["Draft\n1 step"] == "draft"
