@@ -23,6 +23,7 @@ from ui.visiting import open_page, visitor
 
 if TYPE_CHECKING:
     from pipelines.backend import Backend
+    from pipelines.cards import ModelCard
 
 # Each of these sentences fills two lines and takes the place of another: nothing moves.
 LABEL = "Draw while I type"
@@ -65,11 +66,13 @@ class Typing:
     Attributes:
         toggle: whether drafts are drawn; absent for guests and for models that are not quick.
         note: a sentence about it, that is seen with it alone.
+        quicker: changes to a model that is quick, where the one that is chosen is not.
         hands: tells when something was changed; its event is ``draw``.
     """
 
     toggle: gr.Checkbox
     note: gr.HTML
+    quicker: gr.Button
     hands: gr.HTML
     lives: Lives
 
@@ -79,10 +82,11 @@ def build(page: Page) -> Typing:
     with gr.Column(elem_id="ask-live", elem_classes="ask-live"):
         toggle = gr.Checkbox(False, label=LABEL, visible=False, elem_id="live")
         note = sentence(ABOUT, elem_id="live-note", status=True)
+        quicker = gr.Button(LABEL, size="sm", visible=False, elem_id="live-quicker")
         hands = gr.HTML(
             html_template="<i></i>", js_on_load=script("live.js"), elem_classes="keys", apply_default_css=False
         )
-    return Typing(toggle, note, hands, Lives(page.backend))
+    return Typing(toggle, note, quicker, hands, Lives(page.backend))
 
 
 def added(page: Page, asking: Asking, typing: Typing, desk: Desk) -> Asking:
@@ -118,7 +122,10 @@ def wire(page: Page, desk: Desk, asking: Asking, typing: Typing) -> None:
     shown = [desk.film, desk.mine, page.job, *desk.errors(), desk.settings, typing.toggle, typing.note]
     own = list(dict.fromkeys([*shown, *asking.outputs]))
     run_on = {**WATCH, "show_progress_on": [desk.run_error]}
-    gr.on([page.blocks.load, c.model.change], here.offer, [c.model], [typing.toggle, typing.note], **QUICK)
+    offered = [typing.toggle, typing.note, typing.quicker]
+    gr.on([page.blocks.load, c.model.change], here.offer, [c.model], offered, **QUICK)
+    # Through the queue, for a state's change is heard from there alone.
+    typing.quicker.click(here.quicken, None, [typing.toggle, typing.quicker, page.picked], **WATCH)
     typing.toggle.change(here.switch, [typing.toggle], own, **run_on)
     # Each is heard at once, so that it can take the place of the one before.
     typing.hands.draw(here.draw, asking.inputs, own, **run_on, trigger_mode="multiple")
@@ -135,12 +142,22 @@ class Drawing:
     asking: Asking
     typing: Typing
 
-    def offer(self, model: Any) -> tuple[Any, str]:
-        """The toggle for whoever looks, with this model."""
+    def offer(self, model: Any) -> tuple[Any, str, Any]:
+        """The toggle for whoever looks, with this model, or the way to a quicker model."""
         if not self._may_draw(model):
-            return gr.Checkbox(False, visible=False), ABOUT
+            quicker = self._quicker()
+            way = gr.Button(f"{LABEL}, with {quicker.name}", visible=True) if quicker else gr.Button(visible=False)
+            return gr.Checkbox(False, visible=False), ABOUT, way
         self.typing.lives.here().begin()
-        return gr.Checkbox(visible=True), ABOUT
+        return gr.Checkbox(visible=True), ABOUT, gr.Button(visible=False)
+
+    def quicken(self) -> tuple[Any, Any, Any]:
+        """Choose the quicker model, as the Models tab does, and draw with it."""
+        quicker = self._quicker()
+        if quicker is None:
+            return gr.skip(), gr.Button(visible=False), gr.skip()
+        chosen = {"tab": self.page.tab.id, "model": quicker.id, "prompt": "", "at": time.time()}
+        return gr.Checkbox(True, visible=True), gr.Button(visible=False), chosen
 
     def switch(self, on: Any) -> Iterator[Updates]:
         """The toggle was switched: what was drawn last is kept."""
@@ -214,6 +231,10 @@ class Drawing:
     def _may_draw(self, model: Any) -> bool:
         card = self.page.card(model)
         return card is not None and card.live and visitor().owner
+
+    def _quicker(self) -> ModelCard | None:
+        """The first model on this machine that can follow somebody's typing, for whoever may use it so."""
+        return next((card for card in self.page.library.offered() if self._may_draw(card.id)), None)
 
     def _nothing(self) -> Updates:
         """Gradio takes an empty dict for a value."""

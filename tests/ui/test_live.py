@@ -31,11 +31,13 @@ class Stage:
     """What handlers need of a page and a desk: components are their own names."""
 
     def __init__(self, backend: LocalBackend) -> None:
-        self.backend = backend
+        self.backend, self.at_hand = backend, ["slow", "toy"]
         controls = SimpleNamespace(model="model", keep_seed="keep", seed="seed")
         desk: Any = SimpleNamespace(controls=controls, film="film", mine="mine", run_error="error", errors=dict)
-        page: Any = SimpleNamespace(backend=backend, job="job", card=CARDS.get)
-        typing: Any = Typing("toggle", "note", "hands", Lives(backend))  # type: ignore[arg-type]
+        library = SimpleNamespace(offered=lambda: [CARDS[name] for name in self.at_hand])
+        tab = SimpleNamespace(id="text-to-image")
+        page: Any = SimpleNamespace(backend=backend, job="job", card=CARDS.get, library=library, tab=tab)
+        typing: Any = Typing("toggle", "note", "quicker", "hands", Lives(backend))  # type: ignore[arg-type]
         self.asking = live.added(page, Asking(set(), [], self.request_of), typing, desk)
         self.drawing, self.typing = Drawing(page, desk, self.asking, typing), typing
         self.more: dict[str, Any] = {}
@@ -168,8 +170,10 @@ def test_what_is_wrong_is_said_where_it_belongs(stage: Stage) -> None:
 
 def test_it_is_for_quick_models_and_the_owner_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def offered(model: str) -> bool:
-        update, note = stage.drawing.offer(model)
+        update, note, way = stage.drawing.offer(model)
         assert note == live.ABOUT and not update.value
+        # The way to a quicker model is for whoever may use that, where this one is none.
+        assert way.visible == (not update.visible and live.visitor().owner)
         return update.visible
 
     assert offered("toy")
@@ -178,6 +182,8 @@ def test_it_is_for_quick_models_and_the_owner_alone(stage: Stage, monkeypatch: p
     guest = Visitor("guest")
     monkeypatch.setattr("ui.live.visitor", lambda: guest)
     assert not offered("toy")
+    _, way, chosen = stage.drawing.quicken()
+    assert not way.visible and chosen == gr.skip()
     assert stage.draw("a fox") == [{"error": gr.skip()}]
     assert not stage.backend._jobs
     job, said = stage.asking.submit(ask())
@@ -224,3 +230,14 @@ def test_a_draft_replaces_the_picture_and_brings_no_frames(stage: Stage) -> None
     value = live.as_draft(roll, "Drawn")
     assert value["frames"] == [] and roll.whole()["frames"] == [] and value["asked"] == job.asked
     assert replace(job.poll()[-1], drafts=()) != job.poll()[-1]
+
+
+def test_one_press_leads_to_the_quicker_model_and_names_it_first(stage: Stage) -> None:
+    *_, way = stage.drawing.offer("slow")
+    assert CARDS["toy"].name in way.value
+    toggle, way, chosen = stage.drawing.quicken()
+    assert toggle.value and toggle.visible and not way.visible
+    assert (chosen["model"], chosen["tab"], chosen["prompt"]) == ("toy", "text-to-image", "")
+    stage.at_hand = ["slow"]
+    *_, way = stage.drawing.offer("slow")
+    assert not way.visible
