@@ -1,4 +1,4 @@
-"""Make the README's moving picture: the real page, the real model, one generation.
+"""Make the README's moving picture: the real page, the real models, one generation and one that follows the words.
 
     python -m tests.browser.record_page
 """
@@ -18,6 +18,7 @@ from tests.browser_setup import find_browser, launch_arguments
 
 TARGET = Path(__file__).parents[2] / "ui" / "page.gif"
 PROMPT = "a fox on a green background"
+FOLLOWED = ("a guitar on", "a guitar on pink", "a rocket on pink", "a rocket on a black background")
 WIDTH = 760
 
 
@@ -46,16 +47,28 @@ def perform(page: Page, site: Site, steps: int) -> list[tuple[Image.Image, int]]
         frames.append((shoot(page), 160))
     site.gate.open()
     page.locator('.film[data-state="done"]').wait_for()
+    frames.append((shoot(page), 1800))
+    page.locator("#live-quicker").click()
+    page.locator('.film[data-state="done"]').wait_for()
+    page.locator("#live-note", has_text="Every change").wait_for()
+    for words in FOLLOWED:
+        seen = page.locator(".film").get_attribute("data-run")
+        page.fill("#prompt textarea", words)
+        page.wait_for_function("seen => document.querySelector('.film').dataset.run !== seen", arg=seen)
+        page.locator('.film[data-state="live"], .film[data-state="done"]').wait_for()
+        frames.append((shoot(page), 900))
+    page.locator('[data-part="words"]', has_text="Kept").wait_for()
     frames.append((shoot(page), 2500))
     return frames
 
 
 def main() -> None:
-    card = load()[0]
+    known = {card.id: card for card in load()}
+    card = known["pocket"]
     steps = card.qualities[card.default_quality].num_inference_steps
     with (
         tempfile.TemporaryDirectory() as pictures,
-        served([card], Path(pictures), Gate()) as site,
+        served([card, known["pocket-turbo"]], Path(pictures), Gate()) as site,
         sync_playwright() as tool,
     ):
         browser = tool.chromium.launch(executable_path=find_browser(), args=launch_arguments())

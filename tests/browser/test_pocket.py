@@ -10,15 +10,17 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from pipelines import live
+from pipelines.pictures import read_request
 from presets import catalogue
 from tests.browser.site import Gate, Site, served
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """In place of the tiny model's page: pocket, as the catalogue has it."""
-    cards = catalogue.load()
-    with served([catalogue.card_for("pocket", cards)], tmp_path_factory.mktemp("pocket") / "pictures", Gate()) as site:
+    """In place of the tiny model's page: pocket and its quick form, as the catalogue has them."""
+    cards = [catalogue.card_for(name, catalogue.load()) for name in ("pocket", "pocket-turbo")]
+    with served(cards, tmp_path_factory.mktemp("pocket") / "pictures", Gate()) as site:
         yield site
 
 
@@ -58,3 +60,30 @@ def test_the_picture_has_the_background_that_was_asked_for(visit, site: Site):
         page.click('#film [data-part="save"]')
     red, green, blue = border(Path(download.value.path()).read_bytes())
     assert red > 180 and green > 150 and blue < 130, (red, green, blue)
+
+
+def test_one_press_chooses_the_quick_form_and_the_picture_follows_the_words(
+    visit, site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    # How busy the machine is does not make drafts slow.
+    monkeypatch.setattr(live, "SLOW_SECONDS", 60.0)
+    page = visit()
+    before = set(site.pictures.glob("*.png"))
+    page.get_by_role("button", name="Draw while I type, with Pocket turbo").click()
+    expect(page.locator("#live input")).to_be_checked()
+    expect(page.locator("#live-quicker")).to_have_count(0)
+    expect(page.get_by_role("radio", name="Balanced 4 steps")).to_be_checked()
+    page.fill("#prompt textarea", "a guitar on a")
+    page.locator("#prompt textarea").press_sequentially(" pink background", delay=40)
+    expect(page.locator("#film [data-part=words]")).to_contain_text("Kept", timeout=60_000)
+    job = site.backend.jobs[-1]
+    assert (job.request.model, job.request.prompt) == ("pocket-turbo", "a guitar on a pink background")
+    sampling = job.request.sampling
+    assert (sampling.scheduler, sampling.num_inference_steps, sampling.guidance_scale) == ("lcm", 4, 1)
+    (kept,) = [
+        path for path in set(site.pictures.glob("*.png")) - before if read_request(path).prompt == job.request.prompt
+    ]
+    red, green, blue = border(kept.read_bytes())
+    assert red > 230 and 130 < green < 190 and 165 < blue < 225, (red, green, blue)
+    page.click("#settings > button")
+    expect(page.locator("#scheduler")).to_contain_text("For models distilled to a few steps")

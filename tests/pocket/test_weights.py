@@ -14,7 +14,7 @@ from pipelines.request import make_request
 from pipelines.schedulers import DIFFUSION
 from pipelines.trace import Recorder
 from pocket.evaluate import background_name
-from pocket.export import WEIGHTS
+from pocket.export import TURBO, WEIGHTS
 from presets.catalogue import load
 
 PROMPTS = [
@@ -89,12 +89,30 @@ def test_every_scheduler_stays_finite_and_its_trace_holds_what_it_believed(pocke
         assert (trace.gap > 1e-4) == (scheduler in ("pndm", "lms", "deis")), trace.gap
 
 
-@pytest.mark.parametrize("scheduler", DIFFUSION)
-def test_every_scheduler_paints_the_background_that_was_asked_for(pocket, scheduler):
+def painted(model, scheduler: str, steps: int) -> int:
+    """How many of ten pictures have the background that was asked for."""
     right = 0
     for seed, (name, colour) in enumerate(PROMPTS):
         prompt = f"a {name} on a{'n' * (colour == 'orange')} {colour} background"
-        latents = torch.from_numpy(run(pocket, prompt, scheduler, 25, seed)[1].final)
+        latents = torch.from_numpy(run(model, prompt, scheduler, steps, seed)[1].final)
         with torch.inference_mode():
-            right += background_name(np.asarray(pocket.latents.decode(latents)[0])) == colour
-    assert right >= 8
+            right += background_name(np.asarray(model.latents.decode(latents)[0])) == colour
+    return right
+
+
+@pytest.mark.parametrize("scheduler", DIFFUSION)
+def test_every_scheduler_paints_the_background_that_was_asked_for(pocket, scheduler):
+    assert painted(pocket, scheduler, 25) >= 8
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_the_quick_form_needs_few_steps_and_no_guidance(steps):
+    with PipelineManager(load(), device="cpu").lease("pocket-turbo") as turbo:
+        assert turbo.card.guidance_scale == 1
+        assert painted(turbo, "lcm", steps) >= 9
+
+
+def test_the_quick_form_is_small_enough_and_says_nothing_of_where_it_was_made():
+    files = [path for path in TURBO.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 22_000_000
+    assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
