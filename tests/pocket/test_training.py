@@ -64,8 +64,8 @@ def test_the_student_learns_where_walks_end(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(turbo.Teacher, "captions", lambda self, count: CAPTIONS[:count])
     turbo.teach(2)
     student = turbo.Student()
-    x, t, end, captions = student.walks.batch(64)
-    assert set(captions) == set(CAPTIONS) and 999 in t.tolist() and len(set(t.tolist())) > 5
+    x, t, end, walk = student.walks.batch(64)
+    assert {student.walks.captions[i] for i in walk} == set(CAPTIONS) and 999 in t.tolist() and len(set(t.tolist())) > 5
     # The last step of a walk goes from its last level to its end.
     assert (x - end)[t == 39].square().mean() < 0.1 * (x - end)[t == 999].square().mean()
     before = mean_loss(student)
