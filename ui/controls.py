@@ -141,7 +141,7 @@ def about_steps(card: ModelCard) -> str:
     if max(counts) > FEW:
         usual = card.qualities[card.default_quality].num_inference_steps
         return f"How often the model looks at the picture: 1 is a blur, {usual} is usual, beyond 50 little changes."
-    return f"How often the model looks at the picture: made for {min(counts)} to {max(counts)}, more change little."
+    return f"How often the model looks at the picture: made for {min(counts)} to {max(counts)}, more do not help."
 
 
 def about_guidance(card: ModelCard) -> str:

@@ -72,7 +72,7 @@ def test_one_press_chooses_the_quick_form_and_the_picture_follows_the_words(
     page.get_by_role("button", name="Draw while I type, with Pocket turbo").click()
     expect(page.locator("#live input")).to_be_checked()
     expect(page.locator("#live-quicker")).to_have_count(0)
-    expect(page.get_by_role("radio", name="Balanced 4 steps")).to_be_checked()
+    expect(page.get_by_role("radio", name="Fine 4 steps")).to_be_checked()
     page.fill("#prompt textarea", "a guitar on a")
     page.locator("#prompt textarea").press_sequentially(" pink background", delay=40)
     expect(page.locator("#film [data-part=words]")).to_contain_text("Kept", timeout=60_000)

@@ -69,7 +69,7 @@ def test_help_of_steps_and_guidance_says_what_the_model_was_made_for():
     cards = {card.id: card for card in load()}
     pocket, turbo = cards["pocket"], cards["pocket-turbo"]
     assert "25 is usual" in controls.about_steps(pocket) and "4 follows" in controls.about_guidance(pocket)
-    assert "made for 1 to 8" in controls.about_steps(turbo)
+    assert "made for 1 to 4" in controls.about_steps(turbo)
     for card in cards.values():
         if card.guidance_scale <= 1:
             assert controls.about_guidance(card).startswith("1 is what this model was made for")
