@@ -1,5 +1,6 @@
 # Two commands matter: make run, make test.  `make` alone lists the rest.
 # Another Python: make run PYTHON=python3.12; options of a command: make run ARGS="--port 7861".
+# Another build of PyTorch: make run TORCH=cpu, cu126, cu130 or rocm; by itself it looks for a card with nvidia-smi.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && echo $$p && exit; \
@@ -8,12 +9,22 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+# The engine's, presets' and security tests that need no browser and are quick enough; see test-minimal.
+MINIMAL := .venv-minimal
+MINIMAL_TESTS := $(addprefix tests/,presets ui/server $(addprefix pipelines/,prompt system jobs trace test_request.py \
+	test_model.py images/test_uploads.py images/test_png.py images/test_provenance.py models/families \
+	models/test_local_models.py models/test_model_files.py models/test_preflight.py models/test_prompt_weighting.py \
+	models/adapters/test_resolver.py models/adapters/test_textual_inversion.py sampling/test_conditioning.py) \
+	$(addprefix security/,test_file_access.py test_slow_clients.py))
+TORCH ?= auto
+# Once a build is there, only asking for another one replaces it.
+TORCH_STAMP := $(if $(filter auto,$(TORCH)),$(firstword $(wildcard $(VENV)/torch-*.stamp) $(VENV)/torch-auto.stamp),$(VENV)/torch-$(TORCH).stamp)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test lint train evaluate bench soak python clean
+.PHONY: help setup setup-dev run test test-minimal check lint train evaluate bench soak python clean
 
 help: ## list these commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 	@echo 'Options of a command: make run ARGS="--port 7861"'
 
 setup: $(VENV)/run.stamp ## make .venv and install what the program needs
@@ -23,12 +34,22 @@ setup-dev: $(VENV)/dev.stamp
 run: setup ## start the program and print where its page is
 	@exec $(PY) app.py $(ARGS)
 
-test: setup-dev ## run every test, those in a browser included
-	@$(PY) tests/browser_setup.py
+test: setup-dev test-minimal ## run every test, those in a browser included
+	@$(PY) tests/support/browser_setup.py
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: setup-dev ## check the style
-	@$(PY) -m ruff check . $(ARGS)
+# Users have none of the tests' packages, some of which change how others work: matplotlib speeds up prompts' parser.
+test-minimal: $(MINIMAL)/minimal.stamp ## run some tests without the packages that only tests need
+	@$(MINIMAL)/bin/python -m pytest -q -p no:cacheprovider $(MINIMAL_TESTS)
+
+check: lint ## lint and the fast tests, for every few minutes
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+lint: setup-dev ## check style, types and JavaScript
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m mypy
+	@$(VENV)/bin/oxlint ui
 
 train: setup-dev ## train the embedded model from scratch (hours; resumes)
 	@$(PY) -m pocket.train $(ARGS)
@@ -39,11 +60,11 @@ evaluate: setup-dev ## measure the embedded model, print JSON
 bench: setup-dev ## measure speed against plain diffusers
 	@$(PY) -m benchmarks.run $(ARGS)
 
-soak: setup-dev ## use, overload and kill the running program for half an hour
+soak: setup-dev ## use, attack, overload and kill the running program for half an hour
 	@$(PY) -m benchmarks.soak $(ARGS)
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MINIMAL) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -56,9 +77,26 @@ $(PY): | python
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv." >&2; exit 1; }
 
-$(VENV)/run.stamp: requirements.txt | $(PY)
-	@echo "Installing the requirements (once; about a minute) ..."
+$(TORCH_STAMP): | $(PY)
+	@build=`$(PY) -m pipelines.system.gpu.torch_build $(TORCH)` || exit 1; \
+	if [ -n "$$build" ] && ! $(PIP) --retries 1 $$build; then \
+		if [ "$(TORCH)" != auto ]; then echo "PyTorch's build $(TORCH) cannot be fetched; see above." >&2; exit 1; fi; \
+		echo "That build cannot be fetched, so PyPI's own is." >&2; \
+	fi; \
+	case "$$build" in *cu126*) $(PIP) $$build -r requirements-xformers.txt --extra-index-url https://pypi.org/simple || true;; esac
+	@rm -f $(VENV)/torch-*.stamp
+	@touch $@
+
+$(VENV)/run.stamp: requirements.txt $(TORCH_STAMP) | $(PY)
+	@echo "Installing the requirements (once; a minute, and as long as PyTorch takes to arrive) ..."
 	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(MINIMAL)/minimal.stamp: requirements.txt requirements-dev.txt | python
+	@echo "Installing the requirements without what the tests need besides pytest and hypothesis (once) ..."
+	@test -x $(MINIMAL)/bin/python || $(PYTHON) -m venv $(MINIMAL)
+	@$(MINIMAL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+		$$(grep -E '^(pytest|hypothesis)==' requirements-dev.txt)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp

@@ -41,7 +41,7 @@ def inputs_of(model: Any, rows: int) -> dict[str, dict[str, Any]]:
 
     draw = torch.Generator().manual_seed(0)
     latents = torch.randn(model.latents.shape(rows, model.card.width, model.card.height), generator=draw)
-    told = model.encode_prompt(["a house"] * rows).tokens
+    told = model.encode_prompt(["a house"] * rows).prompt_embeds
     unet = {"sample": latents, "timestep": torch.full((rows,), 500.0), "encoder_hidden_states": told}
     return {"unet": unet, "decoder": {"latents": latents}}
 
@@ -50,7 +50,7 @@ def inputs_of(model: Any, rows: int) -> dict[str, dict[str, Any]]:
 
 
 def eager(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
-    return {"unet": model._ask, "decoder": model.latents.ask_decoder}, {}
+    return {"unet": model._call, "decoder": model.latents.decoder}, {}
 
 
 def channels_last(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
@@ -88,7 +88,7 @@ def onnx(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
     import onnxruntime
     import torch
 
-    from pipelines.converting import KINDS
+    from pipelines.models.openvino.convert import KINDS
 
     started, sessions = time.perf_counter(), {}
     options = onnxruntime.SessionOptions()
@@ -114,23 +114,23 @@ def onnx(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
 
 
 def openvino(model: Any, threads: int) -> tuple[dict[str, Ask], dict[str, float]]:
-    """The playground's own way, ``pipelines.compiled``; ready first without and then with its cache."""
-    from pipelines.compiled import Engine
+    """The playground's own way, ``pipelines.models.openvino.engine``; ready first without and then with its cache."""
+    from pipelines.models.openvino.engine import Engine
 
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for start in ("first", "later"):
             started = time.perf_counter()
             engine = Engine(Path(folder), threads)
-            unet = engine.network("unet", model.unet, model._ask)
-            decoder = engine.network("decoder", model.latents.vae, model.latents.ask_decoder)
-            unet.want(**{name: tuple(value.shape) for name, value in inputs_of(model, 1)["unet"].items()})
-            decoder.want(latents=tuple(inputs_of(model, 1)["decoder"]["latents"].shape))
+            unet = engine.network("unet", model.unet, model._call)
+            decoder = engine.network("decoder", model.latents.vae, model.latents.decoder)
+            unet.request(**{name: tuple(value.shape) for name, value in inputs_of(model, 1)["unet"].items()})
+            decoder.request(latents=tuple(inputs_of(model, 1)["decoder"]["latents"].shape))
             assert engine.wait(WAIT) and engine.ready
             seconds[start] = time.perf_counter() - started
         for name, inputs in inputs_of(model, 2).items():
             network = unet if name == "unet" else decoder
-            network.want(**{key: tuple(value.shape) for key, value in inputs.items()})
+            network.request(**{key: tuple(value.shape) for key, value in inputs.items()})
         assert engine.wait(WAIT)
     return {"unet": unet, "decoder": decoder, "kept": engine}, seconds  # type: ignore[dict-item]
 
@@ -212,8 +212,8 @@ def _median_ms(run: Callable[[], Any], rounds: int) -> float:
 @contextmanager
 def backend_of(card: Any, engine: str) -> Iterator[Any]:
     """A backend of this engine that has everything ready."""
-    from pipelines.backend import LocalBackend
-    from pipelines.manager import PipelineManager
+    from pipelines.jobs.local import LocalBackend
+    from pipelines.models.manager import PipelineManager
 
     with tempfile.TemporaryDirectory() as folder:
         manager = PipelineManager([card], device="cpu", engine=engine, engine_dir=Path(folder) / "compiled")
@@ -255,7 +255,7 @@ def pictures(card: Any, rounds: int) -> dict[str, Any]:
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    from pipelines.backend import default_threads
+    from pipelines.jobs.local import default_threads
 
     torch.set_num_threads(default_threads())
     # A card that takes parts of another model lies in two folders, which diffusers' pipeline does not know.
@@ -321,7 +321,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    from pipelines.manager import PipelineManager
+    from pipelines.models.manager import PipelineManager
     from presets.catalogue import card_for, load
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

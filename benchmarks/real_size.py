@@ -10,6 +10,7 @@ ladder.  Prints JSON; a ratio above 1 means that the playground takes longer.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import tempfile
@@ -18,49 +19,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.random_models import MODELS, random_model
 from benchmarks.run import alternate
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-# Model, with a shipped configuration of this name -> its pipeline in diffusers.
-MODELS = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-
-
-def random_model(name: str, folder: Path) -> Path:
-    """A diffusers folder of this architecture, its weights random in half precision."""
-    import diffusers
-    import torch
-    import transformers
-
-    from presets import configs
-
-    source = configs.folder(name, folder / "configuration")
-    index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
-    target = folder / name
-    target.mkdir()
-    torch.set_default_dtype(torch.float16)
-    try:
-        for part, (library, cls) in ((k, v) for k, v in index.items() if isinstance(v, list) and v[0]):
-            if "Model" in cls or cls == "AutoencoderKL":
-                made = getattr(diffusers if library == "diffusers" else transformers, cls)
-                config = made.config_class.from_pretrained(source / part) if library == "transformers" else None
-                net = made(config) if config else made.from_config(made.load_config(source / part))
-                net.save_pretrained(target / part)
-            elif (source / part).is_dir():
-                (target / part).symlink_to(source / part)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    networks = {k: v for k, v in index.items() if not isinstance(v, list) or (target / k).exists()}
-    (target / "model_index.json").write_text(json.dumps(networks), encoding="utf-8")
-    return target
 
 
 def measure(name: str, size: int, steps: int, rounds: int) -> dict[str, Any]:
     """Everything that this machine can tell."""
     import torch
 
-    from pipelines.backend import default_threads
-    from pipelines.manager import PipelineManager
+    from pipelines.jobs.local import default_threads
+    from pipelines.models.manager import PipelineManager
     from pipelines.request import make_request
     from presets.catalogue import card_for, load
 
@@ -99,8 +70,6 @@ def rates(name: str, model: Any, request: Any, rounds: int) -> dict[str, Any]:
     import diffusers
     import torch
 
-    from pipelines.families.adapting import pipeline_of
-
     pipe = pipeline_of(MODELS[name], model.parts, model.scheduler_config)
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
@@ -121,9 +90,24 @@ def rates(name: str, model: Any, request: Any, rounds: int) -> dict[str, Any]:
     }
 
 
+def pipeline_of(class_name: str, parts: dict[str, Any], scheduler_config: dict[str, Any]) -> Any:
+    """A pipeline of diffusers over the same parts; nothing is copied."""
+    import diffusers
+
+    from pipelines.sampling.schedulers import FLOW_PREDICTION, build_scheduler, prediction_type_of
+
+    flow = prediction_type_of(scheduler_config) == FLOW_PREDICTION
+    cls = getattr(diffusers, class_name)
+    given = {**parts, "scheduler": build_scheduler("flow_euler" if flow else "ddim", scheduler_config)}
+    given["requires_safety_checker"] = False
+    names = inspect.signature(cls.__init__).parameters
+    needed = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name != "self"]
+    return cls(**{name: given.get(name) for name in names if name in needed or name in given})
+
+
 def run(model: Any, request: Any) -> None:
     """Our loop, without a decoded picture."""
-    from pipelines.denoise import denoise
+    from pipelines.sampling.denoise import denoise
 
     for _ in denoise(model, request):
         pass
@@ -140,7 +124,7 @@ def wait() -> None:
 
 def attentions(card: Any, request: Any, rounds: int) -> dict[str, Any]:
     """Seconds of a run with xformers over seconds with SDPA."""
-    from pipelines.manager import PipelineManager
+    from pipelines.models.manager import PipelineManager
 
     runs: dict[str, Callable[[], None]] = {}
     notes = ""
@@ -159,16 +143,16 @@ def peaks(manager: Any, name: str, request: Any) -> dict[str, Any]:
     """The most graphics memory that a whole picture takes on each rung of the ladder, the ones before included."""
     import torch
 
-    from pipelines.denoise import denoise
-    from pipelines.ladder import RUNGS
+    from pipelines.models.oom_fallback import FALLBACKS
+    from pipelines.sampling.denoise import denoise
 
     found, rungs = {}, []
-    for rung in ["none", *(rung.name for rung in RUNGS)]:
+    for rung in ["none", *(rung.name for rung in FALLBACKS)]:
         rungs += [rung] if rung != "none" else []
         manager.unload(name)
         torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
-        with manager.lease(name, rungs=tuple(rungs)) as model:
+        with manager.lease(name, fallbacks=tuple(rungs)) as model:
             for step in denoise(model, request):
                 last = step.x_next
             model.latents.decode(last)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.run [--model FOLDER_OR_ID] [--steps 25] [--rounds 5]
 
-Prints JSON; a ratio above 1 means that the playground takes longer.
+Prints JSON; a ratio above 1 means that the playground takes longer.  Also what each step asks of a graphics
+card, counted on the pretend GPU, with its targets.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ def alternate(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def measure(model_name: str, steps: int, rounds: int) -> dict[str, float]:
+def measure(model_name: str, steps: int, rounds: int) -> dict[str, Any]:
     """Our loop, with and without live previews, against diffusers' pipeline on the same weights and threads."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from pipelines.backend import default_threads
-    from pipelines.denoise import denoise
-    from pipelines.manager import PipelineManager
+    from benchmarks.gpu.counters import counters
+    from pipelines.jobs.local import default_threads
+    from pipelines.models.manager import PipelineManager
     from pipelines.request import make_request
+    from pipelines.sampling.denoise import denoise
     from presets.catalogue import card_for, load
 
     torch.set_num_threads(default_threads())
@@ -51,14 +53,24 @@ def measure(model_name: str, steps: int, rounds: int) -> dict[str, float]:
     pipeline.set_progress_bar_config(disable=True)
     prompt = card.prompts[0] if card.prompts else "a house"
     request = make_request(
-        model=card.id, prompt=prompt, width=card.width, height=card.height, scheduler="ddim",
-        num_inference_steps=steps, guidance_scale=card.guidance_scale, seed=1,
+        model=card.id,
+        prompt=prompt,
+        width=card.width,
+        height=card.height,
+        scheduler="ddim",
+        num_inference_steps=steps,
+        guidance_scale=card.guidance_scale,
+        seed=1,
     )
 
     def theirs() -> None:
         pipeline(
-            prompt, width=card.width, height=card.height, num_inference_steps=steps,
-            guidance_scale=card.guidance_scale, generator=torch.Generator().manual_seed(1),
+            prompt,
+            width=card.width,
+            height=card.height,
+            num_inference_steps=steps,
+            guidance_scale=card.guidance_scale,
+            generator=torch.Generator().manual_seed(1),
         )
 
     with PipelineManager([*cards, card], device="cpu").lease(card.id) as model:
@@ -79,6 +91,7 @@ def measure(model_name: str, steps: int, rounds: int) -> dict[str, float]:
         "loop_ratio": round(seconds["loop"] / seconds["diffusers"], 3),
         "loop_with_previews_ratio": round(seconds["loop_with_previews"] / seconds["diffusers"], 3),
         **overhead,
+        "graphics_card": counters(card.id, [*cards, card]),
     }
 
 
@@ -87,10 +100,11 @@ def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float
 
     Both are timed within the same generations, since the difference between two runs is below the machine's noise.
     """
-    from pipelines.backend import final_bytes, frames_of
-    from pipelines.denoise import denoise
-    from pipelines.marks import xmp
-    from pipelines.trace import Recorder, TraceStore
+    from pipelines.images.provenance import xmp_packet
+    from pipelines.jobs.previews import final_bytes, step_frames
+    from pipelines.sampling.denoise import denoise
+    from pipelines.trace.recorder import Recorder
+    from pipelines.trace.store import TraceStore
 
     shares, per_step = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -99,13 +113,13 @@ def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float
             spent, start = 0.0, time.perf_counter()
             recorder = Recorder(f"run{k}", request, 0.0)
             for step in denoise(model, request):
-                frames = frames_of(model, step)
+                frames = step_frames(model, step, request.sampling.scheduler)
                 before = time.perf_counter()
-                recorder.add(step, frames)
+                recorder.add(step, frames.guess, frames.noisy)
                 spent += time.perf_counter() - before
             images = model.latents.decode(step.x_next)
             before = time.perf_counter()
-            trace = recorder.finish(model, (), tuple(final_bytes(image, xmp(request)) for image in images), 0.0)
+            trace = recorder.finish(model, (), tuple(final_bytes(image, xmp_packet(request)) for image in images), 0.0)
             store.put(trace)
             end = time.perf_counter()
             spent += end - before

@@ -22,7 +22,7 @@ MOST = 0.1
 
 def measure(cards: list[Any], rounds: int, device: str = "auto") -> dict[str, float | bool]:
     """Median seconds until a model is lent: loaded from its files (the system may hold them), and switched back to."""
-    from pipelines.manager import PipelineManager
+    from pipelines.models.manager import PipelineManager
 
     cold: list[float] = []
     warm: list[float] = []
@@ -47,7 +47,7 @@ def measure(cards: list[Any], rounds: int, device: str = "auto") -> dict[str, fl
 
 def through_ram(cards: list[Any], rounds: int) -> dict[str, float | bool]:
     """The same on a GPU, where each switch brings a model back from RAM and puts the other one there."""
-    from pipelines.manager import PipelineManager
+    from pipelines.models.manager import PipelineManager
 
     with PipelineManager(cards[:1]).lease(cards[0].id) as model:
         budget = int(1.5 * model.size_bytes)

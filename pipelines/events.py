@@ -1,4 +1,4 @@
-"""What a job tells those who watch it.  Frozen records; tensors appear in Step alone."""
+"""The events of a job: frozen records; only Step holds tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipelines.request import GenerationRequest
 
-# How ``part`` of Loading begins while a model is fetched: then it is a whole sentence, done and total are bytes.
+# Prefix of Loading.part during a download: then ``part`` is a whole sentence, and done and total are bytes.
 DOWNLOADING = "Downloading "
 
 
@@ -36,7 +36,7 @@ class Loading:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of the denoising loop, for a batch of n pictures.
+    """One step of the denoising loop, for a batch of n images.
 
     Attributes:
         index: from 0; ``total`` is the number of the scheduler's timesteps, not the requested steps.
@@ -44,11 +44,11 @@ class Step:
         sigma: noise level of ``x_t`` in the form x_t = alpha * x0 + sigma * eps (variance preserving, or a flow).
         alpha: signal level, sqrt(alpha_bar).
         x_t: the noisy latents before the step, (n, c, h, w), in the scheduler's own scale.
-        x0: the picture that the model believes in, as latents (n, c, h, w).
-        cond, uncond: the model's raw predictions (n, c, h, w); ``uncond`` is None without guidance.  A pipeline that
-            runs its own loop tells neither, and its x0 is what is there after the step.
+        x0: the predicted image, as latents (n, c, h, w).
+        cond, uncond: the model's raw predictions (n, c, h, w); ``uncond`` is None without guidance.  For a pipeline
+            that runs its own loop both are None, and x0 is the latents after the step.
         x_next: the latents after the step, (n, c, h, w).
-        pictures: the finished pictures, with the last step of a pipeline that decodes by itself.
+        pictures: the finished images, in the last step of a pipeline that decodes by itself.
     """
 
     index: int
@@ -64,24 +64,35 @@ class Step:
     pictures: tuple[Image.Image, ...] = ()
 
     def with_pictures(self, pictures: Sequence[Image.Image]) -> Step:
-        """The same step with the finished pictures."""
+        """The same step with the finished images."""
         return replace(self, pictures=tuple(pictures))
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the page shows of a step: one JPEG a picture, made by the worker; none while a draft is drawn."""
+    """What the page shows of a step; made by the worker.
+
+    Attributes:
+        frames: the model's guess, one JPEG an image; none for a draft.
+        noisy: the noisy latents that the model was given, decoded, one JPEG an image; none for a draft.
+        noise: the noise's share of them by power, 0 to 1.
+    """
 
     index: int
     total: int
     timestep: float
     seconds_left: float
     frames: tuple[bytes, ...] = field(repr=False)
+    noisy: tuple[bytes, ...] = field(default=(), repr=False)
+    noise: float = 0.0
 
-    def hiding(self, withheld: Sequence[bool], black: bytes) -> Preview:
-        """The same step with ``black`` in the place of the pictures that are withheld."""
-        frames = (black if hidden else frame for frame, hidden in zip(self.frames, withheld, strict=False))
-        return replace(self, frames=tuple(frames))
+    def with_withheld(self, withheld: Sequence[bool], black: bytes) -> Preview:
+        """The same step with ``black`` in place of the images that are withheld."""
+        frames, noisy = (
+            tuple(black if hidden else frame for frame, hidden in zip(row, withheld, strict=False))
+            for row in (self.frames, self.noisy)
+        )
+        return replace(self, frames=frames, noisy=noisy)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished picture: stored at ``path`` before it is announced."""
+    """A finished image: stored at ``path`` before it is announced."""
 
     path: Path
     seed: int
@@ -102,9 +113,9 @@ class Finished:
     """The job is done.
 
     Attributes:
-        pictures: none of a draft that nobody kept.
-        withheld: which pictures the model's safety checker has blackened, () for none.
-        drafts: the pictures of such a draft, each as PNG or JPEG.
+        pictures: empty for a draft that the user has not saved, and where the disk took none.
+        withheld: which images the model's safety checker has blackened, () for none.
+        drafts: the images of such a run, each as PNG or JPEG; only those of a run that is no draft hold its settings.
     """
 
     request: GenerationRequest

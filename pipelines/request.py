@@ -1,42 +1,69 @@
-"""What a person asks for: one immutable, validated record with a JSON round trip.
+"""GenerationRequest: one immutable, validated record of what the user asked for, with a JSON round trip.
 
-Every bound of the project is checked here, once, for the page, the API and every other way in.
+Every bound of the project is checked here, once, for the page, the API and every other caller.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, tags
+from pipelines.prompt.reading import read_tags
+from pipelines.system.text import printable, shorten
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 MAX_PROMPT = 2000
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**63 - 1
 MAX_SIDE = 2048
-MAX_PICTURES = 8
-# Width x height x pictures x steps: four 1024 px pictures at 150 steps pass, a whole night's work does not.
-MAX_WORK = 4 * 1024 * 1024 * 150
+MAX_IMAGES = 8
+# Width x height x images x steps: four 1024 px images at 150 steps pass; a run of many hours does not.
+MAX_PIXEL_STEPS = 4 * 1024 * 1024 * 150
 MAX_FEATHER = 64
 MAX_PADDING = 256
 MAX_LORAS = 5
 MAX_CONTROLS = 3
-# Name of a stored picture: a hash of its pixels.
-_ID = r"^[0-9a-f]{32}$"
-# How a prompt names a LoRA, in the form that other tools write too: <lora:name:0.8>.
-_LORA = re.compile(r"<lora:([^:<>]{1,128})(?::(-?\d*\.?\d+))?>")
-_EMBEDDING = re.compile(r"<embedding:([^:<>/\\]{1,128})>")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Id of an uploaded image: a hash of its pixels.
+_UPLOAD_ID = r"^[0-9a-f]{32}$"
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class InvalidRequest(ValueError):
-    """A request that cannot be run; the message is one plain sentence for the person who asked."""
+    """A request that cannot be run.
+
+    Args:
+        field: the field at fault as the API spells it, dotted where it is nested ("variation.strength"), "" for the
+            request as a whole; the page shows the message next to that field's control.
+        message: one plain sentence for the user.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        message = printable(message)
+        super().__init__(field, message)
+        self.field, self.message = field, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _FieldError(ValueError):
+    """A rule across several fields that is broken; ``field`` is the one to change, relative to the model."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def _clean_text(value: str) -> str:
-    if _CONTROL.search(value):
+    if _CONTROL_CHARACTERS.search(value):
         raise ValueError("contains control characters; only printable text and line breaks are allowed")
     if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
         raise ValueError("is not valid Unicode text")
@@ -51,10 +78,10 @@ class _Frozen(BaseModel):
 
 
 class Sampling(_Frozen):
-    """How noise becomes a picture.
+    """How noise becomes an image.
 
     Attributes:
-        scheduler: name of an entry in ``pipelines.schedulers.SCHEDULERS``.
+        scheduler: key of ``pipelines.sampling.schedulers.SCHEDULERS``.
         num_inference_steps: requested steps, 1 to 150 (some schedulers call the model more often).
         guidance_scale: classifier-free guidance, 0 to 30; at or below 1 the unconditional half is not run.
         seed: seed of the CPU generator that draws the noise, 0 to 2**63 - 1.
@@ -67,23 +94,23 @@ class Sampling(_Frozen):
 
 
 class InitImage(_Frozen):
-    """The picture that image-to-image starts from (SDEdit, Meng et al. 2022, arXiv:2108.01073).
+    """The image that image-to-image starts from (SDEdit, Meng et al. 2022, arXiv:2108.01073).
 
     Attributes:
-        image: id of a stored picture (``pipelines.uploads.Inputs``), of the request's width and height; with
+        image: id of an uploaded image (``images.uploads.UploadStore``), of the request's width and height; with
             ``only_masked`` of any size, which the result then has too.
-        strength: share of the steps that is run, 0 to 1 (``steps_run``); with no step the picture comes back as it is.
-        noise_only: start from the same noise without the picture, to see what the picture adds; needs strength 1.
-        mask: id of a stored mask of the picture's size: white is repainted, black stays as it is.  None repaints all.
-        feather: pixels inside the mask over which the old picture fades into the new one.
+        strength: share of the steps that is run, 0 to 1 (``steps_run``); at 0 the image comes back unchanged.
+        noise_only: start from the same noise without the image, to see what the image adds; needs strength 1.
+        mask: id of an uploaded mask of the image's size: white is repainted, black is kept.  None repaints all.
+        feather: pixels inside the mask over which the old image fades into the new one.
         only_masked: work on a crop around the mask, scaled to width x height.
         padding: pixels around that crop.
     """
 
-    image: str = Field(pattern=_ID)
+    image: str = Field(pattern=_UPLOAD_ID)
     strength: float = Field(ge=0, le=1)
     noise_only: bool = False
-    mask: str | None = Field(default=None, pattern=_ID)
+    mask: str | None = Field(default=None, pattern=_UPLOAD_ID)
     feather: int = Field(default=0, ge=0, le=MAX_FEATHER)
     only_masked: bool = False
     padding: int = Field(default=32, ge=0, le=MAX_PADDING)
@@ -91,26 +118,26 @@ class InitImage(_Frozen):
     @model_validator(mode="after")
     def _fits_together(self) -> InitImage:
         if self.noise_only and (self.strength != 1 or self.mask):
-            raise ValueError("noise_only leaves the picture out, so it needs strength 1 and no mask")
+            raise _FieldError("noise_only", "noise_only leaves the picture out, so it needs strength 1 and no mask")
         if self.mask is None and (self.feather or self.only_masked):
-            raise ValueError("feather and only_masked need a mask")
+            raise _FieldError("mask", "feather and only_masked need a mask")
         return self
 
 
 class Variation(_Frozen):
-    """Pictures near one picture: picture k's noise lies between those of two seeds.
+    """Images similar to one image: image k starts from a noise between those of two seeds.
 
     Attributes:
-        seed: picture k goes towards the noise of seed + k.
-        strength: how far, 0 (the picture of the request's own seed) to 1 (that of the other seed).
+        seed: image k goes towards the noise of seed + k.
+        strength: how far, 0 (the image of the request's own seed) to 1 (that of the other seed).
     """
 
-    seed: int = Field(ge=0, le=MAX_SEED - MAX_PICTURES)
+    seed: int = Field(ge=0, le=MAX_SEED - MAX_IMAGES)
     strength: float = Field(ge=0, le=1)
 
 
 class Interpolation(_Frozen):
-    """Pictures on the way to another prompt, another seed, or both: of n pictures, number k is k / (n - 1) there.
+    """Images between two prompts, two seeds, or both: image k of n is k / (n - 1) of the way.
 
     Attributes:
         prompt: the prompt at the end, or None for the same one.
@@ -128,44 +155,44 @@ class Interpolation(_Frozen):
 
 
 class Lora(_Frozen):
-    """A LoRA that the model wears during this run (Hu et al. 2021, arXiv:2106.09685).
+    """A LoRA that is applied to the model in this run (Hu et al. 2021, arXiv:2106.09685).
 
     Attributes:
-        name: of a LoRA file on this machine, without its ending.
-        weight: how strongly, -2 to 2; 0 is not at all.
+        name: name of a LoRA file on this machine, without the suffix.
+        weight: scale, -10 to 10; 0 has no effect.
     """
 
     name: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
-    weight: float = Field(default=1.0, ge=-2, le=2)
+    weight: float = Field(default=1.0, ge=-tags.MAX_LORA_WEIGHT, le=tags.MAX_LORA_WEIGHT)
 
 
-class Reference(_Frozen):
-    """A picture that the model follows beside the prompt (IP-Adapter, Ye et al. 2023, arXiv:2308.06721).
+class ImagePrompt(_Frozen):
+    """An image as a second prompt (IP-Adapter, Ye et al. 2023, arXiv:2308.06721).
 
     Attributes:
-        adapter: name of an IP-Adapter file on this machine, without its ending.
-        image: id of a stored picture (``pipelines.uploads.Inputs``), of any size; its middle square is looked at.
-        weight: how strongly, 0 to 1.5; 0 is not at all, 1 is as it was trained.
+        adapter: name of an IP-Adapter file on this machine, without the suffix.
+        image: id of an uploaded image (``images.uploads.UploadStore``), of any size; its middle square is used.
+        weight: scale, 0 to 1.5; 0 has no effect, 1 is as trained.
     """
 
     adapter: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
-    image: str = Field(pattern=_ID)
+    image: str = Field(pattern=_UPLOAD_ID)
     weight: float = Field(default=0.6, ge=0, le=1.5)
 
 
 class Control(_Frozen):
-    """A map that says where things are (ControlNet, Zhang et al. 2023, arXiv:2302.05543).
+    """A control map that fixes the composition (ControlNet, Zhang et al. 2023, arXiv:2302.05543).
 
     Attributes:
         net: name of a ControlNet on this machine.
-        image: id of a stored picture (``pipelines.uploads.Inputs``); its middle is cut to the request's shape.
-        kind: map if the picture is one already; canny, depth or pose if that is to be found in it first.
-        weight: how strongly, 0 to 2; 1 is as it was trained.
-        start, end: the share of the steps in which it has a say, 0 to 1.
+        image: id of an uploaded image (``images.uploads.UploadStore``); its middle is cut to the request's shape.
+        kind: map if the image is a control map; canny, depth or pose if that preprocessor makes the map from it.
+        weight: conditioning scale, 0 to 2; 1 is as trained.
+        start, end: share of the steps in which it is active, 0 to 1.
     """
 
     net: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\:<>\x00-\x1f]+$")
-    image: str = Field(pattern=_ID)
+    image: str = Field(pattern=_UPLOAD_ID)
     kind: Literal["map", "canny", "depth", "pose"] = "map"
     weight: float = Field(default=1.0, ge=0, le=2)
     start: float = Field(default=0.0, ge=0, le=1)
@@ -174,7 +201,7 @@ class Control(_Frozen):
     @model_validator(mode="after")
     def _lasts(self) -> Control:
         if self.end <= self.start:
-            raise ValueError("its end must lie after its start")
+            raise _FieldError("end", "its end must lie after its start")
         return self
 
 
@@ -184,14 +211,15 @@ class GenerationRequest(_Frozen):
     Attributes:
         model: id of a ModelCard.
         prompt, negative_prompt: at most 2,000 characters; an empty prompt is unconditional.
+        prompt_syntax: the form in which weights are written: compel, ``(word)1.3``, or a1111, ``(word:1.3)``.
         width, height: pixels; multiples of the model's factor (checked by ``check_size``).
-        sampling: how noise becomes a picture.
-        num_images: picture k (from 0) uses seed + k; with a variation or an interpolation all use the seed.
-        init: the picture to start from, or None for pure noise.
-        variation, interpolation: how the pictures of one run differ, at most one of them, or None.
+        sampling: how noise becomes an image.
+        num_images: image k (from 0) uses seed + k; with a variation or an interpolation all use the seed.
+        init: the image to start from, or None for pure noise.
+        variation, interpolation: how the images of one run differ, at most one of them, or None.
         loras: at most five.
-        controls: at most three.
-        reference: a picture to follow beside the prompt, or None.
+        controls: at most three ControlNets.
+        reference: an image prompt, or None.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -200,31 +228,43 @@ class GenerationRequest(_Frozen):
     width: int = Field(ge=8, le=MAX_SIDE)
     height: int = Field(ge=8, le=MAX_SIDE)
     sampling: Sampling
-    num_images: int = Field(default=1, ge=1, le=MAX_PICTURES)
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
     init: InitImage | None = None
     variation: Variation | None = None
     interpolation: Interpolation | None = None
     loras: tuple[Lora, ...] = Field(default=(), max_length=MAX_LORAS)
     controls: tuple[Control, ...] = Field(default=(), max_length=MAX_CONTROLS)
-    reference: Reference | None = None
+    reference: ImagePrompt | None = None
+    prompt_syntax: PromptSyntax = COMPEL
+
+    @model_validator(mode="after")
+    def _prompts_can_be_read(self) -> GenerationRequest:
+        # Compel's form is checked where a request is submitted: its parser needs the library.
+        for field, text in prompt_fields(self):
+            if self.prompt_syntax == A1111:
+                try:
+                    a1111.parse(text)
+                except PromptError as problem:
+                    raise _FieldError(field, f"{field} {problem}") from None
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationRequest:
         if self.variation and self.interpolation:
-            raise ValueError("variation and interpolation exclude each other; leave one of them out")
+            raise _FieldError("variation", "variation and interpolation exclude each other; leave one of them out")
         if self.interpolation and self.num_images < 2:
-            raise ValueError("an interpolation has at least 2 pictures; set num_images")
+            raise _FieldError("num_images", "an interpolation has at least 2 pictures; set num_images")
         return self
 
     @model_validator(mode="after")
     def _bounded_work(self) -> GenerationRequest:
         work = self.width * self.height * self.num_images * self.sampling.num_inference_steps
-        if work > MAX_WORK:
+        if work > MAX_PIXEL_STEPS:
             raise ValueError(
-                f"width x height x num_images x num_inference_steps is {work}; at most {MAX_WORK} is allowed"
+                f"width x height x num_images x num_inference_steps is {work}; at most {MAX_PIXEL_STEPS} is allowed"
             )
         if self.sampling.seed + self.num_images - 1 > MAX_SEED:
-            raise ValueError(f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed")
+            raise _FieldError("seed", f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed")
         return self
 
     def check_size(self, multiple: int) -> None:
@@ -232,45 +272,41 @@ class GenerationRequest(_Frozen):
         for name in ("width", "height"):
             value = getattr(self, name)
             if value % multiple:
-                raise InvalidRequest(f"{name} is {value}; for {self.model} it must be a multiple of {multiple}.")
+                raise InvalidRequest(name, f"{name} is {value}; for {self.model} it must be a multiple of {multiple}.")
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seed of each picture."""
+        """The seed of each image."""
         each = 0 if self.variation or self.interpolation else 1
         return tuple(self.sampling.seed + each * k for k in range(self.num_images))
 
     @property
     def steps_run(self) -> int:
-        """Requested steps that are really run: fewer than asked where a picture is started from."""
+        """Steps that are run: fewer than requested in image-to-image."""
         steps = self.sampling.num_inference_steps
         return steps_run(steps, self.init.strength) if self.init else steps
 
 
 def steps_run(num_inference_steps: int, strength: float) -> int:
-    """How many of the steps image-to-image runs: diffusers' rule, the whole part of steps x strength.
+    """floor(steps * strength): the number of steps, the last ones of the schedule, that image-to-image runs.
 
-    The last ones of the schedule are run; with 0 nothing is.
+    The rule of diffusers' pipelines.
     """
     return min(int(num_inference_steps * strength), num_inference_steps)
 
 
-def named_loras(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
-    """A prompt without its ``<lora:name:weight>`` marks, and what they name; a mark without a weight means 1."""
-    found = tuple((name.strip(), float(weight or 1)) for name, weight in _LORA.findall(prompt))
-    return (re.sub(r"\s{2,}", " ", _LORA.sub("", prompt)).strip() if found else prompt), found
-
-
-def named_embeddings(*texts: str) -> tuple[str, ...]:
-    """The words of textual inversion that texts name, each once: ``<embedding:name>``."""
-    return tuple(dict.fromkeys(name for text in texts for name in _EMBEDDING.findall(text)))
+def prompt_fields(request: GenerationRequest) -> list[tuple[str, str]]:
+    """The texts of a request that a model reads, each with the name of its field."""
+    end = request.interpolation.prompt if request.interpolation else None
+    ends = [("interpolation.prompt", end)] if end is not None else []
+    return [("prompt", request.prompt), ("negative_prompt", request.negative_prompt), *ends]
 
 
 def make_request(**values: Any) -> GenerationRequest:
     """Build a request from flat keyword names (those of the API) or raise InvalidRequest with one sentence.
 
-    Sampling fields may be given flat; whole floats are accepted for whole-number fields; ``<lora:name:weight>`` in the
-    prompt puts a LoRA on.
+    Sampling fields are given flat; whole floats are accepted for whole-number fields; ``<lora:name:weight>`` in the
+    prompt adds a LoRA, and embeddings are named in one way; what is nearly such a tag is refused.
     """
     flat = dict(values)
     for name in ("width", "height", "num_images", "num_inference_steps", "seed"):
@@ -279,31 +315,82 @@ def make_request(**values: Any) -> GenerationRequest:
     if isinstance(flat.get("guidance_scale"), int) and not isinstance(flat["guidance_scale"], bool):
         flat["guidance_scale"] = float(flat["guidance_scale"]) if abs(flat["guidance_scale"]) < 1e6 else math.inf
     sampling = {name: flat.pop(name) for name in Sampling.model_fields if name in flat}
-    named: tuple[tuple[str, float], ...] = ()
-    if isinstance(flat.get("prompt"), str) and "loras" not in flat:
-        flat["prompt"], named = named_loras(flat["prompt"])
+    named = _read_all_tags(flat)
     try:
-        flat |= {"loras": tuple(Lora(name=name, weight=weight) for name, weight in named)} if named else {}
+        loras = tuple(Lora(name=name, weight=weight) for name, weight in named)
+        given = flat.get("loras", ())
+        flat |= {"loras": (*given, *loras)} if loras and isinstance(given, tuple | list) else {}
         return GenerationRequest(sampling=Sampling(**sampling), **flat)
     except ValidationError as error:
-        raise InvalidRequest(describe(error)) from None
+        raise InvalidRequest(*first_error(error)) from None
 
 
-def amended(request: GenerationRequest, **values: Any) -> GenerationRequest:
+def _read_all_tags(flat: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Read the tags in the texts of flat values, in place; the LoRAs that the prompt names, with their weights.
+
+    Raises:
+        InvalidRequest: for a tag that is not understood.
+    """
+    named: tuple[tuple[str, float], ...] = ()
+    # Longer texts are refused as they are; no time is spent on them.
+    if _is_text(flat.get("prompt")):
+        flat["prompt"], named = _or_refuse("prompt", tags.take_lora_tags, flat["prompt"])
+        flat["prompt"] = _or_refuse("prompt", read_tags, flat["prompt"])
+    if _is_text(flat.get("negative_prompt")):
+        flat["negative_prompt"] = _or_refuse("negative_prompt", _read_other_tags, flat["negative_prompt"])
+    end = flat.get("interpolation")
+    if isinstance(end, Interpolation):
+        end = end.model_dump()
+    if isinstance(end, dict) and _is_text(end.get("prompt")):
+        known = _or_refuse("interpolation.prompt", _read_other_tags, end["prompt"])
+        flat["interpolation"] = {**end, "prompt": known}
+    return named
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_PROMPT
+
+
+def _read_other_tags(text: str) -> str:
+    return read_tags(text, negative=True)
+
+
+def _or_refuse(field: str, read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except PromptError as problem:
+        raise InvalidRequest(field, f"{field} {problem}.") from None
+
+
+def replaced(request: GenerationRequest, **values: Any) -> GenerationRequest:
     """A request with some of its fields changed, or InvalidRequest with one sentence."""
     fields = {name: getattr(request, name) for name in GenerationRequest.model_fields}
     try:
         return GenerationRequest(**{**fields, **values})
     except ValidationError as error:
-        raise InvalidRequest(describe(error)) from None
+        raise InvalidRequest(*first_error(error)) from None
 
 
-def describe(error: ValidationError) -> str:
-    """The first violation as one sentence: field, value and what is allowed."""
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The first violation: its field as the API spells it, and one sentence with field, value and what is allowed."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "request"
-    shown = repr(first.get("input"))
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    name = ".".join(str(part) for part in first["loc"])
+    return _api_field(first), _sentence(name or "request", first)
+
+
+def _api_field(first: ErrorDetails) -> str:
+    """The dotted path of a violation, but the fields of ``sampling`` and ``init`` are flat in the API."""
+    path = [str(part) for part in first["loc"]]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, _FieldError):
+        path.append(cause.field)
+    if path == ["init"]:
+        return "image"
+    return ".".join(path[1:] if path[:1] in (["sampling"], ["init"]) and path[1:] else path)
+
+
+def _sentence(name: str, first: ErrorDetails) -> str:
+    shown = shorten(repr(first.get("input")))
     allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not first["loc"]:
         return f"This request cannot be run: {allowed}."

@@ -1,4 +1,4 @@
-"""The models of this program: where each is, and what can be done with it.  What the Models tab shows and does."""
+"""The models of this program: where each is, and the actions of the Models tab."""
 
 from __future__ import annotations
 
@@ -6,45 +6,50 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipelines.cards import ModelCard
-from pipelines.families import CannotLoad
-from pipelines.manager import AWAY, GPU, RAM, LoadStopped, PipelineManager, State
-from pipelines.memory import Preflight
+from pipelines.model import CannotLoad, LoadStopped
+from pipelines.models.manager import ModelState, PipelineManager
+from pipelines.models.preflight import Preflight
+from pipelines.models.residency import GPU, NOT_HERE_YET, RAM
 from pipelines.request import InvalidRequest
 from presets import catalogue
-from presets.reading import CatalogueError
+from presets.fits import Fit, Fits
+from presets.json_files import CatalogueError
+from presets.prediction_choices import PredictionChoices
 
 if TYPE_CHECKING:
-    from pipelines.backend import Status
-    from pipelines.hub import Hub
-    from presets.shelf import Shelf
+    from pipelines.hub.hub import Hub
+    from pipelines.jobs.backend import BackendStatus
+    from presets.user_models import UserModels
 
 log = logging.getLogger(__name__)
-# Models that are fetched at once; more would only share the line.
+# Models that are downloaded at the same time; more would only share the bandwidth.
 MAX_DOWNLOADS = 3
-# Seconds for which sizes on disk are believed.
-LOOK_SECONDS = 4.0
+# Where the user's choices are kept, next to the list of models.
+PREDICTIONS_FILE = "predictions.json"
+# Seconds for which sizes on disk count as current.
+SIZES_SECONDS = 4.0
 
 
-class Loads(Protocol):
-    """Who loads models and drops them: a ``pipelines.backend.Backend``."""
+class ModelControl(Protocol):
+    """Loads and unloads models: a ``pipelines.jobs.backend.Backend``."""
 
     def warm_up(self, model_id: str) -> None: ...
     def unload(self, model_id: str) -> None: ...
     def stop_loading(self, model_id: str) -> None: ...
-    def status(self) -> Status: ...
+    def status(self) -> BackendStatus: ...
 
 
 @dataclass(frozen=True)
 class Download:
-    """A model that is being fetched, or whose fetching has failed.
+    """A download that is running or has failed.
 
     Attributes:
-        text: how far it is, in words.
+        text: its progress, in words.
         done, total: bytes; 0 before the hub has answered.
         problem: why it failed, one sentence, or "".
     """
@@ -56,33 +61,37 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One model.
 
     Attributes:
         card: what it is.
         state: where it is.
         disk: bytes of its files on this machine.
-        mine: whether somebody added it here, so that it can be taken off the list.
-        from_hub: whether its files came from the hub, so that they can be deleted and fetched again.
-        download: while it is fetched, or after that has failed.
-        loading: how far its loading is in words, or "".
+        added_by_user: whether the user added it, so that it can be removed from the list.
+        from_hub: whether its files came from the hub, so that they can be deleted and downloaded again.
+        download: while it is downloaded, or after that has failed.
+        loading: the progress of its loading in words, or "".
         problem: why it could not be loaded, or "".
+        prediction: what the user says it predicts (``presets.prediction_choices``), "" where that is not asked.
+        fit: whether it fits this computer.
     """
 
     card: ModelCard
-    state: State
+    state: ModelState
     disk: int
-    mine: bool
+    added_by_user: bool
     from_hub: bool
     download: Download | None
     loading: str
     problem: str
+    prediction: str = ""
+    fit: Fit = field(default_factory=Fit)
 
 
 @dataclass(frozen=True)
-class Gauge:
-    """One kind of memory: bytes in all, free, and those of each model in it by name."""
+class MemoryGauge:
+    """One kind of memory, in bytes: total, free, and what each model in it takes, by name."""
 
     name: str
     total: int
@@ -90,8 +99,8 @@ class Gauge:
     models: tuple[tuple[str, int], ...]
 
 
-class Cards(Mapping[str, ModelCard]):
-    """The manager's cards by id, always as they are now."""
+class CardsView(Mapping[str, ModelCard]):
+    """A live view of the manager's cards by id."""
 
     def __init__(self, manager: PipelineManager) -> None:
         self._manager = manager
@@ -106,44 +115,50 @@ class Cards(Mapping[str, ModelCard]):
         return len(self._manager.cards)
 
 
-class Library:
-    """Every model that is known, and what can be done with it.  Thread-safe.
+class ModelLibrary:
+    """Every known model, and what can be done with it.  Thread-safe.
 
     Args:
-        manager: has them.
-        backend: loads them.
-        hub: fetches them; None if nothing may be fetched.
-        shelf: what people added; None if nothing may be added.
-        manages: whether whoever opens the page may change anything here.
+        manager: holds the cards and the loaded models.
+        backend: loads and unloads them.
+        hub: downloads them; None if nothing may be downloaded.
+        user_models: the models that the user added; None if none may be added.
+        manages: whether the page may change anything here.
     """
 
     def __init__(
         self,
         manager: PipelineManager,
-        backend: Loads,
+        backend: ModelControl,
         hub: Hub | None = None,
-        shelf: Shelf | None = None,
+        user_models: UserModels | None = None,
         manages: bool = True,
     ) -> None:
-        self.cards = Cards(manager)
+        self.cards = CardsView(manager)
         self.manages = manages
-        self._manager, self._backend, self._hub, self._shelf = manager, backend, hub, shelf
+        self._manager, self._backend, self._hub, self._user_models = manager, backend, hub, user_models
+        self._predictions = PredictionChoices(user_models.path.with_name(PREDICTIONS_FILE) if user_models else None)
+        # Cards as their files have them, where something else was chosen.
+        self._cards_of_files: dict[str, ModelCard] = {}
+        for card in list(self.cards.values()):
+            self._use_prediction(card)
+        self._fits = Fits(manager)
         self._lock = threading.Lock()
         self._downloads: dict[str, Download] = {}
-        self._stops: dict[str, threading.Event] = {}
-        self._sizes: dict[str, int] = {}
-        self._cached: Mapping[str, int] = {}
-        self._looked = -LOOK_SECONDS
+        self._stop_events: dict[str, threading.Event] = {}
+        self._local_sizes: dict[str, int] = {}
+        self._hub_sizes_cache: Mapping[str, int] = {}
+        self._sizes_time = -SIZES_SECONDS
 
-    # -- what there is -----------------------------------------------------------------------------------------
+    # -- models and memory ------------------------------------------------------------------------------------------
 
-    def offered(self) -> list[ModelCard]:
-        """The models that can be used now, without fetching anything."""
+    def available(self) -> list[ModelCard]:
+        """The models that can be used now, without a download."""
         return [card for card in self.cards.values() if self._manager.at_hand(card.id)]
 
-    def rows(self) -> list[Row]:
-        """Every model: those in memory first, then those on this machine, then the others."""
-        mine = self._shelf.ids() if self._shelf else set()
+    def rows(self) -> list[ModelRow]:
+        """Every model: those in memory first, then those on disk, then the others."""
+        user_ids = self._user_models.ids() if self._user_models else set()
         status, sizes = self._backend.status(), self._hub_sizes()
         with self._lock:
             downloads = dict(self._downloads)
@@ -152,81 +167,85 @@ class Library:
             card = self.cards[state.id]
             this = status.model == card.id
             rows.append(
-                Row(
+                ModelRow(
                     card,
                     state,
-                    self._disk(card, sizes),
-                    card.id in mine,
+                    self._disk_bytes(card, sizes),
+                    card.id in user_ids,
                     not Path(card.source).is_absolute(),
                     downloads.get(card.id),
                     status.text if this and status.state == "loading" else "",
                     status.text if this and status.state == "failed" else "",
+                    self._predictions.choice(card) if has_prediction_choice(card) else "",
+                    self._fits.of(card, state.where != NOT_HERE_YET),
                 )
             )
-        order = {GPU: 0, RAM: 0, AWAY: 2}
+        order = {GPU: 0, RAM: 0, NOT_HERE_YET: 2}
         return sorted(rows, key=lambda row: order.get(row.state.where, 1))
 
-    def gauges(self) -> list[Gauge]:
-        """The kinds of memory of this machine and what is in them; the GPU's first."""
+    def gauges(self) -> list[MemoryGauge]:
+        """The kinds of memory of this machine and the models in them; the GPU's first."""
         states = [state for state in self._manager.states() if state.bytes]
         machine = self._manager.machine
 
-        def there(where: str) -> tuple[tuple[str, int], ...]:
+        def loaded(where: str) -> tuple[tuple[str, int], ...]:
             # Cards that share their weights are one model here.
             found = {self.cards[s.id].source: (self.cards[s.id].name, s.bytes) for s in states if s.where == where}
             return tuple(found.values())
 
-        gauges = [Gauge("Memory (RAM)", *machine.ram(), there(RAM))]
+        gauges = [MemoryGauge("Memory (RAM)", *machine.ram(), loaded(RAM))]
         placement = self._manager.placement
-        if placement is not None and placement.device == "cuda":
-            gauges.insert(0, Gauge(f"Graphics memory ({machine.name()})", *machine.vram(), there(GPU)))
+        if placement is not None and placement.has_own_memory:
+            gauges.insert(0, MemoryGauge(f"Graphics memory ({machine.name()})", *machine.vram(), loaded(GPU)))
         return gauges
 
-    def check(self, model_id: str) -> Preflight:
-        """What using a model takes; asks the hub for the size of what is to be fetched.
+    def preflight(self, model_id: str) -> Preflight:
+        """What using a model takes; asks the hub for the size of its download.
 
         Raises:
             InvalidRequest: if there is no such model.
-            CannotFetch: if the hub cannot be asked.
+            DownloadError: if the hub cannot be asked.
         """
         card = self._card(model_id)
-        away = self._hub is not None and self._hub.local(card) is None
-        return self._manager.check(model_id, self._hub.plan(card) if away and self._hub else None)
+        missing = self._hub is not None and self._hub.local_path(card) is None
+        return self._manager.check(model_id, self._hub.plan(card) if missing and self._hub else None)
 
-    # -- what can be done --------------------------------------------------------------------------------------
+    # -- actions ----------------------------------------------------------------------------------------------------
 
     def load(self, model_id: str) -> None:
         """Load a model that is on this machine, in the background."""
         self._backend.warm_up(self._card(model_id).id)
 
     def unload(self, model_id: str) -> None:
-        """Drop a model from memory; its files stay.  Raises Busy while it is in use."""
+        """Remove a model from memory; its files stay.  Raises ModelBusy while it is in use."""
         self._backend.unload(self._card(model_id).id)
 
-    def pin(self, model_id: str, keep: bool) -> None:
-        """Keep a model in memory, or let it go when memory is needed."""
-        (self._manager.pin if keep else self._manager.unpin)(self._card(model_id).id)
+    def pin(self, model_id: str, pinned: bool) -> None:
+        """Keep a model in memory (``pinned``), or allow it to be evicted again."""
+        (self._manager.pin if pinned else self._manager.unpin)(self._card(model_id).id)
 
-    def fetch(self, model_id: str) -> None:
-        """Fetch a model in the background, going on where an earlier download ended.
+    def download(self, model_id: str) -> None:
+        """Download a model in the background, resuming an earlier download.
 
         Raises:
-            InvalidRequest: if there is no such model, or too many are fetched already.
+            InvalidRequest: if there is no such model, or too many downloads are running.
         """
         card = self._card(model_id)
         with self._lock:
-            if card.id in self._stops:
+            if card.id in self._stop_events:
                 return
-            if len(self._stops) >= MAX_DOWNLOADS:
-                raise InvalidRequest(f"{MAX_DOWNLOADS} models are being fetched already; wait for one of them.")
-            stop = self._stops[card.id] = threading.Event()
+            if len(self._stop_events) >= MAX_DOWNLOADS:
+                raise InvalidRequest(
+                    "model", f"{MAX_DOWNLOADS} models are being downloaded already; wait for one of them."
+                )
+            stop = self._stop_events[card.id] = threading.Event()
             self._downloads[card.id] = Download(f"Asking the hub about {card.name}")
-        threading.Thread(target=self._fetch, args=(card, stop), name=f"fetch-{card.id}", daemon=True).start()
+        threading.Thread(target=self._download, args=(card, stop), name=f"download-{card.id}", daemon=True).start()
 
     def stop(self, model_id: str) -> None:
-        """Stop fetching or loading a model; what has arrived is kept."""
+        """Stop downloading or loading a model; what has arrived is kept."""
         with self._lock:
-            stop = self._stops.get(model_id)
+            stop = self._stop_events.get(model_id)
             self._downloads.pop(model_id, None)
         if stop is not None:
             stop.set()
@@ -234,94 +253,121 @@ class Library:
             self._backend.stop_loading(model_id)
 
     def add(self, text: str) -> ModelCard:
-        """Put a model of one's own on the list: a hub id, the address of its page, a folder or a file.
+        """Add a model to the list: a hub id, the address of its page, a folder or a file.
 
         Raises:
-            CatalogueError: with one sentence, if it is no model that can be used.
+            CatalogueError: with one sentence, if it cannot be used.
         """
-        if self._shelf is None:
+        if self._user_models is None:
             raise CatalogueError("Models cannot be added here.")
-        card = self._shelf.add(text)
-        self._manager.add_card(card)
-        return card
+        card = self._user_models.add(text)
+        self._manager.catalogue.add(card)
+        self._use_prediction(card)
+        return self.cards[card.id]
 
-    def forget(self, model_id: str) -> None:
-        """Take a model that somebody added off the list; its files stay.
+    def remove(self, model_id: str) -> None:
+        """Remove a model that the user added from the list; its files stay.
 
         Raises:
-            Busy: while it is in use.
+            ModelBusy: while it is in use.
             CatalogueError: if the list cannot be written.
         """
         self.stop(model_id)
-        self._manager.remove_card(model_id)
-        if self._shelf is not None:
-            self._shelf.remove(model_id)
+        self._manager.remove(model_id)
+        if self._user_models is not None:
+            self._user_models.remove(model_id)
+
+    def choose_prediction(self, model_id: str, choice: str) -> None:
+        """Say what a checkpoint predicts, a key of ``PREDICTIONS`` or ``AS_IN_FILE``; the next picture heeds it.
+
+        Raises:
+            InvalidRequest: if there is no such model.
+            CatalogueError: if it is not a single file, or the choice cannot be written.
+        """
+        card = self._cards_of_files.get(model_id, self._card(model_id))
+        if not has_prediction_choice(card):
+            raise CatalogueError(f"{card.name} says what it predicts; only single files leave it open.")
+        self._predictions.choose(card, choice)
+        self._use_prediction(card)
+
+    def _use_prediction(self, card: ModelCard) -> None:
+        """Replace a card, as its file has it, by one with what was chosen for it."""
+        if has_prediction_choice(card):
+            self._cards_of_files[card.id] = card
+            self._manager.catalogue.replace(self._predictions.apply(card))
 
     def delete(self, model_id: str) -> int:
-        """Delete a model's files that came from the hub; bytes freed.  Raises Busy while it is in use."""
+        """Delete a model's files that came from the hub; bytes freed.  Raises ModelBusy while it is in use."""
         card = self._card(model_id)
         self.stop(model_id)
         self.unload(model_id)
-        self._looked = -LOOK_SECONDS
+        self._sizes_time = -SIZES_SECONDS
         return self._hub.delete(card) if self._hub else 0
 
     def close(self) -> None:
         """Stop every download."""
         with self._lock:
-            stops = list(self._stops.values())
+            stops = list(self._stop_events.values())
         for stop in stops:
             stop.set()
 
-    # -- fetching ----------------------------------------------------------------------------------------------
+    # -- downloading ------------------------------------------------------------------------------------------------
 
-    def _fetch(self, card: ModelCard, stop: threading.Event) -> None:
+    def _download(self, card: ModelCard, stop: threading.Event) -> None:
         problem = ""
         try:
-            folder = self._manager.fetch(card.id, self._teller(card, stop), stop.is_set)
-            self._manager.replace_card(catalogue.refined(card, folder))
+            folder = self._manager.fetch(card.id, self._reporter(card, stop), stop.is_set)
+            self._manager.catalogue.replace(catalogue.update_from_snapshot(card, folder))
         except LoadStopped:
             pass
         except (CannotLoad, CatalogueError) as error:
             problem = str(error)
         except Exception as error:
-            log.exception("Fetching %s failed", card.id)
-            problem = f"{card.name} could not be fetched ({type(error).__name__}); try again, the log has the details."
+            log.exception("Downloading %s failed", card.id)
+            problem = (
+                f"{card.name} could not be downloaded ({type(error).__name__}); try again, the log has the details."
+            )
         with self._lock:
-            self._stops.pop(card.id, None)
+            self._stop_events.pop(card.id, None)
             self._downloads.pop(card.id, None)
             if problem and not stop.is_set():
                 self._downloads[card.id] = Download("", problem=problem)
 
-    def _teller(self, card: ModelCard, stop: threading.Event) -> Callable[[str, int, int], None]:
-        def tell(text: str, done: int, total: int) -> None:
+    def _reporter(self, card: ModelCard, stop: threading.Event) -> Callable[[str, int, int], None]:
+        def report(text: str, done: int, total: int) -> None:
             with self._lock:
                 if not stop.is_set():
                     self._downloads[card.id] = Download(text, done, total)
 
-        return tell
+        return report
 
     def _card(self, model_id: str) -> ModelCard:
         if model_id not in self.cards:
-            raise InvalidRequest("This model is not on the list any more; choose another.")
+            raise InvalidRequest("model", "This model is not on the list any more; choose another.")
         return self.cards[model_id]
 
     def _hub_sizes(self) -> Mapping[str, int]:
-        """Bytes on disk by hub id; looked up every few seconds, since a cache may hold many models."""
+        """Bytes on disk by hub id, at most a few seconds old: a cache may hold many models."""
         now = time.monotonic()
-        if self._hub is not None and now > self._looked + LOOK_SECONDS:
-            self._looked, self._cached = now, self._hub.sizes()
-        return self._cached
+        if self._hub is not None and now > self._sizes_time + SIZES_SECONDS:
+            self._sizes_time, self._hub_sizes_cache = now, self._hub.sizes()
+        return self._hub_sizes_cache
 
-    def _disk(self, card: ModelCard, sizes: Mapping[str, int]) -> int:
+    def _disk_bytes(self, card: ModelCard, sizes: Mapping[str, int]) -> int:
         source = Path(card.source)
         if not source.is_absolute():
             return sizes.get(card.source, 0)
-        if card.source not in self._sizes:
-            self._sizes[card.source] = _bytes_below(source)
-        return self._sizes[card.source]
+        if card.source not in self._local_sizes:
+            self._local_sizes[card.source] = _bytes_of(source)
+        return self._local_sizes[card.source]
 
 
-def _bytes_below(path: Path) -> int:
+def has_prediction_choice(card: ModelCard) -> bool:
+    """Whether a model is a single file of Stable Diffusion: few of them say what they predict."""
+    return bool(card.config) and "text-to-image" in card.tasks
+
+
+def _bytes_of(path: Path) -> int:
     files: Sequence[Path] = [path] if path.is_file() else list(path.rglob("*"))
     total = 0
     for file in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +19,46 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PLAYGROUND_THREADS", "1")
-# A page of every test would convert the model anew; tests/pipelines/test_compiled.py does it once.
+# Every test's page would convert the model again; tests/pipelines/models/openvino/test_engine.py does it once.
 os.environ.setdefault("PLAYGROUND_ENGINE", "torch")
+
+
+# What ``make check`` leaves out: browsers, servers, downloads, training, loading models again and again.
+SLOW = (
+    "browser", "security", "pocket", "pipelines/hub", "pipelines/jobs", "pipelines/models", "test_api.py",
+    "test_app.py", "test_readme.py", "presets/test_configs.py", "presets/test_library.py", "ui/server",
+    "pipelines/sampling/test_denoise.py", "pipelines/sampling/test_image_to_image.py",
+    "pipelines/sampling/test_schedulers.py", "pipelines/trace/test_export.py", "pipelines/trace/test_recorder.py",
+    "pipelines/images/test_geometry.py", "ui/tabs", "ui/inspector",
+    "history/test_kills.py", "history/test_full_disk.py",
+)  # fmt: skip
+
+
+# From so many tests on some use every library.
+MANY = 1000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests by their place."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(tests) and item.path.relative_to(tests).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Set what is imported by now aside from Python's collector: models that are let go of call it again and again."""
+    if len(session.items) > MANY:
+        import diffusers  # noqa: F401  (most tests need them)
+        import gradio  # noqa: F401
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with random weights, made once a run; do not write into it."""
-    from tests.tiny import make_tiny_model
+    from tests.support.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
@@ -35,7 +68,7 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium, or the one that PLAYGROUND_CHROMIUM names, or the test tool's own."""
     from playwright.sync_api import sync_playwright
 
-    from tests.browser_setup import ADVICE, find_browser, launch_arguments
+    from tests.support.browser_setup import ADVICE, find_browser, launch_arguments
 
     path = os.environ.get("PLAYGROUND_CHROMIUM") or find_browser()
     if not path:

@@ -16,8 +16,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.browser.site import Site, served, tiny_card
-from tests.tiny import make_tiny_model
+from tests.support.site import Site, served, tiny_card
+from tests.support.tiny_model import make_tiny_model
+from ui.api import init_image, resolve
 
 FIELDS = (
     "prompt", "negative_prompt", "model", "scheduler", "num_inference_steps",
@@ -25,10 +26,10 @@ FIELDS = (
 )  # fmt: skip
 PICTURE_FIELDS = ("image", "prompt", "strength", *FIELDS[1:], "fit", "colour")
 PUBLISHED = {
-    "/text_to_image": FIELDS,
-    "/denoising_steps": FIELDS,
-    "/image_to_image": PICTURE_FIELDS,
-    "/inpaint": ("image", "mask", *PICTURE_FIELDS[1:], "feather", "only_masked", "padding"),
+    "/text_to_image": (*FIELDS, "prompt_syntax"),
+    "/denoising_steps": (*FIELDS, "prompt_syntax"),
+    "/image_to_image": (*PICTURE_FIELDS, "prompt_syntax"),
+    "/inpaint": ("image", "mask", *PICTURE_FIELDS[1:], "feather", "only_masked", "padding", "prompt_syntax"),
 }
 
 
@@ -98,8 +99,8 @@ def test_the_steps_of_a_picture_can_be_had(client: Client):
         assert step["sigma"] ** 2 + step["alpha_bar"] == pytest.approx(1, abs=1e-6)
         assert step["snr"] == pytest.approx(step["alpha_bar"] / step["sigma"] ** 2)
     assert steps[0]["change"] == 0 and all(step["change"] > 0 for step in steps[1:])
-    with Image.open(moving) as film:
-        assert film.format == "WEBP" and film.n_frames >= 3
+    with Image.open(moving) as stage:
+        assert stage.format == "WEBP" and stage.n_frames >= 3
     text = Path(page).read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>") or text.startswith("<!DOCTYPE html>")
     assert "http-equiv" in text and "a fox" in text
@@ -143,6 +144,12 @@ def test_the_page_s_own_endpoints_are_not_published(client: Client):
     assert names == PUBLISHED
     files = [p["python_type"]["type"] for p in published["/inpaint"]["parameters"][:2]]
     assert files == ["filepath", "filepath"]
+
+
+def test_the_form_of_prompts_comes_from_the_card_unless_it_is_given() -> None:
+    cards = {"a": tiny_card("x", id="a", prompt_syntax="a1111")}
+    assert resolve(cards, "a", "a (fox:1.2)", None, {}).prompt_syntax == "a1111"
+    assert resolve(cards, "a", "a (fox)1.2", None, {"prompt_syntax": "compel"}).prompt_syntax == "compel"
 
 
 BAD = {
@@ -255,6 +262,12 @@ def test_with_strength_0_the_picture_comes_back_bit_by_bit(client: Client, pictu
     assert request["init"]["strength"] == 0 and "init" in Image.open(files[0]).text["diffusion_playground"]
 
 
+def test_where_no_strength_is_given_the_model_has_its_own():
+    card = tiny_card("x", strength=0.3)
+    assert init_image(card, image="0" * 32, strength=None).strength == 0.3
+    assert init_image(card, image="0" * 32, strength=0.9).strength == 0.9
+
+
 def test_a_picture_and_a_prompt_are_enough(client: Client, picture: str):
     files, request = from_picture(client, picture)
     assert request["init"]["strength"] == 0.6 and request["init"]["mask"] is None
@@ -351,9 +364,9 @@ def test_a_mask_must_mark_something_and_have_the_picture_s_size(client: Client, 
 
 BAD_FILES = {
     "empty": (b"", "This file is empty"),
-    "text": (b"no picture", "This file is no picture"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "This file is no picture"),
-    "drawing": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "This file is no picture"),
+    "text": (b"no picture", "Can't open this file"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "Can't open this file"),
+    "drawing": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Can't open this file"),
     "truncated": (None, "This picture is broken"),
 }
 
@@ -388,12 +401,12 @@ def test_only_files_that_were_uploaded_are_read(site: Site, picture: str, tmp_pa
     for path in outside:
         # Gradio refuses the first kind itself; of the others it takes no notice, so that it is done here.
         answer = raw(site, "image_to_image", image=named(path), prompt="a fox", strength=0)
-        assert error_of(answer) is None or "cannot be taken" in answer, path
+        assert error_of(answer) is None or "must be an upload" in answer, path
         for other in ({"path": path}, path, [path], named(path, is_stream=True), {"path": [path]}, 3, True, {}):
             answer = raw(site, "image_to_image", image=other, prompt="a fox", strength=0)
-            assert error_of(answer) is None or "image cannot be taken like this" in answer, other
+            assert error_of(answer) is None or "image must be an upload" in answer, other
     here = raw(site, "image_to_image", image=named(str(kept.parent)), prompt="a fox")
-    assert "image cannot be taken like this" in (error_of(here) or "")
+    assert "image must be an upload" in (error_of(here) or "")
 
 
 @pytest.fixture
@@ -435,3 +448,59 @@ def test_no_address_is_opened_for_a_client(
         error_of(raw(site, "image_to_image", image=image, prompt="a fox"))
     error_of(raw(site, "text_to_image", prompt=named(url)))
     assert asked == fetched == []
+
+
+# -- masks of other kinds, and a full disk --------------------------------------------------------------------------
+
+
+def changed(client: Client, picture: str, mask: Image.Image, folder: Path) -> np.ndarray:
+    """Where a run with this mask changes the picture."""
+    mask.save(folder / "odd.png")
+    (path,), _ = inpaint(client, picture, str(folder / "odd.png"), strength=1.0)
+    return (pixels(path) != pixels(picture)).any(axis=-1)
+
+
+@pytest.mark.parametrize("kind", ["erased", "red"])
+def test_a_mask_of_another_kind_changes_what_it_marks(client: Client, picture: str, tmp_path: Path, kind: str):
+    size = Image.open(picture).size
+    part = box(*size).convert("L")
+    if kind == "red":
+        odd = Image.composite(Image.new("RGB", size, "red"), Image.new("RGB", size), part)
+    else:
+        odd = Image.new("RGBA", size, "white")
+        odd.putalpha(part.point(lambda level: 255 - level))
+    found, wanted = changed(client, picture, odd, tmp_path), np.asarray(part) > 0
+    assert not found[~wanted].any() and found[wanted].mean() > 0.5
+
+
+def test_a_dark_mask_is_refused_before_it_runs(client: Client, picture: str, tmp_path: Path):
+    with pytest.raises(AppError, match="Nothing is marked"):
+        changed(client, picture, Image.new("RGB", Image.open(picture).size, (90, 90, 90)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "place"),
+    [
+        ("image_to_image", "pipelines.system.atomic_files.os.fsync"),
+        ("inpaint", "pipelines.system.atomic_files.os.fsync"),
+        ("text_to_image", "pipelines.system.atomic_files.os.fsync"),
+        ("image_to_image", "gradio.processing_utils.shutil.copy2"),
+        ("denoising_steps", "ui.inspector.export.save_bytes_to_cache"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(
+    client: Client, picture: str, mask: str, monkeypatch: pytest.MonkeyPatch, endpoint: str, place: str
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "/home/me/secret")
+
+    values: dict[str, Any] = {"prompt": f"a full disk {endpoint} {place}", "num_inference_steps": 2}
+    if endpoint in ("image_to_image", "inpaint"):
+        Image.fromarray(np.asarray(Image.open(picture)) ^ np.uint8(len(endpoint + place))).save(picture)
+        values["image"] = handle_file(picture)
+    if endpoint == "inpaint":
+        values["mask"] = handle_file(mask)
+    monkeypatch.setattr(place, full)
+    with pytest.raises(AppError, match="No space left on device") as said:
+        client.predict(api_name=f"/{endpoint}", **values)
+    assert "/home" not in str(said.value) and str(said.value).count(".") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature
@@ -15,50 +16,61 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
 from pydantic import ValidationError
 
-from pipelines import geometry, uploads
-from pipelines.backend import QueueFull
 from pipelines.cards import ModelCard
 from pipelines.events import Cancelled, Failed, Finished
-from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, describe, make_request
-from ui import controls, keep, reel, stream
-from ui.visiting import visitor
+from pipelines.images import geometry
+from pipelines.images.masks import mask_from_picture
+from pipelines.jobs.backend import QueueFull
+from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
+from pipelines.system.guest_bytes import NoBytesLeft
+from pipelines.system.text import shorten
+from ui.components import stage_updates
+from ui.form import controls
+from ui.inspector import export, lens_frames
+from ui.server.current_user import current_user
+from ui.shell.page_blocks import file_problem
 
 if TYPE_CHECKING:
     from gradio.blocks import Block
     from PIL import Image
 
-    from pipelines.backend import Backend, Job
-    from pipelines.lenses import Decode
-    from pipelines.trace import Trace
-    from ui.reel import Films
+    from pipelines.images.uploads import UserUploads
+    from pipelines.jobs.backend import Backend
+    from pipelines.jobs.job import Job
+    from pipelines.trace.lenses import Decode
+    from pipelines.trace.trace import Trace
+    from ui.components.frame_cache import FrameCache
 
+log = logging.getLogger(__name__)
 # A call's values by name.
-Given = Mapping[str, Any]
-# What every endpoint takes beside a prompt and names of its own.
+CallValues = Mapping[str, Any]
+# What every endpoint takes besides a prompt and its own arguments.
 SETTINGS: Mapping[str, type] = {
     "negative_prompt": str, "model": str, "scheduler": str, "num_inference_steps": int, "guidance_scale": float,
     "seed": int, "width": int, "height": int, "num_images": int,
 }  # fmt: skip
-FROM_PICTURE: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
-FROM_PART: Mapping[str, type] = {**FROM_PICTURE, "feather": int, "only_masked": bool, "padding": int}
-# Where the page's own slider stands.
-STRENGTH = 0.6
-UNSENT = "Files are uploaded, not named: send it with handle_file of gradio_client, or to /gradio_api/upload first."
+IMAGE_SETTINGS: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
+INPAINT_SETTINGS: Mapping[str, type] = {**IMAGE_SETTINGS, "feather": int, "only_masked": bool, "padding": int}
+# Comes last everywhere: over plain HTTP values go by their place.
+SYNTAX: Mapping[str, type] = {"prompt_syntax": str}
+NOT_UPLOADED = (
+    "Files are uploaded, not named: send it with handle_file of gradio_client, or to /gradio_api/upload first."
+)
 
 
 def resolve(
     cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any]
 ) -> GenerationRequest:
-    """A request from what was given; what was not (None) comes from the model's card.
+    """A request from the given values; those left out (None) come from the model's card.
 
     Raises:
-        InvalidRequest: with one sentence. Only ids of the catalogue name a model, never a path.
+        InvalidRequest: with one sentence. Only an id of the catalogue names a model, never a path.
     """
     model = default_model if model is None else model
     card = cards.get(model) if isinstance(model, str) else None
     if card is None:
-        shown = repr(model) if len(repr(model)) <= 60 else repr(model)[:57] + "..."
-        raise InvalidRequest(f"model is {shown}; allowed: {', '.join(sorted(cards))}.")
+        shown = shorten(repr(model))
+        raise InvalidRequest("model", f"model is {shown}; allowed: {', '.join(sorted(cards))}.")
     quality = card.qualities[card.default_quality]
     values: dict[str, Any] = {
         "width": card.width,
@@ -66,6 +78,7 @@ def resolve(
         "scheduler": quality.scheduler,
         "num_inference_steps": quality.num_inference_steps,
         "guidance_scale": card.guidance_scale,
+        "prompt_syntax": card.prompt_syntax,
         "seed": controls.draw_seed(),
     }
     values.update({name: value for name, value in given.items() if value is not None})
@@ -74,68 +87,88 @@ def resolve(
 
 @dataclass(frozen=True)
 class Endpoints:
-    """What answers the clients; each method takes the values of one call by name, None where one was left out."""
+    """The endpoints; each method takes the values of one call by name, None for those left out."""
 
     backend: Backend
     cards: Mapping[str, ModelCard]
     default_model: str
-    films: Films
+    frame_cache: FrameCache
 
-    def text_to_image(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
+    def text_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from a prompt."""
-        _, done = made(self.backend, lambda: self._request(given))
-        return answer(done)
+        _, done = run_to_end(self.backend, lambda: self._request(given))
+        return results(done)
 
-    def denoising_steps(self, given: Given) -> tuple[dict[str, Any], Any, Any]:
-        """Pictures from a prompt, and how they came: the steps, and two files of the first picture."""
-        job, done = made(self.backend, lambda: self._request(given))
-        trace = self.backend.trace(job.id, visitor())
+    def denoising_steps(self, given: CallValues) -> tuple[dict[str, Any], Any, Any]:
+        """Pictures from a prompt, with their steps and two files of the first picture."""
+        job, done = run_to_end(self.backend, lambda: self._request(given))
+        trace = self.backend.trace(job.id, current_user())
         if trace is None:
             raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
         decode = decoder(self.backend, trace.request.model)
-        kinds = ("webp", keep.CAPSULE)
-        files = [keep.stored(*keep.packed(trace, 0, kind, "x0", decode, self.films)) for kind in kinds]
-        return {"request": done.request.model_dump(mode="json"), "steps": told(trace)}, files[0], files[1]
+        files = []
+        for kind in ("webp", export.CAPSULE):
+            name, content = export.export_file(trace, 0, kind, "x0", decode, self.frame_cache)
+            self.backend.guest_bytes.charge(current_user().guest, len(content))
+            files.append(export.served_bytes(name, content))
+        return {"request": done.request.model_dump(mode="json"), "steps": step_records(trace)}, files[0], files[1]
 
-    def image_to_image(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
-        """Pictures from a picture."""
+    def image_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures from an image."""
 
-        def ask() -> GenerationRequest:
-            picture = placed(opened(given["image"], "image"), self._request(given), given["fit"], given["colour"])
-            return self._request(given, start(image=self.backend.inputs.put(picture), strength=given["strength"]))
+        def build_request() -> GenerationRequest:
+            inputs = self._inputs()
+            with inputs.slot():
+                picture, request = read_image(given["image"], "image", inputs), self._request(given)
+                picture = fitted(picture, request, given["fit"], given["colour"])
+                init = init_image(self.cards[request.model], image=inputs.put(picture), strength=given["strength"])
+                return self._request(given, init)
 
-        _, done = made(self.backend, ask)
-        return answer(done)
+        _, done = run_to_end(self.backend, build_request)
+        return results(done)
 
-    def inpaint(self, given: Given) -> tuple[list[Any], dict[str, Any]]:
-        """A part of a picture anew."""
-        crop, put = bool(given["only_masked"]), self.backend.inputs.put
+    def inpaint(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
+        """A part of an image, repainted."""
+        crop = bool(given["only_masked"])
         how = {name: given[name] for name in ("strength", "feather", "only_masked", "padding")}
 
-        def ask() -> GenerationRequest:
-            plain = self._request(given)
-            picture, part = pair(given["image"], given["mask"])
-            picture = placed(picture, plain, given["fit"], given["colour"], crop)
-            part = placed(part, plain, given["fit"], "black", crop).convert("L")
-            return self._request(given, start(image=put(picture), mask=put(part), **how))
+        def build_request() -> GenerationRequest:
+            request, inputs = self._request(given), self._inputs()
+            with inputs.slot():
+                picture, part = read_image_and_mask(given["image"], given["mask"], inputs)
+                picture = fitted(picture, request, given["fit"], given["colour"], crop)
+                part = fitted(mask_from_picture(part), request, given["fit"], "black", crop).convert("L")
+                stored = {"image": inputs.put(picture), "mask": inputs.put(part)}
+                return self._request(given, init_image(self.cards[request.model], **stored, **how))
 
-        _, done = made(self.backend, ask)
-        return answer(done)
+        _, done = run_to_end(self.backend, build_request)
+        return results(done)
 
-    def _request(self, given: Given, init: InitImage | None = None) -> GenerationRequest:
-        settings = {name: given[name] for name in SETTINGS if name != "model"}
+    def _inputs(self) -> UserUploads:
+        return self.backend.inputs.of(current_user().guest)
+
+    def _request(self, given: CallValues, init: InitImage | None = None) -> GenerationRequest:
+        settings = {name: given[name] for name in (*SETTINGS, *SYNTAX) if name != "model"}
         return resolve(self.cards, self.default_model, given["prompt"], given["model"], {**settings, "init": init})
 
 
-def signed(work: Callable[[Given], Any], needed: Mapping[str, Any], optional: Mapping[str, Any]) -> Callable[..., Any]:
+def with_signature(
+    work: Callable[[CallValues], Any], needed: Mapping[str, Any], optional: Mapping[str, Any]
+) -> Callable[..., Any]:
     """``work`` as a function with these arguments by name and type, which is what Gradio makes its description from.
 
-    Gradio counts one result, whatever ``work`` returns: a client gets a tuple as a list.
+    Gradio counts a single result even if ``work`` returns several: a client gets a tuple as a list.
     """
     types = {**needed, **{name: kind | None for name, kind in optional.items()}}
 
     def call(*values: Any) -> Any:
-        return work(dict(zip(types, values, strict=True)))
+        try:
+            return work(dict(zip(types, values, strict=True)))
+        except NoBytesLeft as problem:
+            raise gr.Error(str(problem), print_exception=False) from None
+        except OSError as problem:
+            log.exception("A file of a call could not be read or written")
+            raise gr.Error(file_problem(problem), print_exception=False) from None
 
     parameters = [
         Parameter(
@@ -148,51 +181,51 @@ def signed(work: Callable[[Given], Any], needed: Mapping[str, Any], optional: Ma
     return call
 
 
-def start(**values: Any) -> InitImage:
-    """Where a run starts; what is None has its default.
+def init_image(card: ModelCard, **values: Any) -> InitImage:
+    """Where a run of this model starts; what is None has its default.
 
     Raises:
         InvalidRequest: with one sentence.
     """
-    given = {name: controls.whole(value) for name, value in values.items() if value is not None}
+    given = {name: controls.int_if_whole(value) for name, value in values.items() if value is not None}
     try:
-        return InitImage(**{"strength": STRENGTH, **given})
+        return InitImage(**{"strength": card.strength, **given})
     except ValidationError as error:
-        raise InvalidRequest(describe(error)) from None
+        raise InvalidRequest(*first_error(error)) from None
 
 
-def pair(image: Any, mask: Any) -> tuple[Image.Image, Image.Image]:
-    """The picture and the mask of a request, of one size.
+def read_image_and_mask(image: Any, mask: Any, inputs: UserUploads) -> tuple[Image.Image, Image.Image]:
+    """The image and the mask of a request, of one size.
 
     Raises:
         InvalidRequest: with one sentence.
     """
-    picture, part = opened(image, "image"), opened(mask, "mask")
+    picture, part = read_image(image, "image", inputs), read_image(mask, "mask", inputs)
     if picture.size != part.size:
         sizes = [f"{one.width} x {one.height}" for one in (part, picture)]
-        raise InvalidRequest(f"mask has {sizes[0]} pixels and image {sizes[1]}; both must have the same size.")
+        raise InvalidRequest("mask", f"mask has {sizes[0]} pixels and image {sizes[1]}; both must have the same size.")
     return picture, part
 
 
-def opened(file: Any, name: str) -> Image.Image:
-    """The picture that a client uploaded, RGB or RGBA.
+def read_image(file: Any, name: str, inputs: UserUploads) -> Image.Image:
+    """The image that a client uploaded, RGB or RGBA.
 
     Raises:
-        InvalidRequest: with one sentence; also for every file that did not come here as an upload.
+        InvalidRequest: with one sentence; also for any file that is not an upload.
     """
     if file is None:
-        raise InvalidRequest(f"{name} is missing; upload a PNG, JPEG or WebP.")
+        raise InvalidRequest(name, f"{name} is missing; upload a PNG, JPEG or WebP.")
     try:
         path = Path(file["path"]).resolve()
         stored = path.is_relative_to(Path(get_upload_folder()).resolve()) and path.is_file()
     except (TypeError, KeyError, ValueError, OSError):
         stored = False
     if not stored:
-        raise InvalidRequest(f"{name} cannot be taken like this. {UNSENT}")
-    return uploads.read(path).image
+        raise InvalidRequest(name, f"{name} must be an upload. {NOT_UPLOADED}")
+    return inputs.read(path).image
 
 
-def placed(
+def fitted(
     image: Image.Image, request: GenerationRequest, fit: Any, colour: Any, own_size: bool = False
 ) -> Image.Image:
     """A picture as RGB of the request's size or, for a crop around a mask, of its own, ``MAX_SIDE`` at most.
@@ -204,23 +237,24 @@ def placed(
     fitted = geometry.fit(image, request.width, request.height, fit, colour)
     if not own_size:
         return fitted
-    return geometry.bounded(image, colour)
+    return geometry.limit_size(image, colour)
 
 
-def answer(done: Finished) -> tuple[list[Any], dict[str, Any]]:
+def results(done: Finished) -> tuple[list[Any], dict[str, Any]]:
     """The saved files, and the request with everything resolved."""
-    return [stream.stored(picture) for picture in done.pictures], done.request.model_dump(mode="json")
+    return [stage_updates.served_file(picture) for picture in done.pictures], done.request.model_dump(mode="json")
 
 
 def decoder(backend: Backend, model: str) -> Decode:
-    """What turns latents into pictures with this model."""
-    return lambda latents: backend.decode(model, latents)
+    """Decodes latents with this model, for the current user."""
+    queries = backend.queries.of(current_user())
+    return lambda latents: queries.decode(model, latents)
 
 
-def told(trace: Trace) -> list[dict[str, Any]]:
+def step_records(trace: Trace) -> list[dict[str, Any]]:
     """The steps as JSON: index, timestep, sigma, alpha_bar, snr (null where infinite), change (of the first picture).
 
-    ``change`` is the root mean square of the difference to the belief of the step before, in latents.
+    ``change`` is the root mean square of the difference to the x0 of the step before, in latents.
     """
     return [
         {
@@ -228,32 +262,34 @@ def told(trace: Trace) -> list[dict[str, Any]]:
             "timestep": step.timestep,
             "sigma": step.sigma,
             "alpha_bar": step.alpha_bar,
-            "snr": reel.finite(step.snr),
+            "snr": lens_frames.finite_or_none(step.snr),
             "change": trace.change(i, 0),
         }
         for i, step in enumerate(trace.steps)
     ]
 
 
-def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, Finished]:
+def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest]) -> tuple[Job, Finished]:
     """Run a request to its end.
 
     Args:
-        ask: makes the request, or raises InvalidRequest.
+        build_request: makes the request, or raises InvalidRequest.
 
     Raises:
         gr.Error: with one sentence, if it is wrong, fails or is stopped.
     """
-    who = visitor()
-    if not who.programs:
-        raise gr.Error("Programs may not ask here; use the page.", print_exception=False)
+    user = current_user()
+    if not user.may_use_api:
+        raise gr.Error("Programs may not use this link; use the page.", print_exception=False)
     try:
-        job = backend.submit(ask(), who)
+        job = backend.submit(build_request(), user)
     except (InvalidRequest, QueueFull) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():
         match event:
             case Finished():
+                if not event.pictures:  # the disk took none, as the first note says
+                    raise gr.Error(event.notes[0], print_exception=False)
                 return job, event
             case Failed(message):
                 raise gr.Error(message, print_exception=False)
@@ -262,50 +298,55 @@ def made(backend: Backend, ask: Callable[[], GenerationRequest]) -> tuple[Job, F
     raise gr.Error("The picture was not finished; try again.", print_exception=False)
 
 
-def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, films: Films) -> None:
-    """Put the endpoints into the page that is being built."""
-    asked = Endpoints(backend, cards, default_model, films)
-    told = "Returns the saved PNG files and the request with everything resolved."
+def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, frame_cache: FrameCache) -> None:
+    """Add the endpoints to the page under construction."""
+    endpoints = Endpoints(backend, cards, default_model, frame_cache)
+    returned = "Returns the saved PNG files and the request with everything resolved."
     publish(
-        signed(asked.text_to_image, {"prompt": str}, SETTINGS),
+        with_signature(endpoints.text_to_image, {"prompt": str}, {**SETTINGS, **SYNTAX}),
         "text_to_image",
         "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
-        f"left out is drawn. {told}",
+        f"left out is drawn. prompt_syntax is compel, (word)1.3, or a1111, (word:1.3). {returned}",
     )
     publish(
-        signed(asked.denoising_steps, {"prompt": str}, SETTINGS),
+        with_signature(endpoints.denoising_steps, {"prompt": str}, {**SETTINGS, **SYNTAX}),
         "denoising_steps",
         "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
-        "sigma, alpha_bar, snr, change), an animated WebP of what the model believed, and a capsule, one HTML "
-        "file that plays every lens. Both files show the first picture.",
+        "sigma, alpha_bar, snr, change), an animated WebP of the predicted x0, and a capsule, one HTML file that "
+        "plays every lens. Both files show the first picture.",
     )
     publish(
-        signed(asked.image_to_image, {"image": FileData, "prompt": str}, FROM_PICTURE),
+        with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),
         "image_to_image",
-        "Makes pictures from a picture (an uploaded PNG, JPEG or WebP) and a prompt. strength, 0 to 1, says how much "
-        "is drawn anew (0.6); fit, crop, pad or stretch, how a picture of another shape gets width x height; colour "
-        f"(#rrggbb) is put beneath transparency and around a padded picture. The rest is as in /text_to_image. {told}",
+        "Makes pictures from an image (an uploaded PNG, JPEG or WebP) and a prompt. strength, 0 to 1, says how far "
+        "from it (0.6; pocket 0.4, its turbo 0.5); fit, crop, pad or stretch, how an image of another shape gets width "
+        "x height; colour (#rrggbb) is put beneath transparency and around a padded image. The rest is as in "
+        "/text_to_image. "
+        f"{returned}",
     )
     publish(
-        signed(asked.inpaint, {"image": FileData, "mask": FileData, "prompt": str}, FROM_PART),
+        with_signature(
+            endpoints.inpaint, {"image": FileData, "mask": FileData, "prompt": str}, {**INPAINT_SETTINGS, **SYNTAX}
+        ),
         "inpaint",
-        "Draws a part of a picture anew: mask is a picture of the same size, white where it is repainted; every other "
-        "pixel stays as it is. feather, 0 to 64 pixels (0), softens the edge inwards; only_masked works on a crop "
-        "around the mask, with padding, 0 to 256 pixels (32), around it, and the result has the size of the picture, "
-        f"{MAX_SIDE} pixels a side at most. The rest is as in /image_to_image. {told}",
+        "Repaints a part of an image: mask is an image of the same size, white (or one bright colour) on black where "
+        "it is repainted, or white with that part erased; every other pixel stays as it is. feather, 0 to 64 pixels "
+        "(0), softens the edge inwards; only_masked works on a crop "
+        "around the mask, with padding, 0 to 256 pixels (32), around it, and the result has the size of the image, "
+        f"{MAX_SIDE} pixels a side at most. The rest is as in /image_to_image. {returned}",
     )
 
 
 def publish(function: Callable[..., Any], name: str, about: str) -> None:
-    """Put one endpoint into the page that is being built, with inputs that fetch nothing."""
+    """Add one endpoint to the page under construction; its inputs refuse addresses."""
     added = gr.api(function, api_name=name, api_description=about, concurrency_limit=None)
     page = get_blocks_context()
     for number in added["inputs"]:
         page.blocks[number].async_move_resource_to_block_cache = uploaded
 
 
-def fetch_nothing(block: Block) -> None:
-    """Have a part of the page refuse addresses: Gradio downloads what any value names as the path of a file."""
+def refuse_addresses(block: Block) -> None:
+    """Make a component refuse addresses: Gradio downloads any that a value names as the path of a file."""
 
     async def moved(path: Any) -> str | None:
         return await move(await uploaded(path))
@@ -323,5 +364,5 @@ async def uploaded(path: Any) -> str | None:
         gr.Error: with one sentence, for an address.
     """
     if is_http_url_like(str(path)):
-        raise gr.Error(f"Addresses are not opened here. {UNSENT}", print_exception=False)
+        raise gr.Error(f"Addresses are not opened here. {NOT_UPLOADED}", print_exception=False)
     return path

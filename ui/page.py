@@ -3,84 +3,182 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import api, denoising, image_to_image, models, share, text_to_image, words
-from ui.making import SECRET, Page
-from ui.reel import Films
-from ui.statusbar import statusbar
-from ui.theme import theme
+from pipelines.images.decoding_slots import DecodingSlots
+from ui import api
+from ui.components import phrases
+from ui.components.assets import asset
+from ui.components.frame_cache import FrameCache
+from ui.components.gradio_events import CONCURRENT
+from ui.context import BUNDLED, PageContext
+from ui.form.sections import SECTIONS
+from ui.server.http.history_files import history_route
+from ui.server.middleware import outermost
+from ui.shell.address import address, place
+from ui.shell.brand import brand
+from ui.shell.keys import keys
+from ui.shell.page_blocks import PageBlocks
+from ui.shell.status_bar import status_bar
+from ui.shell.theme import reading_face, theme
+from ui.tabs import denoising, image_to_image, models, share, text_to_image
+from ui.tabs import history as history_tab
 
 if TYPE_CHECKING:
-    from pipelines.backend import Backend
-    from presets.library import Library
-    from ui.sharing import Sharing
+    from history.store import History
+    from pipelines.jobs.backend import Backend
+    from pipelines.trace.trace import Trace
+    from presets.library import ModelLibrary
+    from ui.server.access import Access
+    from ui.server.sharing import Sharing
 
-# One line a tab: its id, its name and the function that builds it.
-TABS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
-    "text-to-image": ("Text to image", text_to_image.build),
-    "image-to-image": ("Image to image", image_to_image.build),
-    "denoising": ("Denoising", denoising.build),
-    "models": ("Models", models.build),
-    "share": ("Share", share.build),
+
+@dataclass(frozen=True)
+class TabEntry:
+    """A tab of the page.
+
+    Attributes:
+        label: what the user reads.
+        build: lays the tab out and attaches its events.
+        css: its style sheets, by their paths inside ``ui``.
+    """
+
+    label: str
+    build: Callable[[PageContext], None]
+    css: tuple[str, ...] = ()
+
+
+# By id, in the order of the page; to add a tab, write a file and add its entry.
+TABS: Mapping[str, TabEntry] = {
+    "text-to-image": TabEntry("Text to image", text_to_image.build),
+    "image-to-image": TabEntry("Image to image", image_to_image.build, ("tabs/image_to_image/image_to_image.css",)),
+    "denoising": TabEntry(
+        "Denoising",
+        denoising.build,
+        ("inspector/player.css", "inspector/panels.css", "inspector/questions.css", "tabs/denoising.css"),
+    ),
+    "history": TabEntry("History", history_tab.build, history_tab.STYLES),
+    "models": TabEntry("Models", models.build, ("tabs/models.css",)),
+    "share": TabEntry("Share", share.build, ("tabs/share.css",)),
 }
 
-# Pages waiting at once; copies of pictures in Gradio's cache are looked at every hour and dropped after a day.
+# Events in the queue at once.
 MAX_WAITING = 128
-CACHE_SECONDS = (3600, 86400)
-# Ids of what a visitor looks at are forgotten after a day without the page.
+# Largest upload; Gradio's own default is no limit.
+MAX_FILE_SIZE = "20mb"
+# Ids of what a page shows are forgotten a day after it was closed.
 STATE_SECONDS = 86400
-# Pages that Gradio remembers at once: each is a copy of the page's settings, half a megabyte, kept until others need
-# the room. A page that is looked at speaks up every few seconds and stays; of others only what they showed is lost.
+# Browser pages that Gradio remembers at once: each is a copy of the page's settings, half a megabyte. An open page
+# sends a request every few seconds and stays; of a closed one only what it showed is lost.
 SESSIONS = 128
+# Gradio asks for a secret; a job's id cannot be guessed.
+SECRET = "diffusion-playground"
 TITLE = "Diffusion Playground"
-HERE = Path(__file__).resolve().parent
-STYLES = ("page.css", "player.css", "panels.css", "variations.css", "image.css", "models.css", "share.css", "live.css")
 
 
 def build(
-    backend: Backend, library: Library, default_model: str, pictures_dir: Path, sharing: Sharing | None = None
+    backend: Backend,
+    library: ModelLibrary,
+    default_model: str,
+    pictures_dir: Path,
+    sharing: Sharing | None = None,
+    history: History | None = None,
 ) -> gr.Blocks:
-    """The page for this backend; nothing is loaded before someone opens it."""
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
-        gr.HTML(html_template=f"<h1>{TITLE}</h1>", js_on_load=None, elem_id="head", apply_default_css=False)
-        job, links, *made = (remembered(name) for name in ("job", "chain", *(f"{tab}-made" for tab in TABS)))
-        opened, sent, picked = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(3))
-        bundled, films = words.recording(library.cards[default_model]), Films()
+    """The page for this backend; no model is loaded before it is opened."""
+    with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+        brand("head")
+        # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
+        latest_job, source_history = remembered("job"), remembered("chain")
+        tab_jobs = {name: remembered(f"{name}-made") for name in TABS}
+        opened, sent_image, picked_model, taken = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(4))
+        card = library.cards[default_model]
+        bundled = phrases.recording(card)
+        frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
+        export_slots = DecodingSlots()
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
-            for (name, (label, make)), mine in zip(TABS.items(), made, strict=True):
-                with gr.Tab(label, id=name, elem_id=f"tab-{name}") as tab:
-                    states = (job, mine, links, opened, sent, picked)
-                    here = (demo, backend, library, default_model, pictures_dir, tab, tabs)
-                    make(Page(*here, *states, bundled, films, sharing))
-        statusbar(backend.status)
+            for name, entry in TABS.items():
+                with gr.Tab(entry.label, id=name, elem_id=f"tab-{name}") as tab:
+                    app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
+                    jobs = (latest_job, tab_jobs[name], source_history)
+                    states = (opened, sent_image, picked_model, taken)
+                    entry.build(PageContext(*app, *jobs, *states, bundled, frame_cache, sharing, export_slots, history))
+        status_bar(backend.status)
+        keys()
+        follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
-            api.fetch_nothing(block)
-        api.add(backend, library.cards, default_model, films)
-    # Closed, so that nobody goes round the queue's bounds.
+            api.refuse_addresses(block)
+        api.add(backend, library.cards, default_model, frame_cache)
+    # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo
 
 
+def follow_address(tabs: gr.Tabs, opened: gr.State, bundled: Trace | None) -> None:
+    """Open the tab and the run that the address names."""
+
+    def go(data: gr.EventData) -> tuple[Any, Any]:
+        found = place(data, TABS)
+        if found is None:
+            return gr.skip(), gr.skip()
+        tab, run, picture = found
+        name = BUNDLED if bundled and run == bundled.id else run
+        return gr.Tabs(selected=tab), {"id": name, "picture": picture} if run and tab == "denoising" else gr.skip()
+
+    address().go(go, None, [tabs, opened], **CONCURRENT)
+
+
 def remembered(name: str) -> gr.BrowserState:
-    """What a browser remembers under a name."""
+    """A state that the browser stores under a name, for each of its tabs (``shell/tab_states.js``)."""
     return gr.BrowserState(None, storage_key=f"diffusion-playground-{name}", secret=SECRET)
 
 
-def launch_options() -> dict[str, Any]:
-    """What ``launch`` must be given for the page to look and behave as designed."""
+def styles() -> list[str]:
+    """Every style sheet of the page, by its path inside ``ui``."""
+    tabs = [path for entry in TABS.values() for path in entry.css]
+    return [
+        "page.css",
+        "shell/keys.css",
+        "components/stage.css",
+        "components/recent_pictures.css",
+        "form/form.css",
+        "form/prompt/prompt.css",
+        *tabs,
+        *(path for entry in SECTIONS.values() for path in entry.css),
+    ]
+
+
+def launch_options(access: Access | None = None, history: History | None = None) -> dict[str, Any]:
+    """Keyword arguments of Gradio's ``launch`` for this page, but for host and port.
+
+    Args:
+        access: who may come in; None lets everyone in, as in a notebook.
+        history: whose pictures are served.
+    """
     return {
         "theme": theme(),
-        "css": "\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES if (HERE / name).exists()),
+        "css": asset(*styles()),
+        # In the head, so that it runs before Gradio reads the browser states; Gradio drops fonts from its style sheet.
+        "head": f"<style>{reading_face()}</style><script>{asset('shell/tab_states.js')}</script>",
         "footer_links": [],
+        "share": False,  # ``ui.server.sharing`` does that
+        "quiet": True,
+        "prevent_thread_lock": True,
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
+        # The page shows its own errors all the same; guests learn nothing of others.
+        "show_error": False,
         # Each page that watches a job holds a thread while it waits.
         "max_threads": MAX_WAITING,
         "state_session_capacity": SESSIONS,
-        "max_file_size": "20mb",
+        "max_file_size": MAX_FILE_SIZE,
+        "root_path": (access.root_url or access.root_path) if access else "",
+        "app_kwargs": {
+            **({"lifespan": outermost(access)} if access else {}),
+            **({"routes": [history_route(history)]} if history else {}),
+        },
     }

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.site import Gate, Site, served, tiny_card
-from tests.tiny import make_tiny_model
-from tests.tiny_loras import make_lora
+from tests.support.site import Gate, Site, served, tiny_card
+from tests.support.tiny_loras import make_lora
+from tests.support.tiny_model import make_tiny_model
 
 # Machines that build may be slow and shared; what is there sooner is seen sooner.
 expect.set_options(timeout=20_000)

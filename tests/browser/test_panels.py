@@ -9,22 +9,22 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.scene import Stand, make_trace, stand
-from ui import charts, forward, guidance
+from tests.support.accessibility import violations
+from tests.support.known_trace import Stand, make_trace, stand
+from ui.inspector import charts, forward_process, guidance
 from ui.page import launch_options
 
 HOSTILE = '<img src=x onerror="window.hurt=1">${window.hurt=1}{{hurt}}</script>'
-TABS = (("Guidance", guidance), ("Adding noise", forward), ("Charts", charts))
+TABS = (("Guidance", guidance), ("Adding noise", forward_process), ("Charts", charts))
 
 
 def mount(page: Stand) -> gr.Blocks:
     """The three panels in tabs, and a button for each trace."""
     with gr.Blocks(fill_width=True, analytics_enabled=False) as demo:
-        opened = gr.State(None)
+        page.opened = opened = gr.State(None)
         buttons = {name: gr.Button(name, elem_id=f"open-{name}") for name in page.backend.traces}
         gr.HTML(html_template="<h2>Panels</h2>", js_on_load=None, apply_default_css=False)
         with gr.Tabs():
@@ -33,11 +33,13 @@ def mount(page: Stand) -> gr.Blocks:
             panels = []
             for label, module in TABS:
                 with gr.Tab(label):
-                    panels.append(module.build(page, opened))
+                    panels.append(module.build(page))
         outputs = [component for panel in panels for component in panel.outputs]
         for name, button in buttons.items():
             button.click(lambda name=name: {"id": name, "picture": 0}, None, opened).then(
-                lambda value: [update for panel in panels for update in panel.refresh(value)], [opened], outputs,
+                lambda value: [update for panel in panels for update in panel.refresh(value)],
+                [opened],
+                outputs,
                 # A component whose event is on its way is dimmed, and what is dimmed has little contrast.
                 show_progress="hidden",
             )
@@ -48,7 +50,7 @@ def mount(page: Stand) -> gr.Blocks:
 def launched(page: Stand) -> Iterator[str]:
     demo = mount(page)
     try:
-        _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+        _, url, _ = demo.launch(server_name="127.0.0.1", **launch_options())
         yield url
     finally:
         demo.close()
@@ -111,11 +113,11 @@ def slide(page: Page, selector: str, value: float) -> None:
 
 def shown(page: Page, step: int, g: float) -> None:
     """Wait until the guidance panel shows this."""
-    page.locator(f'.anatomy[data-state="shown"][data-step="{step}"][data-g="{g:g}"]').wait_for()
+    page.locator(f'.guidance-panel[data-state="shown"][data-step="{step}"][data-g="{g:g}"]').wait_for()
 
 
 def picture(page: Page, cell: int) -> bytes:
-    return base64.b64decode(page.locator(".anatomy .well img").nth(cell).get_attribute("src").split(",")[1])
+    return base64.b64decode(page.locator(".guidance-panel .well img").nth(cell).get_attribute("src").split(",")[1])
 
 
 def calls(page: Page) -> list[str]:
@@ -128,25 +130,29 @@ def calls(page: Page) -> list[str]:
 # -- guidance ---------------------------------------------------------------------------------------------------
 
 
-def test_guidance_opens_at_the_runs_own_value_with_the_runs_own_picture(visit, served):
+def test_guidance_opens_at_the_runs_own_value_and_one_is_the_timelines_picture(visit, served):
     page = visit("Guidance")
     shown(page, 0, 4)
+    expect(page.locator(".guidance-panel .own")).to_have_text("this run: 4")
+    expect(page.locator('.guidance-panel [data-part="note"]')).to_contain_text("the run's own guidance")
+    expect(page.locator(".guidance-panel .well img")).to_have_count(3)
+    slide(page, ".guidance-panel input", 1)
+    shown(page, 0, 1)
     assert picture(page, 0) == served[1].backend.traces["one"].frames[0][0]
-    expect(page.locator(".anatomy .own")).to_have_text("this run: 4")
-    expect(page.locator('.anatomy [data-part="note"]')).to_contain_text("the run's own guidance")
-    expect(page.locator(".anatomy .well img")).to_have_count(3)
 
 
 def test_another_guidance_makes_another_picture_and_leaves_the_sides_alone(visit):
     page = visit("Guidance")
     shown(page, 0, 4)
     own, one, nought = (picture(page, cell) for cell in range(3))
-    slide(page, ".anatomy input", 12)
+    slide(page, ".guidance-panel input", 12)
     shown(page, 0, 12)
     assert picture(page, 0) != own
     assert (picture(page, 1), picture(page, 2)) == (one, nought)
-    expect(page.locator('.anatomy [data-part="note"]')).to_contain_text("Difference from the run's own belief at g = 4")
-    page.click('.anatomy [data-part="back"]')
+    expect(page.locator('.guidance-panel [data-part="note"]')).to_contain_text(
+        "Difference from the run's own guess at g = 4"
+    )
+    page.click('.guidance-panel [data-part="back"]')
     shown(page, 0, 4)
     assert picture(page, 0) == own
 
@@ -157,12 +163,12 @@ def test_the_panel_follows_the_timeline_after_it_rests(visit, served):
     served[1].backend.asked.clear()
     for index in (1, 2, 3, 4, 5):
         to_step(page, index)
-    expect(page.locator('.anatomy [data-part="state"]')).to_have_text("Step 6 of 6 (t = 50)")
+    expect(page.locator('.guidance-panel [data-part="state"]')).to_have_text("Step 6 of 6 (t = 50)")
     shown(page, 5, 4)
     assert served[1].backend.asked == ["decode 3"]
     # The finished picture stands behind the last step.
     to_step(page, 6)
-    expect(page.locator('.anatomy [data-part="state"]')).to_have_text("Step 6 of 6 (t = 50)")
+    expect(page.locator('.guidance-panel [data-part="state"]')).to_have_text("Step 6 of 6 (t = 50)")
 
 
 def test_pictures_of_an_earlier_step_are_not_passed_off_as_the_players(visit):
@@ -171,19 +177,19 @@ def test_pictures_of_an_earlier_step_are_not_passed_off_as_the_players(visit):
     said = page.evaluate(
         """() => {
           document.dispatchEvent(new CustomEvent('playground:step', {detail: {run: '', index: 3, total: 6}}));
-          return document.querySelector('.anatomy [data-part="state"]').textContent;
+          return document.querySelector('.guidance-panel [data-part="state"]').textContent;
         }"""
     )
     assert said.startswith("Step 1 of 6") and "The player is at step 4" in said
     shown(page, 3, 4)
-    expect(page.locator('.anatomy [data-part="state"]')).to_have_text("Step 4 of 6 (t = 400)")
+    expect(page.locator('.guidance-panel [data-part="state"]')).to_have_text("Step 4 of 6 (t = 400)")
 
 
 def test_turning_the_dial_pauses_the_player(visit):
     page = visit("Guidance")
     shown(page, 0, 4)
     page.evaluate("document.addEventListener('playground:pause', () => { window.paused = true; })")
-    slide(page, ".anatomy input", 7)
+    slide(page, ".guidance-panel input", 7)
     assert page.evaluate("window.paused") is True
 
 
@@ -192,7 +198,7 @@ def test_a_quick_drag_ends_on_the_newest_value(visit, served):
     shown(page, 0, 4)
     served[1].backend.asked.clear()
     for g in range(41):
-        slide(page, ".anatomy input", round(g * 0.25, 1))
+        slide(page, ".guidance-panel input", round(g * 0.25, 1))
     shown(page, 0, 10)
     assert 1 <= len(served[1].backend.asked) < 41
 
@@ -213,15 +219,15 @@ def test_a_hidden_panel_asks_nothing(visit, served):
 def test_a_negative_prompt_is_text_and_named(visit):
     page = visit("Guidance", "pushed")
     shown(page, 0, 4)
-    expect(page.locator(".anatomy figcaption").nth(2)).to_contain_text(HOSTILE)
-    expect(page.locator(".anatomy figcaption").nth(2)).to_contain_text("What it pushes away from")
+    expect(page.locator(".guidance-panel figcaption").nth(2)).to_contain_text(HOSTILE)
+    expect(page.locator(".guidance-panel figcaption").nth(2)).to_contain_text("What it pushes away from")
     assert page.evaluate("window.hurt") is None
 
 
 def test_a_run_without_guidance_says_so(visit, served):
     page = visit("Guidance", "bare")
-    expect(page.locator('.anatomy [data-part="why"]')).to_contain_text("without guidance")
-    expect(page.locator(".anatomy input")).to_be_hidden()
+    expect(page.locator('.guidance-panel [data-part="why"]')).to_contain_text("without guidance")
+    expect(page.locator(".guidance-panel input")).to_be_hidden()
     assert served[1].backend.asked == []
     page.click("#open-one")
     shown(page, 0, 4)
@@ -273,8 +279,8 @@ def test_the_cursor_stands_at_the_chosen_noise(visit):
 def test_telling_the_prompt_asks_again(visit, served):
     page = visit("Adding noise")
     told(page, "Until t = 400")
-    page.get_by_label("Tell the model the prompt").check()
-    told(page, "one look, told the prompt")
+    page.get_by_label("Give the model the prompt").check()
+    told(page, "single prediction, given the prompt")
     assert [asked for asked in served[1].backend.asked if asked.startswith("believe")] == [
         "believe ''",
         "believe 'a fox'",
@@ -284,7 +290,7 @@ def test_telling_the_prompt_asks_again(visit, served):
 def test_a_picture_of_ones_own(visit, served, tmp_path: Path):
     page = visit("Adding noise")
     told(page, "Until t = 400")
-    page.locator("#forward-source label", has_text="A picture of mine").click()
+    page.locator("#forward-source label", has_text="My picture").click()
     told(page, "Choose a picture of your own")
     path = tmp_path / "mine.png"
     Image.new("RGB", (60, 40), "red").save(path)
@@ -364,16 +370,10 @@ def test_a_chart_fits_after_the_window_changed_behind_its_back(visit):
     assert cursor_error(page, ".chart:has(#chart-change)", 4) < 1.5
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("tab", [label for label, _ in TABS])
-def test_axe_finds_nothing_and_a_phone_need_not_scroll_sideways(visit, tab: str, scheme: str):
-    page = visit(tab, color_scheme=scheme, viewport={"width": 390, "height": 844})
-    ready = {"Guidance": ".anatomy[data-state=shown]", "Adding noise": ".forward[data-said=verdict]"}
+def test_axe_finds_nothing_and_a_phone_need_not_scroll_sideways(visit, tab: str):
+    page = visit(tab, viewport={"width": 390, "height": 844})
+    ready = {"Guidance": ".guidance-panel[data-state=shown]", "Adding noise": ".forward[data-said=verdict]"}
     page.locator(ready[tab]).wait_for() if tab in ready else drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    found = (
-        Axe()
-        .run(page, context={"include": [[".tabitem"]]}, options={"runOnly": ["wcag2a", "wcag2aa"]})
-        .response["violations"]
-    )
-    assert [(v["id"], [n["html"][:160] for n in v["nodes"]][:4]) for v in found] == []
+    assert violations(page, {"include": [[".tabitem"]]}) == []

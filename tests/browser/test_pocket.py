@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from pipelines import live
-from pipelines.pictures import read_request
+from pipelines.images.png import read_request
+from pipelines.jobs import drafts
 from presets import catalogue
-from tests.browser.site import Gate, Site, served
+from tests.support.site import Gate, Site, served
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +35,49 @@ def border(data: bytes) -> tuple[float, float, float]:
 
 def test_the_first_visit_plays_the_recording_and_queues_nothing(visit, site: Site):
     page = visit()
-    film = page.locator(".film")
-    expect(film).to_have_attribute("data-state", "recording")
-    assert int(film.get_attribute("data-seen")) >= 5
-    expect(page.locator('#film [data-part="words"]')).to_contain_text("A recorded run", timeout=20_000)
+    stage = page.locator(".stage")
+    expect(stage).to_have_attribute("data-state", "recording")
+    assert int(stage.get_attribute("data-seen")) >= 5
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("A recorded run", timeout=20_000)
     assert page.input_value("#prompt textarea")
+    assert site.backend.jobs == []
+
+
+def test_a_first_look_inside_waits_for_nothing_and_four_strengths_are_looked_at(visit, site: Site):
+    page = visit()
+    expect(page.locator(".stage")).to_have_attribute("data-state", "recording")
+    page.wait_for_timeout(500)  # Gradio attaches its listeners
+    page.click('#stage [data-part="inside"]')
+    page.locator('.player[data-ready="yes"]').wait_for()
+    page.wait_for_function(
+        "() => { const all = [...document.querySelectorAll('[data-view=left] option')];"
+        " return all.length > 5 && all.every(o => !o.disabled); }"
+    )
+    expect(page.locator("#run-title")).to_contain_text("where its guess changes most")
+    page.get_by_role("tab", name="Image to image", exact=True).click()
+    # The picture of the recording, at the model's own strength; the model is asked without a click.
+    expect(page.locator("#strength-strip .start b")).to_have_text(["0.2", "0.4", "0.6", "0.8"])
+    expect(page.locator("#strength-strip .look img:not([hidden])")).to_have_count(4)
+    expect(page.locator("#image-strength input[type=number]")).to_have_value("0.4")
+    expect(page.locator(".crop")).to_be_hidden()
     assert site.backend.jobs == []
 
 
 def test_people_who_want_less_motion_see_the_recording_at_rest(visit, site: Site):
     page = visit(reduced_motion="reduce")
-    expect(page.locator('#film [data-part="words"]')).to_contain_text("A recorded run")
-    expect(page.locator('#film [data-part="play"]')).to_have_text("Play")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("A recorded run")
+    expect(page.locator('#stage [data-part="play"]')).to_have_text("Play")
 
 
 def test_the_picture_has_the_background_that_was_asked_for(visit, site: Site):
     page = visit()
     page.fill("#prompt textarea", "a red apple on a yellow background")
     page.click("#generate")
-    page.locator('.film[data-state="done"]').wait_for(timeout=120_000)
+    page.locator('.stage[data-state="done"]').wait_for(timeout=120_000)
     frames = page.eval_on_selector_all(".slot img", "all => new Set(all.map(i => i.src)).size")
     assert frames >= 5
     with page.expect_download() as download:
-        page.click('#film [data-part="save"]')
+        page.click('#stage [data-part="save"]')
     red, green, blue = border(Path(download.value.path()).read_bytes())
     assert red > 180 and green > 150 and blue < 130, (red, green, blue)
 
@@ -66,16 +86,16 @@ def test_one_press_chooses_the_quick_form_and_the_picture_follows_the_words(
     visit, site: Site, monkeypatch: pytest.MonkeyPatch
 ):
     # How busy the machine is does not make drafts slow.
-    monkeypatch.setattr(live, "SLOW_SECONDS", 60.0)
+    monkeypatch.setattr(drafts, "SLOW_SECONDS", 60.0)
     page = visit()
     before = set(site.pictures.glob("*.png"))
     page.get_by_role("button", name="Draw while I type, with Pocket turbo").click()
-    expect(page.locator("#live input")).to_be_checked()
-    expect(page.locator("#live-quicker")).to_have_count(0)
-    expect(page.get_by_role("radio", name="Fine 4 steps")).to_be_checked()
+    expect(page.locator("#drafts input")).to_be_checked()
+    expect(page.locator("#drafts-model")).to_have_count(0)
+    expect(page.get_by_role("radio", name="Fine 4")).to_be_checked()
     page.fill("#prompt textarea", "a guitar on a")
     page.locator("#prompt textarea").press_sequentially(" pink background", delay=40)
-    expect(page.locator("#film [data-part=words]")).to_contain_text("Kept", timeout=60_000)
+    expect(page.locator("#stage [data-part=words]")).to_contain_text("Kept", timeout=60_000)
     job = site.backend.jobs[-1]
     assert (job.request.model, job.request.prompt) == ("pocket-turbo", "a guitar on a pink background")
     sampling = job.request.sampling

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipelines.request import (
     MAX_GUIDANCE,
-    MAX_PICTURES,
+    MAX_IMAGES,
+    MAX_PIXEL_STEPS,
     MAX_PROMPT,
     MAX_SEED,
     MAX_SIDE,
     MAX_STEPS,
-    MAX_WORK,
     GenerationRequest,
     InitImage,
     Interpolation,
     InvalidRequest,
+    Lora,
     Variation,
+    first_error,
     make_request,
     steps_run,
 )
@@ -42,7 +46,7 @@ sampling = {
     "scheduler": st.sampled_from(["ddim", "euler"]),
     "num_inference_steps": st.integers(1, MAX_STEPS),
     "guidance_scale": st.floats(0, MAX_GUIDANCE),
-    "seed": st.integers(0, MAX_SEED - MAX_PICTURES),
+    "seed": st.integers(0, MAX_SEED - MAX_IMAGES),
 }
 requests = st.fixed_dictionaries(
     {
@@ -51,7 +55,7 @@ requests = st.fixed_dictionaries(
         "negative_prompt": text,
         "width": st.integers(8, 512),
         "height": st.integers(8, 512),
-        "num_images": st.integers(1, MAX_PICTURES),
+        "num_images": st.integers(1, MAX_IMAGES),
         **sampling,
     }
 )
@@ -68,7 +72,7 @@ def test_json_round_trip(values: dict[str, Any]) -> None:
 outside = {
     "width": st.integers(max_value=7) | st.integers(min_value=MAX_SIDE + 1),
     "height": st.integers(max_value=7) | st.integers(min_value=MAX_SIDE + 1),
-    "num_images": st.integers(max_value=0) | st.integers(min_value=MAX_PICTURES + 1),
+    "num_images": st.integers(max_value=0) | st.integers(min_value=MAX_IMAGES + 1),
     "num_inference_steps": st.integers(max_value=0) | st.integers(min_value=MAX_STEPS + 1),
     "seed": st.integers(max_value=-1) | st.integers(min_value=MAX_SEED + 1),
     "guidance_scale": st.floats(max_value=-1e-9) | st.floats(min_value=MAX_GUIDANCE + 0.001) | st.just(math.nan),
@@ -76,7 +80,7 @@ outside = {
 ALLOWED = {
     "width": ("8", str(MAX_SIDE)),
     "height": ("8", str(MAX_SIDE)),
-    "num_images": ("1", str(MAX_PICTURES)),
+    "num_images": ("1", str(MAX_IMAGES)),
     "num_inference_steps": ("1", str(MAX_STEPS)),
     "seed": ("0", str(MAX_SEED)),
     "guidance_scale": ("0", str(int(MAX_GUIDANCE)), "finite"),
@@ -134,8 +138,8 @@ def test_an_empty_prompt_is_allowed() -> None:
 
 
 def test_too_much_work_is_refused() -> None:
-    huge = {"width": MAX_SIDE, "height": MAX_SIDE, "num_images": MAX_PICTURES, "num_inference_steps": MAX_STEPS}
-    with pytest.raises(InvalidRequest, match=f"at most {MAX_WORK}"):
+    huge = {"width": MAX_SIDE, "height": MAX_SIDE, "num_images": MAX_IMAGES, "num_inference_steps": MAX_STEPS}
+    with pytest.raises(InvalidRequest, match=f"at most {MAX_PIXEL_STEPS}"):
         make_request(**{**GOOD, **huge})
 
 
@@ -212,3 +216,88 @@ def test_the_last_steps_are_run(steps: int, strength: float) -> None:
 def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         make_request(**{**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({name: "x"}, name) for name in ("width", "height", "num_images", "num_inference_steps", "guidance_scale")),
+        ({"seed": -1}, "seed"),
+        ({"seed": MAX_SEED, "num_images": 2}, "seed"),
+        ({"model": ""}, "model"),
+        ({"scheduler": ""}, "scheduler"),
+        ({"prompt": "x" * 3000}, "prompt"),
+        ({"negative_prompt": "\x00"}, "negative_prompt"),
+        ({"colour": "red"}, "colour"),
+        ({"width": MAX_SIDE, "height": MAX_SIDE, "num_images": 8, "num_inference_steps": 150}, ""),
+        ({"init": {"image": "nowhere", "strength": 0.5}}, "image"),
+        ({"init": "nowhere"}, "image"),
+        ({"init": {"image": ID, "strength": 1.5}}, "strength"),
+        ({"init": {"image": ID, "strength": 0.5, "mask": "nowhere"}}, "mask"),
+        ({"init": {"image": ID, "strength": 0.5, "noise_only": True}}, "noise_only"),
+        ({"init": {"image": ID, "strength": 0.5, "feather": 4}}, "mask"),
+        ({"variation": {"seed": 1, "strength": 2.0}}, "variation.strength"),
+        ({"variation": {"seed": -1, "strength": 1.0}}, "variation.seed"),
+        ({"interpolation": {}, "num_images": 2}, "interpolation"),
+        ({"interpolation": {"seed": -1}, "num_images": 2}, "interpolation.seed"),
+        ({"interpolation": {"seed": 1}}, "num_images"),
+        ({"interpolation": {"seed": 1}, "variation": {"seed": 1, "strength": 0.5}, "num_images": 2}, "variation"),
+        ({"loras": ({"name": "ink", "weight": 11.0},)}, "loras.0.weight"),
+        ({"loras": ({"name": "ink"},) * 6}, "loras"),
+        ({"controls": ({"net": "edges", "image": ID, "start": 0.5, "end": 0.5},)}, "controls.0.end"),
+        ({"reference": {"adapter": "plus", "image": ID, "weight": 3.0}}, "reference.weight"),
+    ],
+)  # fmt: skip
+def test_a_refused_request_names_the_field_as_the_api_spells_it(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_request(**{**GOOD, **changes})
+    assert caught.value.field == field
+
+
+def test_a_request_from_json_names_the_same_fields() -> None:
+    stored = make_request(**GOOD).model_dump()
+    with pytest.raises(ValidationError) as caught:
+        GenerationRequest.model_validate({**stored, "sampling": {**stored["sampling"], "seed": -1}})
+    field, message = first_error(caught.value)
+    assert field == "seed" and message.startswith("sampling.seed is -1")
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("prompt", {"prompt": "a <lora:x:0.8:0.5>"}),
+        ("prompt", {"prompt": "a <lora:x:0.8", "loras": ()}),
+        ("prompt", {"prompt": "a <embedding:x:1.2>"}),
+        ("negative_prompt", {"negative_prompt": "bad <lora:x:1>"}),
+        ("interpolation.prompt", {"interpolation": {"prompt": "b <lora:x:1>"}, "num_images": 2}),
+        ("interpolation.prompt", {"interpolation": Interpolation(prompt="b <lora:x>"), "num_images": 2}),
+        ("prompt", {"prompt": "a AND b", "prompt_syntax": "a1111"}),
+        ("negative_prompt", {"negative_prompt": "[a|b]", "prompt_syntax": "a1111"}),
+        ("interpolation.prompt", {"interpolation": {"prompt": "[a:1]"}, "num_images": 2, "prompt_syntax": "a1111"}),
+        ("prompt_syntax", {"prompt_syntax": "comfy"}),
+    ],
+)
+def test_marks_that_are_nearly_right_are_refused_at_their_field(field: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_request(**{**GOOD, **values})
+    assert caught.value.field == field
+    assert field in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_tags_are_read_in_every_text() -> None:
+    request = make_request(
+        **{**GOOD, "prompt": "a fox <LORA:ink:-.5> embedding:glow", "negative_prompt": "<Embedding:x>"}
+    )
+    assert (request.prompt, request.negative_prompt) == ("a fox <embedding:glow>", "<embedding:x>")
+    assert [(lora.name, lora.weight) for lora in request.loras] == [("ink", -0.5)]
+    with_more = make_request(**{**GOOD, "prompt": "a <lora:ink>", "loras": (Lora(name="clay"),)})
+    assert [lora.name for lora in with_more.loras] == ["clay", "ink"]
+
+
+def test_a_stored_request_is_read_as_it_was_made() -> None:
+    """Requests from before the forms of prompts were known have compel's, and their texts are left alone."""
+    stored = make_request(**GOOD).model_dump(mode="json")
+    del stored["prompt_syntax"]
+    stored["prompt"] = "a (word:1.3) AND <lora:x:0.8:0.5> [b|c]"
+    again = GenerationRequest.model_validate_json(json.dumps(stored))
+    assert (again.prompt, again.prompt_syntax) == (stored["prompt"], "compel")

@@ -1,16 +1,18 @@
-"""The catalogue: what is shipped is sound, and what a person names is understood or refused in one sentence."""
+"""The catalogue: its entries are sound, and what a user types becomes a card or is refused in one sentence."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pipelines.families import FAMILIES
-from pipelines.schedulers import SCHEDULERS, why_not
-from presets import folders
+from pipelines.hub.selection import is_hub_id
+from pipelines.models.families import FAMILIES
+from pipelines.sampling.schedulers import SCHEDULERS, incompatibility
+from presets import catalogue
 from presets.catalogue import CATALOGUE, CatalogueError, card_for, is_local, load
 
 CARDS = load()
@@ -23,7 +25,7 @@ def test_every_shipped_card_is_sound(card) -> None:
     for quality in card.qualities.values():
         assert quality.scheduler in SCHEDULERS
         steps = quality.num_inference_steps
-        assert why_not(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
+        assert incompatibility(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
     assert card.width % card.size_factor == card.height % card.size_factor == 0
     assert len(card.prompts) >= 2
     assert card.licence
@@ -53,7 +55,7 @@ def test_a_cards_family_fits_what_it_predicts(card) -> None:
     assert card.prediction_type in wanted
 
 
-def test_the_models_that_people_expect_are_there() -> None:
+def test_well_known_models_are_in_the_catalogue() -> None:
     names = "pocket sd15 sd21 sdxl sdxl-refiner sd-turbo sdxl-turbo lcm-dreamshaper-v7 sdxl-lightning pixart-sigma"
     assert {*names.split(), "sd35-medium", "flux-schnell", "flux-dev"} < {card.id for card in CARDS}
     (addition,) = card_for("sdxl-lightning", CARDS).additions
@@ -66,6 +68,7 @@ def test_the_embedded_model_comes_first_and_its_paths_are_absolute() -> None:
     assert is_local(pocket)
     assert Path(pocket.source).parts[-2:] == ("pocket", "weights")
     assert Path(pocket.vocabulary).is_absolute()
+    assert pocket.strength == 0.4
     assert Path(pocket.recording).is_absolute()
 
 
@@ -73,6 +76,11 @@ def test_a_hub_model_of_the_catalogue_stays_a_hub_id() -> None:
     card = card_for("sd15", CARDS)
     assert card.source == "stable-diffusion-v1-5/stable-diffusion-v1-5"
     assert not is_local(card)
+
+
+@pytest.mark.parametrize("name", ["a/b", "0a_/b-1.5_x", "A.b-c/D", f"{'a' * 96}/{'b' * 96}"])
+def test_every_name_that_a_repository_can_have_is_a_hub_id(name: str) -> None:
+    assert catalogue.hub_id(name) == name and is_hub_id(name)
 
 
 def test_a_hub_id_gets_a_card() -> None:
@@ -87,13 +95,17 @@ def test_a_folder_is_read(tiny_folder: Path) -> None:
     assert card.source == str(tiny_folder)
     assert card.prediction_type == "epsilon"
     assert card.size_factor == 8
-    assert card.max_tokens == 77
     assert card.width % 8 == 0
 
 
-def test_a_folder_named_like_a_model_of_the_catalogue_keeps_its_own_name(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_named_like_a_model_of_the_catalogue_shows_no_path(tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_folder, tmp_path / "pocket")
-    assert card_for(str(tmp_path / "pocket"), CARDS).id == str(tmp_path / "pocket")
+    card = card_for(str(tmp_path / "pocket"), CARDS)
+    assert re.fullmatch(r"pocket-[0-9a-f]{8}", card.id) and card.source == str(tmp_path / "pocket")
+    shutil.copytree(tiny_folder, tmp_path / "other" / "pocket")
+    # Another path has another id, and the same path always the same.
+    assert card_for(str(tmp_path / "other" / "pocket"), CARDS).id != card.id
+    assert card_for(str(tmp_path / "pocket"), CARDS).id == card.id
 
 
 def _model(folder: Path, kind: str, index: dict | None = None, **parts: dict) -> Path:
@@ -109,6 +121,7 @@ def _model(folder: Path, kind: str, index: dict | None = None, **parts: dict) ->
 
 _VAE = {"block_out_channels": [128, 256, 512, 512]}
 _V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+PIPELINES = {name for family in FAMILIES.values() for name in family.pipelines}
 _BOTH = {"text_encoder": ["transformers", "CLIPTextModel"]}
 
 
@@ -150,9 +163,7 @@ _BOTH = {"text_encoder": ["transformers", "CLIPTextModel"]}
             {"transformer": {"guidance_embeds": False}, "vae": _VAE},
             {"family": "flux", "width": 1024, "size_factor": 16, "guidance_scale": 1.0, "half": "bfloat16"},
         ),
-        ("FluxPipeline", {}, {"transformer": {"guidance_embeds": False}, "vae": _VAE}, {"max_tokens": 256}),
         ("FluxPipeline", {}, {"transformer": {"guidance_embeds": True}, "vae": _VAE}, {"guidance_scale": 3.5}),
-        ("FluxPipeline", {}, {"transformer": {"guidance_embeds": True}, "vae": _VAE}, {"max_tokens": 512}),
         (
             "PixArtSigmaPipeline",
             {},
@@ -171,18 +182,18 @@ def test_a_folders_kind_decides_its_family(
     assert kind in card.about
     for quality in card.qualities.values():
         steps = quality.num_inference_steps
-        assert why_not(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
+        assert incompatibility(quality.scheduler, card.prediction_type, card.terminal_snr_zero, steps) == ""
 
 
 def test_the_list_of_pipelines_is_diffusers_own() -> None:
     import diffusers
     from diffusers.pipelines import auto_pipeline
 
-    assert all(hasattr(diffusers, name) for name in (*folders.FAMILY_OF, *folders.TEXT_TO_IMAGE))
+    assert all(hasattr(diffusers, name) for name in PIPELINES)
     found = {cls.__name__ for cls in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
     # Those want a second picture, or make a video.
     found = {name for name in found if "Control" not in name and not name.startswith("Helios")}
-    assert found <= folders.TEXT_TO_IMAGE | set(folders.FAMILY_OF)
+    assert found <= PIPELINES
 
 
 def test_the_licence_of_a_folder_is_read_from_its_readme(tiny_folder: Path, tmp_path: Path) -> None:
@@ -229,8 +240,11 @@ def test_a_folder_that_cannot_be_used_is_refused(tiny_folder: Path, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "a/b/c", "../up", "/no/such/folder", "a b/c", "x" * 10_000, "\0"])
-def test_what_is_no_model_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["", "nothing", "a/b/c", "../up", "/no/such/folder", "a b/c", "a--b/c", "a/b.safetensors", "x" * 10_000, "\0"],
+)
+def test_other_texts_are_refused(name: str) -> None:
     with pytest.raises(CatalogueError, match="There is no model") as caught:
         card_for(name, CARDS)
     assert len(str(caught.value)) < 500
@@ -256,3 +270,24 @@ def test_a_wrong_catalogue_is_explained(tmp_path: Path, text: str, words: str) -
 def test_a_missing_catalogue_is_explained() -> None:
     with pytest.raises(CatalogueError, match="cannot be read"):
         load(CATALOGUE.with_name("none.toml"))
+
+
+def test_a_field_of_older_catalogues_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOGUE.read_text(encoding="utf-8").replace("[pocket]\n", "[pocket]\nmax_tokens = 32\n", 1))
+    assert "max_tokens" in path.read_text() and load(path) == load()
+
+
+def test_one_table_adds_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    table = """
+[dummy]
+name = "Dummy"
+source = "owner/dummy"
+licence = "MIT"
+about = "A model for this test."
+qualities.balanced = { scheduler = "ddim", num_inference_steps = 20 }
+"""
+    path.write_text(CATALOGUE.read_text(encoding="utf-8") + table, encoding="utf-8")
+    cards = load(path)
+    assert cards[:-1] == load() and card_for("dummy", cards).name == "Dummy"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from presets import configs
-from presets.reading import CatalogueError
-from tests.presets import ldm
+from presets.json_files import CatalogueError
+from tests.support import ldm_checkpoint
+from tests.support.published_models import meta_networks
 
 # Parameters of the published models: UNet, then text encoders.
 PARAMETERS = {
@@ -29,26 +30,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("configs")
 
 
-def _networks(folder: Path) -> dict[str, Any]:
-    """Every network of a configuration, without memory for its weights."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    with torch.device("meta"):
-        found: dict[str, Any] = {
-            "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
-            "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae")),
-        }
-        for name, cls in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):
-            if (folder / name).is_dir():
-                found[name] = cls(CLIPTextConfig.from_pretrained(folder, subfolder=name))
-    return found
-
-
 @pytest.mark.parametrize("variant", PARAMETERS)
 def test_the_networks_have_the_published_number_of_weights(variant: str, cache: Path) -> None:
-    networks = _networks(configs.folder(variant, cache))
+    networks = meta_networks(configs.write_folder(variant, cache))
     counts = {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
     assert counts.pop("vae") == VAE
     assert tuple(counts.values()) == PARAMETERS[variant]
@@ -56,7 +40,7 @@ def test_the_networks_have_the_published_number_of_weights(variant: str, cache: 
 
 @pytest.mark.parametrize("variant", configs.VARIANTS)
 def test_every_variant_names_a_pipeline_and_its_parts(variant: str, cache: Path) -> None:
-    folder = configs.folder(variant, cache)
+    folder = configs.write_folder(variant, cache)
     index = json.loads((folder / "model_index.json").read_text())
     import diffusers
 
@@ -69,7 +53,7 @@ def test_every_variant_names_a_pipeline_and_its_parts(variant: str, cache: Path)
 def test_the_tokenizer_is_clips(cache: Path) -> None:
     from transformers import CLIPTokenizer
 
-    folder = configs.folder("sdxl", cache)
+    folder = configs.write_folder("sdxl", cache)
     for name, pad in (("tokenizer", 49407), ("tokenizer_2", 0)):
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder=name)
         assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
@@ -83,10 +67,10 @@ def test_the_vocabulary_is_whole() -> None:
 
 
 def test_a_folder_is_made_once_and_repaired(tmp_path: Path) -> None:
-    folder = configs.folder("sd15", tmp_path)
+    folder = configs.write_folder("sd15", tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
     (folder / "tokenizer" / "merges.txt").unlink()
-    assert configs.folder("sd15", tmp_path) == folder
+    assert configs.write_folder("sd15", tmp_path) == folder
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
     assert after.keys() == before.keys()
     assert [path.name for path in before if before[path] != after[path]] == ["merges.txt"]
@@ -95,7 +79,7 @@ def test_a_folder_is_made_once_and_repaired(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CatalogueError, match="cannot be written"):
-        configs.folder("sd15", tmp_path / "file")
+        configs.write_folder("sd15", tmp_path / "file")
 
 
 def test_what_is_shipped_is_small() -> None:
@@ -129,7 +113,7 @@ TINY = {
 
 def _tiny(variant: str, cache: Path, tmp_path: Path) -> Path:
     """A shipped configuration with small networks."""
-    folder = Path(shutil.copytree(configs.folder(variant, cache), tmp_path / "tiny"))
+    folder = Path(shutil.copytree(configs.write_folder(variant, cache), tmp_path / "tiny"))
     small_vae = {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1}
     for name, changes in ({"vae/config.json": small_vae} | TINY[variant]).items():
         path = folder / name
@@ -142,14 +126,28 @@ def _written(networks: dict[str, Any], variant: str, path: Path) -> Path:
     from safetensors.torch import save_file
 
     weights = {name: dict(network.state_dict()) for name, network in networks.items()}
-    found = ldm.unet(weights["unet"], TINY_UNET["layers_per_block"]) | ldm.vae(weights["vae"])
+    found = ldm_checkpoint.unet(weights["unet"], TINY_UNET["layers_per_block"]) | ldm_checkpoint.vae(weights["vae"])
     if variant == "sd15":
-        found |= ldm.clip(weights["text_encoder"])
+        found |= ldm_checkpoint.clip(weights["text_encoder"])
     else:
-        found |= ldm.clip(weights["text_encoder"], ldm.XL_CLIP)
-        found |= ldm.open_clip(weights["text_encoder_2"], ldm.XL_OPEN_CLIP)
+        found |= ldm_checkpoint.clip(weights["text_encoder"], ldm_checkpoint.XL_CLIP)
+        found |= ldm_checkpoint.open_clip(weights["text_encoder_2"], ldm_checkpoint.XL_OPEN_CLIP)
     save_file({name: weight.clone() for name, weight in found.items()}, path)
     return path
+
+
+def _random_networks(folder: Path) -> dict[str, Any]:
+    import torch
+
+    torch.manual_seed(0)
+    networks = {name: network.to_empty(device="cpu") for name, network in meta_networks(folder).items()}
+    for network in networks.values():
+        for name, weight in network.named_parameters():
+            torch.nn.init.ones_(weight) if "norm" in name else torch.nn.init.normal_(weight, std=0.05)
+        for name, buffer in network.named_buffers():
+            if name.endswith("position_ids"):
+                buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
+    return networks
 
 
 @pytest.mark.parametrize("variant", TINY)
@@ -158,14 +156,7 @@ def test_a_single_file_loads_offline_and_draws(variant: str, cache: Path, tmp_pa
     import torch
 
     folder = _tiny(variant, cache, tmp_path)
-    torch.manual_seed(0)
-    networks = {name: network.to_empty(device="cpu") for name, network in _networks(folder).items()}
-    for network in networks.values():
-        for name, weight in network.named_parameters():
-            torch.nn.init.ones_(weight) if "norm" in name else torch.nn.init.normal_(weight, std=0.05)
-        for name, buffer in network.named_buffers():
-            if name.endswith("position_ids"):
-                buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
+    networks = _random_networks(folder)
     path = _written(networks, variant, tmp_path / "model.safetensors")
     cls = getattr(diffusers, json.loads((folder / "model_index.json").read_text())["_class_name"])
     pipe = cls.from_single_file(str(path), config=str(folder), local_files_only=True)
@@ -176,3 +167,45 @@ def test_a_single_file_loads_offline_and_draws(variant: str, cache: Path, tmp_pa
     pipe.set_progress_bar_config(disable=True)
     drawn = pipe("a photo of a cat", num_inference_steps=2, height=64, width=64, output_type="np").images
     assert drawn.shape == (1, 64, 64, 3)
+
+
+def test_older_names_and_scaled_weights_of_8_bits_are_read(cache: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from pipelines.model import CannotLoad
+    from pipelines.models.families import loader
+    from tests.support.paired_models import CPU
+    from tests.support.tiny_model import tiny_card
+
+    folder = _tiny("sd15", cache, tmp_path)
+    networks = _random_networks(folder)
+    plain = load_file(_written(networks, "sd15", tmp_path / "plain.safetensors"))
+    old = {name.replace("transformer.text_model.", "transformer."): weight for name, weight in plain.items()}
+    scaled, expected = {"model.diffusion_model.scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn)}, dict(plain)
+    for name, weight in plain.items():
+        scaled[name] = weight
+        if name.startswith(ldm_checkpoint.UNET) and weight.ndim == 2 and name.endswith(".weight"):
+            scale = weight.abs().max() / 448
+            scaled[name] = (weight / scale).to(torch.float8_e4m3fn)
+            scaled[name.removesuffix("weight") + "scale_weight"] = scale
+            scaled[name.removesuffix("weight") + "scale_input"] = torch.tensor(1.0)
+            expected[name] = scaled[name].float() * scale
+    save_file(expected, tmp_path / "expected.safetensors")
+    save_file(old, tmp_path / "old.safetensors")
+    save_file(scaled, tmp_path / "scaled.safetensors")
+
+    def load(name: str) -> Any:
+        card = tiny_card(tmp_path / f"{name}.safetensors", config=str(folder))
+        return loader("stable_diffusion")(card, CPU, lambda *args: None)
+
+    loaded = {name: load(name) for name in ("plain", "old", "expected", "scaled")}
+    for name, network in networks.items():
+        for key, weight in network.named_parameters():
+            found = {way: model.parts[name].get_parameter(key) for way, model in loaded.items()}
+            assert torch.equal(found["plain"], weight) and torch.equal(found["old"], weight), key
+            assert torch.equal(found["scaled"], found["expected"]), key
+    part = next(name for name in plain if name.startswith(ldm_checkpoint.UNET) and "attn2.to_k" in name)
+    save_file({name: weight for name, weight in plain.items() if name != part}, tmp_path / "lacking.safetensors")
+    with pytest.raises(CannotLoad, match="cannot be loaded"):
+        load("lacking")

@@ -1,4 +1,4 @@
-"""The models of this program: where each is, fetching, loading, adding, deleting."""
+"""The models of this program: where each is, downloading, loading, adding, deleting."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from pipelines import hub as hub_module
-from pipelines.hub import Hub
-from pipelines.manager import AWAY, DISK, RAM, Busy, PipelineManager
+from pipelines.hub import hub as hub_module
+from pipelines.hub.hub import Hub
+from pipelines.models.manager import ModelBusy, PipelineManager
+from pipelines.models.residency import DISK, NOT_HERE_YET, RAM
 from pipelines.request import InvalidRequest
-from presets.library import Library
-from presets.reading import CatalogueError
-from presets.shelf import Shelf
-from tests.hub_server import HubServer
-from tests.tiny import tiny_card
+from presets.json_files import CatalogueError
+from presets.library import ModelLibrary
+from presets.user_models import UserModels
+from tests.support.hub_server import HubServer
+from tests.support.tiny_model import tiny_card
 
 SOURCE, OTHER = "maker/tiny", "maker/other"
 WAIT = 30.0
@@ -55,15 +56,15 @@ def server(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubSe
 
 
 @pytest.fixture
-def library(server: HubServer, tiny_folder: Path, tmp_path: Path) -> Library:
+def library(server: HubServer, tiny_folder: Path, tmp_path: Path) -> ModelLibrary:
     cards = [tiny_card(tiny_folder, id="here", name="Here"), tiny_card(SOURCE, id="far", name="Far")]
-    hub = Hub(endpoint=server.address, cache_dir=tmp_path / "cache", timeout=2.0, pause=0.05, tries=2)
+    hub = Hub(endpoint=server.address, cache_dir=tmp_path / "cache", timeout=2.0, backoff=0.05, tries=2)
     manager = PipelineManager(cards, device="cpu", hub=hub, fetches=())
-    shelf = Shelf(tmp_path / "models.json", cards, peek=hub.peek)
-    return Library(manager, Loader(manager), hub, shelf)
+    user_models = UserModels(tmp_path / "models.json", cards, download_configs=hub.download_configs)
+    return ModelLibrary(manager, Loader(manager), hub, user_models)
 
 
-def row(library: Library, name: str) -> Any:
+def row(library: ModelLibrary, name: str) -> Any:
     return next(row for row in library.rows() if row.card.id == name)
 
 
@@ -74,9 +75,9 @@ def until(met: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
-def test_every_model_says_where_it_is(library: Library) -> None:
-    assert [(r.card.id, r.state.where) for r in library.rows()] == [("here", DISK), ("far", AWAY)]
-    assert [card.id for card in library.offered()] == ["here"]
+def test_every_model_says_where_it_is(library: ModelLibrary) -> None:
+    assert [(r.card.id, r.state.where) for r in library.rows()] == [("here", DISK), ("far", NOT_HERE_YET)]
+    assert [card.id for card in library.available()] == ["here"]
     assert row(library, "here").disk > 100_000 and not row(library, "here").from_hub
     library.load("here")
     assert row(library, "here").state.where == RAM
@@ -86,97 +87,97 @@ def test_every_model_says_where_it_is(library: Library) -> None:
     assert row(library, "here").state.where == DISK and library.gauges()[0].models == ()
 
 
-def test_a_model_is_fetched_loaded_and_deleted(library: Library, server: HubServer) -> None:
-    ahead = library.check("far")
+def test_a_model_is_downloaded_loaded_and_deleted(library: ModelLibrary, server: HubServer) -> None:
+    ahead = library.preflight("far")
     assert ahead.download > 100_000 and ahead.ok
-    library.fetch("far")
+    library.download("far")
     until(lambda: row(library, "far").state.where == DISK)
     until(lambda: row(library, "far").download is None)
-    assert {card.id for card in library.offered()} == {"here", "far"}
+    assert {card.id for card in library.available()} == {"here", "far"}
     library.load("far")
     asked = len(server.log)
     assert row(library, "far").state.where == RAM
     assert library.delete("far") > 100_000
-    assert row(library, "far").state.where == AWAY and row(library, "far").disk == 0
-    assert len(server.log) == asked, "neither looking nor deleting asks anybody"
+    assert row(library, "far").state.where == NOT_HERE_YET and row(library, "far").disk == 0
+    assert len(server.log) == asked, "neither listing nor deleting makes a request"
 
 
-def test_a_download_stops_keeps_what_came_and_goes_on(library: Library, server: HubServer) -> None:
+def test_a_stopped_download_resumes(library: ModelLibrary, server: HubServer) -> None:
     server.slow = 300_000
-    library.fetch("far")
+    library.download("far")
     until(lambda: (found := row(library, "far").download) and found.done > 50_000)
     assert row(library, "far").download.text.startswith("Downloading Far: ")
     library.stop("far")
-    until(lambda: not library._stops)
-    assert row(library, "far").download is None and row(library, "far").state.where == AWAY
-    library._looked = -100.0
+    until(lambda: not library._stop_events)
+    assert row(library, "far").download is None and row(library, "far").state.where == NOT_HERE_YET
+    library._sizes_time = -100.0
     assert row(library, "far").disk > 40_000
     server.slow = 0
-    library.fetch("far")
+    library.download("far")
     until(lambda: row(library, "far").state.where == DISK)
-    assert any(asked.start > 0 for asked in server.log), "it began anew instead of going on"
+    assert any(asked.start > 0 for asked in server.log), "it began again instead of resuming"
 
 
-def test_a_download_that_fails_says_why_and_can_be_tried_again(library: Library, server: HubServer) -> None:
+def test_a_download_that_fails_says_why_and_can_be_tried_again(library: ModelLibrary, server: HubServer) -> None:
     server.refusals, server.refusal = 100, (404, {})
-    library.fetch("far")
+    library.download("far")
     until(lambda: (found := row(library, "far").download) and found.problem)
     assert "Far" in row(library, "far").download.problem and "\n" not in row(library, "far").download.problem
     server.refusals = 0
-    library.fetch("far")
+    library.download("far")
     until(lambda: row(library, "far").state.where == DISK)
 
 
-def test_a_request_never_starts_a_download(library: Library, server: HubServer) -> None:
-    from pipelines.families import CannotLoad
+def test_a_request_never_starts_a_download(library: ModelLibrary, server: HubServer) -> None:
+    from pipelines.model import CannotLoad
 
     with pytest.raises(CannotLoad, match="fetch it in the Models tab"):
         library.load("far")
     assert server.log == []
 
 
-def test_a_hub_model_is_added_seen_for_what_it_is_and_forgotten(library: Library, tmp_path: Path) -> None:
+def test_a_hub_model_is_added_recognised_and_removed(library: ModelLibrary, tmp_path: Path) -> None:
     card = library.add(f" {OTHER} ")
-    assert (card.family, row(library, card.id).mine, row(library, card.id).state.where) == (
-        "stable_diffusion", True, AWAY,
+    assert (card.family, row(library, card.id).added_by_user, row(library, card.id).state.where) == (
+        "stable_diffusion", True, NOT_HERE_YET,
     )  # fmt: skip
-    library.fetch(card.id)
+    library.download(card.id)
     until(lambda: row(library, card.id).state.where == DISK)
     assert library.cards[card.id].prediction_type is not None
     with pytest.raises(CatalogueError, match="already there"):
         library.add(OTHER)
-    library.forget(card.id)
-    assert card.id not in library.cards and Shelf(tmp_path / "models.json").cards() == []
-    # A download that ends only now does not bring it back.
-    library._manager.replace_card(card)
+    library.remove(card.id)
+    assert card.id not in library.cards and UserModels(tmp_path / "models.json").cards() == []
+    # A download that ends later does not add it again.
+    library._manager.catalogue.replace(card)
     assert card.id not in library.cards
 
 
-def test_what_is_in_use_is_neither_unloaded_nor_deleted(library: Library) -> None:
-    library.fetch("far")
+def test_a_model_in_use_is_neither_unloaded_nor_deleted(library: ModelLibrary) -> None:
+    library.download("far")
     until(lambda: row(library, "far").state.where == DISK)
     with library._manager.lease("far"):
         assert row(library, "far").state.in_use
-        for refused in (library.unload, library.delete, library.forget):
-            with pytest.raises(Busy, match="in use"):
+        for refused in (library.unload, library.delete, library.remove):
+            with pytest.raises(ModelBusy, match="in use"):
                 refused("far")
     assert row(library, "far").state.where == RAM
 
 
-def test_an_unknown_model_is_one_sentence(library: Library) -> None:
-    for call in (library.load, library.fetch, library.unload, library.check, library.delete):
+def test_an_unknown_model_is_refused_with_one_sentence(library: ModelLibrary) -> None:
+    for call in (library.load, library.download, library.unload, library.preflight, library.delete):
         with pytest.raises(InvalidRequest, match="not on the list any more"):
             call("nothing")
 
 
-def test_no_more_than_three_are_fetched_at_once(library: Library, server: HubServer) -> None:
+def test_no_more_than_three_downloads_run_at_the_same_time(library: ModelLibrary, server: HubServer) -> None:
     server.slow = 20_000
     for k in range(4):
-        library._manager.add_card(tiny_card(f"maker/m{k}", id=f"m{k}", name=f"M{k}"))
+        library._manager.catalogue.add(tiny_card(f"maker/m{k}", id=f"m{k}", name=f"M{k}"))
         server.folders[f"maker/m{k}"] = server.folders[SOURCE]
     for k in range(3):
-        library.fetch(f"m{k}")
-    with pytest.raises(InvalidRequest, match="3 models are being fetched already"):
-        library.fetch("m3")
+        library.download(f"m{k}")
+    with pytest.raises(InvalidRequest, match="3 models are being downloaded already"):
+        library.download("m3")
     library.close()
-    until(lambda: not library._stops)
+    until(lambda: not library._stop_events)

@@ -15,29 +15,29 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from pipelines.jobs.users import User
 from pipelines.request import make_request
-from pipelines.visitors import Visitor
-from tests.browser.site import Site, served, tiny_card
-from tests.tiny import make_tiny_model
-from ui.gate import Door
+from tests.support.site import Site, served, tiny_card
+from tests.support.tiny_model import make_tiny_model
+from ui.server.access import Access
 
 PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Door]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Access]]:
     """A page that is shared."""
     folder = tmp_path_factory.mktemp("shared")
     model = make_tiny_model(folder / "model", prediction_type="v_prediction")
-    door = Door(b"k" * 32, 1, password=PASSWORD)
-    with served([tiny_card(model)], folder / "pictures", door=door) as site:
-        yield site, door
+    access = Access(b"k" * 32, 1, password=PASSWORD)
+    with served([tiny_card(model)], folder / "pictures", access=access) as site:
+        yield site, access
 
 
 @pytest.fixture
-def visit(browser: Browser, shared: tuple[Site, Door]) -> Iterator[Any]:
-    """Opens the page: as the owner, or as somebody who still has to log in."""
-    site, door = shared
+def visit(browser: Browser, shared: tuple[Site, Access]) -> Iterator[Any]:
+    """Opens the page as the owner, or as a guest who still has to log in."""
+    site, access = shared
     site.settle()
     with contextlib.ExitStack() as stack:
 
@@ -45,7 +45,7 @@ def visit(browser: Browser, shared: tuple[Site, Door]) -> Iterator[Any]:
             context = stack.enter_context(browser.new_context(**options))
             page = context.new_page()
             page.set_default_timeout(20_000)
-            page.goto(f"{site.url}?owner={door.link_token()}" if owner else site.url)
+            page.goto(f"{site.url}?owner={access.link_token()}" if owner else site.url)
             return page
 
         yield open_page
@@ -60,18 +60,18 @@ def log_in(page: Page, password: str = PASSWORD) -> None:
 def generated(page: Page) -> None:
     page.locator("#generate").wait_for()
     page.click("#generate")
-    page.locator('#film .film[data-state="done"]').wait_for()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
 
 
-def test_a_guest_logs_in_makes_a_picture_and_changes_no_model(visit, shared: tuple[Site, Door]):
+def test_a_guest_logs_in_makes_a_picture_and_changes_no_model(visit, shared: tuple[Site, Access]):
     site, _ = shared
     page = visit()
     assert page.locator("#generate").count() == 0
     log_in(page, "wrong")
-    expect(page.locator(".problem")).to_have_text("That is not the password; try again.")
+    expect(page.locator(".problem")).to_have_text("Wrong password; try again.")
     log_in(page)
     generated(page)
-    assert not site.backend.jobs[-1].visitor.owner
+    assert not site.backend.jobs[-1].user.owner
     page.get_by_role("tab", name="Models").click()
     expect(page.locator('#models [data-part="note"]')).to_contain_text("Only the owner")
     expect(page.locator("#models [data-do=unload], #models [data-do=load]")).to_have_count(0)
@@ -79,11 +79,11 @@ def test_a_guest_logs_in_makes_a_picture_and_changes_no_model(visit, shared: tup
     assert str(site.pictures.parent) not in page.content()
 
 
-def test_a_guest_does_not_see_what_the_owner_makes(visit, shared: tuple[Site, Door]):
+def test_a_guest_does_not_see_what_the_owner_makes(visit, shared: tuple[Site, Access]):
     site, _ = shared
     owner = visit(owner=True)
     generated(owner)
-    assert site.backend.jobs[-1].visitor.owner
+    assert site.backend.jobs[-1].user.owner
     name = site.backend.jobs[-1].id
     guest = visit()
     log_in(guest)
@@ -95,7 +95,7 @@ def test_a_guest_does_not_see_what_the_owner_makes(visit, shared: tuple[Site, Do
     guest.reload()
     guest.locator("#generate").wait_for()
     guest.wait_for_timeout(2000)
-    assert guest.locator("#film .film").get_attribute("data-run") != name
+    assert guest.locator("#stage .stage").get_attribute("data-run") != name
 
 
 def test_the_owners_page_has_the_models(visit):
@@ -117,8 +117,8 @@ def post(site: Site, path: str, body: Any, **headers: str) -> tuple[int, str]:
         return problem.code, problem.read().decode()
 
 
-def cookie_of_a_guest(door: Door) -> str:
-    return f"{door.guest_cookie_name}={door.log_in('', PASSWORD, 'test')}"
+def cookie_of_a_guest(access: Access) -> str:
+    return f"{access.guest_cookie_name}={access.log_in('', PASSWORD, 'test')}"
 
 
 def numbers_of(site: Site, names: set[str]) -> list[int]:
@@ -145,60 +145,60 @@ def called(site: Site, name: str, data: list[Any], **headers: str) -> list[dict[
 
 
 def test_raw_requests_from_this_computer_get_a_guests_rights_only(
-    shared: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch
+    shared: tuple[Site, Access], monkeypatch: pytest.MonkeyPatch
 ):
-    site, door = shared
+    site, access = shared
     for headers in ({}, FORGED, {**FORGED, "Host": "127.0.0.1"}):
         body = {"fn_index": 0, "data": [], "session_hash": "x"}
         assert post(site, "/gradio_api/queue/join", body, **headers)[0] == 401
     loaded: list[str] = []
     monkeypatch.setattr(site.backend, "warm_up", loaded.append)
-    cookie = cookie_of_a_guest(door)
+    cookie = cookie_of_a_guest(access)
     assert "Only the owner" in json.dumps(called(site, "act", [], Cookie=cookie, **FORGED))
-    assert "Only the owner" in json.dumps(called(site, "adding", ["/nowhere"], Cookie=cookie, **FORGED))
+    assert "Only the owner" in json.dumps(called(site, "add_model", ["/nowhere"], Cookie=cookie, **FORGED))
     assert loaded == []
     # The very same, asked by the owner, is done.
-    owner = "=".join(door.owner_cookie)
+    owner = "=".join(access.owner_cookie)
     assert "Only the owner" not in json.dumps(called(site, "act", [], Cookie=owner))
-    assert "Only the owner" not in json.dumps(called(site, "adding", ["/nowhere"], Cookie=owner))
+    assert "Only the owner" not in json.dumps(called(site, "add_model", ["/nowhere"], Cookie=owner))
     assert loaded == ["tiny"]
 
 
-def test_what_belongs_into_the_queue_cannot_go_round_it(shared: tuple[Site, Door]):
-    site, door = shared
+def test_queued_functions_cannot_be_called_without_the_queue(shared: tuple[Site, Access]):
+    site, access = shared
     number = numbers_of(site, {"generate"})[0]
     before = len(site.backend.jobs)
     body = {"fn_index": number, "data": [None] * len(site.demo.fns[number].inputs), "session_hash": "s"}
-    assert post(site, "/gradio_api/run/predict", body, Cookie=cookie_of_a_guest(door))[0] == 404
+    assert post(site, "/gradio_api/run/predict", body, Cookie=cookie_of_a_guest(access))[0] == 404
     assert len(site.backend.jobs) == before
 
 
-def test_the_api_is_shut_for_guests(shared: tuple[Site, Door]):
-    site, door = shared
-    cookie = cookie_of_a_guest(door)
+def test_the_api_is_closed_to_guests(shared: tuple[Site, Access]):
+    site, access = shared
+    cookie = cookie_of_a_guest(access)
     assert post(site, "/gradio_api/call/text_to_image", {"data": ["a fox"]}, Cookie=cookie)[0] == 404
     # Nor by the way that the page itself takes.
     before = len(site.backend.jobs)
     assert "use the page" in json.dumps(called(site, "text_to_image", ["a fox"], Cookie=cookie))
     assert len(site.backend.jobs) == before
     # The very same, asked by the owner, makes a picture.
-    owner = "=".join(door.owner_cookie)
+    owner = "=".join(access.owner_cookie)
     assert "use the page" not in json.dumps(called(site, "text_to_image", ["a fox"], Cookie=owner))
     assert len(site.backend.jobs) == before + 1
 
 
-def test_whoever_is_refused_is_told_for_how_long_and_keeps_what_was_typed(
-    visit, shared: tuple[Site, Door], monkeypatch: pytest.MonkeyPatch
+def test_a_refused_guest_sees_for_how_long_and_keeps_the_prompt(
+    visit, shared: tuple[Site, Access], monkeypatch: pytest.MonkeyPatch
 ):
     site, _ = shared
     site.gate.hold_at(0)
-    line = site.backend._waiting
+    line = site.backend._tasks.jobs
     monkeypatch.setattr(line, "limit", 2)
     # The last pictures took 50 seconds each; one is made and two wait.
     monkeypatch.setattr(line, "_seconds", deque([50.0] * 5))
     values = {"width": 64, "height": 64, "scheduler": "euler", "num_inference_steps": 2, "guidance_scale": 1.0}
     for k, name in enumerate("abc"):
-        site.backend.submit(make_request(model="tiny", prompt="a house", seed=k, **values), Visitor(name))
+        site.backend.submit(make_request(model="tiny", prompt="a house", seed=k, **values), User(name))
         site.gate.wait_for(0)
     page = visit()
     log_in(page)
@@ -222,8 +222,8 @@ def test_whoever_is_refused_is_told_for_how_long_and_keeps_what_was_typed(
     ["/etc/passwd", "{data}/owner.key", "{data}/pictures/../owner.key", "../../../../etc/passwd",
      "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "file:///etc/passwd", "//etc/passwd", "{link}", "http://127.0.0.1:1/x"],
 )  # fmt: skip
-def test_no_file_but_those_of_the_page_is_served(shared: tuple[Site, Door], tmp_path: Path, path: str):
-    site, door = shared
+def test_no_file_but_those_of_the_page_is_served(shared: tuple[Site, Access], tmp_path: Path, path: str):
+    site, access = shared
     data = site.pictures.parent
     (data / "owner.key").write_bytes(b"secret")
     link = data / "pictures" / "link.png"
@@ -231,7 +231,7 @@ def test_no_file_but_those_of_the_page_is_served(shared: tuple[Site, Door], tmp_
     if not link.is_symlink():
         link.symlink_to("/etc/passwd")
     target = path.format(data=data, link=link)
-    for cookie in (cookie_of_a_guest(door), "=".join(door.owner_cookie)):
+    for cookie in (cookie_of_a_guest(access), "=".join(access.owner_cookie)):
         request = urllib.request.Request(f"{site.url}gradio_api/file={target}", headers={"Cookie": cookie})
         with pytest.raises(urllib.error.HTTPError) as problem:
             urllib.request.urlopen(request, timeout=30)

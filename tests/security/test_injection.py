@@ -15,12 +15,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, Page, expect
 
-from presets.shelf import Shelf
-from tests.browser.site import Site, served, tiny_card
-from tests.tiny import make_tiny_model
-from tests.tiny_loras import make_lora
-from ui.gate import Door
-from ui.sharing import Sharing
+from presets.user_models import UserModels
+from tests.support.site import Site, served, tiny_card
+from tests.support.tiny_loras import make_lora
+from tests.support.tiny_model import make_tiny_model
+from ui.server.access import Access
+from ui.server.sharing import Sharing
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no files of such names")
 
@@ -55,7 +55,7 @@ class Hostile:
     """A page whose every text is markup."""
 
     site: Site
-    door: Door
+    access: Access
     folder: Path
     model: Path
 
@@ -75,11 +75,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
         tiny_card(model, vocabulary=str(folder / "words.json"), **texts),
         tiny_card(model, id="other", link=f"https://x.example/{IMAGE}", gated=True, **texts),
     ]
-    door = Door(b"k" * 32, 1, password=PASSWORD)
-    sharing = Sharing(door, 1, Link)  # type: ignore[arg-type]
-    shelf = Shelf(folder / "models.json", cards)
-    with served(cards, folder / "pictures", shelf=shelf, door=door, sharing=sharing) as site:
-        yield Hostile(site, door, folder, model)
+    access = Access(b"k" * 32, 1, password=PASSWORD)
+    sharing = Sharing(access, 1, Link)  # type: ignore[arg-type]
+    user_models = UserModels(folder / "models.json", cards)
+    with served(cards, folder / "pictures", user_models=user_models, access=access, sharing=sharing) as site:
+        yield Hostile(site, access, folder, model)
         sharing.stop()
         site.settle()
 
@@ -114,7 +114,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, hostile: Hostile) -> Iterator[tuple[Open, Watched]]:
-    """Opens the page as the owner or as a guest; whatever a test does, nothing of it may run."""
+    """Opens the page as the owner or as a guest; checks at the end that no script has run."""
     watched = Watched()
     hostile.site.settle()
     with contextlib.ExitStack() as stack:
@@ -122,7 +122,7 @@ def visit(browser: Browser, hostile: Hostile) -> Iterator[tuple[Open, Watched]]:
         def open_page(owner: bool = True) -> Page:
             context = stack.enter_context(browser.new_context(viewport={"width": 1280, "height": 900}))
             page = watched.watch(context.new_page())
-            page.goto(f"{hostile.site.url}?owner={hostile.door.link_token()}" if owner else hostile.site.url)
+            page.goto(f"{hostile.site.url}?owner={hostile.access.link_token()}" if owner else hostile.site.url)
             if not owner:
                 page.fill("input[name=password]", PASSWORD)
                 page.click("button")
@@ -135,9 +135,9 @@ def visit(browser: Browser, hostile: Hostile) -> Iterator[tuple[Open, Watched]]:
 
 
 def made(page: Page, prefix: str = "") -> None:
-    before = page.evaluate(f"document.querySelector('#{prefix}film .film')?.dataset.run") or ""
+    before = page.evaluate(f"document.querySelector('#{prefix}stage .stage')?.dataset.run") or ""
     page.click(f"#{prefix}generate")
-    page.locator(f'#{prefix}film .film[data-state="done"]:not([data-run="{before}"])').wait_for()
+    page.locator(f'#{prefix}stage .stage[data-state="done"]:not([data-run="{before}"])').wait_for()
 
 
 def tab(page: Page, name: str) -> None:
@@ -165,8 +165,9 @@ def test_prompts(visit, hostile: Hostile, owner: bool) -> None:
     made(page)
     asked = hostile.site.backend.jobs[-1].request
     assert asked.prompt.endswith("data-hit&gt;") and asked.negative_prompt == MARKUP
-    expect(page.locator(f"#film img[alt*='{IMAGE}']").first).to_be_attached()
+    expect(page.locator(f"#stage img[alt*='{IMAGE}']").first).to_be_attached()
     # Errors repeat what was typed.
+    page.locator("#settings button").first.click()
     page.fill("#prompt textarea", f"a fox <lora:{IMAGE[1:-1]}:1> {MARKUP}")
     page.click("#generate")
     expect(page.locator("#prompt-error, #run-error").first).to_be_attached()
@@ -176,11 +177,11 @@ def test_prompts(visit, hostile: Hostile, owner: bool) -> None:
     visit[1].check()
 
 
-def test_blends_and_what_the_denoising_tab_tells_of_them(visit, hostile: Hostile, tmp_path: Path) -> None:
+def test_blends_and_the_denoising_tab(visit, hostile: Hostile, tmp_path: Path) -> None:
     page = visit[0]()
     page.fill("#prompt textarea", f"a fox {MARKUP}")
     page.click("#variations > button")
-    page.click("#vary-mode label:has-text('Blend')")
+    page.click("#variation-mode label:has-text('Blend')")
     page.fill("#blend-prompt textarea", f"a bear {MARKUP}")
     made(page)
     expect(page.locator("#blend .between button").first).to_be_visible()
@@ -190,7 +191,7 @@ def test_blends_and_what_the_denoising_tab_tells_of_them(visit, hostile: Hostile
     visit[1].check()
     page.get_by_role("tab", name="Save", exact=True).click()
     with page.expect_download() as download:
-        page.click('#keep [data-kind="capsule"]')
+        page.click('#export [data-kind="capsule"]')
     path = tmp_path / "capsule.html"
     download.value.save_as(path)
     assert "data-hit" in path.read_text()
@@ -211,11 +212,11 @@ def test_pictures_with_names_and_texts(visit, hostile: Hostile, tmp_path: Path) 
     path = tmp_path / f"{IMAGE}.png"
     Image.new("RGB", (64, 64), "red").save(path, pnginfo=facts)
     page.set_input_files("#source input[type=file]", str(path))
-    page.locator('.begin[data-state="open"]').wait_for()
+    page.locator('.strength-strip[data-state="open"]').wait_for()
     page.fill("#image-prompt textarea", f"a fox {MARKUP}")
     made(page, "image-")
     visit[1].check()
-    # What is no picture is refused, whatever it is called.
+    # Other files are refused, by their content.
     for name in (f"{IMAGE}.svg", f"{IMAGE}.png", f"{IMAGE}.html"):
         broken = tmp_path / "broken" / name
         broken.parent.mkdir(exist_ok=True)
@@ -225,9 +226,9 @@ def test_pictures_with_names_and_texts(visit, hostile: Hostile, tmp_path: Path) 
     visit[1].check()
 
 
-def test_names_of_models_and_extras(visit, hostile: Hostile) -> None:
+def test_names_of_models_and_adapters(visit, hostile: Hostile) -> None:
     page = visit[0]()
-    assert any(file.name == "ink" for file in hostile.site.backend.loras())
+    assert any(file.name == "ink" for file in hostile.site.backend.adapters.loras())
     page.locator("#settings button").first.click()
     for place in ("#lora", "#model"):
         if page.locator(place).is_visible():
@@ -258,7 +259,7 @@ def test_words_that_are_blocked(visit, hostile: Hostile) -> None:
     owner.locator("#blocked-words textarea").wait_for()
     owner.fill("#blocked-words textarea", f"# {MARKUP}\n{IMAGE}\n{MARKUP}\n")
     owner.click("#blocked-save")
-    expect(owner.locator("#blocked-said")).to_contain_text("Saved")
+    expect(owner.locator("#blocked-note")).to_contain_text("Saved")
     try:
         guest = visit[0](False)
         guest.fill("#prompt textarea", f"a fox {IMAGE}")
@@ -269,10 +270,10 @@ def test_words_that_are_blocked(visit, hostile: Hostile) -> None:
     finally:
         owner.fill("#blocked-words textarea", "")
         owner.click("#blocked-save")
-        expect(owner.locator("#blocked-said")).to_contain_text("Saved")
+        expect(owner.locator("#blocked-note")).to_contain_text("Saved")
 
 
-def test_a_link_that_somebody_else_has_named(visit, hostile: Hostile) -> None:
+def test_a_link_of_an_untrusted_service(visit, hostile: Hostile) -> None:
     page = visit[0]()
     tab(page, "Share")
     page.click("#share [data-do=start]")
@@ -283,8 +284,8 @@ def test_a_link_that_somebody_else_has_named(visit, hostile: Hostile) -> None:
     expect(page.locator("#share [data-do=start]")).to_be_visible()
 
 
-def test_what_a_browser_remembers(visit, hostile: Hostile) -> None:
-    """Somebody has written markup into everything that this browser keeps."""
+def test_browser_storage(visit, hostile: Hostile) -> None:
+    """All stored values of this browser are markup."""
     page = visit[0](False)
     made(page)
     page.evaluate(
@@ -299,12 +300,12 @@ def test_what_a_browser_remembers(visit, hostile: Hostile) -> None:
 
 
 @pytest.mark.parametrize("path", ["/?owner={}", "/?__theme={}", "/{}", "/gradio_api/file={}", "/login?problem={}"])
-def test_addresses(browser: Browser, hostile: Hostile, path: str) -> None:
+def test_urls(browser: Browser, hostile: Hostile, path: str) -> None:
     """What an address holds is never a part of the page that answers it."""
     watched = Watched()
     from urllib.parse import quote
 
-    for cookie in ([], [hostile.door.owner_cookie]):
+    for cookie in ([], [hostile.access.owner_cookie]):
         with browser.new_context() as context:
             for name, value in cookie:
                 context.add_cookies([{"name": name, "value": value, "url": hostile.site.url}])

@@ -1,0 +1,100 @@
+"""NovelAI: JSON in a PNG's ``Comment``, or the same texts hidden in the lowest bits of the alpha channel.
+
+The alpha form (also written by extensions of other programs, with AUTOMATIC1111's text): the bits run down the columns;
+15 bytes of signature, 32 bits with the length in bits, and the bytes, gzipped after "stealth_pngcomp".
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from history.readers import a1111
+from history.readers.settings import A1111, ForeignSettings, SettingsBuilder
+from pipelines.images.file_texts import MAX_TEXT, FileTexts
+from pipelines.system.bounded_json import parse_json
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_COMPRESSED, _PLAIN = b"stealth_pngcomp", b"stealth_pnginfo"
+_KNOWN = {
+    "prompt", "uc", "steps", "scale", "seed", "width", "height", "sampler", "noise_schedule", "strength", "signed_hash",
+    "v4_prompt", "v4_negative_prompt", "request_type",
+}  # fmt: skip
+
+
+def read(texts: FileTexts) -> ForeignSettings | None:
+    """The settings in a file's texts, or None."""
+    software, comment = texts.texts.get("Software", ""), texts.texts.get("Comment", "")
+    source = texts.texts.get("Source", "")
+    if "NovelAI" not in software + source or not comment.lstrip().startswith("{"):
+        return None
+    return parse(comment, texts.texts.get("Description", ""), source)
+
+
+def parse(comment: str, description: str = "", source: str = "") -> ForeignSettings | None:
+    """The settings in the JSON of its comment; older versions have the prompt in the description alone."""
+    try:
+        found = parse_json(comment, max_depth=32, finite=False)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    builder = SettingsBuilder("NovelAI", comment, A1111)
+    builder.prompts(found.get("prompt") or description, found.get("uc", ""))
+    for value, take in ((found.get("steps"), builder.steps), (found.get("scale"), builder.guidance),
+                        (found.get("seed"), builder.seed), (found.get("strength"), builder.strength)):  # fmt: skip
+        if value is not None:
+            take(value)
+    if "width" in found:
+        builder.size(found.get("width"), found.get("height"))
+    builder.sampler(found.get("sampler", ""), found.get("noise_schedule", ""))
+    builder.model(source)
+    for name, value in found.items():
+        if name not in _KNOWN and value not in (None, "", [], {}, 0, 0.0, False):
+            builder.unused(name, value)
+    return builder.build()
+
+
+def read_alpha(image: Image.Image) -> ForeignSettings | None:
+    """The settings in the alpha channel of a decoded picture, or None."""
+    text = hidden_text(image)
+    if not text:
+        return None
+    if not text.lstrip().startswith("{"):
+        return a1111.parse(text)
+    try:
+        found = parse_json(text, max_depth=32, finite=False)
+    except (ValueError, RecursionError):
+        return None
+    comment = found.get("Comment") if isinstance(found, dict) else None
+    return parse(comment, _text(found, "Description"), _text(found, "Source")) if isinstance(comment, str) else None
+
+
+def hidden_text(image: Image.Image) -> str:
+    """The text in the lowest bits of the alpha channel, "" if there is none."""
+    import numpy as np
+
+    if "A" not in image.getbands():
+        return ""
+    bits = np.asarray(image.getchannel("A")).T.reshape(-1) & 1
+    head = 8 * (len(_PLAIN) + 4)
+    if bits.size < head:
+        return ""
+    start = np.packbits(bits[:head]).tobytes()
+    signature, length = start[:15], int.from_bytes(start[15:], "big")
+    if signature not in (_COMPRESSED, _PLAIN) or not 0 < length <= min(bits.size - head, 8 * MAX_TEXT):
+        return ""
+    data = np.packbits(bits[head : head + length]).tobytes()
+    if signature == _COMPRESSED:
+        try:
+            data = zlib.decompressobj(31).decompress(data, MAX_TEXT)
+        except zlib.error:
+            return ""
+    return data.decode("utf-8", "replace")
+
+
+def _text(found: dict[str, Any], name: str) -> str:
+    value = found.get(name, "")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,301 @@
+"""The history: keeps every finished picture with all that is known of it, and answers what the page asks of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from history.bin import Bin
+from history.database import Database, HistoryUnavailable
+from history.entries import COLUMNS as COLUMNS
+from history.entries import CRASHED, EntryDetail, NewEntry, index, insert, of_request
+from history.exchange import FolderImport
+from history.folders import Folders
+from history.parents import Relatives, family_of, link_parents
+from history.reconcile import Reconciler
+from history.search import EntryCatalogue
+from history.strips import StripArchive
+from history.thumbnails import Thumbnails
+from pipelines.images.geometry import flatten
+from pipelines.images.png import save_png
+from pipelines.images.uploads import upload_id
+from pipelines.jobs.results import made_facts
+from pipelines.jobs.users import OWNER, User
+from pipelines.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.jobs.backend import PictureFacts
+
+log = logging.getLogger(__name__)
+MAX_TAG, MAX_TAGS = 60, 40
+# Entries whose pictures are on the disk while the database cannot be written; they are entered when it can be again.
+MAX_UNLISTED = 10_000
+
+
+class History:
+    """The pictures of one data folder; a ``pipelines.jobs.backend.PictureStore``.  Thread-safe.
+
+    Nothing is done before ``open`` or the first picture.
+
+    Args:
+        data_dir: the data folder, which must exist.
+        clock: seconds since the epoch; tests set it.
+
+    Attributes:
+        catalogue: finds entries.
+        bin: deletes, restores, and frees the disk.
+        strips: keeps a strip of each timeline whose trace is dropped.
+        thumbnails: small pictures for the grid.
+        reconciler: compares the database with the files.
+    """
+
+    def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folders = Folders(Path(data_dir))
+        self.database = Database(self.folders.database)
+        self.catalogue = EntryCatalogue(self.database)
+        self.thumbnails = Thumbnails(self.folders)
+        self.strips = StripArchive(self.database, self.folders)
+        self.bin = Bin(self.database, self.folders, self.thumbnails, clock)
+        self.reconciler = Reconciler(self.database, self.folders, self.thumbnails, clock)
+        self._clock = clock
+        self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
+        self._lock = threading.Lock()
+
+    def open(self, background: bool = True) -> list[str]:
+        """Open the database, enter runs that a crash cut off, and compare database and files.
+
+        Args:
+            background: whether the comparison runs in a thread, so that the page need not wait for it.
+
+        Returns:
+            One sentence for each thing that the user should know.
+        """
+        try:
+            self.database.open()
+            self._enter_crashed_runs()
+        except HistoryUnavailable as problem:
+            return [str(problem)]
+        self.reconciler.start() if background else self.reconciler.run()
+        return list(self.database.notes)
+
+    def close(self) -> None:
+        """The program ends in an orderly way: no run was cut off by a crash."""
+        self.reconciler.stop()
+        try:
+            self._enter_unlisted()
+            with self.database.write() as connection:
+                connection.execute("DELETE FROM runs")
+        except HistoryUnavailable as problem:
+            log.warning("%s", problem)
+        self.database.close()
+
+    # -- PictureStore ------------------------------------------------------------------------------------------
+
+    def keep(self, picture: Image.Image, request: GenerationRequest, facts: PictureFacts) -> str:
+        """Save one picture and enter it; see ``PictureStore``.
+
+        The file comes first and holds its settings: where the program is killed before the entry is written, or the
+        database cannot be written, the entry is made from the file at the next start.
+        """
+        made = made_facts(facts)
+        path = save_png(picture, self.folders.create(self.folders.pictures), request, facts.seed, made)
+        self.thumbnails.write(path.stem, picture)
+        new = NewEntry(
+            id=path.stem, created=self._clock(), user=facts.user, file=path.name, bytes=path.stat().st_size,
+            width=picture.width, height=picture.height, run=facts.run, place=facts.number, facts=made,
+            notes=facts.notes, pixels=upload_id(flatten(picture)), **of_request(request, facts.seed),
+        )  # fmt: skip
+        with self._lock:
+            self._unlisted.append((new, request))
+        try:
+            self._enter_unlisted()
+        except HistoryUnavailable as problem:
+            log.warning("%s is saved, but not listed yet: %s", path.name, problem)
+        return new.id
+
+    def path(self, entry_id: str) -> Path:
+        """The file of a picture; raises KeyError."""
+        found = self.folders.picture(f"{entry_id}.png")  # of a picture that could not be entered
+        if found is None:
+            entry = self.catalogue.find(OWNER, entry_id)
+            found = self.folders.picture(entry.file) if entry else None
+        if found is None:
+            raise KeyError(entry_id)
+        return found
+
+    def started(self, run: str, request: GenerationRequest, user: User) -> None:
+        """A run begins; see ``PictureStore``."""
+        values = (run, user.id, user.guest is not None, request.model_dump_json(), self._clock())
+        self._try("INSERT OR REPLACE INTO runs (run, user, guest, request, started) VALUES (?, ?, ?, ?, ?)", values)
+
+    def ended(self, run: str) -> None:
+        """A run is over; see ``PictureStore``."""
+        self._try("DELETE FROM runs WHERE run = ?", (run,))
+
+    # -- one entry ---------------------------------------------------------------------------------------------
+
+    def detail(self, user: User, entry_id: str) -> EntryDetail | None:
+        """Everything that is known of an entry that a user may see; raises HistoryUnavailable."""
+        entry = self.catalogue.find(user, entry_id)
+        rows = self.database.read("SELECT * FROM details WHERE number = ?", (entry.number,)) if entry else []
+        if entry is None or not rows:
+            return None
+        settings, strip = _json(rows[0]["request"], {}), self.folders.strip(entry.run, entry.place)
+        tags = self.database.read("SELECT tag FROM tags WHERE number = ? ORDER BY tag", (entry.number,))
+        run = self.database.read(
+            "SELECT id FROM entries WHERE run = ? AND run != '' AND deleted IS NULL ORDER BY place", (entry.run,)
+        )
+        return EntryDetail(
+            entry=entry,
+            request=_request(rows[0]["request"]),
+            settings=settings,
+            facts=_json(rows[0]["facts"], {}),
+            notes=tuple(_json(rows[0]["notes"], [])),
+            foreign=_json(rows[0]["foreign_settings"], {}),
+            tags=tuple(row[0] for row in tags),
+            picture=self.folders.picture(entry.file),
+            strip=strip if entry.run and strip.is_file() else None,
+            siblings=tuple(row[0] for row in run),
+        )
+
+    def thumbnail(self, user: User, entry_id: str) -> Path | None:
+        """The small picture of an entry that a user may see; None if it has no picture."""
+        entry = self.catalogue.find(user, entry_id)
+        picture = self.folders.picture(entry.file) if entry else None
+        return self.thumbnails.get(entry.id, picture, (entry.width, entry.height)) if entry and picture else None
+
+    def family(self, user: User, entry_id: str) -> Relatives:
+        """The pictures that an entry came from and that came from it."""
+        entry = self.catalogue.find(user, entry_id)
+        return family_of(self.database, entry, user) if entry else Relatives((), ())
+
+    def importer(self, user: User) -> FolderImport:
+        """Imports folders of pictures for a user."""
+        return FolderImport(self.database, self.folders, self.thumbnails, user)
+
+    def note_source(self, user: User, upload: str, entry_id: str) -> None:
+        """An uploaded picture was made from an entry's, by cropping or scaling: runs from it are the entry's children.
+
+        Args:
+            user: who did it; nothing is noted of entries that the user may not see.
+            upload: its id in the ``UploadStore``.
+            entry_id: of the entry.
+        """
+        if (entry := self.catalogue.find(user, entry_id)) is not None:
+            self._try("INSERT OR REPLACE INTO sources (upload, number) VALUES (?, ?)", (upload, entry.number))
+
+    # -- marks -------------------------------------------------------------------------------------------------
+
+    def set_favourite(self, user: User, ids: Sequence[str], favourite: bool) -> int:
+        """Mark entries as favourites, or no longer; how many.  Raises HistoryUnavailable."""
+        with self.database.write() as connection:
+            return sum(
+                connection.execute(
+                    "UPDATE entries SET favourite = ? WHERE id = ? AND (? OR user = ?)",
+                    (favourite, each, user.owner, user.id),
+                ).rowcount
+                for each in ids
+            )
+
+    def set_tags(self, user: User, ids: Sequence[str], add: Collection[str] = (), remove: Collection[str] = ()) -> int:
+        """Add tags to entries and remove others; how many entries.  Raises HistoryUnavailable.
+
+        Tags are trimmed to ``MAX_TAG`` characters and lower case; an entry has at most ``MAX_TAGS``.
+        """
+        added, removed = ({clean for tag in tags if (clean := _clean_tag(tag))} for tags in (add, remove))
+        with self.database.write() as connection:
+            numbers = [number for each in ids if (number := _number(connection, user, each)) is not None]
+            for number in numbers:
+                connection.executemany(
+                    "DELETE FROM tags WHERE tag = ? AND number = ?", [(tag, number) for tag in removed]
+                )
+                have = connection.execute("SELECT COUNT(*) FROM tags WHERE number = ?", (number,)).fetchone()[0]
+                new = [(tag, number) for tag in sorted(added)[: MAX_TAGS - have]]
+                connection.executemany("INSERT OR IGNORE INTO tags (tag, number) VALUES (?, ?)", new)
+                _index_again(connection, number)
+        return len(numbers)
+
+    # -- entering ----------------------------------------------------------------------------------------------
+
+    def _enter_unlisted(self) -> None:
+        """Enter every picture that is not entered yet, in order; raises HistoryUnavailable."""
+        with self._lock:
+            while self._unlisted:
+                new, request = self._unlisted[0]
+                with self.database.write() as connection:
+                    number = insert(connection, new)
+                    link_parents(connection, number, request, new.seed, new.place, new.user)
+                self._unlisted.popleft()
+
+    def _enter_crashed_runs(self) -> None:
+        """Enter the runs that began and did not end before the program did, unless all their pictures are there."""
+        rows = self.database.read("SELECT * FROM runs ORDER BY started")
+        for row in rows:
+            request = _request(row["request"])
+            kept = self.database.read("SELECT COUNT(*) FROM entries WHERE run = ?", (row["run"],))[0][0]
+            with self.database.write() as connection:
+                if request is not None and kept < request.num_images:
+                    insert(connection, _crashed(row, request))
+                connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
+
+    def _try(self, sql: str, values: Sequence[Any]) -> None:
+        """Write what may be lost; an error is only logged."""
+        try:
+            with self.database.write() as connection:
+                connection.execute(sql, values)
+        except HistoryUnavailable as problem:
+            log.warning("%s", problem)
+
+
+def _crashed(row: sqlite3.Row, request: GenerationRequest) -> NewEntry:
+    """The entry of a run that was cut off."""
+    fields = {**of_request(request, request.sampling.seed), "kind": CRASHED}
+    return NewEntry(
+        id=f"crash-{row['run']}", created=row["started"], user=User(row["user"], unmetered=not row["guest"]),
+        width=request.width, height=request.height, run=row["run"], **fields,
+    )  # fmt: skip
+
+
+def _number(connection: sqlite3.Connection, user: User, entry_id: str) -> int | None:
+    row = connection.execute(
+        "SELECT number FROM entries WHERE id = ? AND (? OR user = ?)", (entry_id, user.owner, user.id)
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+def _index_again(connection: sqlite3.Connection, number: int) -> None:
+    """Make the texts of an entry searchable after its tags have changed."""
+    row = connection.execute(
+        "SELECT prompt, negative_prompt, model FROM details JOIN entries USING (number) WHERE number = ?", (number,)
+    ).fetchone()
+    tags = connection.execute("SELECT tag FROM tags WHERE number = ?", (number,)).fetchall()
+    index(connection, number, row[0], row[1], row[2], " ".join(tag[0] for tag in tags))
+
+
+def _clean_tag(tag: str) -> str:
+    return " ".join(tag.split()).lower()[:MAX_TAG].strip()
+
+
+def _request(text: str) -> GenerationRequest | None:
+    """A request as it was written; None if this version cannot run it."""
+    try:
+        return GenerationRequest.model_validate_json(text)
+    except ValueError:
+        return None
+
+
+def _json(text: str, default: Any) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return default
+    return found if isinstance(found, type(default)) else default

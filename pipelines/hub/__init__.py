@@ -1,0 +1,1 @@
+"""Models of the Hugging Face Hub: which files one needs, which are here, and downloading the rest."""

@@ -1,0 +1,1 @@
+"""Pictures as files and pixels: uploads, geometry, masks, PNG, provenance."""

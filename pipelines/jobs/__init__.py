@@ -1,0 +1,1 @@
+"""Jobs: the queue, the worker, and what the page asks of them."""

@@ -1,0 +1,180 @@
+"""A job: one request on its way through a backend."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.events import TERMINAL, Cancelled, Event, Finished, Preview, Step
+from pipelines.jobs.previews import hide_withheld
+from pipelines.jobs.users import OWNER, User
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.request import GenerationRequest
+
+# A second caller waits so long for a draft that is being saved; the save may wait for another model's job.
+KEEP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class DraftResult:
+    """What is needed to save a finished draft later.
+
+    Attributes:
+        images: the pictures, in the size of the request.
+        facts: more to write into the files.
+        steps: for the trace; empty if it must not be recorded.
+        finished: the last event of the draft.
+    """
+
+    images: list[Image.Image]
+    facts: dict[str, Any]
+    steps: tuple[Step, ...]
+    finished: Finished
+
+
+class Job:
+    """One request with its events.  Thread-safe; any number of pages may watch it.
+
+    ``begin_denoising``, ``emit`` and the methods about drafts are for the backend.
+
+    Attributes:
+        id: unguessable; a client that knows it may watch and cancel the job.
+        request: what to generate.
+        user: who asked.
+        draft: whether the result is only shown: it is not saved until the backend's ``keep``.
+        draft_result: what ``keep`` saves; None until the draft is done, and once it is saved.
+        created: seconds since the epoch.
+        submitted_at: seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        on_cancel: Callable[[], None] = lambda: None,
+        user: User = OWNER,
+        draft: bool = False,
+    ) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.request, self.user, self.draft = request, user, draft
+        self.created, self.submitted_at = time.time(), time.monotonic()
+        self.draft_result: DraftResult | None = None
+        self._began = self._ended = math.inf
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._cancelled = threading.Event()
+        self._denoising = False
+        self._on_cancel = on_cancel
+
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """Yield the events from number ``start`` on, then live ones; ends after Finished, Cancelled or Failed."""
+        while True:
+            self.wait_for_event(start, None)
+            batch = self.poll(start)
+            yield from batch
+            start += len(batch)
+            if not batch or isinstance(batch[-1], TERMINAL):
+                return
+
+    def poll(self, start: int = 0) -> list[Event]:
+        """The events so far, from number ``start`` on."""
+        with self._changed:
+            return self._events[max(start, 0) :]
+
+    def wait_for_event(self, start: int, timeout: float | None) -> bool:
+        """Wait until event number ``start`` is there or the job is done; False after ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._events) > start or self.done, timeout)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last event is there."""
+        with self._changed:
+            return bool(self._events) and isinstance(self._events[-1], TERMINAL)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` was called; the job may still be on its way to its end."""
+        return self._cancelled.is_set()
+
+    def wait_cancelled(self, timeout: float | None) -> bool:
+        """Wait until ``cancel`` is called; False after ``timeout`` seconds."""
+        return self._cancelled.wait(timeout)
+
+    @property
+    def running_seconds(self) -> float:
+        """Seconds from the first step (the model was loaded before it) until now or the end; 0 before."""
+        return max(min(self._ended, time.perf_counter()) - self._began, 0.0)
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are done, 0 to 1."""
+        last = next((event for event in reversed(self.poll()) if isinstance(event, Preview)), None)
+        return (last.index + 1) / last.total if last else 0.0
+
+    @property
+    def preview_bytes(self) -> int:
+        """Memory that the frames of its previews take."""
+        return sum(
+            len(frame) for event in self.poll() if isinstance(event, Preview) for frame in (*event.frames, *event.noisy)
+        )
+
+    def cancel(self) -> None:
+        """Stop before the next model call; a job that waits or loads ends at once.  Safe to call at any time."""
+        self._cancelled.set()
+        with self._changed:
+            if not self._denoising:
+                self.emit(Cancelled(0))
+        # Outside of the lock: the backend takes its own lock before this one.
+        self._on_cancel()
+
+    def begin_denoising(self) -> bool:
+        """From here on only the worker ends the job; False if it has ended already."""
+        with self._changed:
+            self._denoising = not self.done
+            self._began = time.perf_counter()
+            return self._denoising
+
+    def emit(self, event: Event) -> None:
+        """Append an event, unless the job is done."""
+        with self._changed:
+            if self.done:
+                return
+            if isinstance(event, Finished) and any(event.withheld):
+                # A client that connects later must not see the steps of a withheld picture either.
+                self._events = [hide_withheld(each, event.withheld) for each in self._events]
+            self._events.append(event)
+            if isinstance(event, TERMINAL):
+                self._ended = time.perf_counter()
+            self._changed.notify_all()
+
+    def finish_draft(self, result: DraftResult) -> None:
+        """End a draft; ``keep`` can save the result from now on."""
+        self.draft_result = result
+        self.emit(result.finished)
+
+    def replace_draft(self, previews: Sequence[Preview], finished: Finished) -> None:
+        """The draft is saved: its events become those of an ordinary job."""
+        with self._changed:
+            gone = (Finished, Preview) if previews else Finished
+            self._events = [*(event for event in self._events if not isinstance(event, gone)), *previews, finished]
+            self.draft_result = None
+            self._changed.notify_all()
+
+    def revert_to_draft(self) -> None:
+        """Saving failed, and may be tried again."""
+        with self._changed:
+            self.draft = True
+            self._changed.notify_all()
+
+    def wait_until_saved(self) -> None:
+        """Wait until another thread has saved the draft, or failed to."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.draft_result is None or self.draft, KEEP_SECONDS)

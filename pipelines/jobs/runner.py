@@ -1,0 +1,349 @@
+"""One generation from request to saved pictures: initial latents, denoising, decoding, out-of-memory retries."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipelines.events import Cancelled, Decoding, Failed, Finished, Step
+from pipelines.images.inpainting import load_source
+from pipelines.images.png import png_bytes
+from pipelines.jobs.job import DraftResult
+from pipelines.jobs.loader import free_memory
+from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
+from pipelines.jobs.previews import StepFrames, StepWriter, black, preview_jpeg, step_frames
+from pipelines.jobs.results import run_facts
+from pipelines.model import LoadStopped
+from pipelines.models import oom_fallback
+from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
+from pipelines.request import InvalidRequest
+from pipelines.trace.recorder import Recorder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipelines.hub.versions import FileHashes
+    from pipelines.images.inpainting import SourceImage
+    from pipelines.images.uploads import UploadStore
+    from pipelines.jobs.drafts import DraftKeeper
+    from pipelines.jobs.job import Job
+    from pipelines.jobs.loader import ModelLoader
+    from pipelines.jobs.model_queries import InitLatentsCache, LocalQueries
+    from pipelines.jobs.queue import TaskQueue
+    from pipelines.jobs.results import ResultStore
+    from pipelines.model import Model
+    from pipelines.models.adapters.resolver import AdapterResolver
+    from pipelines.models.manager import PipelineManager
+    from pipelines.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# A run of so few steps with a quick model is over before a user could look at its previews.
+QUICK_STEPS = 8
+# Where the last x0 and the final latents differ by no more than this, they decode to the same picture.
+SAME_LATENTS = 1e-3
+
+
+@dataclass
+class _Denoised:
+    """What the loop has left.
+
+    Attributes:
+        recorder: has the steps whose frames were made.
+        last: the last step; None if there was none.
+        unrecorded: the other steps, whose frames are made after the run.
+    """
+
+    recorder: Recorder
+    last: Step | None = None
+    unrecorded: list[Step] = field(default_factory=list)
+
+
+@dataclass
+class GenerationRunner:
+    """Runs one job at a time, for the worker's thread.
+
+    Attributes:
+        on_step: called after each step's preview; tests hold the sampler here.
+        guest_pictures: number of pictures made for guests.
+    """
+
+    manager: PipelineManager
+    loader: ModelLoader
+    tasks: TaskQueue
+    queries: LocalQueries
+    adapters: AdapterResolver
+    inputs: UploadStore
+    init_latents: InitLatentsCache
+    results: ResultStore
+    drafts: DraftKeeper
+    hashes: FileHashes
+    on_step: Callable[[Job, Step], None] | None = None
+    guest_pictures: int = 0
+
+    def run(self, job: Job) -> None:
+        """Run a job to its last event; never raises."""
+        model_id = job.request.model
+        problem, exhausted = "", False
+        try:
+            with self.results.running(job):
+                self._generate(job)
+        except InvalidRequest as error:
+            problem = explain_error(error, model_id, job.request)
+        except LoadStopped:
+            job.emit(Cancelled(0))
+            self.loader.stopped(model_id)
+        except Exception as error:
+            log.exception("Job %s failed", job.id)
+            problem = explain_error(error, model_id, job.request)
+            exhausted = isinstance(error, OutOfFallbacks)
+        # Outside of the except block: the exception's frames hold tensors.
+        if problem:
+            job.emit(Failed(problem))
+            if self.loader.status.state == "loading":
+                self.loader.set_status("failed", model_id, problem)
+            if exhausted:
+                self.manager.reset_fallbacks(model_id)
+            free_memory()
+
+    def _generate(self, job: Job) -> None:
+        started = time.perf_counter()
+        request = job.request
+        if not request.steps_run:
+            self._return_source(job, started)
+            return
+        source = load_source(request, self.inputs) if request.init else None
+        fallbacks = _applicable(request, self.manager.remembered_fallbacks(request.model, _pixels(request)))
+        with self.loader.lease(request.model, lambda: self._is_abandoned(job), fallbacks) as model:
+            if not job.begin_denoising():
+                return
+            retry = OomRetry(self.manager, request, model, fallbacks)
+            retry(ADAPT, lambda model: self.adapters.apply(model, request))
+            self._sample(job, retry, source, started)
+
+    def _is_abandoned(self, job: Job) -> bool:
+        """Whether no job waits any more for the model that is loaded for this one."""
+        return job.cancelled and not self.tasks.waits_for(job.request.model)
+
+    def _return_source(self, job: Job, started: float) -> None:
+        """Without a step the source picture is the result; the model is not even loaded."""
+        if not job.begin_denoising():
+            return
+        image = load_source(job.request, self.inputs).original
+        finished = Finished(job.request, (), time.perf_counter() - started, (UNCHANGED,))
+        job.emit(self._saved(job, [image] * job.request.num_images, {"seconds": 0.0}, finished))
+
+    def _sample(self, job: Job, retry: OomRetry, source: SourceImage | None, started: float) -> None:
+        """Denoise and decode, each with the fallbacks that it needs to fit into memory."""
+        request = job.request
+        init = retry(START, lambda model: self.init_latents.get(model, request, source)) if source else None
+        draft = job.draft  # one that is kept while it runs is saved as drafts are all the same
+        run = retry(STEP, lambda model: self._denoise(job, model, init, draft))
+        last = run.last
+        if job.cancelled or last is None:
+            self._emit_previews(job, retry.model, run.recorder, () if draft else run.unrecorded)
+            seconds = time.perf_counter() - started
+            self.results.save_trace(run.recorder, retry.model, (), [], seconds, job.user.guest)
+            job.emit(Cancelled(last.index + 1 if last else 0))
+            return
+        job.emit(Decoding())
+        decoded = list(last.pictures) or retry(DECODE, lambda model: _decode(model, last))
+        withheld = retry(DECODE, lambda model: model.withheld_by_checker(decoded))
+        retry.remember()
+        images = [source.paste_back(image) for image in decoded] if source else decoded
+        images = [black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
+        seconds = time.perf_counter() - started
+        finished = Finished(
+            request,
+            (),
+            seconds,
+            notes(retry.model, request, withheld, retry.activated),
+            withheld if any(withheld) else (),
+        )
+        facts = {**self._run_facts(request, retry.model), "seconds": round(seconds, 3)}
+        if draft:
+            steps = () if any(withheld) else tuple(run.unrecorded)
+            self.drafts.finish(job, DraftResult(images, facts, steps, finished), retry.model)
+        else:
+            self._finish(job, retry.model, run, DraftResult(images, facts, (), finished), decoded)
+
+    def _finish(
+        self, job: Job, model: Model, run: _Denoised, result: DraftResult, decoded: Sequence[Image.Image]
+    ) -> None:
+        """Save the pictures and the trace, and end the job."""
+        finished = self._saved(job, result.images, result.facts, result.finished)
+        pictures = finished.pictures
+        self._emit_previews(job, model, run.recorder, run.unrecorded, () if finished.withheld else decoded)
+        if not finished.withheld:  # the steps show what was withheld
+            # Before the last event: a client may open the trace as soon as it gets that.
+            self.results.save_trace(run.recorder, model, pictures, result.images, finished.seconds, job.user.guest)
+        self.guest_pictures += len(pictures) * (not job.user.owner)
+        job.emit(finished)
+
+    def _saved(self, job: Job, images: Sequence[Image.Image], made: dict[str, Any], finished: Finished) -> Finished:
+        """The last event of a job with its pictures saved; in the event itself where the disk does not take them."""
+        try:
+            return replace(finished, pictures=self.results.save_pictures(job, images, made, finished.notes))
+        except OSError as error:
+            log.exception("The pictures of job %s could not be saved", job.id)
+            unsaved = tuple(
+                png_bytes(image, job.request, seed, {**made, "picture": k})
+                for k, (image, seed) in enumerate(zip(images, job.request.seeds, strict=True))
+            )
+            return replace(finished, drafts=unsaved, notes=(not_saved(error), *finished.notes))
+
+    def _run_facts(self, request: GenerationRequest, model: Model) -> dict[str, Any]:
+        card = self.manager.cards[request.model]
+        folder, files = self.manager.local_files(card.id), self.adapters.paths(request)
+        return run_facts(model, card.source, folder, files, self.hashes)
+
+    def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> _Denoised:
+        """Run the loop; emit and record each step.
+
+        Making frames takes a third of a short run's time: those of a draft are made when it is kept, those of a quick
+        run once its picture is there.
+        """
+        from pipelines.sampling.denoise import denoise
+
+        run, clock = _Denoised(Recorder(job.id, job.request, job.created)), _StepClock()
+        quick = model.quick
+        with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer:
+            for step in denoise(model, job.request, init, cancelled=lambda: job.cancelled):
+                run.last = step
+                if not (draft or (quick and step.total <= QUICK_STEPS)):
+                    writer.add(step, clock.seconds_left(step))
+                else:
+                    writer.pace(step)
+                    run.unrecorded.append(step)
+                    if draft:
+                        job.emit(StepFrames().preview(step, clock.seconds_left(step)))
+                if self.on_step is not None:
+                    self.on_step(job, step)
+                self.queries.answer_one(model, job.request.model, job.user)
+                if job.cancelled:
+                    break
+        return run
+
+    @staticmethod
+    def _emit_previews(
+        job: Job, model: Model, recorder: Recorder, steps: Sequence[Step], images: Sequence[Image.Image] = ()
+    ) -> None:
+        """Emit and record the steps of a quick run; the last one first where the finished pictures show it."""
+        scheduler, shown = job.request.sampling.scheduler, {}
+        last = steps[-1] if steps and images else None
+        if last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
+            finished = tuple(preview_jpeg(image.copy()) for image in images)
+            shown[last.index] = replace(step_frames(model, last, scheduler), guess=finished)
+            job.emit(shown[last.index].preview(last))
+        for step in steps:
+            frames = shown.get(step.index) or step_frames(model, step, scheduler)
+            recorder.add(step, frames.guess, frames.noisy)
+            if step.index not in shown:
+                job.emit(frames.preview(step))
+
+
+class OomRetry:
+    """A leased model; work that runs out of memory is repeated with the next fallback.
+
+    Attributes:
+        model: with the fallbacks that are active now.
+        activated: names of the fallbacks that this run has activated.
+    """
+
+    def __init__(
+        self, manager: PipelineManager, request: GenerationRequest, model: Model, fallbacks: Sequence[str]
+    ) -> None:
+        self._manager, self._request, self._initial = manager, request, fallbacks
+        self.model = model
+        self.activated: list[str] = []
+
+    def __call__(self, stage: str, work: Callable[[Model], T]) -> T:
+        """What ``work`` returns for the model, with a wider autoencoder if that overflows; raises OutOfFallbacks."""
+        from pipelines.sampling.latents import AutoencoderOverflow
+
+        while True:
+            try:
+                done = _unless_out_of_memory(work, self.model)
+            except AutoencoderOverflow:
+                wider = self._manager.apply_next_fallback(self._request.model, OVERFLOW, 1)
+                if wider is None:
+                    raise
+                self.model = wider[0]
+                continue
+            if done is not None:
+                return done[0]
+            # Only here, outside of the attempt, are its tensors without references.
+            free_memory()
+            self._activate_next(stage)
+
+    def remember(self) -> None:
+        """Have the next run of this size begin with these fallbacks."""
+        if self.activated:
+            self._manager.remember_fallbacks(
+                self._request.model, _pixels(self._request), (*self._initial, *self.activated)
+            )
+
+    def _activate_next(self, stage: str) -> None:
+        found = self._manager.apply_next_fallback(self._request.model, stage, _rows(self.model, self._request))
+        if found is None:
+            raise OutOfFallbacks(", ".join(oom_fallback.words(self.model.placement.fallbacks)))
+        self.model, name = found
+        if not name:
+            return  # idle models were on the card
+        self.activated.append(name)
+        log.warning("Memory ran out (%s); going on with %s", stage, name)
+
+
+def _unless_out_of_memory(work: Callable[[Model], T], model: Model) -> tuple[T] | None:
+    """What the work returns, in a tuple; None if memory ran out."""
+    try:
+        return (work(model),)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    return None
+
+
+def _pixels(request: GenerationRequest) -> int:
+    return request.width * request.height * request.num_images
+
+
+def _rows(model: Model, request: GenerationRequest) -> int:
+    """Batch size of the denoiser: guidance doubles it."""
+    return request.num_images * (1 if model.guidance_embedded or request.sampling.guidance_scale <= 1 else 2)
+
+
+def _applicable(request: GenerationRequest, fallbacks: Sequence[str]) -> tuple[str, ...]:
+    """Without those that change nothing for this request."""
+    single = request.num_images == 1 and request.sampling.guidance_scale <= 1
+    return tuple(name for name in fallbacks if not (single and name == "one"))
+
+
+class _StepClock:
+    """Estimates the time left; the first step (it encodes the prompt, too) counts only while it is the only one."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._first = self._start
+
+    def seconds_left(self, step: Step) -> float:
+        now = time.perf_counter()
+        if step.index == 0:
+            self._first = now
+            each = now - self._start
+        else:
+            each = (now - self._first) / step.index
+        return each * (step.total - step.index - 1)
+
+
+def _decode(model: Model, last: Step) -> list[Image.Image]:
+    import torch
+
+    if not torch.isfinite(last.x_next).all():
+        raise FloatingPointError
+    with torch.inference_mode():
+        return model.latents.decode(last.x_next)

@@ -1,0 +1,1 @@
+"""Models in memory: loading, placement, eviction, and what is put onto them."""

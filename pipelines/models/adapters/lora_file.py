@@ -1,0 +1,176 @@
+"""Reads a LoRA file into the layers that it adds to a model, or refuses it in one sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from pipelines.models.adapters import lora_layers
+from pipelines.models.adapters.lora_format import LoraLayout, problem, split
+from pipelines.models.adapters.lora_layers import LoraLayer
+from pipelines.models.adapters.lora_names import LayerNames
+from pipelines.models.scaled_weights import unscaled
+from pipelines.request import InvalidRequest
+from pipelines.system.bounded_json import parse_json, read_json_file
+from pipelines.system.safetensors_header import read_header
+from pipelines.system.text import first_line, shorten
+
+# The configuration that PEFT saves next to a file of this name.
+_PEFT_FILE, _PEFT_CONFIG = "adapter_model", "adapter_config.json"
+# Where diffusers keeps the same in the file itself.
+_DIFFUSERS_CONFIG = "lora_adapter_metadata"
+# Names of layers in PEFT's configuration; other regular expressions of strangers are not run.
+_PLAIN = re.compile(r"\^?(?:\w|\\?\.|-)+")
+# scale(layer, rank): what a file's configuration says of a layer's scale alpha / rank; 1 where it says nothing.
+Scale = Callable[[str, int], float]
+
+
+@dataclass
+class LoadedLora:
+    """A LoRA as it is added to one model.
+
+    Attributes:
+        layers: layers of the model, each with what is added to it.
+        words: words that came in the same file -> name of the tensor -> vectors (n, width).
+    """
+
+    layers: list[tuple[nn.Module, LoraLayer]] = field(default_factory=list)
+    words: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+
+def load(path: Path, names: LayerNames, model_name: str) -> LoadedLora:
+    """Read a file for a model.
+
+    Raises:
+        InvalidRequest: if it cannot be read, or not be applied to this model in full.
+    """
+
+    def refuse(reason: str) -> InvalidRequest:
+        return InvalidRequest("prompt", f"prompt names the LoRA {shorten(path.stem, 60)!r}, which {reason}.")
+
+    def unreadable(error: Exception) -> InvalidRequest:
+        return refuse(f"cannot be read ({first_line(error, str(path))}); copy or download it again, or leave it out")
+
+    try:
+        header = read_header(path)
+    except (OSError, ValueError) as error:
+        raise unreadable(error) from error
+    if reason := problem(header.tensors):
+        raise refuse(reason)
+    layout = split(header.tensors)
+    try:
+        scale = _scale_of(path, header.metadata)
+        return _build(_Reader(path, layout), layout, names, scale, model_name)
+    except _Refused as error:
+        raise refuse(str(error)) from error
+    except (OSError, SafetensorError, UnicodeError) as error:
+        raise unreadable(error) from error
+
+
+class _Refused(Exception):
+    """Why a file is refused, in words that follow its name."""
+
+
+class _Reader:
+    """The tensors of a file, float32."""
+
+    def __init__(self, path: Path, layout: LoraLayout) -> None:
+        self._scales = layout.scales
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+            self._get: Callable[[str], torch.Tensor] = self._file.get_tensor
+        except (UnicodeError, TypeError):  # a name that is not UTF-8
+            from safetensors.torch import load as load_bytes
+
+            self._get = load_bytes(path.read_bytes()).__getitem__
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        found = self._get(name)
+        if name in self._scales:
+            found = unscaled(found, self._get(self._scales[name]))
+        found = found.float()
+        if not torch.isfinite(found).all():
+            raise _Refused(
+                f"holds numbers that are not finite (in {shorten(name, 80)!r}); copy or download it again, or leave "
+                "it out"
+            )
+        return found
+
+
+def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale, model_name: str) -> LoadedLora:
+    found = LoadedLora()
+    absent: list[str] = []
+    zero: list[str] = []
+    for layer, places in layout.layers.items():
+        parts = {part: reader[name] for part, name in places.items()}
+        alpha, rank = parts.pop("alpha", None), lora_layers.rank_of(parts)
+        value = scale(layer, rank) if alpha is None else float(alpha) / rank if rank else 1.0
+        try:
+            if bases := names.find(layer):
+                found.layers += lora_layers.make(bases, {**parts, "scale": torch.tensor(value)})
+                continue
+        except lora_layers.WrongShape:
+            pass
+        except lora_layers.CannotMerge:
+            raise _Refused(
+                f"needs the weights of {model_name} as they were made, and these are compressed; start without "
+                "quantization, or leave it out"
+            ) from None
+        # A layer whose matrix is zero adds nothing to any model.
+        adds = all(parts[part].any() for part in ("up", "diff") if part in parts)
+        (absent if adds else zero).append(layer)
+    if absent or (zero and not found.layers):
+        raise _Refused(
+            f"changes {len(layout.layers)} layers of a model, of which {model_name} lacks {len(absent) or len(zero)} "
+            f"(such as {shorten((absent or zero)[0], 80)!r}); choose the model that it was made for, or leave it out"
+        )
+    found.words = {word: {key: reader[name] for key, name in keys.items()} for word, keys in layout.bundled.items()}
+    return found
+
+
+def _scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
+    """How a file's own configuration, or the one next to it, scales its layers."""
+    configs: dict[str, Mapping[str, Any]] = {}
+    try:
+        if isinstance(text := metadata.get(_DIFFUSERS_CONFIG), str):
+            for name, value in _entries(parse_json(text)):
+                part, _, key = name.partition(".")
+                configs.setdefault(f"{part}.", {})[key] = value  # type: ignore[index]
+        elif path.stem == _PEFT_FILE:
+            configs[""] = dict(_entries(read_json_file(path.with_name(_PEFT_CONFIG))))
+    except (OSError, ValueError):
+        pass
+
+    for config in configs.values():
+        if any(not _PLAIN.fullmatch(pattern) for pattern, _ in _entries(config.get("alpha_pattern"))):
+            raise _Refused("names its layers by patterns that are not read here; leave it out")
+
+    def scale(layer: str, rank: int) -> float:
+        config = next((config for prefix, config in configs.items() if layer.startswith(prefix)), {})
+        alphas = [value for name, value in _entries(config.get("alpha_pattern")) if _ends_with(layer, name)]
+        alpha = alphas[0] if alphas else config.get("lora_alpha")
+        if not isinstance(alpha, int | float) or not rank:
+            return 1.0
+        return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+    return scale
+
+
+def _ends_with(layer: str, name: str) -> bool:
+    """Whether a name in PEFT's configuration means a layer: the end of its name, or all of it behind a ``^``."""
+    plain = name.replace("\\.", ".")
+    if plain.startswith("^"):
+        return layer.removeprefix("base_model.model.") == plain[1:]
+    return layer == plain or layer.endswith("." + plain)
+
+
+def _entries(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []

@@ -1,0 +1,338 @@
+"""What a model needs, read from the headers of its own files, against what this machine has.
+
+Nothing is loaded: a safetensors file begins with a table of its tensors, their number formats and shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.models.families import family_of
+from pipelines.models.placement import DENOISERS
+from pipelines.system.bounded_json import read_json_file
+from pipelines.system.paths import PROJECT
+from pipelines.system.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    from pipelines.cards import ModelCard
+    from pipelines.hub.selection import DownloadPlan
+    from pipelines.model import Placement
+    from pipelines.models.machine import Machine
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+# Share of a network's bytes that is left when its matrices are kept in fewer bits.
+QUANTIZED = {"": 1.0, "int8": 0.5, "int4": 0.25}
+# The widest maps of a decoder are alive in about this many copies at once (input, norm, activation, skip, output).
+LIVE_MAPS = 5
+# What diffusers saves with a model and only pipelines with their own loop load.
+UNUSED_COMPONENTS = ("feature_extractor", "image_encoder")
+SAFETY_CHECKER = "safety_checker"
+# Beginnings of tensor names in single files; what begins with "model_ema." is a second copy (EMA) that is not loaded.
+PREFIXES = {
+    "model.diffusion_model.": "unet",
+    "double_blocks.": "transformer",
+    "single_blocks.": "transformer",
+    "first_stage_model.": "vae",
+    "vae.": "vae",
+    "cond_stage_model.": "text_encoder",
+    "conditioner.": "text_encoder",
+    "text_encoders.": "text_encoder",
+}
+EMA_PREFIX = "model_ema."
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What using a model takes, before anything is fetched or loaded; bytes.
+
+    Attributes:
+        parts: weights by component in the number format that they will have; empty if that is not known.
+        weights: all of them.
+        activations: an estimate of what one picture takes in addition.
+        download: still to be fetched.
+        ram, vram, disk: what is needed of each; without a GPU everything is in RAM.
+        seconds: how long fetching and loading take, None if that has never been measured.
+        ok: whether it can work at all, if need be with every fallback.
+        fits: whether weights and activations fit where the model runs, with nothing moved away.
+        sentences: what it needs, what there is, and what to do.
+    """
+
+    parts: Mapping[str, int]
+    weights: int
+    activations: int
+    download: int
+    ram: int
+    vram: int
+    disk: int
+    seconds: float | None
+    ok: bool
+    fits: bool
+    sentences: tuple[str, ...] = field(default=())
+
+
+def preflight(
+    card: ModelCard,
+    placement: Placement,
+    machine: Machine,
+    folder: Path | None = None,
+    plan: DownloadPlan | None = None,
+    size: tuple[int, int] | None = None,
+    speeds: Mapping[str, float] | None = None,
+) -> Preflight:
+    """Whether and how a model will fit; a warning rather than a refusal wherever it might work.
+
+    Args:
+        card: what it is.
+        placement: where it would run.
+        machine: what there is.
+        folder: its diffusers folder or single file, if it is here.
+        plan: what a download would fetch, if it is not.
+        size: width and height of a picture; the card's own by default.
+        speeds: bytes a second that were measured: ``load`` and ``download``.
+    """
+    parts = {}
+    if folder:
+        parts = component_bytes(folder, placement.dtype, family_of(card).own_loop, placement.checks, card.rest)
+    if "vae" in parts and _autoencoder_format(card, placement, folder) != placement.dtype:
+        parts["vae"] = parts["vae"] * BYTES["float32"] // BYTES[placement.dtype]
+    if placement.quantize:
+        share = QUANTIZED[placement.quantize]
+        parts = {name: round(b * share) if _is_quantized(name, folder) else b for name, b in parts.items()}
+    weights = sum(parts.values()) or _guess_weights(card, plan)
+    activations = activation_bytes(card, placement, folder, size)
+    download = plan.missing if plan else (0 if folder else card.download_bytes)
+    on_gpu = placement.has_own_memory
+    total, free = machine.vram() if on_gpu else machine.ram()
+    facts = _Assessment(
+        card, placement, weights, activations, download, size or (card.width, card.height), machine, plan
+    )
+    ok, refusal = facts.refusal()
+    fits = weights + activations <= total
+    words = (refusal,) if not ok else (facts.need(free, total), *facts.advice(free, total), *facts.fetching())
+    seconds = _seconds(weights, download, speeds or {})
+    return Preflight(
+        parts=parts,
+        weights=weights,
+        activations=activations,
+        download=download,
+        ram=weights if on_gpu else weights + activations,
+        vram=weights + activations if on_gpu else 0,
+        disk=download,
+        seconds=seconds,
+        ok=ok,
+        fits=fits,
+        sentences=(*words, *((_seconds_sentence(seconds),) if ok else ())),
+    )
+
+
+@dataclass(frozen=True)
+class _Assessment:
+    """The figures of a preflight, as sentences."""
+
+    card: ModelCard
+    placement: Placement
+    weights: int
+    activations: int
+    download: int
+    size: tuple[int, int]
+    machine: Machine
+    plan: DownloadPlan | None
+
+    @property
+    def kind(self) -> str:
+        return "graphics memory" if self.placement.has_own_memory else "memory"
+
+    def refusal(self) -> tuple[bool, str]:
+        """Whether it can work, and if not, why."""
+        name, disk = self.card.name, self._disk()
+        if self.download > disk:
+            return False, (
+                f"{name} needs {gb(self.download)} of disk and {gb(disk)} are free; delete a model or free some space."
+            )
+        ram, vram = self.machine.ram()[0], self.machine.vram()[0]
+        # With every fallback, weights have 16 bits and are in RAM as well as on the GPU.
+        least = self.weights * 2 // BYTES[self.placement.dtype]
+        if least > ram + vram:
+            there = f"{gb(ram)} of RAM" + (f" and {gb(vram)} of graphics memory" if vram else "")
+            return False, (
+                f"{name} has {gb(least)} of weights even in half precision, and this machine has {there}; choose a "
+                "smaller model."
+            )
+        return True, ""
+
+    def need(self, free: int, total: int) -> str:
+        """What it needs, and what there is."""
+        width, height = self.size
+        if not self.weights:
+            return f"How much memory {self.card.name} needs is not known before its files are here."
+        return (
+            f"{self.card.name} needs {gb(self.weights)} of {self.kind} for its weights and about "
+            f"{gb(self.activations)} for a picture of {width} x {height}; {gb(free)} of {gb(total)} are free."
+        )
+
+    def advice(self, free: int, total: int) -> tuple[str, ...]:
+        """What to do where it is tight; nothing where it fits."""
+        need = self.weights + self.activations
+        if need <= free:
+            return ()
+        if need <= total:
+            return ("That is tight: other models are put aside first; if it is not enough, close other programs.",)
+        if self.placement.has_own_memory:
+            return (
+                "That is more than the card has: parts of the model will wait in RAM, which is slower; smaller "
+                "pictures or a smaller model are quicker.",
+            )
+        return (
+            "That is more than this machine has: it may become very slow; choose smaller pictures or a smaller model.",
+        )
+
+    def fetching(self) -> tuple[str, ...]:
+        """What is fetched first."""
+        if not self.download:
+            return ()
+        return (f"{gb(self.download)} are fetched first; {gb(self._disk())} of disk are free.",)
+
+    def _disk(self) -> int:
+        return self.plan.free if self.plan else self.machine.disk(Path.home())
+
+
+def component_bytes(
+    source: Path, dtype: str, everything: bool = False, checks: bool = True, rest: str = ""
+) -> dict[str, int]:
+    """Bytes of each component's weights once they are in a number format; {} where nothing can be read.
+
+    Args:
+        source: a diffusers folder, or a single safetensors file.
+        dtype: float32, float16 or bfloat16.
+        everything: whether components that our own families leave out count too.
+        checks: whether its safety checker is used.
+        rest: the folder with the components that this one lacks (``ModelCard.rest``), or "".
+    """
+    try:
+        if source.is_file():
+            return _single_file_bytes(source, dtype)
+        index = read_json_file(source / "model_index.json")
+        names = [name for name, what in index.items() if isinstance(what, list) and what and what[0]]
+        names = [name for name in names if checks or name != SAFETY_CHECKER]
+        wanted = [name for name in names if everything or name not in UNUSED_COMPONENTS]
+        found = {name: _folder_bytes(source / name, dtype) for name in wanted}
+        if rest:
+            found = {name: size or _folder_bytes(PROJECT / rest / name, dtype) for name, size in found.items()}
+        return {name: size for name, size in found.items() if size}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def activation_bytes(
+    card: ModelCard, placement: Placement, folder: Path | None = None, size: tuple[int, int] | None = None
+) -> int:
+    """About what one picture takes in addition to the weights: the decoder's widest maps at full size.
+
+    The last block of an autoencoder's decoder works on width x height pixels with the second of its channel counts;
+    a few such maps are alive at once.  The denoiser works on 1/64 of the pixels and stays below that.
+    """
+    width, height = size or (card.width, card.height)
+    folder = PROJECT / card.rest if card.rest else folder
+    count = BYTES[_autoencoder_format(card, placement, folder)]
+    return LIVE_MAPS * _widest_channels(folder) * width * height * count
+
+
+def _is_quantized(part: str, folder: Path | None) -> bool:
+    """Whether a component is kept in fewer bits where that is asked for (``placement.settle``)."""
+    if part in DENOISERS:
+        return True
+    try:
+        found = read_json_file(folder / part / "config.json").get("architectures") if folder else None
+    except (OSError, ValueError, AttributeError):
+        found = None
+    return isinstance(found, list) and "T5EncoderModel" in found
+
+
+def _autoencoder_format(card: ModelCard, placement: Placement, folder: Path | None) -> str:
+    """The number format of its autoencoder: that of SDXL overflows in float16 (``placement.needs_float32``)."""
+    if placement.dtype != "float16" or not family_of(card).upcast_vae:
+        return placement.dtype
+    try:
+        config = read_json_file(folder / "vae" / "config.json") if folder else {}
+        upcast = config.get("force_upcast", True)
+    except (OSError, ValueError, AttributeError):
+        upcast = True
+    return "float32" if upcast else placement.dtype
+
+
+def _widest_channels(folder: Path | None) -> int:
+    """Channels of the maps at full size; those of Stable Diffusion's autoencoders where a model does not say."""
+    try:
+        config = read_json_file(folder / "vae" / "config.json") if folder else {}
+        channels = config.get("block_out_channels") or config["decoder_block_out_channels"]
+        return int(channels[min(1, len(channels) - 1)])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
+        return 256
+
+
+def gb(count: float) -> str:
+    """Bytes for people to read."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _tensor_bytes(entry: Mapping[str, Any], dtype: str) -> int:
+    count = math.prod(entry["shape"])
+    kind = entry["dtype"]
+    if kind.startswith(("F", "BF")):
+        return count * BYTES[dtype]
+    start, end = entry["data_offsets"]
+    return end - start
+
+
+def _file_bytes(path: Path, dtype: str) -> int:
+    return sum(_tensor_bytes(entry, dtype) for entry in read_header(path).tensors.values())
+
+
+def _folder_bytes(folder: Path, dtype: str) -> int:
+    return sum(_file_bytes(folder / name, dtype) for name in _weight_files(folder)) if folder.is_dir() else 0
+
+
+def _weight_files(folder: Path) -> Sequence[str]:
+    """The files of one complete copy of a component's weights: the plain one, else a variant such as fp16."""
+    sets = []
+    for index in folder.glob("*.safetensors.index*.json"):
+        files = sorted(set(read_json_file(index)["weight_map"].values()))
+        sets.append((len(index.name), files))
+    shards = {name for _, files in sets for name in files}
+    sets += [(len(path.name), [path.name]) for path in folder.glob("*.safetensors") if path.name not in shards]
+    whole = [files for _, files in sorted(sets) if all((folder / name).is_file() for name in files)]
+    return whole[0] if whole else ()
+
+
+def _single_file_bytes(path: Path, dtype: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, entry in read_header(path).tensors.items():
+        if name.startswith(EMA_PREFIX):
+            continue
+        part = next((part for prefix, part in PREFIXES.items() if name.startswith(prefix)), "transformer")
+        found[part] = found.get(part, 0) + _tensor_bytes(entry, dtype)
+    return found
+
+
+def _guess_weights(card: ModelCard, plan: DownloadPlan | None) -> int:
+    """Weights of a model that is not here: the files' own bytes, as if they had the wanted number format already."""
+    files = [file.bytes for file in plan.files if file.name.endswith(".safetensors")] if plan else []
+    return sum(files) or card.download_bytes
+
+
+def _seconds(weights: int, download: int, speeds: Mapping[str, float]) -> float | None:
+    if not speeds.get("load") or (download and not speeds.get("download")):
+        return None
+    return weights / speeds["load"] + (download / speeds["download"] if download else 0.0)
+
+
+def _seconds_sentence(seconds: float | None) -> str:
+    if seconds is None:
+        return "How long it takes is known after the first time."
+    if seconds < 90:
+        return f"It takes about {max(1, round(seconds))} seconds until it is ready."
+    return f"It takes about {round(seconds / 60)} minutes until it is ready."

@@ -1,0 +1,1 @@
+"""Sampling: the denoising loop, schedulers, latents, conditioning, initial noise."""

@@ -1,0 +1,1 @@
+"""What the engine needs of the machine: files, memory, headers."""

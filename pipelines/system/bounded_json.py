@@ -1,0 +1,91 @@
+"""JSON from files that users bring: bounded in size and depth, finite numbers, text that can be written as UTF-8."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 64
+# Strings and brackets; what lies between them does not count. Possessive, and a string that does not end is one token:
+# the time is linear and no state is kept for each character.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(
+    text: str | bytes, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH, max_items: int = 0, finite: bool = True
+) -> Any:
+    """Parse JSON that may be hostile.
+
+    Bytes that are not UTF-8 and lone surrogates become U+FFFD, so that every string can be shown and saved.
+
+    Args:
+        text: the document; bytes are read as UTF-8.
+        max_bytes: longest document, in bytes or characters.
+        max_depth: deepest nesting of lists and objects.
+        max_items: most brackets and commas together, those in strings included; 0 for any number.
+        finite: whether numbers must be finite.
+
+    Raises:
+        ValueError: if it is no JSON, too long, too deep, of too many items, or holds a number that is not finite.
+    """
+    if len(text) > max_bytes:
+        raise ValueError("the JSON document is too long")
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    if max_items and sum(map(text.count, "[{,")) > max_items:
+        raise ValueError("the JSON document has too many items")
+    _check_depth(text, max_depth)
+    options: dict[str, Any] = {"parse_float": _finite, "parse_constant": _refuse} if finite else {}
+    return _without_surrogates(json.loads(text, **options))
+
+
+def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse a file as ``parse_json`` does.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: as ``parse_json``.
+    """
+    with path.open("rb") as file:
+        return parse_json(file.read(max_bytes + 1), max_bytes, max_depth)
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    if text.count("[") + text.count("{") <= max_depth:
+        return
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "[" | "{":
+                depth += 1
+                if depth > max_depth:
+                    raise ValueError("the JSON document is nested too deeply")
+            case "]" | "}":
+                depth -= 1
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return _SURROGATE.sub("\ufffd", value)
+        case list():
+            return [_without_surrogates(each) for each in value]
+        case dict():
+            return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,54 @@
+"""Copies between the main memory and a GPU that do not make the program wait for the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def upload(tensor: torch.Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A small tensor of the CPU on a device, without waiting for the work that the device has still to do.
+
+    Args:
+        tensor: of any shape; it is unchanged where it is there already.
+        device: where to.
+        dtype: of the result, by default the tensor's own; float64 becomes float32 on a GPU, since Apple's has none.
+    """
+    import torch
+
+    device = torch.device(device)
+    if dtype is None and tensor.dtype == torch.float64 and device.type != "cpu":
+        dtype = torch.float32
+    # On Apple's GPU such a copy reads the memory later, when it may have been used again.
+    return tensor.to(device, dtype or tensor.dtype, non_blocking=device.type not in ("cpu", "mps"))
+
+
+class HostCopy:
+    """Tensors of a GPU on their way to the main memory, while the GPU and the program go on.
+
+    The copies are made into pinned memory in the GPU's own order of work.  Apple's GPU copies at once: its memory is
+    the main memory, and a copy that is not waited for has no promise there.
+
+    Args:
+        tensors: of one device; None stays None.
+        device: theirs, also where there is no tensor: then only the work so far is waited for.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor | None], device: torch.device) -> None:
+        import torch
+
+        self._event: Any = None
+        waits = device.type not in ("cpu", "mps")
+        self._tensors = [one if one is None else one.detach().to("cpu", non_blocking=waits) for one in tensors]
+        if waits:
+            self._event = torch.get_device_module(device).Event(blocking=True)
+            self._event.record()
+
+    def result(self) -> list[torch.Tensor | None]:
+        """The tensors on the CPU; waits for them.  For any thread."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensors

@@ -1,0 +1,238 @@
+"""The facts of a graphics card that decide how models run on it: read once, and one record for all of the program."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+CUDA, MPS = "cuda", "mps"
+NVIDIA_SMI = "nvidia-smi"
+SMI_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class GraphicsCard:
+    """A graphics card, and the build of PyTorch that is to use it.
+
+    Attributes:
+        name: as its driver says.
+        kind: how PyTorch speaks to it: cuda (NVIDIA, and AMD through ROCm) or mps (Apple).
+        memory: bytes; of Apple's chips the main memory, which it shares.
+        capability: generation of an NVIDIA card, such as (8, 6); (0, 0) for others.
+        float16, bfloat16: whether it computes right, and not by emulation, in this format.
+        architectures: for which cards the build has kernels (sm_86, compute_90, gfx1100); () if it does not say.
+        architecture: the card's own, among those names.
+        driver, runtime: the newest CUDA that the driver runs, and that of the build; (0, 0) if unknown or none.
+        rocm: whether it is an AMD card.
+        device: its name in PyTorch.
+        problem: why the build cannot use it and what to do, as one sentence; "" where it can.
+    """
+
+    name: str
+    kind: str = CUDA
+    memory: int = 0
+    capability: tuple[int, int] = (0, 0)
+    float16: bool = True
+    bfloat16: bool = False
+    architectures: tuple[str, ...] = ()
+    architecture: str = ""
+    driver: tuple[int, int] = (0, 0)
+    runtime: tuple[int, int] = (0, 0)
+    rocm: bool = False
+    device: str = CUDA
+    problem: str = ""
+
+    @property
+    def half_is_quick(self) -> bool:
+        """Whether 16-bit arithmetic is quicker than 32-bit: not on most NVIDIA cards before 2018.
+
+        The rates are in NVIDIA's CUDA C++ programming guide (throughput of arithmetic instructions by capability).
+        """
+        return self.rocm or self.kind == MPS or self.capability >= (7, 0) or self.capability in ((5, 3), (6, 0), (6, 2))
+
+
+def mismatch(card: GraphicsCard) -> str:
+    """Why a build of PyTorch cannot compute on a card and what to do, as one sentence, or ""."""
+    if card.kind != CUDA:
+        return ""
+    if card.driver > (0, 0) and card.runtime[0] > card.driver[0] and not card.rocm:
+        return (
+            f"The driver of {card.name} is too old for this PyTorch (it runs CUDA {_dotted(card.driver)}, this build "
+            f"wants {_dotted(card.runtime)}); update the driver, or install the build for it: make run TORCH=cu126."
+        )
+    if card.architectures and not has_kernels(card):
+        advice = "make run TORCH=rocm" if card.rocm else "make run TORCH=cu126"
+        return (
+            f"This PyTorch has no kernels for {card.name} ({card.architecture}); install the build that has them: "
+            f"{advice}."
+        )
+    return ""
+
+
+def has_kernels(card: GraphicsCard) -> bool:
+    """Whether a build has machine code for a card, or PTX that its driver can compile.
+
+    Machine code for sm_86 runs on 8.6 and on later minor versions of 8; PTX (compute_80) runs on everything newer
+    (NVIDIA's CUDA C++ programming guide, binary and PTX compatibility).
+    """
+    if card.rocm:
+        return card.architecture.partition(":")[0] in {name.partition(":")[0] for name in card.architectures}
+    for name in card.architectures:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)a?f?", name)
+        if found is None:
+            continue
+        kind, version = found[1], (int(found[2]), int(found[3]))
+        same = version[0] == card.capability[0] and version <= card.capability
+        if same or (kind == "compute" and version <= card.capability):
+            return True
+    return False
+
+
+def find(device: str = "auto") -> GraphicsCard | None:
+    """The graphics card that models run on, or would run on with another build of PyTorch; None without one.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1 and so on, or mps.
+    """
+    import torch
+
+    if device == "cpu":
+        return None
+    wanted = device.partition(":")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of what ``mismatch`` says in a sentence
+        if wanted in ("auto", CUDA) and torch.cuda.is_available():
+            index = int(device.partition(":")[2] or 0)
+            return _cuda_card(torch, index, CUDA if device == "auto" else device) if index < _count(torch) else None
+    if wanted in ("auto", MPS) and torch.backends.mps.is_available():
+        return _mps_card(torch)
+    return _unused_card(torch) if wanted in ("auto", CUDA) else None
+
+
+def _count(torch: Any) -> int:
+    return int(torch.cuda.device_count())
+
+
+def _cuda_card(torch: Any, index: int, device: str) -> GraphicsCard:
+    facts = torch.cuda.get_device_properties(index)
+    name, rocm = torch.cuda.get_device_name(index), torch.version.hip is not None
+    capability = (0, 0) if rocm else tuple(torch.cuda.get_device_capability(index))
+    architecture = getattr(facts, "gcnArchName", "") if rocm else "sm_{}{}".format(*capability)
+    with torch.cuda.device(index):
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    found = GraphicsCard(
+        name=name,
+        memory=facts.total_memory,
+        capability=capability,
+        # Cards of the GTX 16 series compute wrong numbers in some convolutions, and pictures come out black.
+        float16="GTX 16" not in name,
+        bfloat16=bfloat16,
+        architectures=tuple(torch.cuda.get_arch_list()),
+        architecture=architecture,
+        driver=_driver(torch),
+        runtime=_version(torch.version.cuda),
+        rocm=rocm,
+        device=device,
+    )
+    return _with_problem(found, mismatch(found) or _first_kernel(torch, found))
+
+
+def _mps_card(torch: Any) -> GraphicsCard:
+    import psutil
+
+    float16, bfloat16 = (_computes_right(torch, MPS, name) for name in ("float16", "bfloat16"))
+    memory = psutil.virtual_memory().total
+    return GraphicsCard("Apple GPU", MPS, memory, float16=float16, bfloat16=bfloat16, device=MPS)
+
+
+def _unused_card(torch: Any) -> GraphicsCard | None:
+    """An NVIDIA card that this PyTorch cannot use: one for the CPU alone, or for a newer driver."""
+    path = shutil.which(NVIDIA_SMI)
+    if path is None:
+        return None
+    query = [path, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return unused_card(answer, _version(torch.version.cuda), _driver(torch))
+
+
+def unused_card(answer: str, runtime: tuple[int, int], driver: tuple[int, int] = (0, 0)) -> GraphicsCard | None:
+    """The card that nvidia-smi tells of, with what keeps PyTorch from using it.
+
+    Args:
+        answer: lines of name, memory in MiB and capability, with commas.
+        runtime: the CUDA of the build, (0, 0) for one without.
+        driver: the CUDA that the driver runs.
+    """
+    parts = [part.strip() for part in answer.partition("\n")[0].split(",")]
+    if len(parts) != 3 or not parts[1].isdecimal():
+        return None
+    found = GraphicsCard(
+        parts[0], memory=int(parts[1]) * 2**20, capability=_version(parts[2]), driver=driver, runtime=runtime
+    )
+    if runtime == (0, 0):
+        build = "cu130" if found.capability >= (7, 5) else "cu126"
+        return _with_problem(
+            found,
+            f"{found.name} is not used: the installed PyTorch computes on the CPU alone; install the build for the "
+            f"card: make run TORCH={build}.",
+        )
+    return _with_problem(
+        found,
+        mismatch(found)
+        or f"{found.name} is not used: this PyTorch (CUDA {_dotted(runtime)}) cannot reach it; update its driver, or "
+        "install another build: make run TORCH=cu126.",
+    )
+
+
+def _with_problem(card: GraphicsCard, problem: str) -> GraphicsCard:
+    return replace(card, problem=problem)
+
+
+def _first_kernel(torch: Any, card: GraphicsCard) -> str:
+    """Whether one tiny kernel runs: the answer that no table of versions gives."""
+    try:
+        ok = torch.ones(2, device=card.device).sum().item() == 2
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            return ""
+        ok = False
+    return "" if ok else f"PyTorch cannot compute on {card.name}; update its driver, or start with --device cpu."
+
+
+def _computes_right(torch: Any, device: str, dtype: str) -> bool:
+    """Whether a matrix product and a convolution in a 16-bit format agree with float32 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=generator) for shape in ((1, 8, 16, 16), (8, 8, 3, 3)))
+    try:
+        kind = getattr(torch, dtype)
+        a, b = x.to(device, kind), w.to(device, kind)
+        found = torch.nn.functional.conv2d(a, b, padding=1).float().cpu()
+        product = (a[0, 0] @ a[0, 1]).float().cpu()
+    except Exception:
+        return False
+    close = torch.allclose(found, torch.nn.functional.conv2d(x, w, padding=1), rtol=0.05, atol=0.3)
+    return bool(close and torch.allclose(product, x[0, 0] @ x[0, 1], rtol=0.05, atol=0.3))
+
+
+def _driver(torch: Any) -> tuple[int, int]:
+    try:
+        number = int(torch._C._cuda_getDriverVersion())  # 12040 for CUDA 12.4
+    except (AttributeError, RuntimeError):
+        return 0, 0
+    return number // 1000, number % 1000 // 10
+
+
+def _version(text: str | None) -> tuple[int, int]:
+    numbers = re.findall(r"\d+", text or "")[:2]
+    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (0, 0)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return "{}.{}".format(*version)

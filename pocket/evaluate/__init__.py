@@ -1,0 +1,1 @@
+"""How well the embedded model draws; ``python -m pocket.evaluate`` prints it."""

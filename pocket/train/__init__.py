@@ -1,0 +1,1 @@
+"""Training of the embedded model; ``python -m pocket.train`` does all of it."""

@@ -1,0 +1,65 @@
+"""Every tab on a small screen and at 200% zoom: nothing is cut off, no letters are too small, targets fit a finger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support import page_tabs
+from tests.support.site import Site
+from ui.page import TABS
+
+LEAST_LETTERS, LEAST_TARGET = 13, 44
+# Visible elements with text of their own, and the size of their letters where it is too small.
+SMALL = """least => [...document.querySelectorAll('body *')].filter((e) =>
+  e.checkVisibility({ visibilityProperty: true, opacityProperty: true })
+  && [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
+  && parseFloat(getComputedStyle(e).fontSize) < least).map((e) => e.outerHTML.slice(0, 120))"""
+# Buttons and lists that are lower than a finger is wide; links within text may be.
+LOW = """least => [...document.querySelectorAll('button, select, summary')].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.height && e.checkVisibility({ visibilityProperty: true }) && box.height < least - 0.5;
+}).map((e) => e.outerHTML.slice(0, 120))"""
+# Controls that begin or end outside of the window, unless a row of them scrolls.
+CUT = """() => [...document.querySelectorAll('button, select, input, textarea, h1, h2, h3, p')].filter((e) => {
+  const box = e.getBoundingClientRect();
+  const scrolls = (node) => node
+    && (/auto|scroll|hidden/.test(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
+  return box.width > 1 && e.checkVisibility({ visibilityProperty: true })
+    && (box.right > innerWidth + 1 || box.left < -1) && !scrolls(e.parentElement);
+}).map((e) => e.outerHTML.slice(0, 120))"""
+
+
+# Ids that two elements have.
+TWICE = """() => [...document.querySelectorAll('[id]')].map((e) => e.id)
+  .filter((id, k, all) => id && all.indexOf(id) !== k)"""
+
+
+def offenders(page: Page, script: str, *given: Any) -> list[str]:
+    return page.evaluate(script, *given)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"viewport": {"width": 640, "height": 360}, "device_scale_factor": 2},
+        {"viewport": {"width": 390, "height": 844}, "has_touch": True},
+    ],
+    ids=["zoom", "phone"],
+)
+def test_nothing_is_cut_off_or_too_small_in_any_tab(visit, site: Site, window: dict[str, Any]):
+    page = visit(**window, reduced_motion="reduce")
+    height = window["viewport"]["height"]
+    for part in ("#stage .mat", "#generate"):
+        box = page.locator(part).bounding_box()
+        assert box and box["y"] >= 0 and box["y"] + box["height"] <= height, part
+    for entry in TABS.values():
+        page_tabs.open_tab(page, entry.label)
+        expect(page.get_by_role("tab", name=entry.label, exact=True)).to_have_attribute("aria-selected", "true")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), entry.label
+        assert offenders(page, TWICE) == [], entry.label
+        assert offenders(page, CUT) == [], entry.label
+        assert offenders(page, SMALL, LEAST_LETTERS) == [], entry.label
+        assert offenders(page, LOW, LEAST_TARGET) == [], entry.label

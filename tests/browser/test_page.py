@@ -1,0 +1,161 @@
+"""Nothing is forgotten, and everything is on view: fields, tabs, runs, addresses, recent pictures, the drawer."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.site import Site
+
+PROMPT = "#prompt textarea"
+
+
+def done(page: Page, film: str = "#stage") -> None:
+    page.locator(f'{film} .stage[data-state="done"]').wait_for()
+
+
+def make(page: Page, prompt: str) -> str:
+    """Draw a picture; the id of its run."""
+    before = page.locator("#stage .stage").get_attribute("data-run")
+    page.fill(PROMPT, prompt)
+    page.click("#generate")
+    page.wait_for_function("run => document.querySelector('#stage .stage').dataset.run != run", arg=before)
+    done(page)
+    return page.locator("#stage .stage").get_attribute("data-run") or ""
+
+
+def settle(page: Page) -> None:
+    """Wait until the page has asked the server for everything that it begins with."""
+    expect(page.locator('#status [data-part="text"]')).to_contain_text("ready")
+    expect(page.locator('#summary [data-pill="model"]')).not_to_be_empty()
+
+
+def test_fields_survive_a_reload_and_a_second_tab_has_its_own(visit, site: Site):
+    page = visit()
+    settle(page)
+    page.fill(PROMPT, "an anvil on a blue background")
+    page.click("#settings > button")
+    page.fill("#guidance input[type=number]", "6")
+    page.keyboard.press("Tab")
+    expect(page.locator("#summary")).to_contain_text("Guidance 6")
+    page.reload()
+    expect(page.locator(PROMPT)).to_have_value("an anvil on a blue background")
+    expect(page.locator("#summary")).to_contain_text("Guidance 6")
+    other = page.context.new_page()
+    other.goto(site.url)
+    settle(other)
+    other.fill(PROMPT, "a fox")
+    expect(other.locator(PROMPT)).to_have_value("a fox")
+    other.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('a fox'))")
+    page.reload()
+    expect(page.locator(PROMPT)).to_have_value("an anvil on a blue background")
+
+
+def test_an_address_names_the_step_and_back_returns(visit, site: Site):
+    page = visit()
+    run = make(page, "a fox")
+    page.click('#stage [data-part="inside"]')
+    page.wait_for_function("run => location.hash.startsWith(`#/denoising/${run}/`)", arg=run)
+    expect(page.locator("#player .player")).to_have_attribute("data-ready", "yes")
+    page.click('#player [data-part="play"]')
+    page.locator("#player .strip").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.hash.endsWith('/2')")
+    address = page.url
+    page.go_back()
+    expect(page.locator("#stage .stage")).to_be_visible()
+    page.go_forward()
+    expect(page.locator("#player .player")).to_be_visible()
+    # The same link, sent to another browser tab, opens the same run at the same step.
+    other = page.context.new_page()
+    other.goto(address)
+    expect(other.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
+    expect(other.locator("#player .player")).to_have_attribute("data-at", "1")
+
+
+def test_recent_pictures_open_with_their_timeline(visit, site: Site):
+    page = visit()
+    first = make(page, "a fox")
+    second = make(page, "an anvil")
+    expect(page.locator("#recent .grid button")).to_have_count(2)
+    expect(page.locator("#recent .grid button").first).to_have_attribute("title", "an anvil")
+    page.reload()
+    expect(page.locator("#stage .stage")).to_have_attribute("data-run", second)
+    page.locator(f'#recent [data-run="{first}"]').click()
+    expect(page.locator("#stage .stage")).to_have_attribute("data-run", first)
+    expect(page.locator("#stage .stage")).to_have_attribute("data-seen", "8")
+    expect(page.locator('#stage [data-part="save"]')).to_be_visible()
+    expect(page.locator(f'#recent [data-run="{first}"]')).to_have_attribute("aria-current", "true")
+
+
+def test_the_stage_shows_noise_and_swaps_it_for_the_guess(visit, site: Site):
+    page = visit()
+    site.gate.hold_at(3)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 4 of 8")
+    expect(page.locator("#stage [data-part=count]")).to_contain_text("% noise")
+    inset, large = page.locator("#stage [data-part=inset]"), page.locator("#stage .cell img")
+    noisy, guess = large.get_attribute("src"), inset.get_attribute("src")
+    assert noisy != guess
+    page.click("#stage [data-part=swap]")
+    assert (large.get_attribute("src"), inset.get_attribute("src")) == (guess, noisy)
+    points = page.locator("#stage .curve polyline").first.get_attribute("points") or ""
+    assert len(points.split()) >= 4
+    site.gate.open()
+    done(page)
+    expect(page.locator("#stage [data-part=count]")).to_have_text("picture")
+    expect(page.locator("#stage [data-part=swap]")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1440, 900)], ids=["720", "900"])
+def test_everything_is_on_view_without_scrolling(visit, site: Site, size: tuple[int, int]):
+    page = visit(viewport={"width": size[0], "height": size[1]})
+    make(page, "a fox")
+    for name in ("#generate", "#stage .mat", "#stage .strip", '#stage [data-part="inside"]', "#status", "#recent"):
+        box = page.locator(name).bounding_box()
+        assert box and box["y"] >= 0 and box["y"] + box["height"] <= size[1], name
+    assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
+
+
+def test_on_a_phone_the_stage_comes_first_and_the_prompt_stays(visit, site: Site):
+    page = visit(viewport={"width": 390, "height": 844})
+    stage, prompt, generate = (page.locator(name).bounding_box() for name in ("#stage .mat", PROMPT, "#generate"))
+    assert stage and prompt and generate
+    assert stage["y"] < prompt["y"] < generate["y"] < 844 and generate["height"] >= 44
+    page.mouse.wheel(0, 600)
+    assert page.locator("#generate").bounding_box() == generate
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_lock_answers_and_the_drawer_closes_with_escape(visit, site: Site):
+    page = visit()
+    settle(page)
+    pill = page.locator('#summary [data-pill="seed"]')
+    expect(pill).to_have_attribute("aria-pressed", "false")
+    pill.click()
+    expect(pill).to_have_attribute("aria-pressed", "true")
+    expect(pill).to_contain_text("seed ")
+    page.locator('#summary [data-pill="size"]').click()
+    expect(page.locator("#width input")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#width input")).to_be_hidden()
+    expect(page.locator("#settings > button")).to_be_focused()
+
+
+def test_full_screen_zooms_and_goes_to_the_next_picture(visit, site: Site):
+    page = visit()
+    page.click("#settings > button")
+    page.locator("#count label", has_text="2").click()
+    page.click("#settings > button")
+    make(page, "a fox")
+    page.click('#stage [data-part="full"]')
+    large = page.locator("#stage .lightbox [data-part=large]")
+    expect(large).to_be_visible()
+    first = large.get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    expect(large).not_to_have_attribute("src", first or "")
+    page.keyboard.press("+")
+    expect(large).to_have_attribute("style", "transform: translate(0px, 0px) scale(1.5);")
+    page.keyboard.press("Escape")
+    expect(large).to_be_hidden()

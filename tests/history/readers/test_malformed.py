@@ -1,0 +1,142 @@
+"""Malformed blocks: no reader fails, hangs or hands out what is beyond our bounds."""
+
+from __future__ import annotations
+
+import json
+import os
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from history.readers import READERS, a1111, read_settings
+from history.readers.settings import MAX_SHOWN, MAX_UNUSED, ForeignSettings
+from pipelines.images.file_texts import FileTexts
+from pipelines.request import InvalidRequest, make_request
+from tests.support import foreign_pictures as samples
+from tests.support.foreign_pictures import draw_things_xmp, png, unicode_comment, with_exif
+
+# ``PLAYGROUND_MALFORMED=5000`` is the long form.
+EXAMPLES = int(os.environ.get("PLAYGROUND_MALFORMED", "150"))
+PARTS = ['"', "\\", ",", ":", "\n", "<lora:", "9" * 500, "\0", "\ud800", "[" * 99]
+KEYWORDS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Comment", "fooocus_scheme")
+SEEDS: list[Any] = [
+    samples.COMFY, samples.COMFY_FLUX, samples.INVOKE, samples.INVOKE_OLD, samples.SWARM, samples.FOOOCUS_JSON,
+    samples.NOVEL, samples.DRAW_THINGS,
+]  # fmt: skip
+odd = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just(10**400), st.just("1e999"),
+    st.just(["3", 0]), st.just({"name": {"name": []}}), st.lists(st.integers(), max_size=3), st.just("\ud800\0"),
+)  # fmt: skip
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> str:
+    """JSON of some program with some values replaced, or cut, or nested too deep."""
+    found = json.loads(json.dumps(draw(st.sampled_from(SEEDS))))
+    for _ in range(draw(st.integers(0, 6))):
+        place = found
+        while isinstance(place, dict | list) and place and draw(st.booleans()):
+            key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            if not isinstance(place[key], dict | list) or not place[key]:
+                break
+            place = place[key]
+        if isinstance(place, dict) and place:
+            place[draw(st.sampled_from(sorted(place)))] = deepcopy(draw(odd))
+        elif isinstance(place, list) and place:
+            place[0] = deepcopy(draw(odd))
+    text = json.dumps(found)
+    match draw(st.integers(0, 9)):
+        case 0:
+            return text[: draw(st.integers(0, len(text)))]
+        case 1:
+            return "[" * 5000 + text
+        case 2:
+            return text.replace('": ', '": ' + '{"a":' * 80, 1)
+    return text
+
+
+@st.composite
+def spoilt_text(draw: st.DrawFn) -> str:
+    """A1111's text with some parts replaced."""
+    text = draw(st.sampled_from([samples.A1111, samples.FORGE, samples.SDNEXT, samples.CIVITAI, samples.FOOOCUS_TEXT]))
+    for _ in range(draw(st.integers(0, 5))):
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + draw(st.sampled_from(PARTS)) + text[at:]
+    return text
+
+
+@st.composite
+def files(draw: st.DrawFn) -> bytes:
+    text = draw(st.one_of(spoilt(), spoilt_text(), st.text(max_size=200)))
+    text = text.encode("utf-8", "replace").decode()
+    match draw(st.integers(0, 4)):
+        case 0:
+            data = with_exif("JPEG", unicode_comment(text[:30000]))
+        case 1:
+            data = with_exif("WEBP", b"ASCII\0\0\0" + text.encode())
+        case 2:
+            xmp = f'<x>Draw Things<exif:UserComment><rdf:li a="">{text}</rdf:li>'
+            data = png({"XML:com.adobe.xmp": xmp}, international=True)
+        case _:
+            names = draw(st.lists(st.sampled_from(KEYWORDS), min_size=1, max_size=3, unique=True))
+            data = png({**dict.fromkeys(names, text.replace("\0", "")), "Software": "NovelAI"})
+    if draw(st.integers(0, 5)) == 0:  # some bytes overwritten
+        at = draw(st.integers(0, len(data) - 1))
+        data = data[:at] + draw(st.binary(max_size=8)) + data[at + 8 :]
+    return data
+
+
+def check(found: ForeignSettings | None) -> None:
+    """What is found is bounded, can be written as JSON, and is either a request or refused in one sentence."""
+    if found is None:
+        return
+    text = json.dumps(found.as_dict())
+    assert text.encode() and len(found.text) <= MAX_SHOWN and len(found.unused) <= MAX_UNUSED
+    assert not any("\ud800" <= c <= "\udfff" or c == "\0" for c in found.prompt + found.negative_prompt + found.text)
+    values = {
+        "scheduler": "ddim", "num_inference_steps": 4, "guidance_scale": 4.0, "seed": 1, "width": 64, "height": 64,
+        "prompt": "", **found.request_values(),
+    }  # fmt: skip
+    try:
+        make_request(model="pocket", **values)
+    except InvalidRequest as problem:
+        assert problem.field.startswith(("prompt", "negative_prompt", "loras", "width", "")) and str(problem)
+
+
+@given(files())
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_malformed_file_is_an_error(data: bytes) -> None:
+    check(read_settings(data))
+
+
+@given(spoilt(), st.sampled_from(sorted(READERS)))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_reader_fails_on_malformed_json(text: str, name: str) -> None:
+    texts = FileTexts(
+        texts={**dict.fromkeys(KEYWORDS, text), "Software": "NovelAI"}, user_comment=text, description=text,
+        xmp=draw_things_xmp({"c": text, "sampler": text}),
+    )  # fmt: skip
+    check(READERS[name](texts))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a" * 200_000, "a:" * 100_000, 'a:"' * 60_000, "a:\\" * 60_000, 'a: "\\",' * 20_000, "a b-/." * 30_000,
+        "<lora:" * 30_000, "[" * 200_000, "Civitai resources: [" * 9_000, ", " * 100_000, 'k: "' + "\\\\" * 90_000,
+    ],
+    ids=lambda line: line[:12],
+)  # fmt: skip
+def test_no_line_makes_the_text_form_slow(line: str) -> None:
+    """Quadratic time would take minutes: the suite's limit would stop it."""
+    pairs = "Steps: 1, Seed: 2, Size: 8x8, CFG scale: 1"
+    for text in (line, f"{line}\n{pairs}", f"a\n{pairs}, {line}"):
+        check(a1111.parse(text))
+
+
+def test_hostile_xmp_is_not_slow() -> None:
+    xmp = "Draw Things" + "<exif:UserComment><rdf:li>{" * 100_000
+    assert READERS["draw_things"](FileTexts(xmp=xmp)) is None

@@ -1,0 +1,130 @@
+"""A selection as a zip, a picture in another format, and folders of other programs' pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from history.entries import FOREIGN
+from history.exchange import ImportProgress, export, saved_as
+from history.search import Filters
+from history.store import History
+from pipelines.images.file_texts import read_texts
+from pipelines.images.png import record_of
+from pipelines.images.settings_in_files import source_type_of
+from pipelines.jobs.users import OWNER
+from tests.support import foreign_pictures as samples
+from tests.support.foreign_pictures import png, unicode_comment, with_exif
+from tests.support.history_entries import GUEST, ask
+
+Make = Callable[..., str]
+
+
+def test_a_selection_is_a_zip_with_one_json(history: History, make: Make, tmp_path: Path) -> None:
+    first, gone = make("a fox, Größe 狐", run="secret-job"), make("gone", user=GUEST)
+    history.set_tags(OWNER, [first], add=["best"])
+    history.path(gone).unlink()
+    details = [found for each in (first, gone) if (found := history.detail(OWNER, each))]
+    assert export(details, tmp_path / "out.zip") == 1
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == ["history.json", f"pictures/{first}.png"]
+        assert archive.read(f"pictures/{first}.png") == history.path(first).read_bytes()
+        text = archive.read("history.json").decode()
+    found = json.loads(text)
+    assert found["version"] == 1 and [each["id"] for each in found["entries"]] == [first, gone]
+    assert found["entries"][0]["request"]["prompt"] == "a fox, Größe 狐" and found["entries"][0]["tags"] == ["best"]
+    assert "secret-job" not in text and GUEST.id not in text
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("settings", [True, False])
+def test_a_picture_is_saved_in_any_format_with_or_without_settings(
+    history: History, make: Make, form: str, settings: bool
+) -> None:
+    detail = history.detail(OWNER, make("secret words"))
+    assert detail is not None
+    data = saved_as(detail, form, settings)
+    record = record_of(read_texts(data))
+    assert source_type_of(data) == "trainedAlgorithmicMedia"
+    assert (record.request if record else None) == (ask("secret words") if settings else None)
+    assert settings or b"secret" not in data
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == form.upper() and image.size == (16, 16)
+
+
+def foreign_folder(folder: Path) -> Path:
+    below = folder / "2026" / "nested"
+    below.mkdir(parents=True)
+    (folder / "a.png").write_bytes(png({"parameters": samples.A1111}))
+    (folder / "b.jpg").write_bytes(with_exif("JPEG", unicode_comment(samples.SDNEXT)))
+    (below / "C.WEBP").write_bytes(with_exif("WEBP", json.dumps(samples.FOOOCUS_JSON), True))
+    (below / "same as a.png").write_bytes(png({"parameters": samples.A1111}))
+    (below / "holiday.jpeg").write_bytes(with_exif("JPEG", b""))
+    (below / "broken.png").write_bytes(b"no picture")
+    (below / ".hidden.png").write_bytes(png({}))
+    (below / "notes.txt").write_text("no picture")
+    for same in (folder / "a.png", below / "same as a.png"):
+        os.utime(same, (1_600_000_000, 1_600_000_000))
+    return folder
+
+
+def test_a_folder_of_other_programs_is_imported_once(history: History, tmp_path: Path) -> None:
+    source, seen = foreign_folder(tmp_path / "theirs"), list[ImportProgress]()
+    done = history.importer(OWNER).run(source, seen.append)
+    assert (done.total, done.done, done.added, done.known, done.refused) == (6, 6, 4, 1, 1) and done.problem == ""
+    assert [each.done for each in seen] == [1, 2, 3, 4, 5, 6]
+    entries = history.catalogue.page(OWNER, Filters(kind=FOREIGN)).entries
+    assert len(entries) == 4 and entries[-1].created == 1_600_000_000
+    (found,) = history.catalogue.page(OWNER, Filters(text="curious second")).entries
+    detail = history.detail(OWNER, found.id)
+    assert detail is not None and detail.request is None and detail.facts == {"imported_from": "same as a.png"}
+    assert detail.foreign["program"] == "AUTOMATIC1111" and detail.foreign["loras"][0]["name"] == "ink wash"
+    assert (found.model, found.scheduler, found.seed) == ("v1-5-pruned-emaonly", "dpmpp_2m_karras", 1234567890)
+    again = history.importer(OWNER).run(source)
+    assert (again.added, again.known, again.refused) == (0, 5, 1)
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+    assert (source / "a.png").is_file()
+
+
+def test_our_own_pictures_are_imported_with_their_requests(history: History, make: Make, tmp_path: Path) -> None:
+    entry = make("mine")
+    other = tmp_path / "copies"
+    other.mkdir()
+    (other / "copy.png").write_bytes(history.path(entry).read_bytes())
+    assert history.importer(OWNER).run(other).added == 1
+    newest, _ = history.catalogue.page(OWNER).entries
+    detail = history.detail(OWNER, newest.id)
+    assert detail is not None and detail.request == ask("mine") and newest.kind == "text-to-image"
+
+
+def test_the_history_does_not_import_itself_and_an_import_can_be_stopped(
+    history: History, make: Make, tmp_path: Path
+) -> None:
+    make()
+    assert history.importer(OWNER).run(tmp_path).total == 0
+    source = foreign_folder(tmp_path.with_name(tmp_path.name + "-theirs"))
+    assert "was stopped" in history.importer(OWNER).run(source, cancelled=lambda: True).problem
+    assert history.importer(OWNER).run(source / "nowhere").total == 0
+
+
+def test_an_import_ends_early_when_the_disk_is_full(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = foreign_folder(tmp_path / "theirs")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("history.exchange.atomic_write", full)
+        done = history.importer(OWNER).run(source)
+    assert "No space left on device" in done.problem and history.catalogue.count(OWNER) == 0
+    assert history.importer(OWNER).run(source).added == 4

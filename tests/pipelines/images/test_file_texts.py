@@ -1,0 +1,109 @@
+"""Texts in files of other programs: where they stand, in which form, and how much of them is read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from pipelines.images import file_texts
+from pipelines.images.file_texts import read_texts, user_comment_text
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(*chunks: bytes, behind: bytes = b"") -> bytes:
+    """A PNG with chunks before its pixels and behind them."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    data = file.getvalue()
+    return data[:33] + b"".join(chunks) + data[33:-12] + behind + data[-12:]
+
+
+def test_every_kind_of_text_chunk_is_read_before_and_behind_the_pixels() -> None:
+    data = png(
+        chunk(b"tEXt", b"latin\0Gr\xf6\xdfe"),
+        chunk(b"tEXt", b"utf8\0" + "Größe 狐".encode()),
+        chunk(b"zTXt", b"packed\0\0" + zlib.compress(b"zip")),
+        chunk(b"iTXt", b"plain\0\0\0de\0k\0" + "狐".encode()),
+        chunk(b"iTXt", b"both\0\1\0\0\0" + zlib.compress("狐".encode())),
+        chunk(b"tEXt", b"latin\0a second one"),
+        behind=chunk(b"tEXt", b"late\0parameters"),
+    )
+    assert read_texts(data).texts == {
+        "latin": "Größe", "utf8": "Größe 狐", "packed": "zip", "plain": "狐", "both": "狐", "late": "parameters",
+    }  # fmt: skip
+
+
+def test_broken_chunks_are_skipped() -> None:
+    data = png(
+        chunk(b"zTXt", b"bad\0\0not deflated"), chunk(b"iTXt", b"short\0"), chunk(b"tEXt", b"nothing"),
+        chunk(b"eXIf", b"MM\0*garbage"), chunk(b"tEXt", b"good\0yes"),
+    )  # fmt: skip
+    found = read_texts(data).texts
+    assert found["good"] == "yes" and found["bad"] == ""
+    assert read_texts(data[:60]).texts == {}
+
+
+def test_number_and_size_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_texts, "MAX_TEXT", 1000)
+    monkeypatch.setattr(file_texts, "MAX_ALL", 3000)
+    bomb = chunk(b"zTXt", b"bomb\0\0" + zlib.compress(b"a" * 10**7))
+    data = png(bomb, *(chunk(b"tEXt", b"%d\0" % k + b"x" * 999) for k in range(5)))
+    found = read_texts(data).texts
+    assert len(found["bomb"]) == 1000 and sum(map(len, found.values())) <= 3000
+    many = png(*(chunk(b"tEXt", b"%d\0" % k) for k in range(500)))
+    assert len(read_texts(many).texts) == file_texts.MAX_TEXTS
+
+
+@pytest.mark.parametrize(
+    ("comment", "little"),
+    [
+        (b"UNICODE\0" + "Größe 狐".encode("utf-16-be"), False),
+        (b"UNICODE\0" + "Größe 狐".encode("utf-16-le"), True),
+        (b"UNICODE\0" + "Größe 狐".encode("utf-16-le"), False),
+        (b"UNICODE\0\xff\xfe" + "Größe 狐".encode("utf-16-le"), False),
+        (b"ASCII\0\0\0" + "Größe 狐".encode(), False),
+        (b"\0" * 8 + "Größe 狐".encode(), False),
+        ("Größe 狐".encode(), False),
+        ("Größe 狐", False),
+    ],
+)
+def test_user_comments_as_programs_write_them(comment: object, little: bool) -> None:
+    assert user_comment_text(comment, little) == "Größe 狐"
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG"])
+def test_exif_and_xmp_are_read(form: str) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "Steps: 3".encode("utf-16-be")
+    exif[0x010E] = "about"
+    exif[0x010F] = "maker: x"
+    options = {"xmp": b"<x:xmpmeta/>"} if form != "PNG" else {}
+    if form == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
+        options["pnginfo"] = info
+    Image.new("RGB", (8, 8)).save(file, form, exif=exif.tobytes(), **options)
+    found = read_texts(file.getvalue())
+    assert (found.user_comment, found.description, found.xmp) == ("Steps: 3", "about", "<x:xmpmeta/>")
+    assert found.camera[str(0x010F)] == "maker: x"
+
+
+def test_a_comment_of_a_jpeg_is_read() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", comment="{} 狐".encode())
+    assert read_texts(file.getvalue()).texts == {"Comment": "{} 狐"}
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b""]))
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_are_an_error(data: bytes, head: bytes) -> None:
+    read_texts(head + data)

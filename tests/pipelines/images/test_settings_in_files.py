@@ -1,0 +1,161 @@
+"""Settings in PNG, JPEG and WebP, and files without them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from pipelines.images.file_texts import png_chunks, read_texts
+from pipelines.images.png import read_record, read_request, record_of
+from pipelines.images.settings_in_files import (
+    FORMATS,
+    encode,
+    encode_without_settings,
+    source_type_of,
+    turned_exif,
+    without_settings,
+)
+from pipelines.request import GenerationRequest, InvalidRequest, make_request
+
+ID = "0123456789abcdef" * 2
+TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
+prompts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60)
+weights = st.floats(0, 1.5, allow_nan=False)
+
+
+def picture(size: tuple[int, int] = (40, 24)) -> Image.Image:
+    return Image.effect_noise(size, 60).convert("RGB")
+
+
+def ask(prompt: str = "a fox, Größe 狐", **changes) -> GenerationRequest:
+    values = {
+        "model": "pocket", "prompt": prompt, "width": 40, "height": 24, "scheduler": "dpmpp_2m_karras",
+        "num_inference_steps": 25, "guidance_scale": 4.5, "seed": 7,
+    }  # fmt: skip
+    return make_request(**{**values, **changes})
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_of_each_format_says_how_it_was_made(form: str, tmp_path: Path) -> None:
+    request = ask(negative_prompt="blurry")
+    path = tmp_path / f"a{FORMATS[form]}"
+    path.write_bytes(encode(picture(), form, request, 7, {"seconds": 2}))
+    record = read_record(path)
+    assert (record.request, record.seed, record.facts) == (request, 7, {"seconds": 2}) and read_request(path) == request
+    texts = read_texts(path.read_bytes())
+    parameters = texts.texts.get("parameters") or texts.user_comment
+    assert parameters.startswith("a fox, Größe 狐\nNegative prompt: blurry\nSteps: 25, Sampler: DPM++ 2M Karras, CFG")
+    assert source_type_of(path.read_bytes()) == TRAINED
+    with Image.open(path) as image:
+        assert image.size == (40, 24) and image.format == form.upper()
+
+
+sampling = st.fixed_dictionaries(
+    {
+        "scheduler": st.sampled_from(["ddim", "euler_a", "unipc"]), "num_inference_steps": st.integers(1, 150),
+        "guidance_scale": st.floats(0, 30, allow_nan=False), "seed": st.integers(0, 2**63 - 9),
+        "num_images": st.integers(1, 4), "width": st.integers(8, 256), "height": st.integers(8, 256),
+        "model": st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20),
+        "prompt_syntax": st.sampled_from(["compel", "a1111"]),
+    }
+)  # fmt: skip
+extras = st.fixed_dictionaries(
+    {},
+    optional={
+        "init": st.fixed_dictionaries({"image": st.just(ID), "strength": st.floats(0, 1)}),
+        "variation": st.fixed_dictionaries({"seed": st.integers(0, 2**60), "strength": st.floats(0, 1)}),
+        "loras": st.tuples(st.fixed_dictionaries({"name": st.just("ink, wash"), "weight": st.floats(-10, 10)})),
+        "controls": st.tuples(
+            st.fixed_dictionaries({"net": st.just("edges"), "image": st.just(ID), "weight": st.floats(0, 2),
+                                   "kind": st.sampled_from(["map", "canny", "depth", "pose"])})
+        ),
+        "reference": st.fixed_dictionaries({"adapter": st.just("plus"), "image": st.just(ID), "weight": weights}),
+    },
+)  # fmt: skip
+
+
+@given(prompt=prompts, negative=prompts, values=sampling, more=extras, form=st.sampled_from(sorted(FORMATS)))
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_field_and_prompt_comes_back(prompt: str, negative: str, values: dict, more: dict, form: str) -> None:
+    try:
+        request = make_request(prompt=prompt, negative_prompt=negative, **values, **more)
+    except InvalidRequest:
+        return
+    record = record_of(read_texts(encode(picture((8, 8)), form, request, request.sampling.seed, {"picture": 0})))
+    assert record is not None and record.request == request and record.seed == request.sampling.seed
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_longest_prompts_fit_into_every_format(form: str) -> None:
+    long = "\U0001f98a" * 2000
+    request = ask(long, negative_prompt=long, num_images=2, interpolation={"prompt": long, "seed": 1})
+    record = record_of(read_texts(encode(picture(), form, request, 7)))
+    assert record is not None and record.request == request
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_without_settings_nothing_is_left_but_pixels_and_the_mark(form: str) -> None:
+    request = ask("secret words", init={"image": ID, "strength": 0.5})
+    data = encode(picture(), form, request, 7, {"seconds": 2})
+    plain = without_settings(data)
+    for secret in (b"secret", "secret".encode("utf-16-be"), b"diffusion_playground", b"Steps", b"pocket"):
+        assert secret not in plain
+    assert source_type_of(plain) == COMPOSITE and record_of(read_texts(plain)) is None
+    with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(plain)) as after:
+        assert before.tobytes() == after.tobytes() and after.format == form.upper()
+    assert without_settings(plain) == plain
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_pixels_alone_are_written_with_the_mark_too(form: str) -> None:
+    data = encode_without_settings(picture(), form)
+    assert source_type_of(data) == TRAINED and record_of(read_texts(data)) is None
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_of_another_program_loses_its_texts_and_gains_the_mark(form: str) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x010E] = "secret"
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "secret", zip=True)
+    info.add_text("Software", "digitalsourcetype/digitalCapture secret")
+    options = {"pnginfo": info} if form == "PNG" else {"exif": exif.tobytes()}
+    if form == "JPEG":
+        options["comment"] = b"secret"
+    picture().save(file, form, icc_profile=profile, **options)
+    plain = without_settings(file.getvalue())
+    assert b"secret" not in plain and source_type_of(plain) == TRAINED
+    with Image.open(io.BytesIO(plain)) as after, Image.open(io.BytesIO(file.getvalue())) as before:
+        assert after.tobytes() == before.tobytes() and after.info["icc_profile"] == profile
+        assert form != "JPEG" or after.getexif().get(0x0112) == 6
+
+
+def test_a_signed_manifest_is_left_alone() -> None:
+    data = encode(picture(), "png", ask(), 7)
+    chunk = b"\0\0\0\x05caBX12345" + (0x9AE0DAAF).to_bytes(4, "big")
+    signed = data[:33] + chunk + data[33:]
+    assert (b"caBX", b"12345") in list(png_chunks(without_settings(signed)))
+
+
+def test_a_prompt_that_imitates_a_mark_changes_nothing() -> None:
+    data = encode(picture(), "png", ask("digitalsourcetype/digitalCapture"), 7)
+    assert source_type_of(without_settings(data)) == TRAINED
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"\x89PNG"])
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="WebP"):
+        without_settings(data)
+
+
+def test_an_orientation_alone_is_an_exif_segment() -> None:
+    exif = Image.Exif()
+    exif.load(turned_exif(8))
+    assert exif[0x0112] == 8

@@ -1,0 +1,148 @@
+"""Short questions to a model while jobs run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.events import Finished
+from pipelines.jobs.backend import QueryFailed
+from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.queue import GuestShare
+from pipelines.jobs.users import OWNER, User
+from pipelines.models.manager import PipelineManager
+from pipelines.request import Control, InvalidRequest
+from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS
+from tests.support.tiny_model import tiny_card
+from tests.support.toy_backend import WAIT, Gate, ask
+from tests.support.waiting import wait_for
+
+
+def test_a_query_is_answered_between_two_steps_of_a_running_job(make_backend: Any) -> None:
+    gate = Gate(1)
+    backend = make_backend(on_step=gate)
+    job = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    answers: list[Any] = []
+    hooks = threading.Thread(
+        target=lambda: answers.append(backend.queries.decode("toy", np.zeros((20, 4, 2, 2), np.float32)))
+    )
+    hooks.start()
+    wait_for(lambda: backend._tasks._queries)
+    gate.open.set()
+    hooks.join(WAIT)
+    assert len(answers[0]) == 20
+    assert isinstance(list(job.events())[-1], Finished)
+
+
+def test_a_failed_query_says_why_and_the_worker_goes_on(make_backend: Any) -> None:
+    backend = make_backend()
+    with pytest.raises(QueryFailed, match="check the folder"):
+        backend.queries.decode("broken", np.zeros((1, 4, 2, 2), np.float32))
+    with pytest.raises(QueryFailed, match="not here"):
+        backend.queries.decode("unknown", np.zeros((1, 4, 2, 2), np.float32))
+    with pytest.raises(QueryFailed, match="try again"):
+        backend.queries.encode("toy", Image.new("RGB", (16, 16)))  # the toy cannot encode
+    assert len(backend.queries.decode("toy", np.zeros((1, 4, 2, 2), np.float32))) == 1
+    backend.close()
+    with pytest.raises(QueryFailed, match="shutting down"):
+        backend.queries.decode("toy", np.zeros((1, 4, 2, 2), np.float32))
+
+
+@pytest.mark.parametrize("scheduler", DIFFUSION_SCHEDULERS)
+def test_the_forward_process_starts_from_the_noise_of_the_run(
+    tiny_folder: Path, tmp_path: Path, scheduler: str
+) -> None:
+    card = tiny_card(tiny_folder)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
+    try:
+        request = ask(model="tiny", width=32, height=32, scheduler=scheduler, num_inference_steps=4)
+        job = backend.submit(request)
+        assert isinstance(list(job.events())[-1], Finished)
+        trace = backend.trace(job.id)
+        process = backend.queries.forward_process("tiny", request, trace.final[:1], request.sampling.seed)
+        assert process.timesteps == [step.timestep for step in trace.steps]
+        assert np.allclose(np.square(process.alpha) + np.square(process.sigma), 1)
+        # At the first step hardly any picture is left: both are the same noise.
+        noise = (process.x_t[0, 0] - process.alpha[0] * trace.final[0]) / process.sigma[0]
+        began = trace.x_t[0, 0] / np.abs(trace.x_t[0]).max() * np.abs(noise).max()
+        assert np.abs(noise - began).max() < 0.02
+        x0 = backend.queries.predict_x0("tiny", process.x_t[:, 0], process.timesteps, "a fox")
+        assert x0.shape == process.x_t[:, 0].shape and np.isfinite(x0).all()
+    finally:
+        backend.close()
+
+
+GUEST = User("guest")
+
+
+def asking(backend: Any, user: User, answers: list[Any]) -> threading.Thread:
+    """A thread that looks at 20 pictures for a user."""
+    latents = np.zeros((20, 4, 2, 2), np.float32)
+    found = threading.Thread(target=lambda: answers.append(len(backend.queries.of(user).decode("toy", latents))))
+    found.start()
+    return found
+
+
+@pytest.mark.parametrize(("runs", "interrupts"), [(OWNER, False), (GUEST, True), (User("other"), False)])
+def test_a_guests_questions_wait_for_the_end_of_anothers_run(make_backend: Any, runs: User, interrupts: bool) -> None:
+    gate, seen = Gate(1), []
+
+    def on_step(job: Any, step: Any) -> None:
+        gate(job, step)
+        seen.append(len(answers))
+
+    answers: list[Any] = []
+    backend = make_backend(on_step=on_step)
+    job = backend.submit(ask(num_inference_steps=12), runs)
+    assert gate.reached.acquire(timeout=WAIT)
+    looking = asking(backend, GUEST, answers)
+    wait_for(lambda: backend._tasks.jobs.queries())
+    gate.open.set()
+    assert isinstance(list(job.events())[-1], Finished)
+    looking.join(WAIT)
+    assert answers == [20] and (max(seen) == 1) == interrupts
+
+
+def test_questions_are_bounded_in_pixels(make_backend: Any) -> None:
+    backend, asked = make_backend(), []
+    queries = backend.queries.of(GUEST)
+    take = backend._tasks.add_query
+    backend._tasks.add_query = lambda query: (asked.append(query), take(query))
+    queries.decode("toy", np.zeros((9, 4, 64, 64), np.float32))
+    queries.decode("toy", np.zeros((3, 4, 256, 256), np.float32))
+    assert [query.work for query in asked] == [8 * 512**2 // 4, 512**2 // 4, *[2048**2 // 4] * 3]
+    assert all(query.user is GUEST for query in asked)
+    with pytest.raises(QueryFailed, match="too much to draw"):
+        queries.decode("toy", np.zeros((33, 1, 256, 256), np.float32))
+
+
+def test_a_guest_that_has_used_its_share_may_not_look_either(make_backend: Any) -> None:
+    backend = make_backend(share=GuestShare(work=512**2))
+    latents = np.zeros((4, 4, 64, 64), np.float32)
+    assert len(backend.queries.of(GUEST).decode("toy", latents)) == 4
+    with pytest.raises(QueryFailed, match="share of this hour"):
+        backend.queries.of(GUEST).decode("toy", latents[:1])
+    assert len(backend.queries.decode("toy", latents)) == 4
+
+
+def test_control_maps_are_made_by_the_worker_in_turn(make_backend: Any) -> None:
+    backend, threads = make_backend(), []
+    backend.adapters.control_map = lambda *_: threads.append(threading.current_thread().name)
+    backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)
+    assert threads == ["playground-worker"]
+
+    def refuse(*_: Any) -> None:
+        raise InvalidRequest("controls", "no such map")
+
+    backend.adapters.control_map = refuse
+    with pytest.raises(InvalidRequest, match="no such map"):
+        backend.queries.control_map(Control(net="x", image="0" * 32), 64, 64)
+    backend = make_backend(share=GuestShare(work=64**2 - 1))
+    with pytest.raises(QueryFailed, match="share of this hour"):
+        backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)

@@ -1,0 +1,135 @@
+"""Runs on the pretend GPU from the request to the files: what they copy, and that they are those of the CPU."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.gpu import pretend_gpu
+from benchmarks.gpu.graphics_cards import MachineWith, PretendMachine
+from benchmarks.gpu.pretend_memory import Counts, PretendGpu
+from pipelines.events import Finished, Preview
+from pipelines.jobs.local import LocalBackend
+from pipelines.models.manager import PipelineManager
+from pipelines.request import make_request
+from tests.support.tiny_model import tiny_card
+
+STEPS = 4
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendGpu]:
+    torch.set_num_threads(1)
+    with pretend_gpu.use(trace=True) as found:
+        yield found
+
+
+@pytest.fixture
+def make(tiny_folder: Path, tmp_path: Path) -> Iterator[Any]:
+    made: list[LocalBackend] = []
+
+    def backend(machine: Any, **options: Any) -> LocalBackend:
+        # In float32 the pictures are those of the CPU.
+        manager = PipelineManager([tiny_card(tiny_folder)], machine=machine)
+        made.append(LocalBackend(manager, tmp_path / str(len(made)) / "pictures", threads=1, **options))
+        return made[-1]
+
+    yield backend
+    for each in made:
+        each.close()
+
+
+def ask(**changes: Any) -> Any:
+    values = {"model": "tiny", "prompt": "a fox", "width": 32, "height": 32, "scheduler": "euler", "seed": 7}
+    return make_request(**{**values, "num_inference_steps": STEPS, "guidance_scale": 4.0, "num_images": 2, **changes})
+
+
+def pixels(data: Any) -> np.ndarray:
+    return np.asarray(Image.open(data).convert("RGB"), np.int16)
+
+
+def test_steps_of_a_gpu_are_those_of_the_cpu_and_nobody_waits_for_them(make: Any, gpu: PretendGpu) -> None:
+    counted: list[Any] = []
+
+    def count(job: Any, step: Any) -> None:
+        counts = gpu.counts
+        counted.append((counts.scalar_syncs, counts.blocking_copies, counts.copied_bytes, step.x_t.nbytes))
+        gpu.counts = Counts()
+
+    slow, quick = make(MachineWith(None)), make(PretendMachine("GTX 1060"), on_step=count)
+    jobs, events = [], []
+    for backend in (slow, quick):  # one after the other: accelerate cannot load two models at once
+        jobs.append(backend.submit(ask()))
+        events.append(list(jobs[-1].events()))
+    for ours, theirs in zip(*(
+        [e for e in one if isinstance(e, Preview)] for one in events
+    ), strict=True):  # fmt: skip
+        assert (ours.index, ours.total, ours.timestep) == (theirs.index, theirs.total, theirs.timestep)
+        for a, b in zip(ours.frames, theirs.frames, strict=True):
+            assert np.abs(pixels(io.BytesIO(a)) - pixels(io.BytesIO(b))).max() <= 8  # JPEG, and another layout
+    traces = [backend.trace(job.id) for backend, job in zip((slow, quick), jobs, strict=True)]
+    for name in ("x_t", "cond", "uncond", "final"):
+        ours, theirs = (getattr(trace, name) for trace in traces)
+        assert np.isfinite(theirs).all() and np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max()
+    for one, other in zip(*(done[-1].pictures for done in events), strict=True):
+        assert np.abs(pixels(one.path) - pixels(other.path)).max() <= 1
+    # The first step encodes the prompt and finds the colours of the latents.
+    for syncs, blocking, copied, latents in counted[1:]:
+        assert (syncs, blocking) == (0, 0)
+        assert copied <= 3 * latents + 2 * 2 * 3 * 256 * 256
+
+
+def test_a_batch_of_large_pictures_is_previewed_one_small_picture_at_a_time(gpu: PretendGpu) -> None:
+    from diffusers import AutoencoderTiny
+
+    from pipelines.sampling.latents import latent_format
+    from tests.support.tiny_model import _vae
+
+    vae, small = (_vae(kind, 4).to(pretend_gpu.NAME).eval().requires_grad_(False) for kind in ("kl", "tiny"))
+    assert isinstance(small, AutoencoderTiny)
+    latents = torch.randn(4, 4, 64, 96, generator=torch.Generator().manual_seed(0)).to(pretend_gpu.NAME)
+    for preview_vae in (small, None):
+        form = latent_format(vae, preview_vae)
+        form.small_preview(latents, 256)
+        before = gpu.allocated
+        gpu.peak = before
+        found = form.small_preview(latents, 256)
+        assert found.dtype == torch.uint8 and found.shape[0] == 4 and max(found.shape[1:3]) == 256
+        # A whole picture of 768 x 512 has 8 channels at full size.
+        assert gpu.peak - before < 8 * 768 * 512 * 4
+        before = gpu.counts.copies
+        assert gpu.counts.copies == before
+
+
+def test_the_colours_of_latents_are_found_on_a_card_that_is_nearly_full(gpu: PretendGpu) -> None:
+    """Out of memory there, a run would lose its recording."""
+    from pipelines.sampling.latents import latent_format
+    from tests.support.tiny_model import _vae
+
+    vae = _vae("kl", 4).to(pretend_gpu.NAME).eval().requires_grad_(False)
+    gpu.peak = before = gpu.allocated
+    latent_format(vae).to_rgb()
+    # 24 fields of 64 x 64 pixels have 8 channels, and a few such maps are alive at once.
+    assert gpu.peak - before < 24 * 64 * 64 * 8 * 4
+
+
+def test_a_step_that_cannot_be_written_ends_the_run_with_a_sentence(
+    make: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.trace.recorder import Recorder
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    backend = make(PretendMachine("GTX 1060"))
+    monkeypatch.setattr(Recorder, "add", full)
+    assert "No space left" in list(backend.submit(ask()).events())[-1].message
+    monkeypatch.undo()
+    assert isinstance(list(backend.submit(ask()).events())[-1], Finished)

@@ -1,0 +1,88 @@
+"""One generation, from the request to the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
+from pipelines.images.png import read_request
+from pipelines.jobs.job import Job
+from pipelines.jobs.local import LocalBackend
+from pipelines.models.manager import PipelineManager
+from pipelines.request import make_request
+from presets.catalogue import card_for
+from tests.support.toy_backend import WAIT, Gate, ToyManager, ask, finish
+
+
+def test_events_of_a_job_from_the_queue_to_the_file(make_backend: Any) -> None:
+    events = finish(make_backend().submit(ask(num_images=2)))
+    assert [type(e) for e in events] == [Queued, Loading, Loading, *[Preview] * 4, Decoding, Finished]
+    assert events[0] == Queued(0)
+    assert events[1] == Loading("toy", "unet", 0, 2)
+    assert [(e.index, e.total) for e in events if isinstance(e, Preview)] == [(k, 4) for k in range(4)]
+    assert [picture.seed for picture in events[-1].pictures] == [7, 8]
+    for picture in events[-1].pictures:
+        assert read_request(picture.path) == ask(seed=picture.seed)
+
+
+def test_cancel_stops_before_the_next_call_and_decodes_nothing(make_backend: Any, tmp_path: Path) -> None:
+    gate, manager = Gate(1), ToyManager()
+    backend = make_backend(manager, on_step=gate)
+    job = backend.submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    job.cancel()
+    job.cancel()
+    gate.open.set()
+    events = finish(job)
+    assert events[-1] == Cancelled(2)
+    assert not [e for e in events if isinstance(e, Decoding)]
+    assert manager.model is not None
+    assert manager.model.latents.decoded == 0
+    assert list((tmp_path / "pictures").glob("*")) == []
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_cancel_at_the_last_step_decodes_nothing(make_backend: Any) -> None:
+    gate = Gate(3)
+    job = make_backend(on_step=gate).submit(ask())
+    assert gate.reached.acquire(timeout=WAIT)
+    job.cancel()
+    gate.open.set()
+    assert finish(job)[-1] == Cancelled(4)
+
+
+def test_an_on_step_hook_that_raises_does_not_stop_the_worker(make_backend: Any) -> None:
+    calls = []
+
+    def hook(job: Job, step: Step) -> None:
+        calls.append(step.index)
+        if len(calls) == 1:
+            raise SystemError
+
+    backend = make_backend(on_step=hook)
+    assert isinstance(finish(backend.submit(ask()))[-1], Failed)
+    assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_a_real_model_from_the_request_to_the_file(tiny_folder: Path, tmp_path: Path) -> None:
+    card = card_for(str(tiny_folder), [])
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path, threads=1)
+    try:
+        values = {"model": card.id, "width": 32, "height": 32, "scheduler": "dpmpp_2m", "guidance_scale": 2.0}
+        request = make_request(prompt="x " * 90, num_inference_steps=3, seed=1, num_images=2, **values)
+        events = finish(backend.submit(request))
+        assert [type(e) for e in events if not isinstance(e, Queued | Loading)] == [*[Preview] * 3, Decoding, Finished]
+        assert [(e.done, e.total) for e in events if isinstance(e, Loading)] == [(k, 5) for k in range(6)]
+        assert [Image.open(picture.path).size for picture in events[-1].pictures] == [(32, 32)] * 2
+        assert "did not see" in events[-1].notes[0]
+        assert backend.status().text == f"{card.id} on CPU, ready"
+        again = finish(backend.submit(request.model_copy(update={"num_images": 1})))[-1]
+        # Some processors multiply a batch of two in another order than one picture.
+        two, one = (np.asarray(Image.open(done.pictures[0].path), np.int16) for done in (events[-1], again))
+        assert np.abs(two - one).max() <= 1
+    finally:
+        backend.close()

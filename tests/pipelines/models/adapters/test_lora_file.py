@@ -1,0 +1,210 @@
+"""LoRA files of every form: a model with one is the model with the same weights merged by hand."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipelines.models.adapters.folders import AdapterFolders
+from pipelines.models.adapters.lora import scan
+from pipelines.models.families import loader
+from pipelines.request import InvalidRequest
+from tests.support.lora_forms import FORMS, Form, Maker, fused, kohya
+from tests.support.paired_models import CPU
+from tests.support.tiny_families import make
+from tests.support.tiny_model import make_tiny_model, tiny_card
+
+# Largest difference, in parts of what the LoRA changes.
+TOLERANCE = 1e-3
+
+
+class Pair:
+    """A tiny model, and a second one whose weights are changed by hand."""
+
+    def __init__(self, family: str, folder: Path) -> None:
+        self.model, self.other = (
+            loader(family)(tiny_card(folder, family=family), CPU, lambda *args: None) for _ in range(2)
+        )
+
+    def with_lora(self, path: Path, weight: float) -> list[torch.Tensor]:
+        self.model.set_loras([(str(path.parent), path.name, weight)])
+        try:
+            return outputs(self.model)
+        finally:
+            self.model.set_loras([])
+
+    def merged(self, form: Form, weight: float) -> list[torch.Tensor]:
+        before = {
+            part: copy.deepcopy(self.other.parts[part].state_dict()) for part in form.weights if form.weights[part]
+        }
+        form.merge(self.other.parts, weight)
+        try:
+            return outputs(self.other)
+        finally:
+            for part, weights in before.items():
+                self.other.parts[part].load_state_dict(weights)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    root, made = tmp_path_factory.mktemp("models"), dict[str, Pair]()
+
+    def pair(family: str) -> Pair:
+        if family not in made:
+            folder = make_tiny_model(root / "sd") if family == "stable_diffusion" else make(family, root / family)
+            made[family] = Pair(family, folder)
+        return made[family]
+
+    return pair
+
+
+@torch.inference_mode()
+def outputs(model: Any) -> list[torch.Tensor]:
+    """What the networks compute: the text's vectors, and the prediction for a fixed x_t."""
+    model.clear_prompt_cache()
+    conditioning = model.encode_prompt(["a red fox"])
+    found = [conditioning.prompt_embeds, *filter(lambda x: x is not None, [conditioning.pooled_prompt_embeds])]
+    x = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(3))
+    return [*found, model.predict(x, torch.tensor(500.0), conditioning)]
+
+
+def assert_same_effect(ours: list[torch.Tensor], theirs: list[torch.Tensor], plain: list[torch.Tensor]) -> None:
+    effects = [float((after - before).abs().max()) for after, before in zip(theirs, plain, strict=True)]
+    assert effects[-1] > 0.01
+    for mine, other, effect in zip(ours, theirs, effects, strict=True):
+        assert float((mine - other).abs().max()) <= max(TOLERANCE * effect, 1e-6)
+
+
+CASES = [("stable_diffusion", name) for name in FORMS] + [
+    ("stable_diffusion_xl", name)
+    for name in ("kohya, text encoder", "kohya, original names", "LoKr, split", "DoRA, PEFT")
+]
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_a_lora_is_what_it_is_when_merged_by_hand(
+    pairs: Callable[[str], Pair], name: str, family: str, tmp_path: Path
+) -> None:
+    pair = pairs(family)
+    form = FORMS[name](Maker(pair.model.parts))
+    path = form.save(tmp_path / "x.safetensors")
+    plain = outputs(pair.model)
+    for weight in (1.0, -0.6):
+        assert_same_effect(pair.with_lora(path, weight), pair.merged(form, weight), plain)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(pair.model), plain, strict=True))
+
+
+@pytest.mark.parametrize("family", ["flux", "stable_diffusion_3"])
+def test_a_matrix_that_was_one_goes_to_several_layers(
+    pairs: Callable[[str], Pair], family: str, tmp_path: Path
+) -> None:
+    pair = pairs(family)
+    form = fused(Maker(pair.model.parts), family)
+    path = form.save(tmp_path / "x.safetensors")
+    assert_same_effect(pair.with_lora(path, 0.7), pair.merged(form, 0.7), outputs(pair.model))
+
+
+def test_several_loras_add_up_and_one_file_counts_as_often_as_it_is_named(
+    pairs: Callable[[str], Pair], tmp_path: Path
+) -> None:
+    pair = pairs("stable_diffusion")
+    ink, clay = (kohya(Maker(pair.model.parts, seed), lambda k: 1.0 + k, lambda k: 1 + k) for seed in range(2))
+    folder = str(tmp_path)
+    ink.save(tmp_path / "ink.safetensors")
+    clay.save(tmp_path / "clay.safetensors")
+    plain = outputs(pair.model)
+    both = Form(weights={"unet": {
+        name: 0.8 * change - 0.3 * clay.weights["unet"][name] for name, change in ink.weights["unet"].items()
+    }})  # fmt: skip
+    for before in ([], [(folder, "ink.safetensors", 0.3)], [(folder, "clay.safetensors", 2.0)]):
+        pair.model.set_loras(before)
+        pair.model.set_loras([
+            (folder, "ink.safetensors", 0.5), (folder, "clay.safetensors", -0.3), (folder, "ink.safetensors", 0.3),
+        ])  # fmt: skip
+        assert_same_effect(outputs(pair.model), pair.merged(both, 1.0), plain)
+    pair.model.set_loras([(folder, "ink.safetensors", 0.5), (folder, "ink.safetensors", -0.5)])
+    assert all(torch.equal(a, b) for a, b in zip(outputs(pair.model), plain, strict=True))
+    pair.model.set_loras([])
+
+
+def test_a_file_that_was_replaced_is_read_again(pairs: Callable[[str], Pair], tmp_path: Path) -> None:
+    pair = pairs("stable_diffusion")
+    first, second = (kohya(Maker(pair.model.parts, seed), lambda k: 2.0, lambda k: 2) for seed in range(2))
+    path = first.save(tmp_path / "x.safetensors")
+    plain, dates = outputs(pair.model), path.stat()
+    pair.model.set_loras([(str(tmp_path), path.name, 1.0)])
+    outputs(pair.model)
+    # Written into the same file, of the same size, and dated back.
+    path.write_bytes(second.save(tmp_path / "y.safetensors").read_bytes())
+    os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert_same_effect(pair.with_lora(path, 1.0), pair.merged(second, 1.0), plain)
+
+
+def _plain(make: Maker) -> Form:
+    return kohya(make, lambda k: 2.0, lambda k: 2)
+
+
+def _changed(make: Maker, **changes: Any) -> dict[str, torch.Tensor]:
+    """A sound file with further tensors; with None, one of those that it has is left out."""
+    found = _plain(make).file
+    first = next(name for name in found if name.endswith("lora_up.weight"))
+    for name, value in changes.items():
+        key = first if name == "up" else first.replace("lora_up.weight", name.replace("__", "."))
+        found = {**found, key: value} if value is not None else {k: v for k, v in found.items() if k != key}
+    return found
+
+
+REFUSED: dict[str, tuple[Callable[[Maker], dict[str, torch.Tensor]], str]] = {
+    "OFT": (lambda make: _changed(make, oft_blocks=torch.zeros(2, 2, 2)), "is a LyCORIS OFT file"),
+    "OFT, PEFT": (lambda make: {"base_model.model.mid_block.oft_R.weight": torch.ones(2, 3)}, "OFT"),
+    "BOFT": (lambda make: {"lora_unet_mid_block.boft_R": torch.zeros(2, 3)}, "BOFT"),
+    "GLoRA": (lambda make: {f"lora_unet_x.{part}.weight": torch.ones(2, 2) for part in ("a1", "b1")}, "GLoRA"),
+    "IA3": (lambda make: {"lora_unet_x.weight": torch.ones(2), "lora_unet_x.on_input": torch.ones(1)}, "IA3"),
+    "norms": (lambda make: _changed(make, w_norm=torch.ones(4)), "changes norm layers"),
+    "vocabulary": (lambda make: {"text_encoder.embeddings.lora_embedding_A": torch.ones(2, 2)}, "vocabulary"),
+    "no lora_B": (lambda make: _changed(make, up=None), "lacks lora_B of its layer"),
+    "no lora_A": (lambda make: _changed(make, lora_down__weight=None), "lacks lora_A of its layer"),
+    "half of a LoHa": (lambda make: {"lora_unet_x.hada_w1_a": torch.ones(2, 2)}, "lacks hada_w1_b"),
+    "half of a LoKr": (lambda make: {"lora_unet_x.lokr_w1": torch.ones(2, 2)}, "lacks lokr_w2"),
+    "an unknown part": (lambda make: _changed(make, gate=torch.ones(2)), "no known form of LoRA"),
+    "NaN": (lambda make: _changed(make, alpha=torch.tensor(float("nan"))), "not finite"),
+    "infinity": (lambda make: _changed(make, lora_down__weight=torch.full((2, 8), float("inf"))), "not finite"),
+    "other layers": (lambda make: _changed(make) | {
+        "lora_unet_other.lora_down.weight": torch.ones(2, 2), "lora_unet_other.lora_up.weight": torch.ones(2, 2),
+    }, "of which Tiny lacks 1 (such as 'lora_unet_other')"),
+    "other shapes": (lambda make: _changed(make, up=torch.ones(9, 2)), "of which Tiny lacks 1"),
+    "another rank": (lambda make: _changed(make, up=torch.ones(8, 3)), "of which Tiny lacks 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_applied_in_full_is_refused_by_name(
+    pairs: Callable[[str], Pair], case: str, tmp_path: Path
+) -> None:
+    model = pairs("stable_diffusion").model
+    plain = outputs(model)
+    tensors, words = REFUSED[case]
+    path = tmp_path / "my style.safetensors"
+    save_file(tensors(Maker(model.parts)), path)
+    # It is a LoRA all the same: never "not here".
+    assert set(scan(AdapterFolders([tmp_path]))) == {"my style"}
+    with pytest.raises(InvalidRequest) as refused:
+        model.set_loras([(str(tmp_path), path.name, 1.0)])
+    text = str(refused.value)
+    assert words in text and "'my style'" in text and "leave it out" in text and "probably" not in text
+    assert all(torch.equal(a, b) for a, b in zip(outputs(model), plain, strict=True))
+
+
+def test_a_cut_file_is_refused(pairs: Callable[[str], Pair], tmp_path: Path) -> None:
+    model = pairs("stable_diffusion").model
+    path = _plain(Maker(model.parts)).save(tmp_path / "cut.safetensors")
+    path.write_bytes(path.read_bytes()[:-64])
+    with pytest.raises(InvalidRequest, match="'cut', which cannot be read"):
+        model.set_loras([(str(tmp_path), path.name, 1.0)])

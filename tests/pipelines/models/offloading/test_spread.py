@@ -1,0 +1,333 @@
+"""Models that do not fit on the pretend GPU whole, and memory that runs out on it in every way and place."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+
+from benchmarks.gpu import pretend_gpu
+from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith, PretendMachine
+from benchmarks.gpu.pretend_memory import OUT_OF_MEMORY, PretendGpu
+from pipelines.events import Failed, Finished
+from pipelines.jobs.local import LocalBackend
+from pipelines.model import Placement
+from pipelines.models import oom_fallback
+from pipelines.models.components import module_bytes
+from pipelines.models.families import loader
+from pipelines.models.loading import foretold_offload
+from pipelines.models.manager import PipelineManager
+from pipelines.models.offloading import spread as offloading
+from pipelines.models.offloading.spread import BLOCKS, LAYERS, WAIT, gather, spread
+from pipelines.models.oom_fallback import OomFallback
+from pipelines.models.preflight import Preflight
+from pipelines.request import make_request
+from pipelines.sampling.denoise import denoise
+from pipelines.system.gpu.out_of_memory import out_of_memory
+from tests.support.tiny_controlnets import make_controlnet
+from tests.support.tiny_families import make
+from tests.support.tiny_ip_adapters import make_adapter
+from tests.support.tiny_loras import make_lora
+from tests.support.tiny_model import make_tiny_model, tiny_card
+
+ON_CARD = Placement(pretend_gpu.NAME, "float32", "sdpa", kind="cuda")
+DOUBTFUL = ("cublas", "cudnn", "cudnn_engine")
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendGpu]:
+    torch.set_num_threads(1)
+    with pretend_gpu.use() as found:
+        yield found
+
+
+@pytest.fixture
+def site(tiny_folder: Path, tmp_path: Path, gpu: PretendGpu) -> Iterator[Any]:
+    made: list[LocalBackend] = []
+
+    def backend(name: str = "GTX 1060", cards: Any = None, **options: Any) -> Any:
+        manager = PipelineManager(
+            cards or [tiny_card(tiny_folder)], machine=PretendMachine(name), memory_dir=tmp_path / "memory", **options
+        )
+        made.append(LocalBackend(manager, tmp_path / "pictures", threads=1, adapter_dirs=[tmp_path / "adapters"]))
+        return made[-1]
+
+    yield backend
+    for each in made:
+        each.close()
+
+
+def ask(**changes: Any) -> Any:
+    values = {"model": "tiny", "prompt": "a fox", "width": 32, "height": 32, "scheduler": "euler", "seed": 7}
+    return make_request(**{**values, "num_inference_steps": 2, "guidance_scale": 4.0, **changes})
+
+
+def last_of(backend: LocalBackend, request: Any) -> Any:
+    return list(backend.submit(request).events())[-1]
+
+
+def pixels(done: Finished) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(picture.path)) for picture in done.pictures]).astype(float)
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_every_way_to_say_that_memory_ran_out_is_known(kind: str, gpu: PretendGpu) -> None:
+    error = OUT_OF_MEMORY[kind]()
+    gpu.memory = 64 << 20
+    assert out_of_memory(error) is (kind not in DOUBTFUL)
+    held = torch.zeros(60 << 20, dtype=torch.uint8, device=pretend_gpu.NAME)
+    assert out_of_memory(error) is True
+    del held
+    assert out_of_memory(ValueError(str(error))) is False
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cuda_error", "nvml"])
+def test_each_of_them_takes_a_fallback_and_not_the_run(kind: str, site: Any, gpu: PretendGpu) -> None:
+    backend = site()
+    assert last_of(backend, ask()).notes == ()
+    gpu.fail(kind, within="runner.py:_decode")
+    done = last_of(backend, ask())
+    assert isinstance(done, Finished), done
+    assert "decoder in slices and tiles" in done.notes[0]
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
+@pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
+def test_a_model_spread_over_the_card_and_ram_makes_the_same_picture(
+    family: str, how: str, tmp_path: Path, gpu: PretendGpu
+) -> None:
+    folder = make_tiny_model(tmp_path / "m") if family == "stable_diffusion" else make(family, tmp_path / "m")
+    flow = family in ("stable_diffusion_3", "flux")
+    card = tiny_card(folder, family=family, prediction_type="flow_prediction" if flow else "epsilon")
+    gc.collect()
+    empty = gpu.allocated
+    model = loader(family)(card, ON_CARD, lambda *a: None)
+    request = ask(scheduler="flow_euler" if flow else "euler", prompt="a fox" if flow else "a (red)1.3 fox")
+
+    def run() -> np.ndarray:
+        model.clear_prompt_cache()
+        *_, last = denoise(model, request)
+        return np.asarray(model.latents.decode(last.x_next)[0], np.int16)
+
+    plain = run()
+    whole = gpu.allocated
+    spread(model, how)
+    in_loop = module_bytes(model.denoiser)
+    before = gpu.allocated
+    assert before < whole
+    assert (before - empty >= in_loop) == (how == WAIT)
+    assert np.abs(run() - plain).max() <= 1
+    model.clear_prompt_cache()
+    assert gpu.allocated <= before + (64 << 10)  # nothing stays behind
+    gather(model)
+    assert all(weight.device.type == "cpu" for part in model.modules.values() for weight in part.parameters())
+
+
+def test_a_large_text_encoder_comes_layer_by_layer(
+    tiny_folder: Path, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    text = model.modules["text_encoder"]
+    plain = model.encode_prompt(["a fox"]).prompt_embeds.cpu()
+
+    def room(limit: int) -> int:
+        monkeypatch.setattr(offloading, "VISIT_BYTES", limit)
+        spread(model, WAIT)
+        model.clear_prompt_cache()
+        gpu.peak = before = gpu.allocated
+        assert torch.equal(model.encode_prompt(["a fox"]).prompt_embeds.cpu(), plain)
+        return gpu.peak - before
+
+    assert room(1) + module_bytes(text) // 2 < room(1 << 40)
+
+
+def test_rungs_are_taken_from_quick_to_slow_until_the_run_fits(site: Any, gpu: PretendGpu) -> None:
+    backend = site()
+    plain = last_of(backend, ask(guidance_scale=1.0))
+    gpu.fail("cuda", within="predict", times=2)
+    done = last_of(backend, ask(guidance_scale=1.0))
+    assert isinstance(done, Finished), done
+    words = oom_fallback.words(["wait", "slices"])
+    assert done.notes[0].startswith(f"Memory ran out, so this was changed: {', '.join(words)};")
+    assert np.abs(pixels(done) - pixels(plain)).max() <= 1
+
+
+def test_a_model_that_cannot_fit_is_spread_before_it_is_loaded() -> None:
+    def ahead(**parts: int) -> Preflight:
+        total = sum(parts.values())
+        return Preflight(parts, total, GB, 0, 0, 0, 0, None, True, False)
+
+    card = Placement("cuda", "float16", "sdpa")
+    sdxl = ahead(unet=5 * GB, text_encoder=GB // 4, text_encoder_2=GB * 3 // 2, vae=GB // 3)
+    assert foretold_offload(sdxl, 12 * GB, card) == []
+    assert foretold_offload(sdxl, 7 * GB - 1, card) == [WAIT]
+    assert foretold_offload(sdxl, 5 * GB, card) == [BLOCKS]
+    medium = ahead(transformer=5 * GB, text_encoder_3=9 * GB, vae=GB // 6)
+    assert foretold_offload(medium, 11 * GB, card) == [WAIT]
+    flux = ahead(transformer=24 * GB, text_encoder_2=9 * GB, text_encoder=GB // 4, vae=GB // 6)
+    assert foretold_offload(flux, 34 * GB, card) == []
+    assert foretold_offload(flux, 24 * GB, card) == [BLOCKS]
+    quantized = Placement("cuda", "bfloat16", "sdpa", quantize="int8")
+    assert foretold_offload(flux, 24 * GB, quantized) == []
+
+
+@pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
+@pytest.mark.parametrize("kind", ["cuda_error"])
+def test_an_adapter_that_does_not_fit_is_not_called_the_wrong_kind(
+    place: str, kind: str, site: Any, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    request = adapted(place, tiny_folder, tmp_path)
+    backend = site()
+    request = request(backend)
+    gpu.fail(kind, within=place)
+    done = last_of(backend, request)
+    assert isinstance(done, Finished), done
+    assert oom_fallback.words([WAIT])[0] in done.notes[0]
+
+
+@pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
+@pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
+def test_adapters_work_on_a_model_that_is_spread(
+    place: str, how: str, site: Any, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    request = adapted(place, tiny_folder, tmp_path)
+    backend = site()
+    request = request(backend)
+    plain, bare = last_of(backend, request), last_of(backend, ask())
+    assert isinstance(plain, Finished), plain
+    backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
+    for asked, wanted in ((request, plain), (request, plain), (ask(), bare)):
+        done = last_of(backend, asked)
+        assert isinstance(done, Finished), done
+        assert oom_fallback.words([how])[0] in done.notes[0]
+        assert np.abs(pixels(done) - pixels(wanted)).max() <= 1
+
+
+def adapted(place: str, tiny_folder: Path, tmp_path: Path) -> Any:
+    """A request with an adapter, once there is a backend to upload its picture to."""
+    folder = tmp_path / "adapters"
+    folder.mkdir(exist_ok=True)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
+
+    def request(backend: Any) -> Any:
+        if place == "lora.py":
+            make_lora(tiny_folder, "stable_diffusion", folder / "bold.safetensors", 1)
+            return ask(loras=({"name": "bold", "weight": 0.8},))
+        unet = UNet2DConditionModel.from_pretrained(tiny_folder, subfolder="unet")
+        image = backend.inputs.put(picture)
+        image = getattr(image, "id", image)
+        if place == "controlnet.py":
+            make_controlnet(unet, folder / "edges")
+            return ask(controls=({"net": "edges", "image": image, "kind": "map"},))
+        make_adapter(unet, folder / "plain.safetensors")
+        return ask(reference={"adapter": "plain", "image": image, "weight": 0.7})
+
+    return request
+
+
+def test_idle_models_leave_the_card_before_a_rung_is_taken(site: Any, gpu: PretendGpu, tmp_path: Path) -> None:
+    cards = [tiny_card(make_tiny_model(tmp_path / name, seed=k), id=name) for k, name in enumerate("ab")]
+    backend = site(cards=cards)
+    for card in cards:
+        assert last_of(backend, ask(model=card.id)).notes == ()
+    assert {state.where for state in backend._manager.states()} == {"gpu"}
+    gpu.fail("cuda", within="predict")
+    assert last_of(backend, ask(model="b")).notes == ()
+    assert [state.where for state in backend._manager.states()] == ["ram", "gpu"]
+
+
+def test_a_rung_is_forgotten_once_other_programs_have_left_the_card(tmp_path: Path) -> None:
+    crowded, alone = (MachineWith(CARDS["RTX 3060"], free=free) for free in (4 * GB, 11 * GB))
+    card = Placement("cuda", "float16", "sdpa")
+    OomFallback(tmp_path, crowded).remember("x", card, 512 * 512, ["tiles", "wait"])
+    assert OomFallback(tmp_path, crowded).remembered("x", card, 512 * 512) == ("tiles", "wait")
+    assert OomFallback(tmp_path, alone).remembered("x", card, 512 * 512) == ()
+
+
+@pytest.mark.parametrize("card", ["GTX 1060", None])
+def test_a_model_larger_than_the_budget_is_not_read_again_for_each_picture(
+    card: str | None, tiny_folder: Path, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = PretendMachine(card) if card else MachineWith(None, ram=(1 << 19, 1 << 18))
+    gpu.memory = 1 << 22
+    manager = PipelineManager([tiny_card(tiny_folder)], machine=machine, budget_bytes=1000 if card else None)
+    with manager.lease("tiny"):
+        pass
+    assert manager.loaded == ("tiny",)
+
+
+def test_budgets_look_at_what_is_free(tiny_folder: Path) -> None:
+    for free, limit in ((11 * GB, 11 * GB * 19 // 20), (2 * GB, 2 * GB * 19 // 20)):
+        manager = PipelineManager([tiny_card(tiny_folder)], machine=MachineWith(CARDS["RTX 3060"], free=free))
+        manager._resolve(manager.cards["tiny"])
+        assert manager._residency.budgets.limit("gpu") == limit
+    for free, limit in ((24 * GB, 16 * GB), (3 * GB, 3 * GB)):
+        manager = PipelineManager([tiny_card(tiny_folder)], machine=MachineWith(None, ram=(32 * GB, free)))
+        assert manager._residency.budgets.limit("ram") == limit
+
+
+@pytest.mark.parametrize("how", ["", WAIT, LAYERS])
+def test_a_picture_that_overflows_in_half_precision_is_decoded_once_more(
+    how: str, site: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A black picture is no success."""
+    plain = AutoencoderKL.decode
+
+    def loud(vae: Any, z: Any, *args: Any, **kwargs: Any) -> Any:
+        return (plain(vae, z, *args, **kwargs)[0] * 1e5 * 1e-5,)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", loud)
+    backend = site("RTX 3060")
+    if how:
+        backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
+    for _ in range(2):
+        done = last_of(backend, ask())
+        assert isinstance(done, Finished), done
+        assert pixels(done).std() > 1
+        assert any("overflowed in float16, so it computes in float32" in note for note in done.notes)
+    monkeypatch.setattr(AutoencoderKL, "decode", lambda *a, **k: (torch.full((1, 3, 32, 32), float("nan")),))
+    assert isinstance(last_of(backend, ask()), Failed)
+
+
+@pytest.mark.parametrize("how", ["", LAYERS])
+def test_a_pipeline_with_a_loop_of_its_own_decodes_once_more_too(
+    how: str, site: Any, gpu: PretendGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, decoded = AutoencoderKL.decode, []
+
+    def loud(vae: Any, z: Any, *args: Any, **kwargs: Any) -> Any:
+        decoded.append(z.dtype)
+        return (plain(vae, z, *args, **kwargs)[0] * 1e5 * 1e-5,)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", loud)
+    card = tiny_card(make("pixart", tmp_path / "pixart"), family="any", prediction_type="own")
+    backend, asked = site("RTX 3060", [card]), ask(scheduler="own")
+    if how:
+        backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
+    for dtypes in ([torch.float16, torch.float32], [torch.float32]):
+        decoded.clear()
+        done = last_of(backend, asked)
+        assert isinstance(done, Finished), done
+        assert decoded == dtypes and pixels(done).std() > 1
+        assert any("overflowed in float16, so it computes in float32" in note for note in done.notes)
+    monkeypatch.setattr(AutoencoderKL, "decode", lambda *a, **k: (torch.full((1, 3, 32, 32), float("nan")),))
+    assert isinstance(last_of(backend, asked), Failed)
+
+
+def test_latents_of_such_a_pipeline_that_are_no_numbers_are_no_black_picture(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import PixArtTransformer2DModel
+
+    plain = PixArtTransformer2DModel.forward
+    monkeypatch.setattr(PixArtTransformer2DModel, "forward", lambda *a, **k: (plain(*a, **k)[0] * float("nan"),))
+    card = tiny_card(make("pixart", tmp_path / "pixart"), family="any", prediction_type="own")
+    done = last_of(site("GTX 1060", [card]), ask(scheduler="own"))
+    assert isinstance(done, Failed) and "overflowed" in done.message, done

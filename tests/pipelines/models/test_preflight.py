@@ -1,0 +1,258 @@
+"""What a model needs, read from its files' headers, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.hub.selection import DownloadPlan, PlannedFile
+from pipelines.model import Placement
+from pipelines.models.families import loader
+from pipelines.models.machine import Machine, Measurements
+from pipelines.models.preflight import activation_bytes, component_bytes, gb, preflight
+from tests.support.tiny_families import make
+from tests.support.tiny_model import make_tiny_model, tiny_card
+
+CPU = Placement("cpu", "float32", "sdpa")
+CUDA = Placement("cuda", "float16", "sdpa")
+GB = 10**9
+
+
+class Fake(Machine):
+    def __init__(self, ram: float = 16, vram: float = 0, disk: float = 100, free: float = 1.0) -> None:
+        self._ram, self._vram, self._disk, self._free = int(ram * GB), int(vram * GB), int(disk * GB), free
+
+    def ram(self) -> tuple[int, int]:
+        return self._ram, int(self._ram * self._free)
+
+    def vram(self) -> tuple[int, int]:
+        return self._vram, int(self._vram * self._free)
+
+    @property
+    def card(self) -> Any:
+        return None
+
+    def usable(self) -> int:
+        return self.vram()[1]
+
+    def bound_share(self) -> None:
+        pass
+
+    def name(self) -> str:
+        return "Fake GPU" if self._vram else ""
+
+    def disk(self, folder: Path) -> int:
+        return self._disk
+
+
+def huge(folder: Path, gigabytes: float, dtype: str = "F16") -> Path:
+    """A diffusers folder whose UNet is said to be this large; its files hold hardly more than their headers."""
+    count = int(gigabytes * GB / {"F32": 4, "F16": 2}[dtype])
+    (folder / "unet").mkdir(parents=True)
+    header = json.dumps({"weight": {"dtype": dtype, "shape": [count], "data_offsets": [0, 0]}}).encode()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    (folder / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    return folder
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "any"])
+def test_headers_say_how_much_memory_the_loaded_model_takes(family: str, tmp_path: Path) -> None:
+    names = {"any": "pixart"}
+    folder = make_tiny_model(tmp_path) if family == "stable_diffusion" else make(names.get(family, family), tmp_path)
+    found = component_bytes(folder, "float32")
+    model = loader(family)(tiny_card(folder, family=family), CPU, lambda *a: None)
+    assert set(found) == set(model.modules)
+    # Networks keep a few numbers that are not saved (positions), and share some that are.
+    assert sum(found.values()) == pytest.approx(model.size_bytes, rel=0.1)
+    assert sum(component_bytes(folder, "float16").values()) == pytest.approx(sum(found.values()) / 2, rel=0.01)
+
+
+def test_each_component_counts_once_however_many_copies_there_are(tiny_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "m")
+    before = component_bytes(folder, "float32")
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(unet, unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    shutil.copy(unet, unet.with_name("diffusion_pytorch_model.non_ema.safetensors"))
+    assert component_bytes(folder, "float32") == before
+    unet.rename(unet.with_name("diffusion_pytorch_model-00001-of-00001.safetensors"))
+    index = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00001.safetensors"}}
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert component_bytes(folder, "float32") == before
+
+
+def test_a_single_file_is_read_by_its_names(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    names = ("model.diffusion_model.a", "first_stage_model.b", "cond_stage_model.c", "model_ema.d")
+    tensors = {name: torch.zeros(10 * (k + 1), dtype=torch.float16) for k, name in enumerate(names)}
+    save_file({**tensors, "cond_stage_model.ids": torch.arange(3)}, tmp_path / "one.safetensors")
+    found = component_bytes(tmp_path / "one.safetensors", "float32")
+    assert found == {"unet": 40, "vae": 80, "text_encoder": 120 + 24}
+
+
+@pytest.mark.parametrize("content", [b"", b"1234567", struct.pack("<Q", 2**60) + b"{}", struct.pack("<Q", 4) + b"[1]x"])
+def test_other_files_than_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    assert component_bytes(tmp_path / "x.safetensors", "float32") == {}
+    assert component_bytes(tmp_path, "float32") == component_bytes(tmp_path / "nothing", "float32") == {}
+
+
+def test_larger_pictures_take_more(tiny_folder: Path) -> None:
+    card = tiny_card(tiny_folder)
+    small, large = (activation_bytes(card, CPU, tiny_folder, (side, side)) for side in (64, 128))
+    assert large == 4 * small > 0
+    assert activation_bytes(card, CUDA, tiny_folder, (64, 64)) == small // 2
+    # Stable Diffusion's autoencoder at 512 px, in 16 bits: some hundred megabytes.
+    assert 0.3 * GB < activation_bytes(card, CUDA, None, (512, 512)) < 2 * GB
+
+
+def test_what_fits_is_said_without_a_warning(tiny_folder: Path) -> None:
+    found = preflight(tiny_card(tiny_folder), CPU, Fake(), tiny_folder)
+    assert found.ok and found.fits and found.download == found.disk == found.vram == 0
+    assert found.ram == found.weights + found.activations
+    assert len(found.sentences) == 2 and "16.0 GB of 16.0 GB are free" in found.sentences[0]
+    assert found.sentences[1] == "How long it takes is known after the first time."
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "placement", "machine", "ok", "fits", "words"),
+    [
+        (4.0, CUDA, Fake(vram=8), True, True, ""),
+        (4.0, CUDA, Fake(vram=8, free=0.3), True, True, "close other programs"),
+        (12.0, CUDA, Fake(vram=8), True, False, "parts of the model will wait in RAM"),
+        (30.0, CUDA, Fake(vram=8), False, False, "30.0 GB of weights even in half precision"),
+        (20.0, CPU, Fake(), True, False, "more than this machine has"),  # 40 in float32, 20 in half of 16: see below
+        (12.0, CPU, Fake(), True, False, "may become very slow"),
+    ],
+)
+def test_a_warning_where_it_may_work_a_refusal_where_it_cannot(
+    tmp_path: Path, gigabytes: float, placement: Placement, machine: Fake, ok: bool, fits: bool, words: str
+) -> None:
+    if placement is CPU and gigabytes == 20:
+        machine = Fake(ram=24)
+    found = preflight(tiny_card(tmp_path), placement, machine, huge(tmp_path / "m", gigabytes))
+    assert (found.ok, found.fits) == (ok, fits)
+    assert words in " ".join(found.sentences)
+    assert all(sentence.endswith(".") for sentence in found.sentences)
+    assert ok or len(found.sentences) == 1
+
+
+def test_quantised_matrices_take_less(tmp_path: Path) -> None:
+    folder = huge(tmp_path / "m", 12)
+    card = tiny_card(tmp_path)
+    placement = Placement("cuda", "float16", "sdpa", quantize="int8")
+    assert preflight(card, placement, Fake(vram=8), folder).weights == pytest.approx(6 * GB, rel=0.01)
+
+
+def plan(total: float, there: float = 0, free: float = 100) -> DownloadPlan:
+    files = (PlannedFile("a/b", "c" * 40, "unet/diffusion_pytorch_model.safetensors", int(total * GB), "d" * 64),)
+    return DownloadPlan(files, int(total * GB), int(there * GB), int(free * GB))
+
+
+def test_a_download_is_told_with_its_disk() -> None:
+    card = tiny_card("a/b")
+    found = preflight(card, CUDA, Fake(vram=8), plan=plan(4, there=1))
+    assert found.ok and found.download == found.disk == 3 * GB and found.weights == 4 * GB
+    assert "3.0 GB are fetched first; 100.0 GB of disk are free." in found.sentences
+    full = preflight(card, CUDA, Fake(vram=8), plan=plan(4, free=2))
+    assert not full.ok and full.sentences == (
+        "Tiny needs 4.0 GB of disk and 2.0 GB are free; delete a model or free some space.",
+    )
+    by_card = preflight(tiny_card("a/b", download_bytes=2 * GB), CPU, Fake())
+    assert by_card.download == 2 * GB and by_card.ok
+    unknown = preflight(card, CPU, Fake())
+    assert unknown.ok and "is not known before its files are here" in unknown.sentences[0]
+
+
+def test_time_is_estimated_from_what_was_measured() -> None:
+    card = tiny_card("a/b")
+    assert preflight(card, CUDA, Fake(vram=8), plan=plan(4)).seconds is None
+    assert preflight(card, CUDA, Fake(vram=8), plan=plan(4), speeds={"load": 1e9}).seconds is None
+    found = preflight(card, CUDA, Fake(vram=8), plan=plan(4), speeds={"load": 1e9, "download": 1e7})
+    assert found.seconds == pytest.approx(404)
+    assert found.sentences[-1] == "It takes about 7 minutes until it is ready."
+    here = preflight(card, CUDA, Fake(vram=8), plan=plan(4, there=4), speeds={"load": 1e9})
+    assert here.sentences[-1] == "It takes about 4 seconds until it is ready."
+
+
+def test_the_machine_reports_its_memory() -> None:
+    machine = Machine()
+    total, free = machine.ram()
+    assert 0 < free <= total
+    assert machine.disk(Path("/tmp/not/there/yet")) > 0
+    total, free = machine.vram()
+    assert 0 <= free <= total
+    assert bool(machine.name()) == bool(total)
+
+
+def test_bytes_for_people() -> None:
+    assert gb(6.94e9) == "6.9 GB" and gb(3_400_000) == "3.4 MB"
+
+
+def test_measurements_outlast_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "speeds.json"
+    notes = Measurements(path)
+    assert notes.get("load") is None
+    notes.note("load", 5.0)
+    notes.note("other", [1])
+    notes.note("other", None)
+    assert dict(Measurements(path).items()) == {"load": 5.0}
+    assert [file.name for file in path.parent.iterdir()] == ["speeds.json"]
+    path.write_text("{broken")
+    again = Measurements(path)
+    assert again.get("load") is None
+    again.note("load", 6.0)
+    assert Measurements(path).get("load") == 6.0
+
+
+def test_measurements_that_cannot_be_written_are_still_remembered(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    notes = Measurements(tmp_path / "file" / "speeds.json")
+    notes.note("load", 5.0)
+    assert notes.get("load") == 5.0
+    nowhere = Measurements(None)
+    nowhere.note("load", 5.0)
+    assert nowhere.get("load") == 5.0
+
+
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        pass
+    stale, live = (tmp_path / f".n.json.{pid}-0123abcd.part" for pid in (killed.pid, os.getpid()))
+    for path in (stale, live):
+        path.write_bytes(b"{")
+    Measurements(tmp_path / "n.json")
+    assert not stale.exists() and live.exists()
+
+
+def test_the_fake_machine_has_the_same_methods() -> None:
+    def public(cls: Any) -> set[str]:
+        return {name for name in vars(cls) if not name.startswith("_")}
+
+    assert public(Fake) == public(Machine)
+
+
+@pytest.mark.parametrize(("upcast", "times"), [(None, 2), (True, 2), (False, 1)])
+def test_an_autoencoder_that_stays_in_float32_is_foretold_so(tmp_path: Path, upcast: bool | None, times: int) -> None:
+    """That of SDXL overflows in float16."""
+    (tmp_path / "vae").mkdir()
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    config = {"block_out_channels": [64, 128], **({} if upcast is None else {"force_upcast": upcast})}
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model_index.json").write_text(json.dumps({"vae": ["diffusers", "AutoencoderKL"]}))
+    plain, wide = (tiny_card(tmp_path, family=family) for family in ("stable_diffusion", "stable_diffusion_xl"))
+    found = [preflight(card, CUDA, Fake(vram=8), tmp_path) for card in (plain, wide)]
+    assert found[1].parts["vae"] == times * found[0].parts["vae"] == times * 2000
+    assert found[1].activations == times * found[0].activations

@@ -1,1 +1,0 @@
-"""Attacks on the running server."""

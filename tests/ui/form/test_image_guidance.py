@@ -1,0 +1,107 @@
+"""Pictures that guide a run: what is asked for, what is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from pipelines.models.adapters.controlnet import ControlNetFile
+from pipelines.models.adapters.ip_adapter import IPAdapterFile
+from pipelines.request import InvalidRequest, make_request
+from ui.form import image_guidance
+from ui.form.form import FormSection, FormValues
+from ui.form.image_guidance import ImageGuidance
+
+ID, OTHER = "0" * 32, "1" * 32
+GIVEN = {
+    "map_image": None, "net": "edges", "kind": "canny", "weight": 1, "start": 0, "end": 1, "reference_image": None,
+    "adapter": "plain", "adapter_weight": 0.6,
+}  # fmt: skip
+
+
+EDGES = ControlNetFile("edges", Path("edges"))
+
+
+def built(nets: Any = (EDGES,), adapters: Any = ()) -> ImageGuidance:
+    backend = SimpleNamespace(adapters=SimpleNamespace(controlnets=lambda: nets, ip_adapters=lambda: adapters))
+    page: Any = SimpleNamespace(backend=backend)
+    with gr.Blocks():
+        return image_guidance.lay_out(page)
+
+
+def section(parts: ImageGuidance) -> FormSection:
+    nothing: Any = None
+    return parts.section(nothing)
+
+
+@pytest.fixture(scope="module")
+def parts() -> ImageGuidance:
+    return built(adapters=(IPAdapterFile("plain", Path("plain"), Path("x")),))
+
+
+def values(parts: ImageGuidance, **changes: Any) -> dict[Any, Any]:
+    return {getattr(parts, name): value for name, value in {**GIVEN, **changes}.items()}
+
+
+PLAIN = {
+    "model": "m", "prompt": "a fox", "width": 64, "height": 64, "scheduler": "euler", "num_inference_steps": 4,
+    "guidance_scale": 4.0, "seed": 1,
+}  # fmt: skip
+
+
+def asked(parts: ImageGuidance, **changes: Any) -> Any:
+    return make_request(**PLAIN, **parts.fields(FormValues(values(parts, **changes))))
+
+
+def test_without_a_picture_the_request_is_as_it_was(parts: ImageGuidance) -> None:
+    assert asked(parts) == make_request(**PLAIN)
+
+
+def test_a_map_and_a_look_go_into_the_request(parts: ImageGuidance) -> None:
+    request = asked(parts, map_image=ID, reference_image=OTHER, weight=0.5, end=0.5)
+    (control,) = request.controls
+    assert (control.net, control.image, control.kind, control.weight, control.end) == ("edges", ID, "canny", 0.5, 0.5)
+    assert (request.reference.adapter, request.reference.image, request.reference.weight) == ("plain", OTHER, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"map_image": ID, "net": None}, "No ControlNet is chosen"),
+        ({"reference_image": ID, "adapter": None}, "No IP-Adapter is chosen"),
+        ({"map_image": ID, "start": 0.6, "end": 0.4}, "controls.0 its end must lie after its start"),
+        ({"map_image": ID, "weight": 9}, "controls.0.weight"),
+        ({"map_image": "../etc", "weight": 1}, "controls.0.image"),
+    ],
+)
+def test_what_does_not_fit_is_said_where_it_is(parts: ImageGuidance, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        asked(parts, **changes)
+    assert words in str(caught.value)
+    found = section(parts).show_error(caught.value)
+    assert found is not None and found[parts.error] == str(caught.value) and found[parts.accordion].open
+
+
+def test_other_errors_stay_with_the_tab(parts: ImageGuidance) -> None:
+    assert section(parts).show_error(InvalidRequest("seed", "Seed is wrong.")) is None
+
+
+def test_it_is_there_only_where_something_can_be_used(parts: ImageGuidance) -> None:
+    assert parts.accordion.visible and parts.control_group.visible and parts.reference_group.visible
+    nothing = built(nets=())
+    assert not nothing.accordion.visible
+    half = built()
+    assert half.accordion.visible and half.control_group.visible and not half.reference_group.visible
+
+
+@pytest.mark.parametrize(
+    "given", [(None, "canny", 64, 64), (ID, "magic", 64, 64), (ID, ["canny"], 64, 64), (ID, "canny", None, 64),
+              (ID, "canny", 1e9, 64), (ID, "canny", float("nan"), 64), (3, "canny", 64, 64)],
+)  # fmt: skip
+def test_there_is_no_map_of_what_a_browser_should_not_send(given: tuple[Any, ...]) -> None:
+    page: Any = SimpleNamespace(queries=None)
+    assert image_guidance.map_uri(page, *given) is None

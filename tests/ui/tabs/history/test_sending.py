@@ -1,0 +1,40 @@
+"""What goes from the history to the other tabs."""
+
+from __future__ import annotations
+
+from history.store import History
+from tests.support.history_entries import GUEST, keep
+from ui.tabs.history import sending
+from ui.tabs.history.detail import GONE
+
+
+def test_all_settings_or_a_part_of_them(history: History, question) -> None:
+    made = keep(history, "a fox", negative_prompt="blur", loras=({"name": "ink", "weight": 0.8},), seed=5)
+    sent, problem = sending.outcome(question(ids=[made], to="text-to-image", what="settings"))
+    fields = sent["settings"]["fields"]
+    assert not problem and sent["settings"]["tab"] == "text-to-image" and "image" not in sent
+    assert fields["prompt"] == "a fox <lora:ink:0.8>" and fields["seed"] == "5" and fields["model"] == "pocket"
+    assert "strength" not in fields
+    parts = {"seed": {"seed"}, "prompt": set(sending.PROMPT), "sampler": set(sending.SAMPLER)}
+    for what, names in parts.items():
+        sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what=what))
+        assert set(sent["settings"]["fields"]) == names
+
+
+def test_the_picture_or_both_to_image_to_image(history: History, question) -> None:
+    made = keep(history, run="r", number=0, init={"image": "0" * 32, "strength": 0.5})
+    sent, _ = sending.outcome(question(ids=[made], to="image-to-image", what="picture"))
+    assert sent["image"]["entry"] == made and "settings" not in sent
+    sent, _ = sending.outcome(question(ids=[made], to="image-to-image", what="both"))
+    assert sent["image"]["entry"] == made and sent["settings"]["fields"]["strength"] == 0.5
+    history.path(made).unlink()
+    assert sending.outcome(question(ids=[made], to="image-to-image", what="both"))[1] == sending.NO_PICTURE
+
+
+def test_what_is_not_there_is_said(history: History, question) -> None:
+    made = keep(history, run="r")
+    assert sending.outcome(question(GUEST, ids=[made], to="text-to-image", what="seed")) == ({}, GONE)
+    assert sending.outcome(question(ids=[made], to="denoising")) == ({}, sending.NO_STEPS)
+    assert sending.outcome(question(ids=[made], to="text-to-image", what="picture"))[1] == sending.NO_PICTURE
+    assert sending.outcome(question(ids=[made], to="nowhere", what="magic"))[1] == sending.NO_SETTINGS
+    assert sending.outcome(question())[1] == GONE

@@ -1,0 +1,1 @@
+"""Components that several parts of the page share."""

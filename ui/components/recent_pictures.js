@@ -1,0 +1,80 @@
+// The last pictures of this browser, as small copies that it keeps itself; a click opens one with its timeline.
+const list = element.querySelector('[data-part="list"]');
+const empty = element.querySelector('[data-part="empty"]');
+// All tabs of a browser share the strip, whatever else each tab keeps for itself.
+const KEY = 'playground-recent';
+const MOST = 12;
+const SIDE = 128;
+
+function stored() {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEY));
+    return Array.isArray(found) ? found.filter((one) => one && typeof one.run === 'string' && String(one.thumbnail).startsWith('data:image/')) : [];
+  } catch { return []; }
+}
+
+function store(pictures) {
+  for (let kept = pictures.slice(0, MOST); kept.length; kept = kept.slice(0, -1)) {
+    try { localStorage.setItem(KEY, JSON.stringify(kept)); return; } catch { /* full: keep fewer */ }
+  }
+}
+
+function draw() {
+  const pictures = stored();
+  empty.hidden = pictures.length > 0;
+  list.replaceChildren(...pictures.map((one) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.title = one.prompt || 'A picture without a prompt';
+    button.dataset.run = one.run;
+    button.dataset.picture = one.picture;
+    const image = document.createElement('img');
+    image.src = one.thumbnail;
+    image.alt = button.title;
+    image.draggable = false;
+    button.append(image);
+    button.addEventListener('click', () => trigger('pick', { run: one.run, picture: one.picture }));
+    return button;
+  }));
+  mark();
+}
+
+// The picture on this tab's stage.
+function mark() {
+  const stage = element.closest('.workspace')?.querySelector('.stage');
+  for (const button of list.children) button.setAttribute('aria-current', button.dataset.run === stage?.dataset.run);
+}
+
+async function thumbnail(url) {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = SIDE;
+  const side = Math.min(image.naturalWidth, image.naturalHeight);
+  const [x, y] = [(image.naturalWidth - side) / 2, (image.naturalHeight - side) / 2];
+  canvas.getContext('2d').drawImage(image, x, y, side, side, 0, 0, SIDE, SIDE);
+  return canvas.toDataURL('image/jpeg', 0.85);
+}
+
+async function add({ run, prompt, pictures }) {
+  const made = pictures.map((one, k) => thumbnail(one.url).then((small) => ({ run, picture: k, prompt, thumbnail: small })));
+  // A picture that is gone already has no small copy.
+  const fresh = (await Promise.allSettled(made)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  // Several tabs of the page hear of each run: none adds it twice.
+  store([...fresh, ...stored().filter((one) => one.run !== run)]);
+  document.dispatchEvent(new CustomEvent('playground:recent'));
+}
+
+const events = {
+  'playground:made': (event) => { if (element.offsetParent) add(event.detail); },
+  'playground:recent': draw,
+  'playground:shown': mark,
+};
+function hear(event) {
+  if (element.isConnected) { events[event.type](event); return; }
+  for (const name of Object.keys(events)) document.removeEventListener(name, hear);
+}
+for (const name of Object.keys(events)) document.addEventListener(name, hear);
+window.addEventListener('storage', (event) => { if (event.key === KEY && element.isConnected) draw(); });
+draw();

@@ -1,0 +1,1 @@
+"""The form: what is asked for."""

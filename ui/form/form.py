@@ -1,0 +1,187 @@
+"""A tab's form: its sections, and the one request that their values make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.request import GenerationRequest, InvalidRequest
+from ui.form import controls
+from ui.form.controls import Controls
+from ui.server.current_user import current_user
+
+if TYPE_CHECKING:
+    from pipelines.jobs.job import Job
+    from ui.context import PageContext
+
+Updates = dict[Component, Any]
+
+
+class FormValues(dict[Component, Any]):
+    """The form's values, keyed by component.
+
+    Attributes:
+        new_seed: whether a new seed is to be drawn, even if the seed is locked.
+    """
+
+    def __init__(self, values: Mapping[Component, Any], *, new_seed: bool = False) -> None:
+        super().__init__(values)
+        self.new_seed = new_seed
+
+
+@dataclass(frozen=True)
+class FormSection:
+    """A part of the form; a section gives only what it needs.
+
+    Attributes:
+        inputs: the components whose values ``fields`` reads.
+        fields: values -> fields of the request by their flat names (``controls.request_of``); raises InvalidRequest.
+        errors: the sentences about what is wrong with this section.
+        show_error: an invalid request -> updates that show it here, or None if its field is another section's.
+        updates: a request and a value of the stage -> updates that go along with that value.
+        outputs: the components that ``show_error``, ``updates`` and ``started`` change, besides ``errors``.
+        started: updates once a run is accepted.
+        reuse: a request -> the job that made it already, with updates, or None to submit it.
+        below_stage: components that are rendered below the stage.
+        wire: attaches the section's own events once the form is complete.
+    """
+
+    inputs: frozenset[Component]
+    fields: Callable[[FormValues], dict[str, Any]]
+    errors: tuple[gr.HTML, ...] = ()
+    show_error: Callable[[InvalidRequest], Updates | None] = lambda problem: None
+    updates: Callable[[GenerationRequest, Mapping[str, Any]], Updates] = lambda request, stage_value: {}
+    outputs: tuple[Component, ...] = ()
+    started: Callable[[], Updates] = dict
+    reuse: Callable[[GenerationRequest], tuple[Job, Updates] | None] = lambda request: None
+    below_stage: tuple[gr.HTML, ...] = ()
+    wire: Callable[[Form], None] = lambda form: None
+
+
+def shows_errors_of(
+    fields: frozenset[str], error: gr.HTML, accordion: gr.Accordion | None = None
+) -> Callable[[InvalidRequest], Updates | None]:
+    """A ``show_error`` for some fields of the request; nested fields go with their first part.
+
+    Args:
+        fields: names of fields, such as "controls"; "" is the request as a whole.
+        error: where the sentence is shown.
+        accordion: what is opened, so that the sentence is visible.
+    """
+
+    def show_error(problem: InvalidRequest) -> Updates | None:
+        if problem.field.partition(".")[0] not in fields:
+            return None
+        return {error: problem.message, **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
+
+    return show_error
+
+
+def shows_errors_beside(
+    errors: Mapping[str, gr.HTML], otherwise: gr.HTML, fields: frozenset[str], accordion: gr.Accordion
+) -> Callable[[InvalidRequest], Updates | None]:
+    """A ``show_error`` for controls that each have a sentence of their own.
+
+    Args:
+        errors: by field of the request.
+        otherwise: for the other ``fields``.
+        fields: names of fields; "" is the request as a whole.
+        accordion: what is opened, so that the sentence is visible.
+    """
+
+    def show_error(problem: InvalidRequest) -> Updates | None:
+        first, _, rest = problem.field.partition(".")
+        if first not in fields and first not in errors:
+            return None
+        error = errors.get(rest or first) or errors.get(first) or otherwise
+        return {error: problem.message, accordion: gr.Accordion(open=True)}
+
+    return show_error
+
+
+@dataclass(frozen=True)
+class Form:
+    """A tab's form.
+
+    Attributes:
+        page: what every tab is given.
+        controls: the controls that all forms have.
+        stage: where the picture forms.
+        settings: the accordion with the less used controls.
+        excluded_schedulers: says which schedulers the model rules out.
+        summary: what is set, on one line.
+        recent: the last pictures of this browser.
+        run_error: the sentence below Generate, for errors that belong to no section.
+        sections: where the request comes from; on equal fields a later one overrides an earlier one.
+    """
+
+    page: PageContext
+    controls: Controls
+    stage: gr.HTML
+    generate: gr.Button
+    stop: gr.Button
+    dice: gr.Button
+    lora: gr.Dropdown
+    settings: gr.Accordion
+    vocabulary_hints: gr.HTML
+    prompt_examples: gr.HTML
+    prompt_builder: gr.HTML
+    excluded_schedulers: gr.HTML
+    run_error: gr.HTML
+    summary: gr.HTML
+    recent: gr.HTML
+    sections: tuple[FormSection, ...]
+
+    @property
+    def inputs(self) -> set[Component]:
+        """Every component that a request is made of, for an event's ``inputs``."""
+        return {component for section in self.sections for component in section.inputs}
+
+    @property
+    def outputs(self) -> list[Component]:
+        """Every component that a run updates, for an event's ``outputs``."""
+        own = [self.stage, self.page.tab_job, self.page.latest_job, self.controls.seed]
+        return list(dict.fromkeys([*own, *self.clear_errors(), *(o for s in self.sections for o in s.outputs)]))
+
+    def request(self, values: FormValues) -> GenerationRequest:
+        """The request that the sections make together; raises InvalidRequest, which names the field."""
+        fields: dict[str, Any] = {}
+        for section in self.sections:
+            fields |= section.fields(values)
+        return controls.request_of(fields)
+
+    def submit(self, request: GenerationRequest) -> tuple[Job, Updates]:
+        """The job of a request, one that a section has already or a new one, and updates.
+
+        Raises:
+            InvalidRequest, QueueFull, KeepFailed: with one sentence.
+        """
+        reused = next((found for section in self.sections if (found := section.reuse(request))), None)
+        return reused or (self.page.backend.submit(request, current_user()), {})
+
+    def show_error(self, problem: Exception) -> Updates:
+        """Updates that show an error next to the control of its field, else below Generate."""
+        shown: Updates | None = None
+        if isinstance(problem, InvalidRequest):
+            found = (section.show_error(problem) for section in reversed(self.sections))
+            shown = next((updates for updates in found if updates is not None), None)
+        return {**self.clear_errors(), **({self.run_error: str(problem)} if shown is None else shown)}
+
+    def clear_errors(self) -> Updates:
+        """Updates that clear every error."""
+        return {self.run_error: "", **{error: "" for section in self.sections for error in section.errors}}
+
+    def started(self) -> Updates:
+        """Updates once a run is accepted."""
+        return {key: value for section in self.sections for key, value in section.started().items()}
+
+    def stage_updates(self, request: GenerationRequest, stage_value: Mapping[str, Any]) -> Updates:
+        """A value of the stage, and what the sections show along with it."""
+        updates: Updates = {self.stage: stage_value}
+        for section in self.sections:
+            updates |= section.updates(request, stage_value)
+        return updates

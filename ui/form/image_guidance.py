@@ -1,0 +1,245 @@
+"""Image guidance: a map for a ControlNet, which says where things are, and a reference image for an IP-Adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.jobs.backend import QueryFailed
+from pipelines.models.adapters.controlnet import ControlNetFile
+from pipelines.models.adapters.ip_adapter import IPAdapterFile
+from pipelines.request import Control, InvalidRequest
+from ui.components.data_uri import thumbnail_uri
+from ui.components.gradio_events import CONCURRENT
+from ui.components.image_upload import ImageUpload
+from ui.components.message import message
+from ui.form.form import Form, FormSection, FormValues, shows_errors_of
+
+if TYPE_CHECKING:
+    from ui.context import PageContext
+    from ui.form.layout import FormLayout
+
+SIDE = 320
+KINDS = (("None: already a map", "map"), ("Edges (Canny)", "canny"), ("Depth", "depth"), ("Pose", "pose"))
+ABOUT = {
+    "map": "The image goes to the ControlNet as it is.",
+    "canny": "Its outlines are found first (Canny), for ControlNets made for edges.",
+    "depth": "What is near and what is far is found first, for ControlNets made for depth.",
+    "pose": "How a person stands is found first, for ControlNets made for poses.",
+}
+ERROR_FIELDS = frozenset({"controls", "reference"})
+_TEMPLATE = """<figure class="map" hidden><img alt="What the ControlNet sees">
+<figcaption>What the ControlNet sees</figcaption></figure>"""
+_DRAW = """
+const figure = element.querySelector('figure');
+function draw() {
+  figure.hidden = !props.value;
+  if (props.value) figure.querySelector('img').src = props.value;
+}
+watch('value', draw);
+draw();
+"""
+
+
+@dataclass(frozen=True)
+class ImageGuidance:
+    """The components.
+
+    Attributes:
+        map_upload, map_image: the image for the ControlNet: the upload, and its id in the upload store.
+        net, kind, weight, start, end: see ``pipelines.request.Control``.
+        map_preview: what the ControlNet sees.
+        reference_upload, reference_image: the image for the IP-Adapter: the upload, and its id in the upload store.
+        adapter, adapter_weight: see ``pipelines.request.ImagePrompt``.
+        accordion, control_group, reference_group: the accordion and its two halves.
+        error: the sentence about what is wrong.
+    """
+
+    map_upload: ImageUpload
+    map_image: gr.State
+    net: gr.Dropdown
+    kind: gr.Radio
+    weight: gr.Slider
+    start: gr.Slider
+    end: gr.Slider
+    map_preview: gr.HTML
+    reference_upload: ImageUpload
+    reference_image: gr.State
+    adapter: gr.Dropdown
+    adapter_weight: gr.Slider
+    accordion: gr.Accordion
+    control_group: gr.Column
+    reference_group: gr.Column
+    error: gr.HTML
+
+    def section(self, page: PageContext) -> FormSection:
+        """These components as a section of a form."""
+        inputs = {self.map_image, self.net, self.kind, self.weight, self.start, self.end}
+        inputs |= {self.reference_image, self.adapter, self.adapter_weight}
+        return FormSection(
+            frozenset(inputs),
+            self.fields,
+            (self.error,),
+            shows_errors_of(ERROR_FIELDS, self.error, self.accordion),
+            outputs=(self.accordion,),
+            wire=lambda form: wire(page, form, self),
+        )
+
+    def fields(self, values: FormValues) -> dict[str, Any]:
+        """Fields of the request: ``controls`` and ``reference``, each only with an image; raises InvalidRequest."""
+        found: dict[str, Any] = {}
+        if values[self.map_image]:
+            if not values[self.net]:
+                raise InvalidRequest("controls", "No ControlNet is chosen for your map. Choose one or remove the map.")
+            names = ("net", "kind", "weight", "start", "end")
+            control = {name: values[getattr(self, name)] for name in names}
+            found["controls"] = ({**control, "image": values[self.map_image]},)
+        if values[self.reference_image]:
+            if not values[self.adapter]:
+                raise InvalidRequest("reference", "No IP-Adapter is chosen. Choose one or remove its image.")
+            adapter, weight = values[self.adapter], values[self.adapter_weight]
+            found["reference"] = {"adapter": adapter, "image": values[self.reference_image], "weight": weight}
+        return found
+
+
+def build(layout: FormLayout) -> FormSection:
+    """Lay out the accordion; it is visible only if there is a ControlNet or an IP-Adapter."""
+    return lay_out(layout.page, layout.prefix).section(layout.page)
+
+
+def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
+    """The components."""
+    nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
+    with gr.Accordion(
+        "Guide with an image", open=False, visible=bool(nets or adapters), elem_id=f"{prefix}guides",
+        elem_classes="drawer",
+    ) as accordion:  # fmt: skip
+        error = message(elem_id=f"{prefix}guides-error", alert=True)
+        with gr.Column(visible=bool(nets), elem_id=f"{prefix}where", elem_classes="guide") as control_group:
+            found = map_controls(nets, prefix)
+        with gr.Column(visible=bool(adapters), elem_id=f"{prefix}how", elem_classes="guide") as reference_group:
+            found |= reference_controls(adapters, prefix)
+    return ImageGuidance(
+        **found, accordion=accordion, control_group=control_group, reference_group=reference_group, error=error
+    )
+
+
+def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> dict[str, Any]:
+    """The map and its ControlNet."""
+    found: dict[str, Any] = {"map_upload": upload("Where things are (ControlNet)", f"{prefix}map-picture")}
+    found["map_image"] = gr.State(None)
+    found["kind"] = gr.Radio(
+        list(KINDS), value="canny", label="Preprocessor: what your image is", info=ABOUT["canny"],
+        elem_id=f"{prefix}map-kind",
+    )  # fmt: skip
+    found["map_preview"] = gr.HTML(
+        None, html_template=_TEMPLATE, js_on_load=_DRAW, elem_id=f"{prefix}map", apply_default_css=False
+    )
+    found["net"] = gr.Dropdown(
+        choices(nets), value=first(nets), label="ControlNet", elem_id=f"{prefix}map-net",
+        info="It has to be made for your model, and for such maps.",
+    )  # fmt: skip
+    found["weight"] = gr.Slider(
+        0, 2, value=1, step=0.05, label="Weight", info="0 is off, 1 is as it was trained.",
+        elem_id=f"{prefix}map-weight",
+    )  # fmt: skip
+    found["start"] = gr.Slider(
+        0, 1, value=0, step=0.05, label="Start, as a share of the steps", elem_id=f"{prefix}map-start"
+    )
+    found["end"] = gr.Slider(
+        0, 1, value=1, step=0.05, label="End, as a share of the steps", elem_id=f"{prefix}map-end",
+        info="With 0.5 it decides the layout, and the details stay free.",
+    )  # fmt: skip
+    return found
+
+
+def reference_controls(adapters: Sequence[IPAdapterFile], prefix: str) -> dict[str, Any]:
+    """The reference image and its IP-Adapter."""
+    return {
+        "reference_upload": upload("How it looks (IP-Adapter)", f"{prefix}look-picture"),
+        "reference_image": gr.State(None),
+        "adapter": gr.Dropdown(
+            choices(adapters), value=first(adapters), label="IP-Adapter", elem_id=f"{prefix}look-adapter",
+            info="It has to be made for your model. It sees the middle square of the image.",
+        ),
+        "adapter_weight": gr.Slider(
+            0, 1.5, value=0.6, step=0.05, label="Weight", elem_id=f"{prefix}look-weight",
+            info="0 is off, 0.6 leaves room for the prompt, 1 is as it was trained.",
+        ),
+    }  # fmt: skip
+
+
+def upload(label: str, elem_id: str) -> ImageUpload:
+    """An image upload with its title."""
+    message(label, elem_id=f"{elem_id}-head")
+    return ImageUpload(
+        label=label, show_label=False, type="filepath", sources=["upload", "clipboard", "webcam"], format="png",
+        height=160, elem_id=elem_id,
+    )  # fmt: skip
+
+
+def choices(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> list[tuple[str, str]]:
+    """Choices of a dropdown, as (label, name)."""
+    return [(file.name, file.name) for file in files]
+
+
+def first(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> str | None:
+    """The one that is chosen by default."""
+    return files[0].name if files else None
+
+
+def wire(page: PageContext, form: Form, guidance: ImageGuidance) -> None:
+    """Store the uploads, show the map, and keep the lists of files up to date."""
+    c, g = form.controls, guidance
+
+    def store(path: Any) -> tuple[Any, str]:
+        try:
+            return (store_upload(page, path) if path else None), ""
+        except InvalidRequest as problem:
+            return None, str(problem)
+
+    def preview(image: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
+        about = gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
+        try:
+            return about, map_uri(page, image, kind, width, height), ""
+        except (InvalidRequest, QueryFailed) as problem:
+            return about, None, str(problem)
+
+    def refresh(net: Any, adapter: Any) -> tuple[Any, ...]:
+        nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
+        net_names, adapter_names = {file.name for file in nets}, {file.name for file in adapters}
+        return (
+            gr.Accordion(visible=bool(nets or adapters)),
+            gr.Column(visible=bool(nets)),
+            gr.Column(visible=bool(adapters)),
+            gr.Dropdown(choices(nets), value=net if net in net_names else first(nets)),
+            gr.Dropdown(choices(adapters), value=adapter if adapter in adapter_names else first(adapters)),
+        )
+
+    options = {**CONCURRENT, "show_progress_on": [g.error]}
+    asked, shown = [g.map_image, g.kind, c.width, c.height], [g.kind, g.map_preview, g.error]
+    stored = g.map_upload.change(store, [g.map_upload], [g.map_image, g.error], **options)
+    stored.success(preview, asked, shown, **options)
+    gr.on([g.kind.input, c.width.change, c.height.change], preview, asked, shown, **options)
+    g.reference_upload.change(store, [g.reference_upload], [g.reference_image, g.error], **options)
+    lists = [g.accordion, g.control_group, g.reference_group, g.net, g.adapter]
+    gr.on([page.blocks.load, page.tab.select], refresh, [g.net, g.adapter], lists, **{**CONCURRENT, "queue": False})
+
+
+def store_upload(page: PageContext, path: str) -> str:
+    """The id of an uploaded image, once it is read and stored; raises InvalidRequest."""
+    inputs = page.inputs
+    with inputs.slot():
+        return inputs.put(inputs.read(path).image)
+
+
+def map_uri(page: PageContext, image: Any, kind: Any, width: Any, height: Any) -> str | None:
+    """What a ControlNet would see, as a thumbnail's data URI; None without an image; raises InvalidRequest."""
+    sides = [int(side) if isinstance(side, int | float) and 8 <= side <= 2048 else 0 for side in (width, height)]
+    known = isinstance(image, str) and isinstance(kind, str) and kind in ABOUT
+    if not known or not image or not all(sides):
+        return None
+    return thumbnail_uri(page.queries.control_map(Control(net="any", image=image, kind=kind), *sides), SIDE)

@@ -1,0 +1,107 @@
+"""What the form holds, kept by the browser: fields survive a reload and a restart, each browser tab has its own.
+
+Saving calls no server: the values go into the tab's own storage, and a copy into the browser's for the next new tab.
+When the page opens, the values that still fit come back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.prompt import A1111, COMPEL
+from pipelines.request import MAX_PROMPT
+from ui.components.gradio_events import UNQUEUED
+from ui.form import controls
+from ui.form.controls import Controls
+from ui.form.prompt.examples import prompt_examples_value
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from pipelines.cards import ModelCard
+    from ui.form.form import Form, Updates
+
+KEY = "diffusion-playground-form-"
+# In the order of ``fields(Controls)``.
+NAMES = tuple(field.name for field in fields(Controls))
+# Longer ones were not written by this page.
+MAX_STORED = 20_000
+_SAVE = """(...values) => {
+  const text = JSON.stringify(values);
+  for (const storage of [sessionStorage, localStorage]) {
+    try { storage.setItem('%s', text); } catch { /* full, or switched off: nothing is kept */ }
+  }
+}"""
+_LOAD = """() => {
+  try { return [sessionStorage.getItem('%s') || localStorage.getItem('%s') || '']; } catch { return ['']; }
+}"""
+
+
+def wire(form: Form) -> None:
+    """Save at every change, and restore when the page opens."""
+    page, c = form.page, form.controls
+    key = KEY + page.tab.id
+    inputs: list[Any] = [getattr(c, name) for name in NAMES]
+    outputs: list[Any] = [*inputs, form.vocabulary_hints, form.prompt_examples, form.excluded_schedulers]
+    stored = gr.Textbox(visible=False, max_length=MAX_STORED)
+
+    def restore(text: Any) -> Updates:
+        return restored(form, text) or {c.prompt: gr.skip()}
+
+    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key), **UNQUEUED)
+    changes = [component.input for component in inputs if hasattr(component, "input")]
+    changes += [c.seed.change, c.keep_seed.change, c.model.change, c.prompt.change]
+    gr.on(changes, None, inputs, None, js=_SAVE % key)
+
+
+def restored(form: Form, text: Any) -> Updates:
+    """Updates for what was stored; {} if it is nothing that fits."""
+    values = _read(text)
+    card = form.page.card(values.get("model"))
+    if card is None or card.id not in {one.id for one in form.page.library.available()}:
+        return {}
+    c = form.controls
+    updates: dict[Component, Any] = {
+        c.model: gr.Dropdown(value=card.id, info=controls.about_model(card)),
+        c.quality: gr.Radio(controls.qualities(card), value=_quality(card, values)),
+        c.num_inference_steps: gr.Slider(value=values["num_inference_steps"], info=controls.about_steps(card)),
+        c.guidance_scale: gr.Slider(value=values["guidance_scale"], info=controls.about_guidance(card)),
+        c.scheduler: gr.Dropdown(
+            controls.offered(card),
+            value=values["scheduler"],
+            info=controls.about_scheduler(values["scheduler"]),
+        ),
+        c.prompt_syntax: gr.Radio(value=values["prompt_syntax"], info=controls.about_syntax(values["prompt_syntax"])),
+        form.prompt_examples: prompt_examples_value(card),
+        form.excluded_schedulers: controls.not_offered(card),
+    }
+    plain = ("prompt", "num_images", "negative_prompt", "width", "height", "seed", "keep_seed")
+    return {**updates, **{getattr(c, name): values[name] for name in plain}}
+
+
+def _quality(card: ModelCard, values: dict[str, Any]) -> str | None:
+    return controls.quality_of(card, values["scheduler"], values["num_inference_steps"])
+
+
+def _read(text: Any) -> dict[str, Any]:
+    """The stored values by name; {} unless each of them is of the kind that its control holds."""
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_STORED:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, list) or len(found) != len(NAMES):
+        return {}
+    values = dict(zip(NAMES, found, strict=True))
+    texts = [values[name] or "" for name in ("prompt", "negative_prompt", "seed", "scheduler", "model")]
+    numbers = [values[name] for name in ("num_images", "num_inference_steps", "guidance_scale", "width", "height")]
+    fits = all(isinstance(one, str) and len(one) <= MAX_PROMPT for one in texts)
+    fits &= all(isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one <= 10_000 for one in numbers)
+    fits &= isinstance(values["keep_seed"], bool) and values["num_images"] in (1, 2, 4)
+    fits &= values["prompt_syntax"] in (COMPEL, A1111)
+    return values if fits else {}

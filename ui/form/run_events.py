@@ -1,0 +1,123 @@
+"""The events of a run: Generate, New seed, Stop, finding the job after a reload, and what follows a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from pipelines.jobs.backend import KeepFailed, QueueFull
+from pipelines.jobs.job import Job
+from pipelines.request import InvalidRequest
+from ui.components import stage_updates
+from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
+from ui.context import BUNDLED, RECORDING
+from ui.form.form import Form, FormValues, Updates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORGOTTEN = "This run is no longer kept, so its timeline cannot be opened."
+
+
+def run(form: Form, values: FormValues) -> Iterator[Updates]:
+    """Submit the form's request: updates until the picture is there, or an error next to its cause."""
+    try:
+        request = form.request(values)
+        job, more = form.submit(request)
+    except (InvalidRequest, QueueFull, KeepFailed) as problem:
+        yield form.show_error(problem)
+        return
+    accepted = {form.page.tab_job: job.id, form.page.latest_job: job.id, form.controls.seed: str(request.sampling.seed)}
+    yield {**form.clear_errors(), **form.started(), **accepted, **more}
+    yield from show(form, job)
+
+
+def show(form: Form, job: Job) -> Iterator[Updates]:
+    """Stage updates until the job is over."""
+    for value in stage_updates.watch(job):
+        yield form.stage_updates(job.request, value)
+
+
+def reopen(form: Form, opened: Mapping[str, Any]) -> Iterator[Updates]:
+    """Put an earlier picture back on the stage, with the timeline as far as it is kept."""
+    page = form.page
+    if (job := page.find_job(opened["id"])) is not None:
+        accepted = {page.tab_job: job.id, page.latest_job: job.id}
+        for updates in show(form, job):
+            yield {**updates, **accepted}
+    elif (trace := page.trace(opened)) is not None and trace.finals:
+        value = stage_updates.reopened(trace)
+        yield {form.stage: value, form.run_error: "", page.tab_job: trace.id, page.latest_job: trace.id}
+    else:
+        yield {form.run_error: FORGOTTEN}
+
+
+def wire(form: Form, first_value: Callable[[], Mapping[str, Any] | None] = lambda: None) -> None:
+    """Attach the events of a run.
+
+    Args:
+        first_value: what the stage shows in place of a picture that is no longer there, or None.
+    """
+    page = form.page
+
+    def generate(values: dict[Component, Any]) -> Iterator[Updates]:
+        yield from run(form, FormValues(values))
+
+    def again(values: dict[Component, Any]) -> Iterator[Updates]:
+        yield from run(form, FormValues(values, new_seed=True))
+
+    def attach(job_id: Any) -> Iterator[Updates]:
+        page.backend.warm_up(page.default_model)
+        if (job := page.find_job(job_id)) is not None:
+            yield from show(form, job)
+        elif isinstance(job_id, str) and (trace := page.trace({"id": job_id})) is not None and trace.finals:
+            yield {form.stage: stage_updates.reopened(trace)}  # the program was restarted since
+        else:
+            # A generator that ends without a value would empty every component.
+            value = first_value()
+            yield {form.run_error: ""} if value is None or job_id is None else {form.stage: value}
+
+    def pick(data: gr.EventData) -> Iterator[Updates]:
+        yield from reopen(form, picture_of(None, data))
+
+    def stop(job_id: Any) -> None:
+        if (job := page.find_job(job_id)) is not None:
+            job.cancel()
+
+    # Progress on a component without children: Gradio asks one that shows progress for its value, with everything in
+    # it, at every change of any event's state.
+    options = {**CONCURRENT, "show_progress_on": [form.run_error]}
+    form.generate.click(generate, form.inputs, form.outputs, **options)
+    form.stage.again(again, form.inputs, form.outputs, **options)
+    form.stop.click(stop, [page.tab_job], None, **UNQUEUED)
+    page.blocks.load(attach, [page.tab_job], form.outputs, **options)
+    form.recent.pick(pick, None, form.outputs, **options)
+    _wire_next_steps(form)
+
+
+def _wire_next_steps(form: Form) -> None:
+    """Open the stage's picture in the denoising tab, or send it to image to image as the next source."""
+    page = form.page
+
+    def inspect(job_id: Any, data: gr.EventData) -> tuple[Any, Any]:
+        return gr.Tabs(selected="denoising"), picture_of(job_id, data)
+
+    def send(job_id: Any, data: gr.EventData) -> tuple[Any, Any]:
+        # The time, so that the same picture can be sent twice.
+        return gr.Tabs(selected="image-to-image"), {**picture_of(job_id, data), "at": time.time()}
+
+    # Queued, although quick: Gradio announces the change of a state only there.
+    options = {**CONCURRENT, "show_progress_on": [form.run_error]}
+    form.stage.inside(inspect, [page.tab_job], [page.tabs, page.opened], **options)
+    form.stage.send(send, [page.tab_job], [page.tabs, page.sent_image], **options)
+
+
+def picture_of(job_id: Any, data: gr.EventData) -> dict[str, Any]:
+    """The picture that an event of the stage names: id of its run, by default ``job_id``, and number from 0."""
+    run_id, k = event_value(data, "run", None), event_value(data, "picture", 0)
+    name = BUNDLED if run_id == RECORDING else run_id if isinstance(run_id, str) else job_id
+    return {"id": name, "picture": k if isinstance(k, int) and not isinstance(k, bool) and k >= 0 else 0}

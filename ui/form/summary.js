@@ -1,0 +1,55 @@
+// What is set, on one line: the model, the size, how many pictures, the seed and its lock.  A click opens the setting.
+const root = element.querySelector('.summary');
+const desk = element.closest('.workspace');
+const ROOM = { model: 'model', size: 'width', count: 'count' };
+
+// Opens the drawer in which a setting stands, and moves the focus there.
+function open(name) {
+  const drawer = desk.querySelector('.drawer.settings');
+  const head = drawer.querySelector(':scope > button');
+  if (!head.classList.contains('open')) head.click();
+  const find = (left) => {
+    const field = desk.querySelector(`[id$="${ROOM[name]}"] :is(input, textarea)`);
+    if (field?.offsetParent) { field.scrollIntoView({ block: 'center' }); field.focus({ preventScroll: true }); }
+    else if (left) setTimeout(() => find(left - 1), 50);
+  };
+  find(40);
+}
+
+function draw() {
+  const value = props.value;
+  if (!value) return;
+  for (const pill of root.querySelectorAll('[data-pill]')) {
+    const name = pill.dataset.pill;
+    if (name !== 'seed') { pill.textContent = value[name]; continue; }
+    pill.querySelector('span').textContent = value.locked ? `seed ${value.seed}` : 'new seed each time';
+    pill.setAttribute('aria-pressed', value.locked);
+    pill.title = value.locked ? 'The seed is locked. Click to draw a new one each time.' : `Click to lock seed ${value.seed}.`;
+  }
+  root.querySelector('[data-part="more"]').textContent = value.more;
+}
+
+for (const pill of root.querySelectorAll('[data-pill]')) {
+  pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') trigger('lock'); else open(pill.dataset.pill); });
+}
+// A drawer covers the form; Escape closes it.
+desk.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || desk.dataset.busy === 'yes') return;
+  const head = desk.querySelector('.drawer > button.open');
+  if (!head) return;
+  event.stopPropagation();
+  head.click();
+  head.focus();
+});
+// One drawer at a time: the one that was opened last.
+
+new MutationObserver((changes) => {
+  const opened = changes.map((change) => change.target).find((head) => head.matches('.drawer > button.open'));
+  if (!opened) return;
+  for (const fold of desk.querySelectorAll('.drawer')) {
+    const head = fold.querySelector(':scope > button');
+    if (head !== opened && head.classList.contains('open')) head.click();
+  }
+}).observe(desk, { subtree: true, attributes: true, attributeFilter: ['class'] });
+watch('value', draw);
+draw();

@@ -1,0 +1,83 @@
+"""Take over settings of an entry of the history: all of them, or the prompt, the seed or the sampler alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ui.components.gradio_events import CONCURRENT
+from ui.form import controls
+from ui.form.prompt.examples import prompt_examples_value
+
+if TYPE_CHECKING:
+    from gradio.components import Component
+
+    from pipelines.cards import ModelCard
+    from ui.form.form import Form, Updates
+
+NO_MODEL = "The model {name} is not on this computer, so the chosen one stays; the Models tab can bring it."
+NO_SAMPLER = "The chosen model does not work with that scheduler, so its own stays."
+# Fields whose control takes the value as it is.
+PLAIN = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed")
+
+
+def wire(form: Form) -> None:
+    """Follow ``PageContext.taken_settings``."""
+    page, c = form.page, form.controls
+
+    def take(value: Any, model: Any) -> Updates:
+        fields = value.get("fields") if isinstance(value, dict) and value.get("tab") == page.tab.id else None
+        return updates_of(form, fields, model) if isinstance(fields, dict) else {form.run_error: gr.skip()}
+
+    own = [getattr(c, name) for name in (*PLAIN, "model", "quality", "scheduler", "prompt_syntax", "keep_seed")]
+    outputs = [*own, form.prompt_examples, form.excluded_schedulers, form.run_error]
+    page.taken_settings.change(take, [page.taken_settings, c.model], outputs, **CONCURRENT)
+
+
+def updates_of(form: Form, fields: Mapping[str, Any], model: Any) -> Updates:
+    """Updates that take over these fields of a request; what cannot be is said below Generate."""
+    page, c, problem = form.page, form.controls, ""
+    card = page.card(model)
+    updates: dict[Component, Any] = {getattr(c, name): fields[name] for name in PLAIN if name in fields}
+    if "seed" in fields:
+        updates[c.keep_seed] = True
+    if "prompt_syntax" in fields:
+        syntax = fields["prompt_syntax"]
+        updates[c.prompt_syntax] = gr.Radio(value=syntax, info=controls.about_syntax(syntax))
+    if "model" in fields:
+        wanted = page.card(fields["model"])
+        if wanted is None or wanted.id not in {each.id for each in page.library.available()}:
+            problem = NO_MODEL.format(name=wanted.name if wanted else fields["model"])
+        else:
+            card = wanted
+            updates |= model_updates(form, wanted)
+    if "scheduler" in fields and card is not None:
+        found = sampler_updates(form, card, fields)
+        problem = problem or ("" if found else NO_SAMPLER)
+        updates |= found
+    return {**updates, form.run_error: problem}
+
+
+def model_updates(form: Form, card: ModelCard) -> Updates:
+    """Updates for a model without its own settings, which follow."""
+    c = form.controls
+    choices = controls.model_choices(form.page.library.available())
+    return {
+        c.model: gr.Dropdown(choices, value=card.id, info=controls.about_model(card)),
+        form.prompt_examples: prompt_examples_value(card),
+        form.excluded_schedulers: controls.not_offered(card),
+    }
+
+
+def sampler_updates(form: Form, card: ModelCard, fields: Mapping[str, Any]) -> Updates:
+    """Updates for scheduler and quality; {} for a scheduler that the model does not work with."""
+    c, scheduler, choices = form.controls, fields["scheduler"], controls.offered(card)
+    if scheduler not in {name for _, name in choices}:
+        return {}
+    quality = controls.quality_of(card, scheduler, fields.get("num_inference_steps"))
+    return {
+        c.scheduler: gr.Dropdown(choices, value=scheduler, info=controls.about_scheduler(scheduler)),
+        c.quality: gr.Radio(controls.qualities(card), value=quality),
+    }

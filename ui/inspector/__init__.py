@@ -1,0 +1,1 @@
+"""The inspector: what happened in a run."""

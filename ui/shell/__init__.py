@@ -1,0 +1,1 @@
+"""What surrounds the tabs: name, theme, address and status bar."""

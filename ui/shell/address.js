@@ -1,0 +1,83 @@
+// The address names what is on view: #/denoising/<run>/<step>, or #/<tab>/<what that tab says>.  Back and Forward work,
+// and a link opens what it names.
+let tabs = null;
+let run = '';
+let step = null;
+// What the address names and is not on view yet.
+let coming = null;
+// What tabs besides Denoising have on view, as they say it themselves: tab -> parts of the address.
+const places = {};
+
+function parse() {
+  const [tab, ...parts] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  const [name, at] = parts;
+  return { tab: tab || '', run: name || '', step: /^\d{1,4}$/.test(at || '') ? Number(at) - 1 : null, parts: parts.filter(Boolean) };
+}
+
+function selected() { return tabs.querySelector('button[aria-selected="true"]')?.dataset.tabId || ''; }
+
+// The first tab needs no address.
+function first() { return tabs.querySelector('button[data-tab-id]')?.dataset.tabId || ''; }
+
+function write(replace) {
+  const tab = selected();
+  if (!tab) return;
+  const parts = [tab, ...(places[tab] || [])];
+  if (tab === 'denoising' && run) parts.push(run, ...(step === null ? [] : [step + 1]));
+  const hash = `#/${parts.map(encodeURIComponent).join('/')}`;
+  if (hash === location.hash) return;
+  history[replace ? 'replaceState' : 'pushState'](null, '', hash);
+}
+
+// Opens what the address names.
+function follow() {
+  const wanted = parse();
+  if (!wanted.tab) { trigger('go', { tab: first(), run: '' }); return; }
+  if (wanted.tab !== 'denoising') { followPlace(wanted); return; }
+  if (wanted.tab === selected() && (!wanted.run || wanted.run === run)) { goTo(wanted); return; }
+  coming = wanted.run ? wanted : null;
+  trigger('go', { tab: wanted.tab, run: wanted.run });
+}
+
+// A tab that was never opened reads the address itself.
+function followPlace({ tab, parts }) {
+  places[tab] = parts;
+  document.dispatchEvent(new CustomEvent('playground:open', { detail: { tab, parts } }));
+  if (tab !== selected()) trigger('go', { tab, run: '' });
+}
+
+function goTo({ step: at }) {
+  if (at !== null) document.dispatchEvent(new CustomEvent('playground:go', { detail: { index: at } }));
+}
+
+// The row of tabs is laid out after this component.
+function begin() {
+  tabs = document.querySelector('#tabs > .tab-wrapper');
+  if (!tabs?.querySelector('button[aria-selected="true"]')) { if (element.isConnected) setTimeout(begin, 50); return; }
+  new MutationObserver(() => { if (selected() !== (parse().tab || first())) write(false); })
+    .observe(tabs, { subtree: true, attributes: true, attributeFilter: ['aria-selected'] });
+  window.addEventListener('popstate', follow);
+  document.addEventListener('playground:step', moved);
+  document.addEventListener('playground:place', placed);
+  if (parse().tab) follow();
+}
+
+function placed({ detail: { tab, parts, replace } }) {
+  places[tab] = parts;
+  if (tab === selected()) write(replace);
+}
+
+function moved(event) {
+  const detail = event.detail || {};
+  if (!detail.run) return;
+  // The first picture needs no number.
+  run = detail.run.replace(/:0$/, '');
+  step = detail.index;
+  if (coming?.run === run) {
+    const wanted = coming;
+    coming = null;
+    setTimeout(() => goTo(wanted));
+  } else if (selected() === 'denoising') write(true);
+}
+
+begin();

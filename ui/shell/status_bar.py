@@ -1,0 +1,56 @@
+"""The status bar: what the model does, and how long the queue is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from pipelines.jobs.backend import BackendStatus
+
+FAST_SECONDS, SLOW_SECONDS = 0.7, 4.0
+
+_TEMPLATE = """
+<div class="foot">
+  <span class="model"><i class="dot" aria-hidden="true"></i><span data-part="text" role="status">Starting</span></span>
+  <span data-part="queue"></span>
+  <span class="kept">Finished pictures are kept on the computer that runs this page</span>
+  <button type="button" data-part="keys" aria-haspopup="dialog" title="The list of keys">Keys <kbd>?</kbd></button>
+</div>
+"""
+_DRAW = """
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const draw = () => {
+  const status = props.value;
+  if (!status) return;
+  element.querySelector('.foot').dataset.state = status.state;
+  if (part('text').textContent !== status.text) part('text').textContent = status.text;
+  part('queue').textContent = status.queue;
+};
+watch('value', draw);
+draw();
+part('keys').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:keys')));
+"""
+
+
+def status_value(status: BackendStatus) -> dict[str, Any]:
+    """The component's value."""
+    queue = "Queue empty" if not status.queue else f"{status.queue} in the queue"
+    return {"state": status.state, "text": status.text, "queue": queue}
+
+
+def status_bar(ask: Callable[[], BackendStatus]) -> None:
+    """The component and its timer: fast while a model loads, slow while nothing changes."""
+    line = gr.HTML(
+        status_value(ask()), html_template=_TEMPLATE, js_on_load=_DRAW, elem_id="status", apply_default_css=False
+    )
+    clock = gr.Timer(FAST_SECONDS)
+    pace = gr.State(FAST_SECONDS)
+
+    def tick(last: float) -> tuple[Any, Any, float]:
+        status = ask()
+        wanted = FAST_SECONDS if status.state in ("cold", "loading") or status.queue else SLOW_SECONDS
+        return status_value(status), gr.Timer(wanted) if wanted != last else gr.skip(), wanted
+
+    clock.tick(tick, [pace], [line, clock, pace], queue=False, show_progress="hidden", api_visibility="private")

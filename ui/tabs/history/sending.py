@@ -1,0 +1,105 @@
+"""Sending an entry to another tab: its picture, its settings, a part of them, or its recorded steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from history.database import HistoryUnavailable
+from ui.components.gradio_events import CONCURRENT
+from ui.server.current_user import current_user
+from ui.tabs.history.detail import GONE
+from ui.tabs.history.question import Question
+
+if TYPE_CHECKING:
+    from history.entries import EntryDetail
+    from ui.context import PageContext
+
+TEXT_TAB, IMAGE_TAB, DENOISING_TAB = "text-to-image", "image-to-image", "denoising"
+# What is taken over: the fields of a request by their flat names.
+SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax")
+SAMPLER = ("scheduler", "num_inference_steps", "guidance_scale")
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength"),
+    "prompt": PROMPT,
+    "seed": SEED,
+    "sampler": SAMPLER,
+}
+NO_SETTINGS = "The settings of this picture are not known in a form that can be used again."
+NO_PICTURE = "There is no picture here to start from."
+NO_STEPS = "The steps of this run are no longer kept."
+
+
+def wire(page: PageContext, component: gr.HTML) -> None:
+    """Attach the event ``send``: it carries ``ids``, ``to`` (a tab) and ``what`` (picture, both, or one of PARTS)."""
+
+    def send(data: gr.EventData) -> tuple[Any, ...]:
+        if page.history is None:
+            return (gr.skip(),) * len(outputs)
+        question = Question(page, page.history, current_user(), data)
+        sent, problem = outcome(question)
+        others = [sent.get(name, gr.skip()) for name in ("tab", "opened", "image", "settings")]
+        return (*others, {"ask": question.text("ask"), "problem": problem})
+
+    # Queued, although quick: Gradio announces the change of a state only there.
+    outputs = [page.tabs, page.opened, page.sent_image, page.taken_settings, component]
+    component.send(send, None, outputs, trigger_mode="multiple", **CONCURRENT)
+
+
+def outcome(question: Question) -> tuple[dict[str, Any], str]:
+    """What the page gets, by the names of ``wire``, and what is wrong, "" if nothing is."""
+    try:
+        found = question.history.detail(question.user, question.ids[0]) if question.ids else None
+    except HistoryUnavailable as problem:
+        return {}, str(problem)
+    if found is None:
+        return {}, GONE
+    to, what = question.text("to"), question.text("what")
+    if to == DENOISING_TAB:
+        return opened(question, found)
+    return taken(found, to if to in (TEXT_TAB, IMAGE_TAB) else TEXT_TAB, what)
+
+
+def opened(question: Question, found: EntryDetail) -> tuple[dict[str, Any], str]:
+    """Open the run in the denoising tab."""
+    entry = found.entry
+    if question.page.trace({"id": entry.run}) is None:
+        return {}, NO_STEPS
+    return {"tab": gr.Tabs(selected=DENOISING_TAB), "opened": {"id": entry.run, "picture": entry.place}}, ""
+
+
+def taken(found: EntryDetail, tab: str, what: str) -> tuple[dict[str, Any], str]:
+    """Take over the picture, settings, or both."""
+    sent: dict[str, Any] = {"tab": gr.Tabs(selected=tab)}
+    # The time, so that the same can be sent twice.
+    if what in ("picture", "both"):
+        if found.picture is None or tab != IMAGE_TAB:
+            return {}, NO_PICTURE
+        entry = found.entry
+        sent["image"] = {"id": entry.run, "picture": entry.place, "entry": entry.id, "at": time.time()}
+    if what != "picture":
+        fields = fields_of(found, PARTS["settings" if what == "both" else what] if what in {*PARTS, "both"} else ())
+        if not fields:
+            return {}, NO_SETTINGS
+        sent["settings"] = {"tab": tab, "fields": fields, "at": time.time()}
+    return sent, ""
+
+
+def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of the request that made an entry, by their flat names; {} where it is not known."""
+    request = found.request
+    if request is None:
+        return {}
+    loras = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
+    values = {
+        **{name: getattr(request, name) for name in ("model", "negative_prompt", "prompt_syntax", "width", "height")},
+        **{name: getattr(request.sampling, name) for name in SAMPLER},
+        "prompt": f"{request.prompt}{loras}".strip(),
+        "seed": str(found.entry.seed),
+    }
+    if request.init is not None:
+        values["strength"] = request.init.strength
+    return {name: values[name] for name in names if name in values}

@@ -1,0 +1,388 @@
+// The views of the tab: all pictures or the bin, one picture, two compared; and what the buttons do.
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const button = (name) => element.querySelector(`[data-do="${name}"]`);
+const VIEWS = ['browse', 'detail', 'compare'];
+const TAB = 'history';
+const BIN = 'bin';
+const MOST = 500;
+const calls = new Calls((fields) => (fields.do === 'send' ? trigger('send', fields) : trigger('ask', fields)));
+const filters = { favourite: false, bin: false };
+let cursor = '';
+let total = 0;
+let loading = false;
+let stale = true;
+let view = 'browse';
+let top = 0;
+let undo = null;
+let typing = 0;
+
+const grid = new Grid(part('scroll'), part('tiles'), {
+  open: (id) => show([id]),
+  more: loadMore,
+  selected: drawSelection,
+  favourite: (ids) => favourite(ids),
+  remove: (ids) => (filters.bin ? erase(ids) : remove(ids)),
+});
+const detail = new Detail(part, { open: (id) => show([id]), tag: tagOne, send });
+const comparison = new Comparison(part);
+const disk = new Disk(part, (what, fields) => calls.ask(what, fields));
+
+// -- saying ------------------------------------------------------------------------------------------------------------
+
+function say(text, takeBack = null) {
+  undo = takeBack;
+  part('said-text').textContent = text;
+  part('said').hidden = !text;
+  button('undo').hidden = !takeBack;
+}
+
+// An answer without a problem; a problem is said.
+async function ask(what, fields, options) {
+  const found = await calls.ask(what, fields, options);
+  if (found?.problem) say(found.problem);
+  return found && !found.problem ? found : null;
+}
+
+function plural(count) { return `${count.toLocaleString()} picture${count === 1 ? '' : 's'}`; }
+
+// -- browsing ----------------------------------------------------------------------------------------------------------
+
+async function reload() {
+  stale = false;
+  const found = await ask('page', { filters: wanted(), cursor: '' }, { latest: true });
+  if (!found) return;
+  cursor = found.cursor;
+  total = found.entries.length;
+  grid.reset(found.entries, !cursor);
+  drawCount(!cursor);
+  if (!cursor) return;
+  // Counting takes longer than the first page where there are very many.
+  const all = await ask('count', { filters: wanted() }, { latest: true });
+  if (!all) return;
+  total = all.total;
+  drawCount();
+}
+
+async function loadMore() {
+  if (loading || !cursor) return;
+  loading = true;
+  const from = cursor;
+  const found = await calls.ask('page', { filters: wanted(), cursor });
+  loading = false;
+  if (found?.problem) { say(found.problem); return; }
+  // Another search has begun meanwhile.
+  if (!found || from !== cursor) return;
+  cursor = found.cursor;
+  grid.append(found.entries, !cursor);
+}
+
+async function loadChoices() {
+  const found = await ask('choices', {}, { latest: true });
+  if (!found) return;
+  const all = { model: 'Any model', scheduler: 'Any scheduler', size: 'Any size', kind: 'Any kind', tag: 'Any tag', user: 'Made by anyone' };
+  for (const select of element.querySelectorAll('[data-filter]')) {
+    const name = select.dataset.filter;
+    const rows = name === 'user' ? found.users : found.choices[name] || [];
+    const before = select.value;
+    select.replaceChildren(new Option(all[name], ''), ...rows.map(([value, label, count]) => new Option(`${label} (${count.toLocaleString()})`, value)));
+    select.value = rows.some(([value]) => value === before) ? before : '';
+    if (name === 'tag' || name === 'user') select.hidden = select.parentElement.hidden = !rows.length;
+  }
+  button('disk').hidden = !found.owner || filters.bin;
+}
+
+function days(count) {
+  const midnight = new Date();
+  midnight.setHours(0, 0, 0, 0);
+  return midnight.getTime() / 1000 - (count - 1) * 86400;
+}
+
+function day(text, later) { return text ? new Date(`${text}T00:00:00`).getTime() / 1000 + (later ? 86400 : 0) : null; }
+
+function wanted() {
+  const found = { ...filters, text: part('search').value };
+  for (const select of element.querySelectorAll('[data-filter]')) found[select.dataset.filter] = select.value;
+  const date = part('date').value;
+  if (date === 'range') Object.assign(found, { after: day(part('from').value), before: day(part('to').value, true) });
+  else if (date) found.after = days(Number(date));
+  return found;
+}
+
+function filtered() {
+  return Object.values({ ...wanted(), bin: false }).some((value) => (typeof value === 'string' ? value.trim() : value));
+}
+
+function filter() {
+  part('range').hidden = part('date').value !== 'range';
+  for (const select of part('filters').querySelectorAll('select')) select.classList.toggle('set', Boolean(select.value));
+  button('clear').hidden = !filtered();
+  reload();
+}
+
+function clearFilters() {
+  part('search').value = '';
+  for (const select of part('filters').querySelectorAll('select')) select.value = '';
+  filters.favourite = false;
+  button('favourites').setAttribute('aria-pressed', false);
+  filter();
+}
+
+function drawCount(known = true) {
+  const none = !grid.entries.length;
+  total = Math.max(total, grid.entries.length);
+  if (known) part('count').textContent = none ? '' : plural(total);
+  part('nothing').hidden = !none;
+  const narrow = filtered();
+  part('nothing').querySelector('button').hidden = !narrow;
+  part('nothing-text').textContent = narrow ? 'No picture matches.'
+    : filters.bin ? 'The bin is empty. Deleted pictures wait here for 30 days.'
+      : 'No pictures yet. Every picture that you make is kept here, with its settings and its timeline.';
+  button('empty').hidden = !filters.bin || none || narrow;
+  button('select').hidden = none;
+  if (none) noise(part('nothing').querySelector('canvas'));
+}
+
+// The empty state begins as every picture does.
+function noise(canvas) {
+  const context = canvas.getContext('2d');
+  const pixels = context.createImageData(canvas.width, canvas.height);
+  for (let k = 0; k < pixels.data.length; k += 4) {
+    const level = 90 + Math.random() * 130;
+    pixels.data.set([level, level, level, 255], k);
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+function drawSelection() {
+  const count = grid.selected.size;
+  const selecting = count > 0 || grid.picking;
+  part('chosen').hidden = !selecting;
+  part('filters').classList.toggle('covered', selecting);
+  part('chosen-count').textContent = `${count.toLocaleString()} selected`;
+  button('select').setAttribute('aria-pressed', grid.picking);
+  button('compare').disabled = count !== 2;
+  button('compare').title = count === 2 ? '' : 'Select two pictures to compare them';
+  for (const name of ['favourite', 'delete', 'restore', 'erase']) button(name).disabled = !count;
+  button('compare').hidden = button('favourite').hidden = button('delete').hidden = part('tagging').hidden = filters.bin;
+  button('restore').hidden = button('erase').hidden = !filters.bin;
+}
+
+// -- acting on pictures ------------------------------------------------------------------------------------------------
+
+// Many entries go in several questions; what was done of all.
+async function inParts(what, ids, fields = {}) {
+  const starts = [...Array(Math.ceil(ids.length / MOST)).keys()];
+  const found = await Promise.all(starts.map((k) => ask(what, { ...fields, ids: ids.slice(k * MOST, (k + 1) * MOST) })));
+  return found.flatMap((one) => one?.done ?? []);
+}
+
+async function favourite(ids, on = !ids.every((id) => grid.find(id)?.favourite)) {
+  if (!(await inParts('favourite', ids, { on })).length) return;
+  const focused = part('tiles').contains(document.activeElement);
+  grid.change(ids, { favourite: on });
+  if (focused) grid.focus(grid.at);
+  if (detail.entry && ids.includes(detail.entry.id)) detail.favourite(on);
+  say(ids.length > 1 ? `${plural(ids.length)} ${on ? 'marked as favourites' : 'no longer favourites'}.` : '');
+}
+
+async function remove(ids) {
+  const focused = part('tiles').contains(document.activeElement);
+  const done = await inParts('delete', ids);
+  if (!done.length) return;
+  total -= done.length;
+  grid.remove(done);
+  drawCount();
+  if (focused) grid.focus(grid.at);
+  loadChoices();
+  say(`${plural(done.length)} moved to the bin.`, async () => {
+    const restored = await inParts('restore', done);
+    await Promise.all([reload(), loadChoices()]);
+    say(restored.length ? `${plural(restored.length)} restored.` : '');
+  });
+}
+
+async function restore(ids) {
+  const done = await inParts('restore', ids);
+  total -= done.length;
+  grid.remove(done);
+  drawCount();
+  loadChoices();
+  if (done.length) say(`${plural(done.length)} restored.`);
+}
+
+// Whether the user confirms what cannot be undone.
+function sure(text) {
+  const dialog = part('sure');
+  part('sure-text').textContent = text;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => { dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }); });
+}
+
+async function erase(ids) {
+  if (!await sure(`Delete ${plural(ids.length)} for good? This cannot be undone.`)) return;
+  const done = await inParts('empty', ids);
+  await reload();
+  say(`${plural(done.reduce((sum, count) => sum + count, 0))} deleted for good.`);
+}
+
+async function emptyBin() {
+  if (!await sure(`Delete ${plural(total)} for good? This cannot be undone.`)) return;
+  const found = await ask('empty', { all: true });
+  if (!found) return;
+  await reload();
+  say(`${plural(found.done)} deleted for good.`);
+}
+
+async function tagMany(event) {
+  event.preventDefault();
+  const field = part('tag');
+  const ids = [...grid.selected];
+  if (!field.value.trim() || !ids.length) return;
+  if (!(await inParts('tags', ids, { add: [field.value] })).length) return;
+  say(`${plural(ids.length)} tagged \u201c${field.value.trim().toLowerCase()}\u201d.`);
+  field.value = '';
+  loadChoices();
+}
+
+async function tagOne(id, add, removed) {
+  const found = await ask('tags', { ids: [id], add, remove: removed });
+  if (found && detail.entry?.id === id) detail.tags(found.tags);
+  loadChoices();
+}
+
+async function send(id, to, what) { if (await ask('send', { ids: [id], to, what })) say(''); }
+
+// -- views and the address -----------------------------------------------------------------------------------------------
+
+// What the address names after the tab: nothing, "bin", one entry or two.
+async function show(parts, { replace = false, announced = false } = {}) {
+  const bin = parts[0] === BIN;
+  const next = parts.length === 2 ? 'compare' : parts.length === 1 && !bin ? 'detail' : 'browse';
+  if (next !== 'browse') {
+    const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, { latest: true });
+    if (!found) { if (view !== 'browse') reveal('browse'); announce(filters.bin ? [BIN] : [], true); if (stale) reload(); return; }
+    if (next === 'detail') openDetail(found.entry); else comparison.show(found);
+  } else if (bin !== filters.bin || stale) enterBin(bin);
+  reveal(next);
+  if (!announced) announce(parts, replace);
+  if (!announced && next !== 'browse' && part('said').hidden === false && !undo) say('');
+}
+
+function announce(parts, replace = false) {
+  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: TAB, parts, replace } }));
+}
+
+// A box that is hidden forgets how far it was scrolled.
+function reveal(next) {
+  if (view === 'browse' && next !== 'browse') top = part('scroll').scrollTop;
+  const returned = view !== 'browse' && next === 'browse';
+  view = next;
+  for (const name of VIEWS) part(name).hidden = name !== next;
+  if (!returned) return;
+  grid.measure();
+  part('scroll').scrollTop = top;
+  grid.draw();
+}
+
+function openDetail(entry) {
+  if (grid.places.has(entry.id)) grid.at = grid.places.get(entry.id);
+  detail.show(entry);
+  button('before').disabled = !grid.neighbour(entry.id, -1);
+  button('after').disabled = !grid.neighbour(entry.id, 1);
+  button('drop').hidden = entry.deleted;
+  button('bring-back').hidden = !entry.deleted;
+  part('back-text').textContent = filters.bin ? 'Bin' : 'All pictures';
+}
+
+function enterBin(bin) {
+  filters.bin = bin;
+  for (const name of ['leave-bin', 'empty']) button(name).hidden = !bin;
+  for (const name of ['bin', 'filters']) button(name).hidden = bin;
+  part('bin-title').hidden = !bin;
+  part('browse').classList.toggle('in-bin', bin);
+  grid.pick(false);
+  say('');
+  loadChoices();
+  return reload();
+}
+
+function back() {
+  show(filters.bin ? [BIN] : []);
+  if (grid.entries.length) grid.focus(grid.at);
+}
+
+async function step(by) {
+  const next = grid.neighbour(detail.entry.id, by);
+  if (next) await show([next], { replace: true });
+}
+
+async function drop() {
+  const { id } = detail.entry;
+  const next = grid.neighbour(id, 1) || grid.neighbour(id, -1);
+  await remove([id]);
+  if (grid.places.has(id)) return;
+  const [text, again] = [part('said-text').textContent, undo];
+  await show(next ? [next] : [], { replace: true });
+  say(text, again);
+}
+
+const actions = {
+  filters: () => { const open = part('browse').classList.toggle('unfolded'); button('filters').setAttribute('aria-expanded', open); },
+  select: () => grid.pick(!grid.picking),
+  bin: () => show([BIN]),
+  'leave-bin': () => show([]),
+  disk: async () => { const problem = await disk.open(); if (problem) say(problem); },
+  empty: emptyBin,
+  favourites: () => { filters.favourite = !filters.favourite; button('favourites').setAttribute('aria-pressed', filters.favourite); filter(); },
+  clear: clearFilters,
+  'clear-selection': () => grid.pick(false),
+  compare: () => show(grid.chosen().slice(0, 2)),
+  favourite: () => favourite([...grid.selected]),
+  delete: () => remove([...grid.selected]),
+  restore: () => restore([...grid.selected]),
+  erase: () => erase([...grid.selected]),
+  undo: () => undo?.(),
+  back,
+  star: () => favourite([detail.entry.id], !detail.entry.favourite),
+  drop,
+  'bring-back': async () => { await restore([detail.entry.id]); back(); },
+  before: () => step(-1),
+  after: () => step(1),
+};
+
+function keys(event) {
+  if (!element.isConnected) { document.removeEventListener('keydown', keys); return; }
+  if (!element.offsetParent || view === 'browse' || event.ctrlKey || event.metaKey || event.altKey) return;
+  const taken = event.key === 'Escape' ? 'input[type="text"]' : 'input, textarea, select, .branches';
+  if (document.querySelector('dialog[open]') || event.target.closest?.(taken)) return;
+  const ways = { Escape: back, ...(view === 'detail' && { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: actions.star, Delete: detail.entry?.deleted ? null : drop }) };
+  if (!ways[event.key]) return;
+  event.preventDefault();
+  ways[event.key]();
+}
+
+element.addEventListener('click', (event) => {
+  const name = event.target.closest('[data-do]')?.dataset.do;
+  if (name) actions[name]?.();
+});
+part('search').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(filter, 120); });
+part('filters').addEventListener('change', filter);
+part('tagging').addEventListener('submit', tagMany);
+document.addEventListener('keydown', keys);
+
+// New pictures are looked for when the tab is shown again.
+function made() { stale = true; }
+function opened(event) {
+  if (!element.isConnected) return;
+  if (event.detail.tab === TAB) show(event.detail.parts, { announced: true });
+}
+document.addEventListener('playground:made', made);
+document.addEventListener('playground:open', opened);
+new ResizeObserver(() => { if (stale && element.offsetParent && view === 'browse') { reload(); loadChoices(); } }).observe(element);
+
+watch('value', () => calls.take(props.value));
+{
+  const [tab, ...parts] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  if (tab === TAB && parts.filter(Boolean).length) { loadChoices(); show(parts.filter(Boolean), { announced: true }); }
+}
