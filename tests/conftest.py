@@ -39,9 +39,11 @@ MANY = 1000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests by their place."""
+    """Mark the slow tests by their place; a test with a page has a second try, and the summary names it (RERUN)."""
     tests = Path(__file__).parent
     for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if item.path.is_relative_to(tests) and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 

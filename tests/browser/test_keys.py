@@ -129,17 +129,18 @@ def _history(page: Page, press) -> None:
     page.get_by_role("tab", name="History").click()
     tiles = page.locator(".tile")
     tiles.nth(1).wait_for()
-    many = tiles.count()
     tiles.first.focus()
     for name in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
         press("History", name)
+    # Pictures of other tests lie in the same history, and the grid draws those near the window alone: no counting.
+    chosen = page.locator(f'.tile[data-id="{page.locator(".tile:focus").get_attribute("data-id")}"]')
     press("History", "f")
-    expect(page.locator(".tile .loved")).to_have_count(1)
+    expect(chosen.locator(".loved")).to_be_visible()
     press("History", " ")
     expect(page.locator(".history .one [data-part=prompt]")).to_be_visible()
     page.keyboard.press("Escape")
     press("History", "Delete")
-    expect(tiles).to_have_count(many - 1)
+    expect(chosen).to_have_count(0)
     expect(page.locator(".history .said")).to_contain_text("1 picture moved to the bin.")
 
 
