@@ -85,7 +85,15 @@ class LatentFormat:
 
     @torch.inference_mode()
     def preview(self, latents: torch.Tensor) -> list[Image.Image]:
-        """Cheap images of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent."""
+        """Cheap images of latents (n, c, h, w): decoded by a small VAE, else one pixel per latent.
+
+        A CPU decodes one at a time: several at once are no faster there, and would be one more size to compile.
+        """
+        if latents.device.type == "cpu":
+            return [image for one in latents.split(1) for image in self._preview(one)]
+        return self._preview(latents)
+
+    def _preview(self, latents: torch.Tensor) -> list[Image.Image]:
         if self.preview_vae is not None:
             return to_images(_vae_decode(self.preview_vae, latents / self.preview_vae.config.scaling_factor))
         if self._cheap:
