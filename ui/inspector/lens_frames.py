@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 # The two lenses that a run opens with: the noisy input and the predicted x0.
 VIEWS = ("x_t", "x0")
 REPEAT_BYTES = 3_000_000
+# Lenses that are drawn within such a time travel together.
+VALUE_SECONDS = 0.2
 SAME_LATENT = 1e-4
 
 
 def render_lenses(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache) -> Iterator[dict[str, Any]]:
-    """The values that follow ``first_value``: one a lens, then everything once more.
+    """The values that follow ``first_value``: lens by lens, quick ones together, then everything once more.
 
     Args:
         trace: what is shown; ``k`` is the picture.
@@ -53,13 +56,17 @@ def render_lenses(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache)
     first = first_value(trace, k)["lenses"]
     fresh = {name: lens for name, lens in drawn.items() if name not in first}
     yield {**_head(trace, k), "text": _progress(len(drawn), len(names)), "lenses": fresh}
+    fresh, sent = {}, time.monotonic()
     for name in names:
         if name in drawn:
             continue
         drawn[name], failed = lens_frames(trace, k, name, decode, frame_cache)
-        problem = problem or failed
-        head = {**_head(trace, k, problem), "text": _progress(len(drawn), len(names))}
-        yield {**head, "lenses": {name: drawn[name]}}
+        fresh[name], problem = drawn[name], problem or failed
+        # The page takes longer over a value than a small model over a lens.
+        if name in VIEWS or len(drawn) == len(names) or time.monotonic() - sent > VALUE_SECONDS:
+            head = {**_head(trace, k, problem), "text": _progress(len(drawn), len(names))}
+            yield {**head, "lenses": fresh}
+            fresh, sent = {}, time.monotonic()
     if sum(_size(lens["frames"]) for lens in drawn.values()) <= REPEAT_BYTES:
         yield {**first_value(trace, k), **_head(trace, k, problem), "lenses": drawn}
 
