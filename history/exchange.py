@@ -5,33 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from history.database import Database, HistoryUnavailable
 from history.entries import EntryDetail, NewEntry, insert
-from history.folders import SUFFIXES, Folders
+from history.folders import Folders
+from history.import_sources import Found, Unreadable, pictures_in
 from history.parents import link_parents
-from history.taking_in import MAX_FILE_BYTES, entry_from_file
+from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
 from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
 from pipelines.images.uploads import decode_upload
 from pipelines.jobs.users import User
 from pipelines.request import InvalidRequest
 from pipelines.system.atomic_files import atomic_write
+from pipelines.system.text import printable
 
 log = logging.getLogger(__name__)
 EXPORT_VERSION = 1
 LISTING = "history.json"
-# Bounds of an import: files of a folder and folders below it.
-MAX_FILES, MAX_DEPTH = 1_000_000, 12
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class ImportProgress:
     problem: str = ""
 
 
-def export(details: Sequence[EntryDetail], target: Path) -> int:
+def export(details: Iterable[EntryDetail], target: Path) -> int:
     """Write a zip with the pictures of some entries and one JSON that describes them; how many pictures.
 
     Args:
-        details: of the entries; those without a picture are in the JSON alone.
+        details: of the entries, read one after the other; those without a picture are in the JSON alone.
         target: the zip; it appears whole or not at all.
 
     Raises:
@@ -111,7 +111,7 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True) -> bytes:
 
 
 class FolderImport:
-    """Copies the pictures of a folder of any program into the history, with the settings that they hold.
+    """Copies pictures of any program into the history, with the settings that they hold.
 
     One file is in memory at a time.  A file that was imported before, by its content, is left out.
 
@@ -125,26 +125,26 @@ class FolderImport:
 
     def run(
         self,
-        source: Path,
+        *sources: Path,
         progress: Callable[[ImportProgress], None] = lambda _: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> ImportProgress:
-        """Import a folder and those below it.
+        """Import pictures.
 
         Args:
-            source: the folder; the history's own is never imported into itself.
+            sources: folders with those below them (never the history's own), zips, and single files.
             progress: called after each file.
             cancelled: polled before each file.
 
         Returns:
             The last progress.
         """
-        state = ImportProgress(total=sum(1 for _ in self._files(source)))
-        for path in self._files(source):
+        state = ImportProgress(total=sum(1 for _ in self._found(sources)))
+        for found in self._found(sources):
             if cancelled():
                 return replace(state, problem="The import was stopped; start it again to go on.")
             try:
-                outcome = self._add(path)
+                outcome = self._add(found)
             except (HistoryUnavailable, OSError) as problem:
                 reason = problem.strerror if isinstance(problem, OSError) else str(problem)
                 return replace(state, problem=f"The import ended early ({reason}); make room and start it again.")
@@ -152,41 +152,27 @@ class FolderImport:
             progress(state)
         return state
 
-    def _files(self, folder: Path, depth: int = 0) -> Iterator[Path]:
-        """Picture files below a folder, by name; links to folders are not followed."""
-        if depth > MAX_DEPTH or folder.resolve() == self._folders.data.resolve():
-            return
-        try:
-            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            log.warning("%s is left out: %s", folder, error)
-            return
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._files(Path(entry.path), depth + 1)
-            elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
-                yield Path(entry.path)
+    def _found(self, sources: Sequence[Path]) -> Iterator[Found]:
+        return chain.from_iterable(pictures_in(source, self._folders) for source in sources)
 
-    def _add(self, path: Path) -> str:
+    def _add(self, found: Found) -> str:
         """Import one file; which figure of the progress it counts for."""
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                return "refused"
-            data = path.read_bytes()
-        except OSError:  # of the source: others may be readable
+            data = found.read()
+        except Unreadable:  # others may be readable
             return "refused"
         digest = hashlib.sha256(data).hexdigest()
         if self._database.read("SELECT 1 FROM details WHERE digest = ? LIMIT 1", (digest,)):
             return "known"
-        target = self._copy(path, data)
+        target = self._copy(found, data)
         try:
             new = entry_from_file(target, self._thumbnails)
         except InvalidRequest as problem:
-            log.info("%s is not imported: %s", path.name, problem)
+            log.info("%s is not imported: %s", found.name, problem)
             target.unlink(missing_ok=True)
             return "refused"
         with self._database.write() as connection:
-            new = replace(new, user=self._user, facts={**new.facts, "imported_from": path.name[:200]})
+            new = replace(new, user=self._user, facts={**new.facts, "imported_from": printable(found.name)[:200]})
             self._enter(connection, new)
         return "added"
 
@@ -195,11 +181,10 @@ class FolderImport:
         if new.request is not None:
             link_parents(connection, number, new.request, new.seed, new.place, new.user)
 
-    def _copy(self, path: Path, data: bytes) -> Path:
+    def _copy(self, found: Found, data: bytes) -> Path:
         """Write a file into the history's folder, named by when it was last changed."""
-        changed = min(max(path.stat().st_mtime, 0.0), time.time())
-        stamp = datetime.fromtimestamp(changed, UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        name = f"{stamp}-import-{secrets.token_hex(6)}{path.suffix.lower()}"
+        stamp = datetime.fromtimestamp(min(max(found.changed, 0.0), time.time()), UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        name = f"{stamp}-import-{secrets.token_hex(6)}{Path(found.name).suffix.lower()}"
         target = self._folders.create(self._folders.pictures) / name
         with atomic_write(target, sync=False) as file:
             file.write(data)

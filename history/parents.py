@@ -16,6 +16,8 @@ from pipelines.request import GenerationRequest
 SOURCE, REFERENCE, CONTROL, VARIATION = "source", "reference", "control", "variation"
 # Bounds of a family.
 MAX_GENERATIONS, MAX_MEMBERS = 8, 60
+# Crops of one entry's picture that are remembered; then its older ones are forgotten.
+MAX_CROPS = 500
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ def link_parents(
         "INSERT OR IGNORE INTO parents (child, parent, kind) VALUES (?, ?, ?)",
         [(number, parent, kind) for parent, kind in found if parent != number],
     )
+
+
+def note_source(connection: sqlite3.Connection, upload: str, original: str, user: User) -> None:
+    """Write, inside a transaction, that one upload was made from another, if that is an entry's picture."""
+    number = _of_upload(connection, original, user)
+    if number is None:
+        return
+    if connection.execute("SELECT COUNT(*) FROM sources WHERE number = ?", (number,)).fetchone()[0] >= MAX_CROPS:
+        connection.execute("DELETE FROM sources WHERE number = ?", (number,))
+    connection.execute("INSERT OR REPLACE INTO sources (upload, number) VALUES (?, ?)", (upload, number))
 
 
 def _of_upload(connection: sqlite3.Connection, upload: str, user: User) -> int | None:

@@ -18,7 +18,7 @@ from history.entries import COLUMNS as COLUMNS
 from history.entries import CRASHED, EntryDetail, NewEntry, index, insert, of_request
 from history.exchange import FolderImport
 from history.folders import Folders
-from history.parents import Relatives, family_of, link_parents
+from history.parents import Relatives, family_of, link_parents, note_source
 from history.reconcile import Reconciler
 from history.search import EntryCatalogue
 from history.strips import StripArchive
@@ -182,16 +182,21 @@ class History:
         """Imports folders of pictures for a user."""
         return FolderImport(self.database, self.folders, self.thumbnails, user)
 
-    def note_source(self, user: User, upload: str, entry_id: str) -> None:
-        """An uploaded picture was made from an entry's, by cropping or scaling: runs from it are the entry's children.
+    def note_source(self, user: User, upload: str, original: str) -> None:
+        """A picture was cropped or scaled: if it is an entry's, runs from what came of it are the entry's children.
 
         Args:
             user: who did it; nothing is noted of entries that the user may not see.
-            upload: its id in the ``UploadStore``.
-            entry_id: of the entry.
+            upload: id of what came of it in the ``UploadStore``.
+            original: the id that the picture itself has there.
         """
-        if (entry := self.catalogue.find(user, entry_id)) is not None:
-            self._try("INSERT OR REPLACE INTO sources (upload, number) VALUES (?, ?)", (upload, entry.number))
+        if upload == original:
+            return
+        try:
+            with self.database.write() as connection:
+                note_source(connection, upload, original, user)
+        except HistoryUnavailable as problem:
+            log.warning("%s", problem)
 
     # -- marks -------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ LEVELS = {
         {"database", "readers"},
         {"entries", "thumbnails"},
         {"search", "parents", "bin", "strips", "taking_in"},
+        {"import_sources"},
         {"reconcile", "exchange"},
         {"store"},
     ),

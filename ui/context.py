@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +44,11 @@ class PageContext:
         tab_job: id of this tab's latest job.
         source_history: the images that this browser's runs started from (``ui.tabs.image_to_image.source_history``).
         opened: what the denoising tab shows, ``{"id": of a job or BUNDLED, "picture": from 0}`` or None.
-        sent_image: what was sent to the image-to-image tab, ``{"id", "picture", "at"}`` or None.
+        sent_image: what was sent to the image-to-image tab, or None: ``{"id", "picture", "at"}`` of a run,
+            ``{"entry", "at"}`` of the history, or ``{"upload", "at"}`` of the upload store.
         picked_model: the choice made in the Models tab, ``{"tab", "model", "prompt", "at"}`` or None.
-        taken_settings: settings that a form takes over from an entry of the history,
-            ``{"tab", "fields": of the request by flat names, "at"}`` or None.
+        taken_settings: settings that a form takes over from an entry of the history or a picture's file,
+            ``{"tab", "fields": of the request by flat names (LoRAs as tags), "at"}`` or None.
         bundled_trace: the run that comes with the default model.
         frame_cache: lenses that were drawn before.
         sharing: makes public links; None if the page cannot be shared.
@@ -93,6 +94,12 @@ class PageContext:
     def queries(self) -> Queries:
         """Questions to a model, asked by the current user."""
         return self.backend.queries.of(current_user())
+
+    def note_source(self, uploads: Collection[str], original: str) -> None:
+        """Uploads were made from another picture, all by their ids; see ``History.note_source``."""
+        if self.history is not None:
+            for upload in set(uploads):
+                self.history.note_source(current_user(), upload, original)
 
     def export_slot(self) -> AbstractContextManager[None]:
         """Hold one of the current user's slots for exports; raises InvalidRequest if none becomes free."""

@@ -16,6 +16,7 @@ from ui.components.assets import asset
 from ui.components.frame_cache import FrameCache
 from ui.components.gradio_events import CONCURRENT
 from ui.context import BUNDLED, PageContext
+from ui.form import picture_settings
 from ui.form.sections import SECTIONS
 from ui.server.http.history_files import history_route
 from ui.server.middleware import outermost
@@ -105,7 +106,9 @@ def build(
                     app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     jobs = (latest_job, tab_jobs[name], source_history)
                     states = (opened, sent_image, picked_model, taken)
-                    entry.build(PageContext(*app, *jobs, *states, bundled, frame_cache, sharing, export_slots, history))
+                    context = PageContext(*app, *jobs, *states, bundled, frame_cache, sharing, export_slots, history)
+                    entry.build(context)
+        picture_settings.build(context)
         status_bar(backend.status)
         keys()
         follow_address(tabs, opened, bundled)
@@ -146,6 +149,7 @@ def styles() -> list[str]:
         "components/recent_pictures.css",
         "form/form.css",
         "form/prompt/prompt.css",
+        "form/picture_settings/panel.css",
         *tabs,
         *(path for entry in SECTIONS.values() for path in entry.css),
     ]

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.support import awkward_images
 from tests.support.accessibility import violations
+from tests.support.shared_site import function_number
 from tests.support.site import Site
 
 STEPS = 8
@@ -120,6 +121,38 @@ def brought(visit, tmp_path: Path):
         return page, path
 
     return open_it
+
+
+def test_an_upload_stays_when_the_picture_that_is_offered_on_entering_comes_late(visit, site: Site, tmp_path: Path):
+    page, other = visit(), noise(tmp_path / "first.png", seed=1)
+    enter(page)
+    bring(page, other)
+    page.reload()
+    page.locator("#generate").wait_for()
+    late: list[Route] = []
+    number = function_number(site, "enter")
+
+    def hold(route: Route) -> None:
+        if route.request.post_data_json["fn_index"] == number and not late:
+            late.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/gradio_api/queue/join*", hold)
+    enter(page)
+    page.set_input_files("#source input[type=file]", noise(tmp_path / "mine.png", seed=2))
+    levels(page)
+    expect(page.locator("#source-history li")).to_have_count(2)
+    with page.expect_response(lambda answer: "queue/join" in answer.url and f'"fn_index":{number}' in sent(answer)):
+        late[0].continue_()
+    # What comes after it on the same connection is there once it is.
+    strength(page, 0.1)
+    assert np.array_equal(kept(page, site), pixels(tmp_path / "mine.png"))
+    expect(page.locator("#source-history li")).to_have_count(2)
+
+
+def sent(answer: Response) -> str:
+    return answer.request.post_data or ""
 
 
 def test_the_strip_of_noise_levels_is_the_strength(brought, site: Site):

@@ -78,7 +78,7 @@ def foreign_folder(folder: Path) -> Path:
 
 def test_a_folder_of_other_programs_is_imported_once(history: History, tmp_path: Path) -> None:
     source, seen = foreign_folder(tmp_path / "theirs"), list[ImportProgress]()
-    done = history.importer(OWNER).run(source, seen.append)
+    done = history.importer(OWNER).run(source, progress=seen.append)
     assert (done.total, done.done, done.added, done.known, done.refused) == (6, 6, 4, 1, 1) and done.problem == ""
     assert [each.done for each in seen] == [1, 2, 3, 4, 5, 6]
     entries = history.catalogue.page(OWNER, Filters(kind=FOREIGN)).entries
@@ -128,3 +128,52 @@ def test_an_import_ends_early_when_the_disk_is_full(
         done = history.importer(OWNER).run(source)
     assert "No space left on device" in done.problem and history.catalogue.count(OWNER) == 0
     assert history.importer(OWNER).run(source).added == 4
+
+
+# -- zips --------------------------------------------------------------------------------------------------------------
+
+
+def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (2020, 9, 13, 12, 0, 0)), data, method)
+    return path
+
+
+def test_pictures_of_a_zip_are_imported_at_their_own_time(history: History, tmp_path: Path) -> None:
+    theirs = png({"parameters": samples.A1111})
+    members = {"x/a.png": theirs, "x/again.png": theirs, "../../b.webp": with_exif("WEBP", b""), "c.txt": b"", "d/": b"",
+               "__MACOSX/._a.png": b"x"}  # fmt: skip
+    done = history.importer(OWNER).run(zipped(tmp_path / "a.ZIP", members))
+    assert (done.total, done.added, done.known, done.refused) == (3, 2, 1, 0)
+    newest, oldest = history.catalogue.page(OWNER).entries
+    assert 1_599_900_000 < newest.created < 1_600_100_000 and newest.created >= oldest.created
+    assert not (tmp_path.parent / "b.webp").exists() and len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_an_exported_zip_can_be_imported(history: History, make: Make, tmp_path: Path) -> None:
+    made = history.detail(OWNER, make("a fox"))
+    assert made is not None
+    export([made], tmp_path / "out.zip")
+    assert history.importer(OWNER).run(tmp_path / "out.zip").added == 1
+    details = [history.detail(OWNER, each.id) for each in history.catalogue.all(OWNER)]
+    assert [detail.request for detail in details if detail] == [ask("a fox")] * 2
+
+
+def test_bombs_and_broken_zips_are_refused_member_by_member(history: History, tmp_path: Path) -> None:
+    good = png({"parameters": samples.A1111})
+    bomb = zipped(tmp_path / "bomb.zip", {"a.png": bytes(20 * 2**20), "b.png": good}, zipfile.ZIP_DEFLATED)
+    done = history.importer(OWNER).run(bomb)
+    assert (done.total, done.added, done.refused) == (2, 1, 1)
+    data = zipped(tmp_path / "whole.zip", {"a.png": good, "b.png": png({"parameters": samples.FORGE})}).read_bytes()
+    broken = tmp_path / "broken.zip"
+    # The first member's checksum does not fit; then, no directory at its end.
+    broken.write_bytes(data.replace(b"IDAT", b"IDAX", 1))
+    assert history.importer(OWNER).run(broken).refused == 1
+    broken.write_bytes(data[: len(data) // 2])
+    assert history.importer(OWNER).run(broken).refused == 1
+    encrypted = bytearray(data)
+    encrypted[6] |= 1
+    encrypted[data.index(b"PK\1\2") + 8] |= 1
+    broken.write_bytes(bytes(encrypted))
+    assert history.importer(OWNER).run(broken).refused == 1

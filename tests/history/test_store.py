@@ -102,8 +102,11 @@ def test_a_picture_made_from_another_is_its_child(history: History, make: Make, 
     parent = make(colour="blue")
     child = make(init={"image": uploads.put(picture("blue")), "strength": 0.5})
     cropped = uploads.put(picture("blue", (8, 8)))
-    history.note_source(OWNER, cropped, parent)
-    history.note_source(GUEST, uploads.put(picture("pink")), parent)
+    original = uploads.put(picture("blue"))
+    history.note_source(OWNER, cropped, original)
+    history.note_source(OWNER, uploads.put(picture("pink", (8, 8))), uploads.put(picture("white")))
+    history.note_source(GUEST, uploads.put(picture("pink")), original)
+    assert [tuple(row) for row in history.database.read("SELECT upload FROM sources")] == [(cropped,)]
     other = make(init={"image": cropped, "strength": 0.5}, colour="green")
     grandchild = make(init={"image": uploads.put(picture("green")), "strength": 0.5})
     family = history.family(OWNER, child)
@@ -113,6 +116,17 @@ def test_a_picture_made_from_another_is_its_child(history: History, make: Make, 
     assert {(link.child, link.parent, link.kind) for link in family.links} == {
         (child, parent, "source"), (other, parent, "source"), (grandchild, other, "source"),
     }  # fmt: skip
+
+
+def test_few_crops_of_a_picture_are_remembered(
+    history: History, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("history.parents.MAX_CROPS", 3)
+    original = UploadStore(tmp_path / "inputs").put(picture("blue"))
+    make(colour="blue")
+    for k in range(5):
+        history.note_source(OWNER, f"{k:032x}", original)
+    assert [int(row[0], 16) for row in history.database.read("SELECT upload FROM sources ORDER BY upload")] == [3, 4]
 
 
 def test_a_variation_is_the_child_of_the_picture_that_it_varies(history: History, make: Make) -> None:

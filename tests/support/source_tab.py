@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from history.store import History
 from pipelines.images.uploads import UploadStore
 from pipelines.request import GenerationRequest
 from tests.support.site import tiny_card
@@ -30,7 +31,7 @@ def noise_image(width: int, height: int, seed: int = 0, mode: str = "RGB") -> Im
 class SourceTab:
     """The tab with what its controls hold."""
 
-    def __init__(self, inputs: UploadStore) -> None:
+    def __init__(self, inputs: UploadStore, history: History | None = None) -> None:
         card = tiny_card(Path("x"))
         nothing: Any = None
         backend: Any = SimpleNamespace(inputs=inputs, trace=lambda name, who: None, find=lambda name, who: None)
@@ -40,7 +41,7 @@ class SourceTab:
             self.page = PageContext(
                 nothing, backend, library, "tiny", Path("x"), nothing, nothing,
                 gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), *(gr.State() for _ in range(4)), None,
-                FrameCache(),
+                FrameCache(), history=history,
             )  # fmt: skip
             self.form, self.source, self.views = image_to_image.lay_out(self.page)
         self.inputs = inputs

@@ -1,8 +1,8 @@
-"""Take over settings of an entry of the history: all of them, or the prompt, the seed or the sampler alone."""
+"""Take over settings of an entry of the history or of a picture's file: all of them, or those that are chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -21,19 +21,33 @@ NO_MODEL = "The model {name} is not on this computer, so the chosen one stays; t
 NO_SAMPLER = "The chosen model does not work with that scheduler, so its own stays."
 # Fields whose control takes the value as it is.
 PLAIN = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed")
+SAMPLER = ("scheduler", "num_inference_steps", "guidance_scale")
+
+
+def lora_tags(loras: Iterable[tuple[str, float]]) -> str:
+    """LoRAs as a prompt names them, from their names and weights."""
+    return " ".join(f"<lora:{name}:{weight:g}>" for name, weight in loras)
 
 
 def wire(form: Form) -> None:
     """Follow ``PageContext.taken_settings``."""
     page, c = form.page, form.controls
 
-    def take(value: Any, model: Any) -> Updates:
+    def take(value: Any, model: Any, prompt: Any) -> Updates:
         fields = value.get("fields") if isinstance(value, dict) and value.get("tab") == page.tab.id else None
-        return updates_of(form, fields, model) if isinstance(fields, dict) else {form.run_error: gr.skip()}
+        if not isinstance(fields, dict):
+            return {form.run_error: gr.skip()}
+        return updates_of(form, with_loras(fields, prompt), model)
 
     own = [getattr(c, name) for name in (*PLAIN, "model", "quality", "scheduler", "prompt_syntax", "keep_seed")]
     outputs = [*own, form.prompt_examples, form.excluded_schedulers, form.run_error]
-    page.taken_settings.change(take, [page.taken_settings, c.model], outputs, **CONCURRENT)
+    page.taken_settings.change(take, [page.taken_settings, c.model, c.prompt], outputs, **CONCURRENT)
+
+
+def with_loras(fields: Mapping[str, Any], prompt: Any) -> dict[str, Any]:
+    """Fields whose LoRAs are tags in the prompt that is taken over, or else in the one that stands in the form."""
+    tags, known = fields.get("loras", ""), fields.get("prompt", prompt if isinstance(prompt, str) else "")
+    return {**fields, "prompt": f"{known} {tags}".strip()} if tags else dict(fields)
 
 
 def updates_of(form: Form, fields: Mapping[str, Any], model: Any) -> Updates:

@@ -1,4 +1,4 @@
-// The address names what is on view: #/denoising/<run>/<step>, or #/<tab>/<what that tab says>.  Back and Forward work,
+// The address names what is on view: #/denoising/<run>/<step>, or #/<tab>/<what that tab says>?<what it filters>.  Back and Forward work,
 // and a link opens what it names.
 let tabs = null;
 let run = '';
@@ -7,11 +7,14 @@ let step = null;
 let coming = null;
 // What tabs besides Denoising have on view, as they say it themselves: tab -> parts of the address.
 const places = {};
+// The same for what stands behind a question mark: what a tab filters.
+const queries = {};
 
 function parse() {
-  const [tab, ...parts] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  const [place, ...asked] = location.hash.replace(/^#\/?/, '').split('?');
+  const [tab, ...parts] = place.split('/').map(decodeURIComponent);
   const [name, at] = parts;
-  return { tab: tab || '', run: name || '', step: /^\d{1,4}$/.test(at || '') ? Number(at) - 1 : null, parts: parts.filter(Boolean) };
+  return { tab: tab || '', run: name || '', step: /^\d{1,4}$/.test(at || '') ? Number(at) - 1 : null, parts: parts.filter(Boolean), query: asked.join('?') };
 }
 
 function selected() { return tabs.querySelector('button[aria-selected="true"]')?.dataset.tabId || ''; }
@@ -24,7 +27,7 @@ function write(replace) {
   if (!tab) return;
   const parts = [tab, ...(places[tab] || [])];
   if (tab === 'denoising' && run) parts.push(run, ...(step === null ? [] : [step + 1]));
-  const hash = `#/${parts.map(encodeURIComponent).join('/')}`;
+  const hash = `#/${parts.map(encodeURIComponent).join('/')}${queries[tab] ? `?${queries[tab]}` : ''}`;
   if (hash === location.hash) return;
   history[replace ? 'replaceState' : 'pushState'](null, '', hash);
 }
@@ -40,9 +43,10 @@ function follow() {
 }
 
 // A tab that was never opened reads the address itself.
-function followPlace({ tab, parts }) {
+function followPlace({ tab, parts, query }) {
   places[tab] = parts;
-  document.dispatchEvent(new CustomEvent('playground:open', { detail: { tab, parts } }));
+  queries[tab] = query;
+  document.dispatchEvent(new CustomEvent('playground:open', { detail: { tab, parts, query } }));
   if (tab !== selected()) trigger('go', { tab, run: '' });
 }
 
@@ -62,8 +66,9 @@ function begin() {
   if (parse().tab) follow();
 }
 
-function placed({ detail: { tab, parts, replace } }) {
+function placed({ detail: { tab, parts, replace, query } }) {
   places[tab] = parts;
+  queries[tab] = query;
   if (tab === selected()) write(replace);
 }
 

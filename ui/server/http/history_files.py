@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from history.database import HistoryUnavailable
+from pipelines.images.settings_in_files import without_settings
 from pipelines.jobs.users import OWNER, User
 from ui.server.access import USER_KEY
 
@@ -24,19 +25,26 @@ MEDIA_TYPES: Mapping[str, str] = {
 # An entry's files never change; only the user's own browser may keep them.
 CACHE = {"cache-control": "private, max-age=86400", "vary": "Cookie"}
 NOT_FOUND = "There is no such picture."
+BROKEN = "The file of this picture is broken; download it as it is."
 
 
 def history_route(history: History) -> Route:
-    """``/history/<thumbnail or picture>/<id of an entry>``; without middleware, as in a notebook, for the owner."""
+    """``/history/<thumbnail, picture or plain>/<id of an entry>``; without middleware, as in a notebook, for the owner.
+
+    ``plain`` is the picture without prompt and settings.
+    """
     finders: Mapping[str, Callable[[User, str], Path | None]] = {
         "thumbnail": history.thumbnail, "picture": lambda user, entry_id: picture(history, user, entry_id),
+        "plain": lambda user, entry_id: picture(history, user, entry_id),
     }  # fmt: skip
 
     def answer(request: Request) -> Response:
         find, user = finders.get(request.path_params["kind"]), request.scope.get(USER_KEY, OWNER)
         try:
             path = find(user, request.path_params["entry"]) if find else None
-            return served(path) if path else PlainTextResponse(NOT_FOUND, 404)
+            if path is None:
+                return PlainTextResponse(NOT_FOUND, 404)
+            return plain(path) if request.path_params["kind"] == "plain" else served(path)
         except OSError:  # deleted meanwhile
             return PlainTextResponse(NOT_FOUND, 404)
         except HistoryUnavailable as problem:
@@ -49,6 +57,15 @@ def picture(history: History, user: User, entry_id: str) -> Path | None:
     """The file of an entry that a user may see, also from the bin."""
     entry = history.catalogue.find(user, entry_id)
     return history.folders.picture(entry.file) if entry else None
+
+
+def plain(path: Path) -> Response:
+    """A picture's file without prompt and settings, with the same pixels; raises OSError if it is gone."""
+    kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
+    try:
+        return Response(without_settings(path.read_bytes()), media_type=kind, headers=CACHE)
+    except (ValueError, IndexError):
+        return PlainTextResponse(BROKEN, 422)
 
 
 def served(path: Path) -> Response:

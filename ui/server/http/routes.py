@@ -17,7 +17,7 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/gradio_api/(startup-events|theme\.css|app_id|heartbeat/\w+|upload_progress|queue/data)/?", "page"),
     # Not for URLs: Gradio would fetch them and pass their content on.
     ("GET", r"/gradio_api/file=(?!\s*\w+:/)[^\0]+", "page"),
-    ("GET", r"/history/(thumbnail|picture)/[^/\0]+", "page"),
+    ("GET", r"/history/(thumbnail|picture|plain)/[^/\0]+", "page"),
     ("GET", r"/custom_component/[^\0]+|/gradio_api/custom_component/[^\0]+", "page"),
     # Events without a queue use "run/predict", where Gradio refuses all others.
     ("POST", r"/gradio_api/(queue/join|run/predict|upload|cancel|reset)/?", "page"),

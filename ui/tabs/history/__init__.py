@@ -8,13 +8,17 @@ import gradio as gr
 
 from ui.components.assets import asset
 from ui.components.gradio_events import UNQUEUED
-from ui.tabs.history import answers, comparison, detail, disk, grid, sending
+from ui.tabs.history import answers, comparison, detail, disk, grid, sending, transfers
+from ui.tabs.history.transfer import Transfers
 
 if TYPE_CHECKING:
     from ui.context import PageContext
 
-STYLES = tuple(f"tabs/history/{name}.css" for name in ("grid", "detail", "comparison", "disk"))
-_SCRIPTS = [f"tabs/history/{name}.js" for name in ("calls", "grid", "family", "detail", "comparison", "disk", "views")]
+STYLES = tuple(f"tabs/history/{name}.css" for name in ("grid", "detail", "comparison", "disk", "transfers"))
+_SCRIPTS = [
+    f"tabs/history/{name}.js"
+    for name in ("calls", "grid", "filters", "family", "detail", "comparison", "disk", "transfers", "views")
+]
 _SAID = """
 <dialog class="sure" data-part="sure" aria-label="Delete for good"><form method="dialog"><p data-part="sure-text"></p>
   <button class="quiet" value="" autofocus>Keep</button>
@@ -23,7 +27,7 @@ _SAID = """
   <button type="button" class="link" data-do="undo" hidden>Undo</button></p>
 """
 _TEMPLATE = f"""
-<div class="history">{grid.TEMPLATE}{detail.TEMPLATE}{comparison.TEMPLATE}{disk.TEMPLATE}{_SAID}</div>
+<div class="history">{grid.TEMPLATE}{detail.TEMPLATE}{comparison.TEMPLATE}{disk.TEMPLATE}{transfers.TEMPLATE}{_SAID}</div>
 """
 
 
@@ -33,8 +37,10 @@ def build(page: PageContext) -> None:
         None, html_template=_TEMPLATE, js_on_load=asset(*_SCRIPTS), elem_id="history", apply_default_css=False
     )
 
+    moving = Transfers()
+
     def answer(data: gr.EventData) -> dict[str, Any]:
-        return answers.answer(page, data)
+        return answers.answer(page, data, moving)
 
     component.ask(answer, None, [component], trigger_mode="multiple", **UNQUEUED)
     sending.wire(page, component)

@@ -9,8 +9,9 @@ from history.database import HistoryUnavailable
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import hide_paths
 from ui.server.current_user import current_user
-from ui.tabs.history import comparison, detail, disk, grid
+from ui.tabs.history import comparison, detail, disk, grid, transfers
 from ui.tabs.history.question import MAX_NEW_TAGS, Question
+from ui.tabs.history.transfer import Transfers
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -22,11 +23,11 @@ NOT_KEPT = "This program keeps no list of what was made; the pictures are in its
 UNKNOWN = "This page is older than the program; reload it."
 
 
-def answer(page: PageContext, event: gr.EventData) -> Answer:
+def answer(page: PageContext, event: gr.EventData, moving: Transfers) -> Answer:
     """The answer to an event, with the number of its question; what goes wrong is one sentence in ``problem``."""
     if page.history is None:
         return {"ask": "", "problem": NOT_KEPT}
-    question = Question(page, page.history, current_user(), event)
+    question = Question(page, page.history, current_user(), event, moving)
     find = ANSWERS.get(question.text("do"))
     try:
         found = find(question) if find else {"problem": UNKNOWN}
@@ -79,4 +80,7 @@ ANSWERS: Mapping[str, Callable[[Question], Answer]] = {
     "empty": empty,
     "disk": disk.disk_use,
     "retention": disk.set_retention,
+    "export": transfers.start_export,
+    "import": transfers.start_import,
+    "progress": transfers.progress,
 }

@@ -53,6 +53,9 @@ class Detail {
     part('download').hidden = !entry.picture;
     part('download').href = pictureUrl('picture', entry.id);
     part('download').download = entry.name;
+    part('plain').hidden = !entry.picture;
+    part('plain').href = pictureUrl('plain', entry.id);
+    part('plain').download = entry.name;
     part('prompt').textContent = entry.prompt || NO_PROMPT;
     part('about').textContent = [entry.kind, moment(entry.made), entry.guest && 'made by a guest', entry.deleted && 'in the bin'].filter(Boolean).join(' \u00b7 ');
     this.lists(entry);

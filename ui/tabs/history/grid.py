@@ -32,6 +32,8 @@ TEMPLATE = f"""
     <button type="button" class="quiet fold" data-do="filters" aria-expanded="false">Filters</button>
     <button type="button" class="quiet" data-do="select" aria-pressed="false">Select</button>
     <button type="button" class="quiet" data-do="bin">Bin</button>
+    <button type="button" class="quiet" data-do="read" title="See the settings in the file of a picture">Read a picture</button>
+    <button type="button" class="quiet" data-do="import" aria-haspopup="dialog" hidden>Import</button>
     <button type="button" class="quiet" data-do="disk" aria-haspopup="dialog" hidden>Disk</button>
     <button type="button" class="quiet" data-do="empty" hidden>Empty the bin</button>
   </header>
@@ -55,6 +57,7 @@ TEMPLATE = f"""
       <form data-part="tagging"><label><span class="aside">Tag to add</span>
         <input type="text" data-part="tag" placeholder="Add a tag" maxlength="60" autocomplete="off"></label>
         <button type="submit" class="quiet">Add</button></form>
+      <button type="button" class="quiet" data-do="export">Export</button>
       <button type="button" class="quiet" data-do="delete">Delete</button>
       <button type="button" class="quiet" data-do="restore" hidden>Restore</button>
       <button type="button" class="quiet" data-do="erase" hidden>Delete for good</button>

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from history.search import Filters
 from pipelines.system.text import printable
 from ui.components.gradio_events import event_value
+from ui.tabs.history.transfer import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +33,14 @@ class Question:
         history: what was made.
         user: who asks.
         event: its fields come from the browser: anything may stand in them.
+        transfers: imports and exports of all users.
     """
 
     page: PageContext
     history: History
     user: User
     event: gr.EventData
+    transfers: Transfers = field(default_factory=Transfers)
 
     def text(self, name: str) -> str:
         """A field's text, "" for none."""

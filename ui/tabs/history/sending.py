@@ -10,6 +10,7 @@ import gradio as gr
 
 from history.database import HistoryUnavailable
 from ui.components.gradio_events import CONCURRENT
+from ui.form.taken_settings import SAMPLER, lora_tags
 from ui.server.current_user import current_user
 from ui.tabs.history.detail import GONE
 from ui.tabs.history.question import Question
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 TEXT_TAB, IMAGE_TAB, DENOISING_TAB = "text-to-image", "image-to-image", "denoising"
 # What is taken over: the fields of a request by their flat names.
 SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax")
-SAMPLER = ("scheduler", "num_inference_steps", "guidance_scale")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength"),
     "prompt": PROMPT,
@@ -93,11 +93,11 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
     request = found.request
     if request is None:
         return {}
-    loras = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
+    loras = lora_tags((lora.name, lora.weight) for lora in request.loras)
     values = {
         **{name: getattr(request, name) for name in ("model", "negative_prompt", "prompt_syntax", "width", "height")},
         **{name: getattr(request.sampling, name) for name in SAMPLER},
-        "prompt": f"{request.prompt}{loras}".strip(),
+        "prompt": f"{request.prompt} {loras}".strip(),
         "seed": str(found.entry.seed),
     }
     if request.init is not None:

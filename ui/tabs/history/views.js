@@ -15,6 +15,7 @@ let view = 'browse';
 let top = 0;
 let undo = null;
 let typing = 0;
+let isOwner = false;
 
 const grid = new Grid(part('scroll'), part('tiles'), {
   open: (id) => show([id]),
@@ -23,9 +24,11 @@ const grid = new Grid(part('scroll'), part('tiles'), {
   favourite: (ids) => favourite(ids),
   remove: (ids) => (filters.bin ? erase(ids) : remove(ids)),
 });
+const bar = new FilterBar(element, part, filters);
 const detail = new Detail(part, { open: (id) => show([id]), tag: tagOne, send });
 const comparison = new Comparison(part);
 const disk = new Disk(part, (what, fields) => calls.ask(what, fields));
+const transfers = new Transfers(part, { ask, say, send: (file) => upload(file), imported: () => { reload(); loadChoices(); } });
 
 // -- saying ------------------------------------------------------------------------------------------------------------
 
@@ -49,7 +52,7 @@ function plural(count) { return `${count.toLocaleString()} picture${count === 1 
 
 async function reload() {
   stale = false;
-  const found = await ask('page', { filters: wanted(), cursor: '' }, { latest: true });
+  const found = await ask('page', { filters: bar.wanted(), cursor: '' }, { latest: true });
   if (!found) return;
   cursor = found.cursor;
   total = found.entries.length;
@@ -57,7 +60,7 @@ async function reload() {
   drawCount(!cursor);
   if (!cursor) return;
   // Counting takes longer than the first page where there are very many.
-  const all = await ask('count', { filters: wanted() }, { latest: true });
+  const all = await ask('count', { filters: bar.wanted() }, { latest: true });
   if (!all) return;
   total = all.total;
   drawCount();
@@ -67,7 +70,7 @@ async function loadMore() {
   if (loading || !cursor) return;
   loading = true;
   const from = cursor;
-  const found = await calls.ask('page', { filters: wanted(), cursor });
+  const found = await calls.ask('page', { filters: bar.wanted(), cursor });
   loading = false;
   if (found?.problem) { say(found.problem); return; }
   // Another search has begun meanwhile.
@@ -85,45 +88,22 @@ async function loadChoices() {
     const rows = name === 'user' ? found.users : found.choices[name] || [];
     const before = select.value;
     select.replaceChildren(new Option(all[name], ''), ...rows.map(([value, label, count]) => new Option(`${label} (${count.toLocaleString()})`, value)));
-    select.value = rows.some(([value]) => value === before) ? before : '';
-    if (name === 'tag' || name === 'user') select.hidden = select.parentElement.hidden = !rows.length;
+    bar.choose(select, before);
+    if (name === 'tag' || name === 'user') select.hidden = select.parentElement.hidden = !rows.length && !before;
   }
-  button('disk').hidden = !found.owner || filters.bin;
+  for (const name of ['disk', 'import']) button(name).hidden = !found.owner || filters.bin;
+  isOwner = found.owner;
 }
 
-function days(count) {
-  const midnight = new Date();
-  midnight.setHours(0, 0, 0, 0);
-  return midnight.getTime() / 1000 - (count - 1) * 86400;
-}
-
-function day(text, later) { return text ? new Date(`${text}T00:00:00`).getTime() / 1000 + (later ? 86400 : 0) : null; }
-
-function wanted() {
-  const found = { ...filters, text: part('search').value };
-  for (const select of element.querySelectorAll('[data-filter]')) found[select.dataset.filter] = select.value;
-  const date = part('date').value;
-  if (date === 'range') Object.assign(found, { after: day(part('from').value), before: day(part('to').value, true) });
-  else if (date) found.after = days(Number(date));
-  return found;
-}
-
-function filtered() {
-  return Object.values({ ...wanted(), bin: false }).some((value) => (typeof value === 'string' ? value.trim() : value));
-}
-
-function filter() {
-  part('range').hidden = part('date').value !== 'range';
-  for (const select of part('filters').querySelectorAll('select')) select.classList.toggle('set', Boolean(select.value));
-  button('clear').hidden = !filtered();
+// While one types, the address changes in place; each choice is a step for Back.
+function filter({ typed = false } = {}) {
+  bar.draw();
+  announce(filters.bin ? [BIN] : [], typed);
   reload();
 }
 
 function clearFilters() {
-  part('search').value = '';
-  for (const select of part('filters').querySelectorAll('select')) select.value = '';
-  filters.favourite = false;
-  button('favourites').setAttribute('aria-pressed', false);
+  bar.read('');
   filter();
 }
 
@@ -132,7 +112,7 @@ function drawCount(known = true) {
   total = Math.max(total, grid.entries.length);
   if (known) part('count').textContent = none ? '' : plural(total);
   part('nothing').hidden = !none;
-  const narrow = filtered();
+  const narrow = bar.narrow();
   part('nothing').querySelector('button').hidden = !narrow;
   part('nothing-text').textContent = narrow ? 'No picture matches.'
     : filters.bin ? 'The bin is empty. Deleted pictures wait here for 30 days.'
@@ -162,8 +142,8 @@ function drawSelection() {
   button('select').setAttribute('aria-pressed', grid.picking);
   button('compare').disabled = count !== 2;
   button('compare').title = count === 2 ? '' : 'Select two pictures to compare them';
-  for (const name of ['favourite', 'delete', 'restore', 'erase']) button(name).disabled = !count;
-  button('compare').hidden = button('favourite').hidden = button('delete').hidden = part('tagging').hidden = filters.bin;
+  for (const name of ['favourite', 'export', 'delete', 'restore', 'erase']) button(name).disabled = !count;
+  button('compare').hidden = button('favourite').hidden = button('export').hidden = button('delete').hidden = part('tagging').hidden = filters.bin;
   button('restore').hidden = button('erase').hidden = !filters.bin;
 }
 
@@ -256,8 +236,9 @@ async function send(id, to, what) { if (await ask('send', { ids: [id], to, what 
 // -- views and the address -----------------------------------------------------------------------------------------------
 
 // What the address names after the tab: nothing, "bin", one entry or two.
-async function show(parts, { replace = false, announced = false } = {}) {
+async function show(parts, { replace = false, announced = false, asked = bar.query() } = {}) {
   const bin = parts[0] === BIN;
+  if (bar.read(asked)) stale = true;
   const next = parts.length === 2 ? 'compare' : parts.length === 1 && !bin ? 'detail' : 'browse';
   if (next !== 'browse') {
     const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, { latest: true });
@@ -270,7 +251,7 @@ async function show(parts, { replace = false, announced = false } = {}) {
 }
 
 function announce(parts, replace = false) {
-  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: TAB, parts, replace } }));
+  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: TAB, parts, replace, query: bar.query() } }));
 }
 
 // A box that is hidden forgets how far it was scrolled.
@@ -298,7 +279,8 @@ function openDetail(entry) {
 function enterBin(bin) {
   filters.bin = bin;
   for (const name of ['leave-bin', 'empty']) button(name).hidden = !bin;
-  for (const name of ['bin', 'filters']) button(name).hidden = bin;
+  for (const name of ['bin', 'filters', 'read']) button(name).hidden = bin;
+  for (const name of ['disk', 'import']) button(name).hidden = bin || !isOwner;
   part('bin-title').hidden = !bin;
   part('browse').classList.toggle('in-bin', bin);
   grid.pick(false);
@@ -333,8 +315,13 @@ const actions = {
   bin: () => show([BIN]),
   'leave-bin': () => show([]),
   disk: async () => { const problem = await disk.open(); if (problem) say(problem); },
+  read: () => document.dispatchEvent(new CustomEvent('playground:read-picture')),
+  import: () => transfers.open(),
+  'choose-files': () => part('files').click(),
+  export: () => transfers.run('export', { ids: [...grid.selected] }),
+  'stop-moving': () => transfers.stop(),
   empty: emptyBin,
-  favourites: () => { filters.favourite = !filters.favourite; button('favourites').setAttribute('aria-pressed', filters.favourite); filter(); },
+  favourites: () => { filters.favourite = !filters.favourite; filter(); },
   clear: clearFilters,
   'clear-selection': () => grid.pick(false),
   compare: () => show(grid.chosen().slice(0, 2)),
@@ -366,8 +353,8 @@ element.addEventListener('click', (event) => {
   const name = event.target.closest('[data-do]')?.dataset.do;
   if (name) actions[name]?.();
 });
-part('search').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(filter, 120); });
-part('filters').addEventListener('change', filter);
+part('search').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(() => filter({ typed: true }), 120); });
+part('filters').addEventListener('change', () => filter());
 part('tagging').addEventListener('submit', tagMany);
 document.addEventListener('keydown', keys);
 
@@ -375,7 +362,7 @@ document.addEventListener('keydown', keys);
 function made() { stale = true; }
 function opened(event) {
   if (!element.isConnected) return;
-  if (event.detail.tab === TAB) show(event.detail.parts, { announced: true });
+  if (event.detail.tab === TAB) show(event.detail.parts, { announced: true, asked: event.detail.query || '' });
 }
 document.addEventListener('playground:made', made);
 document.addEventListener('playground:open', opened);
@@ -383,6 +370,7 @@ new ResizeObserver(() => { if (stale && element.offsetParent && view === 'browse
 
 watch('value', () => calls.take(props.value));
 {
-  const [tab, ...parts] = location.hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
-  if (tab === TAB && parts.filter(Boolean).length) { loadChoices(); show(parts.filter(Boolean), { announced: true }); }
+  const [place, asked = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [tab, ...parts] = place.split('/').map(decodeURIComponent);
+  if (tab === TAB && (asked || parts.filter(Boolean).length)) { loadChoices(); show(parts.filter(Boolean), { announced: true, asked }); }
 }

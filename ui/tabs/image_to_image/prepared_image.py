@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from pipelines.images import geometry
+from pipelines.images.uploads import upload_id
 from pipelines.request import MAX_SIDE, InvalidRequest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class PreparedImage:
         image: id of the stored image that the run starts from.
         fitted: id of the stored image at the request's size, whose noise levels the strength strip shows.
         size: width and height of the request, pixels.
+        original: the id that the whole image has or would have, before anything was done to it.
         mask: id of the stored mask of an extended canvas, or None.
         notes: what was done to the file, for the user.
     """
@@ -36,6 +38,7 @@ class PreparedImage:
     image: str
     fitted: str
     size: tuple[int, int]
+    original: str = ""
     mask: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -81,15 +84,16 @@ class Preparation:
             return self._prepare(inputs.read(path), inputs)
 
     def _prepare(self, upload: Upload, inputs: UserUploads) -> PreparedImage:
+        original = upload_id(geometry.flatten(upload.image))
         fitted = geometry.fit(upload.image, *self.size, self.fit, self.colour, self.focus)
         if self.mode == OUTPAINT:
             canvas, mask = geometry.outpaint_canvas(fitted, *self.edges, self.size_factor)
             name = inputs.put(canvas)
-            return PreparedImage(self.mode, name, name, canvas.size, inputs.put(mask), tuple(upload.notes))
+            return PreparedImage(self.mode, name, name, canvas.size, original, inputs.put(mask), tuple(upload.notes))
         fitted_id = image_id = inputs.put(fitted)
         if self.mode == INPAINT and self.only_masked:
             image_id = inputs.put(geometry.limit_size(upload.image, self.colour))
-        return PreparedImage(self.mode, image_id, fitted_id, self.size, notes=tuple(upload.notes))
+        return PreparedImage(self.mode, image_id, fitted_id, self.size, original, notes=tuple(upload.notes))
 
 
 def pixels(value: Any, field: str, name: str) -> int:

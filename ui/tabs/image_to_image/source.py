@@ -140,7 +140,11 @@ class Source:
 def prepare(source: Source, form: Form, values: Mapping[Component, Any]) -> PreparedImage | None:
     """The upload as a run needs it, or None without one; raises InvalidRequest."""
     path = values[source.upload]
-    return source.preparation(values, form).prepare(path, form.page.inputs) if path else None
+    prepared = source.preparation(values, form).prepare(path, form.page.inputs) if path else None
+    if prepared:
+        # A picture of the history stays the parent of what is made from a crop of it.
+        form.page.note_source((prepared.image, prepared.fitted), prepared.original)
+    return prepared
 
 
 # -- laying out ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from history.database import HistoryUnavailable
@@ -18,7 +20,7 @@ from pipelines.images.uploads import read_upload
 from pipelines.request import InvalidRequest
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
-from ui.components.gradio_events import CONCURRENT, event_value
+from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.context import BUNDLED, PageContext
 from ui.server.current_user import current_user
 
@@ -31,6 +33,11 @@ MAX_ITEMS = 24
 SIDE = 72
 YOURS, RESULT, EXAMPLE = "Yours", "Result", "Example"
 SENT_GONE = "That image is no longer here. Make it again, or upload one."
+# What is offered on entering is taken by the browser, and only if no image is there by then: an upload is faster.
+_TAKE_OFFER = """(offer, image) => {
+  const same = { __type__: 'update' };
+  return offer?.image && !image ? [offer.image, offer.links, offer.shown] : [same, same, same];
+}"""
 _TEMPLATE = """
 <section class="source-history" aria-label="Images that you started from" hidden>
   <p class="sentence">Images that you started from. Click one to go back to it.</p>
@@ -125,7 +132,8 @@ class SourceHistory:
         """Use a result that was sent here."""
         image = sent_image(self.page, sent)
         try:
-            return self.add(image, links, RESULT) if image else self.unchanged(SENT_GONE)
+            kind = YOURS if isinstance(sent, dict) and "upload" in sent else RESULT
+            return self.add(image, links, kind) if image else self.unchanged(SENT_GONE)
         except InvalidRequest as problem:
             return self.unchanged(str(problem))
 
@@ -136,19 +144,29 @@ class SourceHistory:
         except InvalidRequest as problem:
             return self.unchanged(str(problem))
 
-    def enter(self, path: Any, links: Any, sent: Any) -> tuple[Any, ...]:
-        """On entering without an image: the latest one of this browser, else the one that comes with the model."""
+    def enter(self, path: Any, links: Any, sent: Any) -> dict[str, Any] | None:
+        """On entering without an image: the latest one of this browser, else the one that comes with the model.
+
+        Returns:
+            ``image`` as a file that Gradio serves, ``links`` and ``shown``, the component's value; None for nothing.
+        """
         # An image that was sent here is on its way, or was: these links may not know of it yet.
-        if path or sent:
-            return self.unchanged()
+        found = None if path or sent else self._latest(links)
+        if found is None:
+            return None
+        image, more, shown, _ = found
+        file = save_pil_to_cache(image, get_upload_folder(), format="png")
+        return {"image": {"path": file, "meta": {"_type": "gradio.FileData"}}, "links": more, "shown": shown}
+
+    def _latest(self, links: Any) -> tuple[Any, ...] | None:
         found = read(links)
         for link in reversed(found):
             with suppress(InvalidRequest):
                 return self.use(found, link["id"])
         first = sent_image(self.page, {"id": BUNDLED, "picture": 0})
         with suppress(InvalidRequest):
-            return self.add(first, [], EXAMPLE) if first else self.unchanged()
-        return self.unchanged()
+            return self.add(first, [], EXAMPLE) if first else None
+        return None
 
     def use(self, links: Any, name: str) -> tuple[Any, ...]:
         """An image of the history; raises InvalidRequest if it is gone."""
@@ -167,12 +185,18 @@ def wire(page: PageContext, source: Source, component: gr.HTML) -> None:
     source.upload.input(history.upload, [source.upload, links], outputs, **CONCURRENT)
     page.sent_image.change(history.receive, [page.sent_image, links], outputs, **CONCURRENT)
     component.back(history.back, [links], outputs, **CONCURRENT)
-    page.tab.select(history.enter, [source.upload, links, page.sent_image], outputs, **CONCURRENT)
+    offer = gr.HTML(None, html_template="<i></i>", js_on_load=None, elem_classes="keys", apply_default_css=False)
+    offered = page.tab.select(history.enter, [source.upload, links, page.sent_image], [offer], **CONCURRENT)
+    offered.then(None, [offer, source.upload], outputs[:3], js=_TAKE_OFFER, **UNQUEUED)
 
 
 def sent_image(page: PageContext, sent: Any) -> Image.Image | None:
-    """The picture that was sent here: the saved file, or the copy in its trace."""
+    """The picture that was sent here: an upload, an entry's, the saved file, or the copy in its trace."""
     if not isinstance(sent, dict):
+        return None
+    if isinstance(sent.get("upload"), str):
+        with suppress(InvalidRequest):
+            return page.inputs.get(sent["upload"])
         return None
     if isinstance(sent.get("entry"), str):
         return entry_picture(page, sent["entry"])

@@ -11,9 +11,12 @@ import gradio as gr
 import pytest
 
 from history.store import History
+from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.jobs.users import OWNER, User
+from pipelines.system.guest_bytes import GuestBytes
 from tests.support.site import tiny_card
 from ui.tabs.history.question import Question
+from ui.tabs.history.transfer import Transfers
 
 Ask = Callable[..., Question]
 
@@ -27,14 +30,15 @@ def history(tmp_path: Path) -> Iterator[History]:
 
 
 @pytest.fixture
-def question(history: History) -> Ask:
+def question(history: History, tmp_path: Path) -> Ask:
     """Makes a question of a user, from the fields of its event."""
+    backend, transfers = SimpleNamespace(trace=lambda run, user: None, guest_bytes=GuestBytes(tmp_path)), Transfers()
     page: Any = SimpleNamespace(
-        history=history, cards={"tiny": tiny_card(Path("x"))}, backend=SimpleNamespace(trace=lambda run, user: None),
-        trace=lambda opened: None,
+        history=history, cards={"tiny": tiny_card(Path("x"))}, backend=backend,
+        trace=lambda opened: None, export_slots=DecodingSlots(),
     )  # fmt: skip
 
     def ask(user: User = OWNER, **fields: Any) -> Question:
-        return Question(page, history, user, gr.EventData(None, fields))
+        return Question(page, history, user, gr.EventData(None, fields), transfers)
 
     return ask

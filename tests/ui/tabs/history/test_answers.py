@@ -13,6 +13,7 @@ from pipelines.jobs.users import OWNER
 from tests.support.history_entries import GUEST, OTHER_GUEST, keep
 from ui.tabs.history import answers, disk, grid
 from ui.tabs.history.answers import ANSWERS, NOT_KEPT, UNKNOWN
+from ui.tabs.history.transfer import Transfers
 
 
 def ids_of(found: dict[str, Any]) -> list[str]:
@@ -81,15 +82,15 @@ def test_an_answer_carries_its_question_and_problems_are_sentences(
     history: History, question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page: Any = question().page
-    assert answers.answer(page, gr.EventData(None, {"do": "page", "ask": "7"}))["ask"] == "7"
-    assert answers.answer(page, gr.EventData(None, {"do": "fly"})) == {"problem": UNKNOWN, "ask": ""}
-    assert answers.answer(page, gr.EventData(None, None))["problem"] == UNKNOWN
+    assert answers.answer(page, gr.EventData(None, {"do": "page", "ask": "7"}), Transfers())["ask"] == "7"
+    assert answers.answer(page, gr.EventData(None, {"do": "fly"}), Transfers()) == {"problem": UNKNOWN, "ask": ""}
+    assert answers.answer(page, gr.EventData(None, None), Transfers())["problem"] == UNKNOWN
     nothing: Any = SimpleNamespace(history=None)
-    assert answers.answer(nothing, gr.EventData(None, {"do": "page"}))["problem"] == NOT_KEPT
+    assert answers.answer(nothing, gr.EventData(None, {"do": "page"}), Transfers())["problem"] == NOT_KEPT
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(history.bin, "delete", full)
-    problem = answers.answer(page, gr.EventData(None, {"do": "delete", "ids": ["x"], "ask": "8"}))
+    problem = answers.answer(page, gr.EventData(None, {"do": "delete", "ids": ["x"], "ask": "8"}), Transfers())
     assert "No space left" in problem["problem"] and problem["ask"] == "8"

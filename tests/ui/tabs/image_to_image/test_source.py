@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from history.store import History
+from pipelines.images.uploads import UploadStore
+from pipelines.jobs.backend import PictureFacts
+from pipelines.jobs.users import OWNER
 from pipelines.request import MAX_SIDE, InvalidRequest
+from tests.support.history_entries import ask
 from tests.support.source_tab import SourceTab, noise_image
 from ui.components import mask_editor
 from ui.tabs.image_to_image import crop_frame, prepared_image, source
@@ -54,6 +59,20 @@ def test_each_way_to_fit_another_shape_gives_another_picture(tab: SourceTab, tmp
     assert (pictures[1][0] == (255, 0, 0)).all(), "a padded picture has the chosen colour around it"
     with pytest.raises(InvalidRequest, match="fit is"):
         tab.prepare(fit="bend")
+
+
+@pytest.mark.parametrize("mode", [WHOLE, OUTPAINT])
+def test_a_crop_of_a_picture_of_the_history_has_it_as_its_parent(inputs: UploadStore, tmp_path: Path, mode: str):
+    history = History(tmp_path)
+    history.open(background=False)
+    tab = SourceTab(inputs, history)
+    wide = noise_image(130, 64)
+    parent = history.keep(wide, ask(), PictureFacts(7, 0, "run", OWNER))
+    assert tab.prepare(upload=str(history.path(parent)), fit="crop", mode=mode, strength=0.5)
+    request = tab.request()
+    child = history.keep(noise_image(64, 64, 1), request, PictureFacts(7, 0, "run2", OWNER))
+    assert [(link.parent, link.child) for link in history.family(OWNER, child).links] == [(parent, child)]
+    history.close()
 
 
 def test_the_frame_chooses_the_part_that_a_crop_keeps(tab: SourceTab, tmp_path: Path):

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.images.uploads import UPLOAD_GONE, UploadStore
 from tests.support.source_tab import SourceTab, noise_image
@@ -69,15 +70,19 @@ def test_pictures_join_the_history_when_they_are_brought_and_come_back_with_a_cl
     assert "value" not in picture, "the picture stays as it was brought"
     again, kept, used, _ = links.back(found, gr.EventData(None, {"id": now}))
     assert np.array_equal(np.asarray(again), tab.stored(now)) and (kept, used["now"]) == (found, now)
-    last, *_ = links.enter(None, found, None)
-    assert np.array_equal(np.asarray(last), tab.stored(now))
+    offer = links.enter(None, found, None)
+    assert offer and (offer["links"], offer["shown"]) == (found, value)
+    with Image.open(offer["image"]["path"]) as last:
+        assert np.array_equal(np.asarray(last), tab.stored(now))
 
 
 def test_what_is_gone_changes_nothing_but_the_sentence(tab: SourceTab, path: str):
     links = source_history.SourceHistory(tab.page)
     same = links.unchanged()
-    assert links.upload(None, []) == links.upload(__file__, []) == links.enter(path, [], None) == same
+    assert links.upload(None, []) == links.upload(__file__, []) == same
+    # Neither over an image that is there, nor over one that was sent and is on its way.
+    assert links.enter(path, [], None) is links.enter(None, [], {"id": "x"}) is None
     # Nothing of this browser's is there any more, and this model brings no recording.
-    assert links.enter(None, [{"id": "0" * 32, "label": "Yours 1"}], None) == same
+    assert links.enter(None, [{"id": "0" * 32, "label": "Yours 1"}], None) is None
     assert links.back([], gr.EventData(None, {"id": "0" * 32})) == (*same[:3], UPLOAD_GONE)
     assert links.receive({"id": "nobody"}, []) == (*same[:3], source_history.SENT_GONE)

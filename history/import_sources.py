@@ -1,0 +1,127 @@
+"""Where imported pictures come from: folders, single files, and zips, whose members are read one at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from history.folders import SUFFIXES, Folders
+from history.taking_in import MAX_FILE_BYTES
+
+log = logging.getLogger(__name__)
+ZIP = ".zip"
+# Bounds: folders below each other, members of a zip, and how much smaller a member may be than its content.  Pictures
+# are compressed already.
+MAX_DEPTH, MAX_MEMBERS, MAX_RATIO = 12, 1_000_000, 100
+
+
+class Unreadable(ValueError):
+    """A file that cannot be read, or is larger than any picture."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture file.
+
+    Attributes:
+        name: of the file, without its folder.
+        changed: when it was last changed, seconds since the epoch.
+        read: its bytes; raises Unreadable.  Call it before the next one is asked for.
+    """
+
+    name: str
+    changed: float
+    read: Callable[[], bytes]
+
+
+def pictures_in(source: Path, folders: Folders) -> Iterator[Found]:
+    """The picture files of a folder and those below it, of a zip, or the file itself; links are not followed.
+
+    Args:
+        source: a folder or a file; the content of a zip is untrusted.
+        folders: of the history, whose own folder is left out.
+    """
+    if source.is_dir():
+        yield from map(_file, _below(source, folders))
+    elif source.suffix.lower() == ZIP:
+        yield from _in_zip(source)
+    elif source.is_file():
+        yield _file(source)
+
+
+def _below(folder: Path, folders: Folders, depth: int = 0) -> Iterator[Path]:
+    """Picture files below a folder, by name."""
+    if depth > MAX_DEPTH or folder.resolve() == folders.data.resolve():
+        return
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        log.warning("%s is left out: %s", folder, error)
+        return
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path), folders, depth + 1)
+        elif _is_picture(entry.name):
+            yield Path(entry.path)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _file(path: Path) -> Found:
+    def read() -> bytes:
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise Unreadable(f"{path.name} is too large.")
+            return path.read_bytes()
+        except OSError as error:
+            raise Unreadable(str(error)) from error
+
+    try:
+        changed = path.stat().st_mtime
+    except OSError:
+        changed = 0.0
+    return Found(path.name, changed, read)
+
+
+def _in_zip(path: Path) -> Iterator[Found]:
+    """The pictures of a zip; one that is broken is itself a file that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist()[:MAX_MEMBERS]:
+                name = member.filename.replace("\\", "/").rpartition("/")[2]
+                # What a Mac adds to each file begins with a dot.
+                if not member.is_dir() and _is_picture(name):
+                    yield _member(archive, member, name)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        log.info("%s is not imported: %s", path.name, error)
+        yield Found(path.name, 0.0, _nothing)
+
+
+def _nothing() -> bytes:
+    raise Unreadable("This is no zip that can be read.")
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Found:
+    def read() -> bytes:
+        # The sizes are claims: what is read is bounded, too.
+        if member.file_size > min(MAX_FILE_BYTES, MAX_RATIO * member.compress_size + 2**20):
+            raise Unreadable(f"{name} is too large.")
+        try:
+            with archive.open(member) as file:
+                return file.read(member.file_size + 1)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+            raise Unreadable(str(error)) from error
+
+    try:
+        changed = time.mktime((*member.date_time, 0, 0, -1))
+    except (OverflowError, ValueError, TypeError):
+        changed = 0.0
+    return Found(name, changed, read)

@@ -1,0 +1,115 @@
+"""Settings of a picture beside ours: what is shown, what can be taken over, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.images.file_texts import FileTexts, read_texts
+from pipelines.images.settings_in_files import encode
+from pipelines.models.adapters.lora import LoraFile
+from pipelines.request import MAX_PROMPT
+from tests.support import foreign_pictures as samples
+from tests.support.foreign_pictures import png
+from tests.support.history_entries import ask, picture
+from tests.support.site import tiny_card
+from ui.form.picture_settings.reading import (
+    MAX_TEXTS,
+    NO_COUNTERPART,
+    NOT_HERE,
+    OTHER_NOISE,
+    OURS,
+    PARTS,
+    SAME_NOISE,
+    Known,
+    fields_of,
+    rows_of,
+    settings_of,
+    unread_text,
+)
+
+CARD = tiny_card(Path("/models/V1-5-pruned-emaonly.safetensors"), id="sd", name="Stable Diffusion 1.5")
+HERE = Known([CARD], [LoraFile("Ink Wash", Path("x"))])
+EVERY = tuple(PARTS)
+
+
+def test_each_setting_of_another_program_stands_beside_ours() -> None:
+    found = settings_of(png({"parameters": samples.A1111}))
+    assert found is not None and found.program == "AUTOMATIC1111"
+    rows = {row.part: (row.theirs, row.ours, row.fits) for row in rows_of(found, HERE)}
+    assert rows["sampler"] == ("DPM++ 2M, Karras", "DPM++ 2M Karras", True)
+    assert rows["seed"] == ("1234567890", OTHER_NOISE, True) and rows["size"][0] == "512 \u00d7 768"
+    assert rows["model"] == ("v1-5-pruned-emaonly (6ce0161689)", "Stable Diffusion 1.5", True)
+    assert rows["loras"] == ("ink wash 0.8", "Ink Wash", True)
+    assert rows["strength"] == ("0.35", "for Image to image", True)
+    assert {"VAE", "clip skip", "Hires upscale"} <= set(found.unused) and found.text.startswith(samples.PROMPT)
+
+
+def test_what_is_chosen_becomes_fields_of_a_request() -> None:
+    found = settings_of(png({"parameters": samples.A1111}))
+    assert found is not None
+    fields = fields_of(found, EVERY, HERE)
+    assert fields["model"] == "sd" and fields["loras"] == "<lora:Ink Wash:0.8>" and fields["seed"] == "1234567890"
+    assert (fields["scheduler"], fields["num_inference_steps"], fields["guidance_scale"]) == ("dpmpp_2m_karras", 20, 7)
+    assert (fields["width"], fields["height"], fields["strength"]) == (512, 768, 0.35)
+    assert fields["prompt_syntax"] == "a1111" and "<lora" not in str(fields["prompt"])
+    assert fields_of(found, ("seed", "nonsense"), HERE) == {"seed": "1234567890"}
+    assert fields_of(found, (), HERE) == {}
+
+
+def test_what_is_not_here_is_said_and_never_taken_over() -> None:
+    text = samples.A1111.replace("DPM++ 2M", "Restart")
+    found = settings_of(png({"parameters": text}))
+    assert found is not None
+    rows = {row.part: (row.ours, row.fits) for row in rows_of(found, Known())}
+    assert rows["model"] == (NOT_HERE, False) and rows["sampler"] == (NO_COUNTERPART, False)
+    assert rows["loras"] == (f"ink wash: {NOT_HERE}", False)
+    assert not {"model", "scheduler", "loras"} & set(fields_of(found, EVERY, Known()))
+
+
+def test_our_own_pictures_give_back_their_request() -> None:
+    request = ask("a fox", negative_prompt="blur", loras=({"name": "ink wash", "weight": 0.8},), num_images=2,
+                  model="sd", init={"image": "0" * 32, "strength": 0.5, "mask": "1" * 32})  # fmt: skip
+    for form in ("png", "jpeg", "webp"):
+        found = settings_of(encode(picture(), form, request, 8))
+        assert found is not None and found.program == OURS
+        rows = {row.part: row.ours for row in rows_of(found, HERE)}
+        assert rows["seed"] == SAME_NOISE and rows["sampler"] == "DDIM"
+        assert set(found.unused) == {"Image to start from", "Mask"}
+        fields = fields_of(found, EVERY, HERE)
+        assert fields["prompt"] == "a fox" and fields["seed"] == "8" and fields["prompt_syntax"] == "compel"
+        assert fields["strength"] == 0.5 and fields["negative_prompt"] == "blur" and fields["model"] == "sd"
+
+
+def test_a_picture_of_a_newer_version_is_read_as_other_programs_read_it() -> None:
+    newer = json.dumps({"version": 99, "request": {}, "seed": 1})
+    found = settings_of(png({"diffusion_playground": newer, "parameters": samples.A1111}))
+    assert found is not None and found.seed == 1234567890
+
+
+def test_a_prompt_that_imitates_settings_stays_a_prompt() -> None:
+    prompt = "a fox\nNegative prompt: all\nSteps: 1, Sampler: Euler, CFG scale: 1, Seed: 1"
+    found = settings_of(encode(picture(), "png", ask(prompt), 7))
+    assert found is not None and (found.prompt, found.seed, found.num_inference_steps) == (prompt, 7, 4)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", png({})])
+def test_a_file_without_settings_has_none(data: bytes) -> None:
+    assert settings_of(data) is None
+
+
+def test_texts_that_no_reader_knows_are_shown_within_bounds() -> None:
+    texts = read_texts(png({"Comment": "by hand", "Software": "Paint", "Empty": " "}))
+    assert unread_text(texts) == "Comment: by hand"
+    assert len(unread_text(FileTexts({str(k): "x" * 9000 for k in range(9)}, user_comment="y" * 9000))) == MAX_TEXTS
+
+
+def test_values_beyond_our_bounds_are_listed_and_not_taken() -> None:
+    text = f"{'x' * (MAX_PROMPT + 9)}\nSteps: 99999, Sampler: Euler, CFG scale: nan, Seed: -1, Size: 9x999999"
+    found = settings_of(png({"parameters": text}))
+    assert found is not None
+    fields = fields_of(found, EVERY, HERE)
+    assert set(fields) == {"prompt", "prompt_syntax", "scheduler"} and len(str(fields["prompt"])) == MAX_PROMPT
+    assert {"steps", "CFG scale", "seed"} <= set(found.unused)

@@ -1,0 +1,79 @@
+"""Exports and imports that run in a thread, one at a time for each user; the page asks how far they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from history.database import HistoryUnavailable
+from pipelines.jobs.users import User
+from pipelines.request import InvalidRequest
+from pipelines.system.guest_bytes import NoBytesLeft
+from pipelines.system.lru import LruDict
+from pipelines.system.text import hide_paths
+
+EXPORT, IMPORT = "export", "import"
+MAX_USERS = 200
+STOPPED = "Stopped; nothing was exported."
+
+
+class Stopped(Exception):
+    """The user has stopped an export."""
+
+
+@dataclass(eq=False)
+class Transfer:
+    """How far an export or import is.
+
+    Attributes:
+        kind: EXPORT or IMPORT.
+        done, total: pictures or files.
+        said: what came of it, once it is over.
+        file: path of the zip, "" for none.
+        over, stop: set when it has ended, and when it is to end.
+    """
+
+    kind: str
+    done: int = 0
+    total: int = 0
+    said: str = ""
+    file: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Transfers:
+    """The latest transfer of each user.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._latest: LruDict[str, Transfer] = LruDict(max_entries=MAX_USERS)
+        self._lock = threading.Lock()
+
+    def of(self, user: User) -> Transfer | None:
+        """The user's latest one, over or not."""
+        with self._lock:
+            return self._latest.get(user.id)
+
+    def start(self, user: User, transfer: Transfer, work: Callable[[Transfer], None]) -> bool:
+        """Run ``work`` in a thread; False if another one of this user's still runs."""
+
+        def run() -> None:
+            try:
+                work(transfer)
+            except Stopped:
+                transfer.said = STOPPED
+            except (HistoryUnavailable, InvalidRequest, NoBytesLeft) as problem:
+                transfer.said = str(problem)
+            except OSError as error:
+                transfer.said = f"A file could not be read or written ({hide_paths(str(error.strerror))}); try again."
+            finally:
+                transfer.over.set()
+
+        with self._lock:
+            latest = self._latest.get(user.id)
+            if latest is not None and not latest.over.is_set():
+                return False
+            self._latest[user.id] = transfer
+        threading.Thread(target=run, name=transfer.kind, daemon=True).start()
+        return True
