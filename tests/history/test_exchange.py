@@ -142,8 +142,10 @@ def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STOR
 
 def test_pictures_of_a_zip_are_imported_at_their_own_time(history: History, tmp_path: Path) -> None:
     theirs = png({"parameters": samples.A1111})
-    members = {"x/a.png": theirs, "x/again.png": theirs, "../../b.webp": with_exif("WEBP", b""), "c.txt": b"", "d/": b"",
-               "__MACOSX/._a.png": b"x"}  # fmt: skip
+    members = {
+        "x/a.png": theirs, "x/again.png": theirs, "../../b.webp": with_exif("WEBP", b""), "c.txt": b"", "d/": b"",
+        "__MACOSX/._a.png": b"x",
+    }  # fmt: skip
     done = history.importer(OWNER).run(zipped(tmp_path / "a.ZIP", members))
     assert (done.total, done.added, done.known, done.refused) == (3, 2, 1, 0)
     newest, oldest = history.catalogue.page(OWNER).entries

@@ -26,8 +26,9 @@ _SAID = """
 <p class="said" data-part="said" role="status" hidden><span data-part="said-text"></span>
   <button type="button" class="link" data-do="undo" hidden>Undo</button></p>
 """
+_PARTS = (grid.TEMPLATE, detail.TEMPLATE, comparison.TEMPLATE, disk.TEMPLATE, transfers.TEMPLATE, _SAID)
 _TEMPLATE = f"""
-<div class="history">{grid.TEMPLATE}{detail.TEMPLATE}{comparison.TEMPLATE}{disk.TEMPLATE}{transfers.TEMPLATE}{_SAID}</div>
+<div class="history">{"".join(_PARTS)}</div>
 """
 
 

@@ -30,7 +30,8 @@ TEMPLATE = f"""
     <span class="grow"></span>
     <button type="button" class="quiet star" data-do="star" aria-pressed="false">{STAR}Favourite</button>
     <a class="quiet" data-part="download" download>Download</a>
-    <a class="quiet" data-part="plain" download title="The prompt and the settings are left out; the mark that a model made the picture stays">Save without settings</a>
+    <a class="quiet" data-part="plain" download
+      title="Without prompt and settings; the mark that a model made it stays">Save without settings</a>
     <button type="button" class="quiet" data-do="drop">Delete</button>
     <button type="button" class="quiet" data-do="bring-back" hidden>Restore</button>
     <button type="button" class="quiet arrow" data-do="before" aria-label="Previous picture">&larr;</button>

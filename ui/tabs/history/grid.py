@@ -32,7 +32,8 @@ TEMPLATE = f"""
     <button type="button" class="quiet fold" data-do="filters" aria-expanded="false">Filters</button>
     <button type="button" class="quiet" data-do="select" aria-pressed="false">Select</button>
     <button type="button" class="quiet" data-do="bin">Bin</button>
-    <button type="button" class="quiet" data-do="read" title="See the settings in the file of a picture">Read a picture</button>
+    <button type="button" class="quiet" data-do="read"
+      title="See the settings in the file of a picture; you can also drop it on the page">Read a picture</button>
     <button type="button" class="quiet" data-do="import" aria-haspopup="dialog" hidden>Import</button>
     <button type="button" class="quiet" data-do="disk" aria-haspopup="dialog" hidden>Disk</button>
     <button type="button" class="quiet" data-do="empty" hidden>Empty the bin</button>

@@ -41,6 +41,7 @@ class Transfers {
     for (const [k, file] of files.entries()) {
       if (this.stopped) break;
       this.show(`Sending ${k + 1} of ${files.length} \u2026`, k, files.length);
+      // oxlint-disable-next-line no-await-in-loop
       const sent = file.size > MOST_BYTES ? null : await this.on.send(file).catch(() => null);
       if (sent?.path) paths.push(sent.path); else refused.push(file.name);
     }
@@ -60,7 +61,9 @@ class Transfers {
     while (found?.moving && !found.moving.over) {
       const { kind, done, total } = found.moving;
       this.show(`${kind === 'import' ? 'Importing' : 'Exporting'} ${total ? `${done.toLocaleString()} of ${total.toLocaleString()}` : ''} \u2026`, done, total);
+      // oxlint-disable-next-line no-await-in-loop
       await new Promise((resolve) => { setTimeout(resolve, 300); });
+      // oxlint-disable-next-line no-await-in-loop
       found = await this.on.ask('progress', {});
     }
     this.running = false;

@@ -29,10 +29,12 @@ TEMPLATE = """
   <p class="sentence">Pictures of this and other programs are copied into the history, with the settings that they
     hold. A picture that is here already is left out.</p>
   <button type="button" class="quiet second" data-do="choose-files">Choose pictures or a zip</button>
-  <input type="file" data-part="files" multiple accept=".png,.jpg,.jpeg,.webp,.zip" aria-label="Pictures or a zip" hidden>
+  <input type="file" data-part="files" multiple accept=".png,.jpg,.jpeg,.webp,.zip" hidden
+    aria-label="Pictures or a zip">
   <form data-part="folder-form"><label for="import-folder">Or a folder or zip on this computer, of any size</label>
     <span><input type="text" id="import-folder" data-part="folder" maxlength="4096" autocomplete="off"
-      spellcheck="false" placeholder="/home/me/pictures"><button type="submit" class="quiet">Import</button></span></form>
+      spellcheck="false" placeholder="/home/me/pictures">
+      <button type="submit" class="quiet">Import</button></span></form>
 </dialog>
 <div class="moving" data-part="moving" role="group" aria-label="Import or export" hidden>
   <p data-part="moving-text" role="status"></p><progress data-part="moving-bar" aria-label="How far it is"></progress>

@@ -53,8 +53,10 @@ def test_files_outside_of_the_uploads_are_not_read(folder: Path, tmp_path: Path)
     secret.write_bytes(png({}))
     (folder / "link.png").symlink_to(secret)
     inside = uploaded(folder, png({}))
-    refused = [str(secret), f"{folder}/../secret.png", str(folder / "link.png"), str(folder), "", "a.png", "\0", "x" * 9999,
-               "\ud800", None, 7, {"path": inside}]  # fmt: skip
+    refused = [
+        str(secret), f"{folder}/../secret.png", str(folder / "link.png"), str(folder), "", "a.png", "\0", "x" * 9999,
+        "\ud800", None, 7, {"path": inside},
+    ]  # fmt: skip
     assert [uploaded_file(path) for path in refused] == [None] * len(refused)
     assert uploaded_file(inside) == Path(inside).resolve()
 
