@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from history.store import History
+from pipelines.images.settings_in_files import source_type_of
 from pipelines.jobs.users import OWNER, User
+from tests.support import foreign_pictures as samples
+from tests.support.foreign_pictures import png
 from tests.support.history_entries import keep
 from tests.support.page_tabs import open_tab
 from tests.support.site import Site
@@ -253,3 +258,75 @@ def test_axe_finds_nothing_in_the_history(visit, site: Site, made: list[str], sc
     page.locator(".tile").first.click()
     expect(page.locator(".history .one [data-part=prompt]")).to_be_visible()
     check()
+
+
+def test_pictures_come_in_and_go_out_and_filters_stand_in_the_address(visit, made: list[str], tmp_path: Path):
+    page = visit()
+    open_tab(page, "History")
+    expect(page.locator(".history .count")).to_have_text("91 pictures")
+    _import(page, tmp_path)
+    _export(page)
+    _address(page)
+
+
+def _import(page: Page, tmp_path: Path) -> None:
+    dialog, said = page.locator(".history .transfer"), page.locator(".history .said")
+    page.locator(".history").get_by_role("button", name="Import").click()
+    dialog.locator("[data-part=folder]").fill("nowhere")
+    dialog.get_by_role("button", name="Import").click()
+    expect(dialog.locator("[data-part=import-said]")).to_contain_text("There is no such folder")
+    with zipfile.ZipFile(tmp_path / "theirs.zip", "w") as archive:
+        archive.writestr("a.png", png({"parameters": samples.A1111}))
+    (tmp_path / "b.png").write_bytes(png({"parameters": samples.FORGE}))
+    with page.expect_file_chooser() as chooser:
+        dialog.get_by_role("button", name="Choose pictures or a zip").click()
+    chooser.value.set_files([tmp_path / "theirs.zip", tmp_path / "b.png"])
+    expect(said).to_contain_text("2 pictures imported.")
+    expect(page.locator(".history .count")).to_have_text("93 pictures")
+
+
+def _export(page: Page) -> None:
+    page.locator(".tile").nth(0).click(modifiers=["Control"])
+    page.locator(".tile").nth(2).click(modifiers=["Shift"])
+    with page.expect_download() as download:
+        page.locator(".history .chosen").get_by_role("button", name="Export").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 4 and "history.json" in archive.namelist()
+    expect(page.locator(".history .said")).to_contain_text("3 pictures exported.")
+    page.locator(".history .chosen").get_by_role("button", name="Clear selection").click()
+
+
+def _address(page: Page) -> None:
+    count, search = page.locator(".history .count"), page.locator(".history [data-part=search]")
+    search.press_sequentially("fox")
+    expect(page).to_have_url(re.compile(r"#/history\?q=fox$"))
+    page.locator(".history [data-filter=model]").select_option("tiny")
+    expect(count).to_have_text("90 pictures")
+    page.locator(".history [data-filter=scheduler]").select_option("ddim")
+    expect(count).to_have_text("45 pictures")
+    expect(page).to_have_url(re.compile(r"#/history\?q=fox&model=tiny&scheduler=ddim$"))
+    page.go_back()
+    expect(count).to_have_text("90 pictures")
+    expect(page.locator(".history [data-filter=scheduler]")).to_have_value("")
+    page.go_forward()
+    expect(count).to_have_text("45 pictures")
+    # Also over a picture, another tab and a reload.
+    page.locator(".tile").first.click()
+    detail = page.locator(".history .one")
+    with page.expect_download() as download:
+        detail.get_by_role("link", name="Save without settings").click()
+    saved = download.value.path().read_bytes()
+    assert source_type_of(saved) == "trainedAlgorithmicMedia" and b"fox" not in saved
+    page.reload()
+    expect(detail.locator("[data-part=prompt]")).to_contain_text("fox")
+    page.keyboard.press("Escape")
+    expect(count).to_have_text("45 pictures")
+    open_tab(page, "Text to image")
+    page.go_back()
+    expect(search).to_have_value("fox")
+    page.reload()
+    expect(count).to_have_text("45 pictures")
+    expect(page.locator(".history [data-filter=scheduler]")).to_have_value("ddim")
+    page.locator(".history .filters").get_by_role("button", name="Clear filters").click()
+    expect(count).to_have_text("93 pictures")
+    expect(page).to_have_url(re.compile("#/history$"))

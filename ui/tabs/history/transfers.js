@@ -16,7 +16,11 @@ class Transfers {
     });
   }
 
-  open() { if (!this.running) this.part('import-dialog').showModal(); }
+  open() {
+    if (this.running) return;
+    this.part('import-said').textContent = '';
+    this.part('import-dialog').showModal();
+  }
 
   stop() {
     this.stopped = true;
@@ -57,8 +61,8 @@ class Transfers {
     this.running = true;
     this.stopped = false;
     let found = await this.on.ask(what, fields);
-    if (found?.moving) this.part('import-dialog').close();
-    while (found?.moving && !found.moving.over) {
+    if (found.moving) this.part('import-dialog').close();
+    while (found.moving && !found.moving.over) {
       const { kind, done, total } = found.moving;
       this.show(`${kind === 'import' ? 'Importing' : 'Exporting'} ${total ? `${done.toLocaleString()} of ${total.toLocaleString()}` : ''} \u2026`, done, total);
       // oxlint-disable-next-line no-await-in-loop
@@ -68,8 +72,13 @@ class Transfers {
     }
     this.running = false;
     this.part('moving').hidden = true;
-    if (!found?.moving) return;
-    this.end(found.moving, more);
+    if (found.moving) this.end(found.moving, more); else this.problem(found.problem);
+  }
+
+  // Below an open dialog nothing else can be read.
+  problem(text) {
+    const { open } = this.part('import-dialog');
+    if (open) this.part('import-said').textContent = text; else this.on.say(text || '');
   }
 
   end({ kind, said, file, name }, more) {

@@ -34,7 +34,8 @@ TEMPLATE = """
   <form data-part="folder-form"><label for="import-folder">Or a folder or zip on this computer, of any size</label>
     <span><input type="text" id="import-folder" data-part="folder" maxlength="4096" autocomplete="off"
       spellcheck="false" placeholder="/home/me/pictures">
-      <button type="submit" class="quiet">Import</button></span></form>
+      <button type="submit" class="quiet">Import</button></span>
+    <p class="sentence" data-part="import-said" role="status"></p></form>
 </dialog>
 <div class="moving" data-part="moving" role="group" aria-label="Import or export" hidden>
   <p data-part="moving-text" role="status"></p><progress data-part="moving-bar" aria-label="How far it is"></progress>

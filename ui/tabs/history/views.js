@@ -28,7 +28,7 @@ const bar = new FilterBar(element, part, filters);
 const detail = new Detail(part, { open: (id) => show([id]), tag: tagOne, send });
 const comparison = new Comparison(part);
 const disk = new Disk(part, (what, fields) => calls.ask(what, fields));
-const transfers = new Transfers(part, { ask, say, send: (file) => upload(file), imported: () => { reload(); loadChoices(); } });
+const transfers = new Transfers(part, { ask: (what, fields) => calls.ask(what, fields), say, send: (file) => upload(file), imported: () => { reload(); loadChoices(); } });
 
 // -- saying ------------------------------------------------------------------------------------------------------------
 
