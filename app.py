@@ -111,7 +111,7 @@ def create(settings: Settings, backend_name: str = "local", **backend_options: A
 
     data, hub = settings.data_dir, Hub()
     folders = [*(data / name for name in ADAPTER_FOLDERS), *([settings.models_dir] if settings.models_dir else [])]
-    history = History(data)
+    history = History(data, sign=settings.signer)
     options = {"adapter_dirs": folders, "pictures": history, "archive": history.strips, **backend_options}
     manager = create_manager(settings, hub)
     create_backend = backend_class(backend_name)

@@ -23,6 +23,7 @@ from history.parents import link_parents
 from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
 from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
+from pipelines.images.signing import Sign
 from pipelines.images.uploads import decode_upload
 from pipelines.jobs.users import User
 from pipelines.request import InvalidRequest
@@ -87,15 +88,17 @@ def _described(detail: EntryDetail, file: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def saved_as(detail: EntryDetail, form: str, settings: bool = True) -> bytes:
+def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign | None = None) -> bytes:
     """The picture of an entry as a file to give away.
 
     Args:
         detail: of the entry, which must have a picture.
         form: key of ``FORMATS``; a picture that has this format already keeps its pixels exactly.
         settings: whether prompt and settings are in it; the mark that a model made it always is.
+        sign: signs what is written anew; the signature of a picture that was imported stays as it is.
 
     Raises:
+        SigningFailed: of ``sign``.
         OSError: if the picture cannot be read.
         InvalidRequest: if it is broken.
     """
@@ -103,11 +106,16 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True) -> bytes:
         raise FileNotFoundError(f"{detail.entry.id} has no picture")
     data = detail.picture.read_bytes()
     if detail.picture.suffix.lower().replace(".jpeg", ".jpg") == FORMATS[form]:
-        return data if settings else without_settings(data)
+        if settings or "imported_from" in detail.facts:
+            return data if settings else without_settings(data)
+        plain = without_settings(data, manifest=False)
+        return sign(plain) if sign else plain
     image = decode_upload(data).image
     if not settings or detail.request is None:
-        return encode_without_settings(image, form)
-    return encode(image, form, detail.request, detail.entry.seed, detail.facts)
+        file = encode_without_settings(image, form)
+    else:
+        file = encode(image, form, detail.request, detail.entry.seed, detail.facts)
+    return sign(file) if sign else file
 
 
 class FolderImport:

@@ -16,7 +16,7 @@ from history.bin import Bin
 from history.database import Database, HistoryUnavailable
 from history.entries import COLUMNS as COLUMNS
 from history.entries import CRASHED, EntryDetail, NewEntry, index, insert, of_request
-from history.exchange import FolderImport
+from history.exchange import FolderImport, saved_as
 from history.folders import Folders
 from history.parents import Relatives, family_of, link_parents, note_source
 from history.reconcile import Reconciler
@@ -25,6 +25,8 @@ from history.strips import StripArchive
 from history.thumbnails import Thumbnails
 from pipelines.images.geometry import flatten
 from pipelines.images.png import save_png
+from pipelines.images.settings_in_files import FORMATS
+from pipelines.images.signing import NOT_SIGNED, Sign, SigningFailed
 from pipelines.images.uploads import upload_id
 from pipelines.jobs.results import made_facts
 from pipelines.jobs.users import OWNER, User
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MAX_TAG, MAX_TAGS = 60, 40
+# The ending of a file -> the name of its format.
+FORMS = {**{ending: name for name, ending in FORMATS.items()}, ".jpeg": "jpeg"}
 # Entries whose pictures are on the disk while the database cannot be written; they are entered when it can be again.
 MAX_UNLISTED = 10_000
 
@@ -49,6 +53,7 @@ class History:
     Args:
         data_dir: the data folder, which must exist.
         clock: seconds since the epoch; tests set it.
+        sign: signs each picture as the last thing that is written into its file; None for no signature.
 
     Attributes:
         catalogue: finds entries.
@@ -58,7 +63,7 @@ class History:
         reconciler: compares the database with the files.
     """
 
-    def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time, sign: Sign | None = None) -> None:
         self.folders = Folders(Path(data_dir))
         self.database = Database(self.folders.database)
         self.catalogue = EntryCatalogue(self.database)
@@ -66,7 +71,7 @@ class History:
         self.strips = StripArchive(self.database, self.folders)
         self.bin = Bin(self.database, self.folders, self.thumbnails, clock)
         self.reconciler = Reconciler(self.database, self.folders, self.thumbnails, clock)
-        self._clock = clock
+        self._clock, self._sign = clock, sign
         self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
         self._lock = threading.Lock()
 
@@ -107,12 +112,12 @@ class History:
         database cannot be written, the entry is made from the file at the next start.
         """
         made = made_facts(facts)
-        path = save_png(picture, self.folders.create(self.folders.pictures), request, facts.seed, made)
+        path, notes = self._write(picture, request, facts, made)
         self.thumbnails.write(path.stem, picture)
         new = NewEntry(
             id=path.stem, created=self._clock(), user=facts.user, file=path.name, bytes=path.stat().st_size,
             width=picture.width, height=picture.height, run=facts.run, place=facts.number, facts=made,
-            notes=facts.notes, pixels=upload_id(flatten(picture)), **of_request(request, facts.seed),
+            notes=notes, pixels=upload_id(flatten(picture)), **of_request(request, facts.seed),
         )  # fmt: skip
         with self._lock:
             self._unlisted.append((new, request))
@@ -121,6 +126,34 @@ class History:
         except HistoryUnavailable as problem:
             log.warning("%s is saved, but not listed yet: %s", path.name, problem)
         return new.id
+
+    def _write(
+        self, picture: Image.Image, request: GenerationRequest, facts: PictureFacts, made: dict[str, Any]
+    ) -> tuple[Path, tuple[str, ...]]:
+        """The file of a new picture, and its notes; a signature that fails costs no picture."""
+        folder = self.folders.create(self.folders.pictures)
+        try:
+            return save_png(picture, folder, request, facts.seed, made, self._sign), facts.notes
+        except SigningFailed as problem:
+            log.warning("A picture is not signed: %s", problem)
+            note = NOT_SIGNED.format(reason=problem)
+            return save_png(picture, folder, request, facts.seed, made), (*facts.notes, note)
+
+    def plain(self, user: User, entry_id: str) -> tuple[str, bytes] | None:
+        """Name and bytes of an entry's picture without prompt and settings; None if the user sees no such picture.
+
+        Raises:
+            HistoryUnavailable, OSError: if it cannot be read.
+            ValueError: if it is broken, or cannot be signed.
+        """
+        detail = self.detail(user, entry_id)
+        if detail is None or detail.picture is None:
+            return None
+        form = FORMS.get(detail.picture.suffix.lower(), "png")
+        try:
+            return detail.entry.file, saved_as(detail, form, False, self._sign)
+        except SigningFailed as problem:
+            raise ValueError(str(problem)) from problem
 
     def path(self, entry_id: str) -> Path:
         """The file of a picture; raises KeyError."""

@@ -18,7 +18,7 @@ from pipelines.system.atomic_files import atomic_write
 from pipelines.system.bounded_json import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from PIL import Image, PngImagePlugin
 
@@ -35,6 +35,7 @@ def save_png(
     request: GenerationRequest,
     seed: int,
     facts: Mapping[str, Any] | None = None,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> Path:
     """Write ``image`` into ``folder`` with its settings inside and return the path.
 
@@ -47,14 +48,19 @@ def save_png(
         request: the request of the run.
         seed: the seed of this image (request.sampling.seed + k).
         facts: more to record, JSON values only (seconds, device, versions).
+        sign: adds a signature as the last thing (``pipelines.images.signing``); what it raises passes through.
 
     Raises:
         OSError: if the file cannot be written.
     """
+    signed = sign(png_bytes(image, request, seed, facts or {})) if sign else None
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
     target = folder / f"{stamp}-{seed}-{secrets.token_hex(6)}.png"
     with atomic_write(target) as file:
-        _write(image, file, request, seed, facts or {})
+        if signed is not None:
+            file.write(signed)
+        else:
+            _write(image, file, request, seed, facts or {})
     return target
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # The last names of the digital source types that pictures have here.
 TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
-_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -29,7 +29,7 @@ _UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 def digital_source_type(request: GenerationRequest) -> str:
     """The URL of IPTC's digital source type: a composite if the request has an input image."""
     given = request.init is not None or request.reference is not None or bool(request.controls)
-    return _SOURCE + (COMPOSITE if given else TRAINED)
+    return SOURCE + (COMPOSITE if given else TRAINED)
 
 
 def xmp_packet(request: GenerationRequest) -> str:
@@ -39,7 +39,7 @@ def xmp_packet(request: GenerationRequest) -> str:
 
 def xmp_of_source(source_type: str) -> str:
     """The XMP packet with a digital source type by its last name, letters and digits alone."""
-    return _XMP.format(source=_SOURCE + "".join(filter(str.isalnum, source_type)))
+    return _XMP.format(source=SOURCE + "".join(filter(str.isalnum, source_type)))
 
 
 def add_xmp_to_gif(data: bytes, xmp: bytes) -> bytes:

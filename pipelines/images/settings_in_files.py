@@ -94,7 +94,7 @@ def source_type_of(data: bytes) -> str:
     return found[1] if found and found[1] in (TRAINED, COMPOSITE) else ""
 
 
-def without_settings(data: bytes, source_type: str = "") -> bytes:
+def without_settings(data: bytes, source_type: str = "", manifest: bool = True) -> bytes:
     """A file with the same pixels, byte by byte, and no text but the mark that a model made it.
 
     Prompt and settings go, with every other text, EXIF and preview.  The mark stays, or is added; so do colour
@@ -103,24 +103,25 @@ def without_settings(data: bytes, source_type: str = "") -> bytes:
     Args:
         data: a PNG, JPEG or WebP.
         source_type: the last name of the digital source type to write, if the file holds none.
+        manifest: whether a C2PA manifest stays; one of this program would no longer fit the file.
 
     Raises:
         ValueError: if it is none of these.
     """
     xmp = xmp_of_source(source_type_of(data) or source_type or TRAINED).encode()
     if data.startswith(PNG_HEAD):
-        return _png_without(data, xmp)
+        return _png_without(data, xmp, _PNG_KEPT if manifest else _PNG_KEPT - {b"caBX"})
     if data.startswith(JPEG_HEAD):
-        return _jpeg_without(data, xmp)
+        return _jpeg_without(data, xmp, manifest)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp_without(data, xmp)
+        return _webp_without(data, xmp, _WEBP_KEPT if manifest else _WEBP_KEPT - {b"C2PA"})
     raise ValueError("This is no PNG, JPEG or WebP.")
 
 
-def _png_without(data: bytes, xmp: bytes) -> bytes:
+def _png_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
     parts, text = [PNG_HEAD], XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp
     for kind, body in png_chunks(data):
-        if kind in _PNG_KEPT:
+        if kind in kept:
             parts.append(_png_chunk(kind, body))
         if kind == b"IHDR":
             parts.append(_png_chunk(b"iTXt", text))
@@ -131,7 +132,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
 
-def _jpeg_without(data: bytes, xmp: bytes) -> bytes:
+def _jpeg_without(data: bytes, xmp: bytes, manifest: bool) -> bytes:
     """Segments before the pixels are chosen; from the first scan on the file stays as it is."""
     head, at = [_segment(0xE1, JPEG_XMP + xmp)], 2
     if (turned := _orientation(data)) != 1:
@@ -144,7 +145,7 @@ def _jpeg_without(data: bytes, xmp: bytes) -> bytes:
         # JFIF must come first; ICC profiles, C2PA (APP11) and Adobe's colour transform stay.
         if marker == 0xE0:
             first.append(_segment(marker, body))
-        elif _is_needed(marker, body):
+        elif _is_needed(marker, body) and (manifest or marker != 0xEB):
             head.append(_segment(marker, body))
     return b"".join([data[:2], *first, *head, data[at:]])
 
@@ -182,8 +183,8 @@ def _orientation(data: bytes) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def _webp_without(data: bytes, xmp: bytes) -> bytes:
-    chunks = [(kind, body) for kind, body in webp_chunks(data) if kind in _WEBP_KEPT]
+def _webp_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
+    chunks = [(kind, body) for kind, body in webp_chunks(data) if kind in kept]
     if not chunks:
         raise ValueError("This WebP is broken.")
     if chunks[0][0] != b"VP8X":  # the simple form, which has no place for XMP

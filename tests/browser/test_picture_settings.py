@@ -23,7 +23,8 @@ DRAG = """([selector, name, data, kinds]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   files.items.add(new File([bytes], name, { type: 'image/png' }));
   const target = document.querySelector(selector);
-  for (const kind of kinds) target.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+  const options = { dataTransfer: files, bubbles: true, cancelable: true };
+  for (const kind of kinds) target.dispatchEvent(new DragEvent(kind, options));
 }"""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from pipelines.images.signing import ALGORITHMS, PictureSigner, SigningFailed, read_signer
 from presets import catalogue, models_folder
 from presets.user_models import UserModels
 from ui.server.addresses import Addresses
@@ -58,6 +59,7 @@ class Settings:
         threads: CPU threads of the worker, 0 for the default.
         root: the path of the page behind a proxy, such as ``/paint``, or its whole address there; "" for none.
         allowed: names under which a proxy asks for the page.
+        signer: signs pictures, or None.
     """
 
     host: str
@@ -84,6 +86,7 @@ class Settings:
     threads: int
     root: str
     allowed: tuple[str, ...]
+    signer: PictureSigner | None = None
 
     @property
     def addresses(self) -> Addresses:
@@ -148,6 +151,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         threads=args.threads,
         root=args.root_path,
         allowed=tuple(args.allow_host),
+        signer=_signer(parser, args),
     )
 
 
@@ -198,6 +202,9 @@ def create_parser() -> argparse.ArgumentParser:
     add("--auth", type=_auth, metavar="USER:PASSWORD", help="ask guests for this name and password")
     add("--guest-api", action=yes_no, default=False, help="let guests use the API, too")
     add("--data-dir", type=Path, help="where pictures are saved (default: your own data folder)")
+    add("--c2pa-certificate", type=Path, metavar="FILE", help="sign pictures with this certificate (PEM)")
+    add("--c2pa-key", type=Path, metavar="FILE", help="the private key of that certificate (PEM)")
+    add("--c2pa-algorithm", choices=ALGORITHMS, default=ALGORITHMS[0], help="of that key (default: es256)")
     add("--threads", type=_number(0, 256), default=0, help="CPU threads (default: physical cores, at most 4)")
     return parser
 
@@ -300,6 +307,19 @@ def _has_display(environ: Mapping[str, str]) -> bool:
     if sys.platform in ("win32", "darwin"):
         return "SSH_CONNECTION" not in environ
     return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
+def _signer(parser: argparse.ArgumentParser, args: argparse.Namespace) -> PictureSigner | None:
+    """What signs pictures, None where no certificate is named."""
+    certificate, key = args.c2pa_certificate, args.c2pa_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        parser.error("Signing needs both --c2pa-certificate and --c2pa-key; give the other one, too.")
+    try:
+        return read_signer(certificate.expanduser(), key.expanduser(), args.c2pa_algorithm)
+    except SigningFailed as problem:
+        parser.error(f"Pictures cannot be signed: {problem}.")
 
 
 def _find_models(

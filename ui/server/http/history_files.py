@@ -11,7 +11,6 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from history.database import HistoryUnavailable
-from pipelines.images.settings_in_files import without_settings
 from pipelines.jobs.users import OWNER, User
 from ui.server.access import USER_KEY
 
@@ -35,16 +34,16 @@ def history_route(history: History) -> Route:
     """
     finders: Mapping[str, Callable[[User, str], Path | None]] = {
         "thumbnail": history.thumbnail, "picture": lambda user, entry_id: picture(history, user, entry_id),
-        "plain": lambda user, entry_id: picture(history, user, entry_id),
     }  # fmt: skip
 
     def answer(request: Request) -> Response:
-        find, user = finders.get(request.path_params["kind"]), request.scope.get(USER_KEY, OWNER)
+        kind, entry, user = *map(request.path_params.get, ("kind", "entry")), request.scope.get(USER_KEY, OWNER)
         try:
-            path = find(user, request.path_params["entry"]) if find else None
-            if path is None:
-                return PlainTextResponse(NOT_FOUND, 404)
-            return plain(path) if request.path_params["kind"] == "plain" else served(path)
+            if kind == "plain":
+                return plain(history, user, str(entry))
+            find = finders.get(str(kind))
+            path = find(user, str(entry)) if find else None
+            return served(path) if path else PlainTextResponse(NOT_FOUND, 404)
         except OSError:  # deleted meanwhile
             return PlainTextResponse(NOT_FOUND, 404)
         except HistoryUnavailable as problem:
@@ -59,13 +58,17 @@ def picture(history: History, user: User, entry_id: str) -> Path | None:
     return history.folders.picture(entry.file) if entry else None
 
 
-def plain(path: Path) -> Response:
+def plain(history: History, user: User, entry_id: str) -> Response:
     """A picture's file without prompt and settings, with the same pixels; raises OSError if it is gone."""
-    kind = MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream")
     try:
-        return Response(without_settings(path.read_bytes()), media_type=kind, headers=CACHE)
+        found = history.plain(user, entry_id)
     except (ValueError, IndexError):
         return PlainTextResponse(BROKEN, 422)
+    if found is None:
+        return PlainTextResponse(NOT_FOUND, 404)
+    name, data = found
+    kind = MEDIA_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
+    return Response(data, media_type=kind, headers=CACHE)
 
 
 def served(path: Path) -> Response:
