@@ -1,6 +1,6 @@
 """Signing pictures with a user's own certificate: a C2PA manifest, added as the last thing that is written into a file.
 
-C2PA, "Technical Specification 2.1"; the library is an extra (``requirements-c2pa.txt``).  Nothing is asked of a network.
+C2PA, "Technical Specification 2.1"; the library is an extra (``requirements-c2pa.txt``).  No network is used.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ Sign = Callable[[bytes], bytes]
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
 GENERATOR = "Diffusion Playground"
 MAX_KEY_BYTES = 2**20
-NOT_INSTALLED = (
-    "c2pa-python is not installed; run pip install -r requirements-c2pa.txt, or leave out --c2pa-certificate"
-)
+NOT_INSTALLED = "c2pa-python is not installed; run pip install -r requirements-c2pa.txt"
 # A picture that cannot be signed is kept all the same.
-NOT_SIGNED = "This picture is not signed: {reason}"
+NOT_SIGNED = "This picture is not signed: {reason}."
 
 
 class SigningFailed(RuntimeError):
