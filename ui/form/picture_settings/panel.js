@@ -3,14 +3,13 @@ const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const dialog = part('dialog');
 // As the page's own limit (MAX_FILE_SIZE).
 const MOST_BYTES = 20 * 1024 * 1024;
-const FIELD = '.block:has(input[type="file"])';
+const FIELD = '.upload-container';
 const FORM_TABS = ['text-to-image', 'image-to-image'];
 let path = '';
 let count = 0;
 let waiting = null;
 // A picture of the page itself is dragged.
 let own = false;
-let depth = 0;
 
 // -- questions -----------------------------------------------------------------------------------------------------------
 
@@ -126,7 +125,6 @@ function overPage(event) {
 }
 
 function dropped(event) {
-  depth = 0;
   part('here').hidden = true;
   if (!hasFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
@@ -142,8 +140,9 @@ function first(files) {
 const events = {
   dragstart: () => { own = true; },
   dragend: () => { own = false; },
-  dragenter: (event) => { if (hasFiles(event)) { depth += 1; overPage(event); } },
-  dragleave: (event) => { if (hasFiles(event)) { depth -= 1; if (depth <= 0) { depth = 0; part('here').hidden = true; } } },
+  dragenter: overPage,
+  // Out of the window, or onto an upload field, which keeps its events for itself.
+  dragleave: ({ relatedTarget }) => { if (!relatedTarget?.closest || relatedTarget.closest(FIELD)) part('here').hidden = true; },
   dragover: overPage,
   drop: dropped,
   paste: (event) => {
