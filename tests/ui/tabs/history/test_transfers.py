@@ -14,6 +14,7 @@ from gradio.utils import get_upload_folder
 from history.exchange import ImportProgress
 from history.store import History
 from pipelines.jobs.users import OWNER, User
+from pipelines.system.guest_bytes import BYTES_AN_HOUR
 from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
 from tests.support.history_entries import GUEST, keep
@@ -54,8 +55,8 @@ def test_guests_export_their_own_within_their_share(history: History, question) 
     transfers.start_export(question(GUEST, ids=[mine, theirs]))
     assert ended(question, GUEST)["said"] == "1 picture exported."
     assert transfers.progress(question()) == {"moving": None}
-    bytes_left = question().page.backend.guest_bytes
-    bytes_left.charge(GUEST.guest, 512 * 2**20 - 1000)
+    size = history.path(theirs).stat().st_size
+    question().page.backend.guest_bytes.charge(GUEST.guest, BYTES_AN_HOUR - size - size // 2)
     transfers.start_export(question(GUEST, ids=[theirs]))
     found = ended(question, GUEST)
     assert "used up this hour's space" in found["said"] and found["file"] == ""
