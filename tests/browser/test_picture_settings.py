@@ -80,17 +80,20 @@ def _all_settings_and_the_picture(page: Page, site: Site, data: bytes) -> None:
     expect(page.locator("#source img")).to_be_visible()
     prompt = page.locator("#image-prompt textarea")
     expect(prompt).to_have_value(f"a (curious:1.2) fox {HOSTILE}\nsecond line <lora:ink:0.8>")
+    page.locator("#image-settings > button").click()
     expect(page.locator("#image-steps input[type=number]")).to_have_value("20")
     expect(page.locator("#image-guidance input[type=number]")).to_have_value("7")
     expect(page.locator("#image-strength input[type=number]")).to_have_value("0.35")
     expect(page.locator("#image-width input")).to_have_value("512")
     expect(page.locator("#image-scheduler input")).to_have_value("DPM++ 2M Karras")
     assert site.backend.jobs == [], "nothing runs by itself"
+    page.locator("#image-settings > button").click()
     # Upload fields keep what is dropped on them.
     before = page.locator("#source img").get_attribute("src")
-    page.locator("#source").get_by_role("button", name="Clear").click()
-    page.locator("#source input[type=file]").wait_for(state="attached")
-    drop(page, "#source button", png({"parameters": samples.FORGE}))
+    page.locator("#source").get_by_role("button", name="Remove Image").click()
+    field = "#source button[aria-dropeffect]"
+    page.locator(field).wait_for()
+    drop(page, field, png({"parameters": samples.FORGE}))
     expect(page.locator("#source img")).to_be_visible()
     assert page.locator("#source img").get_attribute("src") != before
     expect(panel).to_be_hidden()
