@@ -117,10 +117,13 @@ def _one_picture(page: Page, made: list[str]) -> None:
     page.go_back()
     expect(page.locator(".history .browse")).to_be_visible()
     expect(tile(page, made[-2]).locator(".loved")).to_be_visible()
+    page.go_forward()
+    expect(detail.locator("[data-part=prompt]")).to_have_text("a teal fox")
+    page.go_back()
     page.locator(".history [data-filter=tag]").select_option("metal")
     expect(page.locator(".history .count")).to_have_text("1 picture")
     page.locator(".history .filters").get_by_role("button", name="Clear filters").click()
-    page.go_forward()
+    tile(page, made[-2]).click()
     expect(detail.locator("[data-part=prompt]")).to_have_text("a teal fox")
 
 
@@ -317,16 +320,22 @@ def _address(page: Page) -> None:
         detail.get_by_role("link", name="Save without settings").click()
     saved = download.value.path().read_bytes()
     assert source_type_of(saved) == "trainedAlgorithmicMedia" and b"fox" not in saved
-    page.reload()
+    _reload(page)
     expect(detail.locator("[data-part=prompt]")).to_contain_text("fox")
     page.keyboard.press("Escape")
     expect(count).to_have_text("45 pictures")
     open_tab(page, "Text to image")
     page.go_back()
     expect(search).to_have_value("fox")
-    page.reload()
+    _reload(page)
     expect(count).to_have_text("45 pictures")
     expect(page.locator(".history [data-filter=scheduler]")).to_have_value("ddim")
     page.locator(".history .filters").get_by_role("button", name="Clear filters").click()
     expect(count).to_have_text("93 pictures")
     expect(page).to_have_url(re.compile("#/history$"))
+
+
+def _reload(page: Page) -> None:
+    page.reload()
+    page.get_by_role("tab", name="History", exact=True).wait_for()
+    page.locator(".history .browse").wait_for(state="attached")
