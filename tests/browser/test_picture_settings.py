@@ -44,7 +44,7 @@ def test_a_dropped_picture_shows_its_settings_and_fills_the_form(visit, site: Si
     drag(page, "#stage", data, "dragleave")
     expect(here).to_be_hidden()
     drop(page, "#stage", data)
-    expect(panel.locator("[data-part=program]")).to_have_text("Made with AUTOMATIC1111")
+    expect(panel.locator("[data-part=program]")).to_have_text("Made with AUTOMATIC1111, 8 \u00d7 8")
     rows = panel.locator("tbody tr")
     expect(rows.filter(has_text="Sampler")).to_contain_text("DPM++ 2M Karras")
     expect(rows.filter(has_text="LoRA")).to_contain_text("ink")
@@ -73,7 +73,7 @@ def _all_settings_and_the_picture(page: Page, site: Site, data: bytes) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Read a picture").click()
     chooser.value.set_files({"name": "theirs.png", "mimeType": "image/png", "buffer": data})
-    expect(panel.locator("[data-part=program]")).to_have_text("Made with AUTOMATIC1111")
+    expect(panel.locator("[data-part=program]")).to_have_text("Made with AUTOMATIC1111, 8 \u00d7 8")
     panel.get_by_role("checkbox", name="Use the picture to start from").check()
     expect(panel.locator("[data-part=to]")).to_have_value("image-to-image")
     panel.get_by_role("button", name="Take over").click()

@@ -61,8 +61,8 @@ async function open(file, more = 0) {
 function show(found, more) {
   part('picture').src = found.picture;
   part('picture').hidden = false;
-  part('name').textContent += ` \u00b7 ${found.size[0]} \u00d7 ${found.size[1]}`;
-  part('program').textContent = found.program ? `Made with ${found.program}` : '';
+  const [width, height] = found.size;
+  part('program').textContent = [found.program && `Made with ${found.program}`, `${width} \u00d7 ${height}`].filter(Boolean).join(', ');
   say([found.said, more ? `The first of ${more + 1} files.` : ''].filter(Boolean).join(' '));
   part('rows').replaceChildren(...found.rows.map(row));
   part('table').hidden = !found.rows.length;
