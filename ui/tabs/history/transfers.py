@@ -31,7 +31,8 @@ TEMPLATE = """
   <button type="button" class="quiet second" data-do="choose-files">Choose pictures or a zip</button>
   <input type="file" data-part="files" multiple accept=".png,.jpg,.jpeg,.webp,.zip" hidden
     aria-label="Pictures or a zip">
-  <form data-part="folder-form"><label for="import-folder">Or a folder or zip on this computer, of any size</label>
+  <form data-part="folder-form"><label for="import-folder">Or a folder or zip, of any size, on the computer that
+      runs this page</label>
     <span><input type="text" id="import-folder" data-part="folder" maxlength="4096" autocomplete="off"
       spellcheck="false" placeholder="/home/me/pictures">
       <button type="submit" class="quiet">Import</button></span>
