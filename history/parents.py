@@ -12,8 +12,8 @@ from pipelines.jobs.users import User
 from pipelines.request import GenerationRequest
 
 # How a picture came from its parent: it began with it, repainted it, took it as an image prompt or as a control map,
-# or varies it.
-SOURCE, REFERENCE, CONTROL, VARIATION = "source", "reference", "control", "variation"
+# varies it, or is the same run made again to compare both.
+SOURCE, REFERENCE, CONTROL, VARIATION, REPLAY = "source", "reference", "control", "variation", "replay"
 # Bounds of a family.
 MAX_GENERATIONS, MAX_MEMBERS = 8, 60
 # Crops of one entry's picture that are remembered; then its older ones are forgotten.

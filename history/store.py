@@ -20,6 +20,7 @@ from history.exchange import FolderImport, saved_as
 from history.folders import Folders
 from history.parents import Relatives, family_of, link_parents, note_source
 from history.reconcile import Reconciler
+from history.replays.replays import Replays
 from history.search import EntryCatalogue
 from history.strips import StripArchive
 from history.thumbnails import Thumbnails
@@ -61,6 +62,7 @@ class History:
         strips: keeps a strip of each timeline whose trace is dropped.
         thumbnails: small pictures for the grid.
         reconciler: compares the database with the files.
+        replays: makes entries again and compares.
     """
 
     def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time, sign: Sign | None = None) -> None:
@@ -71,6 +73,7 @@ class History:
         self.strips = StripArchive(self.database, self.folders)
         self.bin = Bin(self.database, self.folders, self.thumbnails, clock)
         self.reconciler = Reconciler(self.database, self.folders, self.thumbnails, clock)
+        self.replays = Replays(self.database, self.bin, self.detail)
         self._clock, self._sign = clock, sign
         self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
         self._lock = threading.Lock()
@@ -205,6 +208,15 @@ class History:
         entry = self.catalogue.find(user, entry_id)
         picture = self.folders.picture(entry.file) if entry else None
         return self.thumbnails.get(entry.id, picture, (entry.width, entry.height)) if entry and picture else None
+
+    def picture_with_pixels(self, user: User, upload: str) -> Path | None:
+        """The file of an entry that a user may see and that has the pixels of an upload; None if there is none."""
+        rows = self.database.read(
+            "SELECT file FROM entries JOIN details USING (number) WHERE pixels = ? AND deleted IS NULL "
+            "AND (? OR user = ?) ORDER BY number DESC LIMIT 1",
+            (upload, user.owner, user.id),
+        )
+        return self.folders.picture(rows[0][0]) if rows else None
 
     def family(self, user: User, entry_id: str) -> Relatives:
         """The pictures that an entry came from and that came from it."""

@@ -41,7 +41,7 @@ LEVELS = {
         {"entries", "thumbnails"},
         {"search", "parents", "bin", "strips", "taking_in"},
         {"import_sources"},
-        {"reconcile", "exchange"},
+        {"reconcile", "exchange", "recipes", "replays"},
         {"store"},
     ),
     "ui": ({"server", "components", "shell", "context"}, {"form", "inspector"}, {"tabs", "api"}, {"page"}),

@@ -163,6 +163,8 @@ def run_facts(
         adapters: the files of the request's adapters, by name.
         hashes: of files.
     """
+    import torch
+
     placement, safety, added = model.placement, model.safety, adapter_versions(adapters, hashes)
     return {
         "name": model.card.name,
@@ -170,6 +172,8 @@ def run_facts(
         "dtype": placement.dtype,
         "attention": placement.attention,
         "engine": placement.engine,
+        # Sums of many numbers on a processor are rounded by how its threads share them.
+        **({"threads": torch.get_num_threads()} if placement.device == "cpu" else {}),
         "model": model_version(source, folder, hashes),
         "libraries": library_versions(),
         **({"adapters": added} if added else {}),

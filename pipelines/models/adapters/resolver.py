@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pipelines.models import adapters
-from pipelines.models.adapters import controlnet, ip_adapter, lora
+from pipelines.models.adapters import controlnet, ip_adapter, lora, textual_inversion
 from pipelines.models.adapters.files import AdapterFiles
 from pipelines.models.offloading.spread import gathered, spread_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.models.adapters.controlnet import ControlNetFile
     from pipelines.models.adapters.ip_adapter import IPAdapterFile
     from pipelines.models.adapters.lora import LoraFile
+    from pipelines.models.adapters.textual_inversion import EmbeddingFile
     from pipelines.request import Control, GenerationRequest
 
 
@@ -50,6 +51,10 @@ class AdapterResolver:
     def controlnets(self) -> tuple[ControlNetFile, ...]:
         """The ControlNets that requests may name; looks at the disk."""
         return self._files.all(controlnet.scan)
+
+    def embeddings(self) -> tuple[EmbeddingFile, ...]:
+        """The textual inversion embeddings that prompts may name; looks at the disk."""
+        return self._files.all(textual_inversion.scan)
 
     def paths(self, request: GenerationRequest) -> dict[str, Path]:
         """The files of the adapters that a request names, by these names; those that are not here are left out."""

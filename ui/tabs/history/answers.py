@@ -9,7 +9,7 @@ from history.database import HistoryUnavailable
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import hide_paths
 from ui.server.current_user import current_user
-from ui.tabs.history import comparison, detail, disk, grid, transfers
+from ui.tabs.history import comparison, detail, disk, grid, recipe, transfers
 from ui.tabs.history.question import MAX_NEW_TAGS, Question
 from ui.tabs.history.transfer import Transfers
 
@@ -73,6 +73,10 @@ ANSWERS: Mapping[str, Callable[[Question], Answer]] = {
     "choices": grid.choices,
     "entry": detail.entry_value,
     "compare": comparison.comparison,
+    "recipe": recipe.recipe_file,
+    "replay": recipe.replay,
+    "replayed": recipe.replayed,
+    "stop-replay": recipe.stop_replay,
     "favourite": set_favourite,
     "tags": set_tags,
     "delete": delete,

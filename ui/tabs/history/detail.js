@@ -14,12 +14,13 @@ function fillList(list, rows) {
 
 // One entry with all that is known of it.
 class Detail {
-  // on: { open(id), tag(id, add, remove), send(id, to, what) }.
+  // on: { open(id), tag(id, add, remove), send(id, to, what), ask(what, fields), compare(ids), made() }.
   constructor(part, on) {
     this.part = part;
     this.on = on;
     this.entry = null;
     this.family = new Family(part('branches'), on.open);
+    this.recipe = new Recipe(part, on.ask, on);
     part('add-tag').addEventListener('submit', (event) => { event.preventDefault(); this.addTag(); });
     part('tags').addEventListener('click', (event) => {
       const { tag } = event.target.closest('button')?.dataset || {};
@@ -59,6 +60,7 @@ class Detail {
     part('prompt').textContent = entry.prompt || NO_PROMPT;
     part('about').textContent = [entry.kind, moment(entry.made), entry.guest && 'made by a guest', entry.deleted && 'in the bin'].filter(Boolean).join(' \u00b7 ');
     this.lists(entry);
+    this.recipe.show(entry);
     this.line(entry.timeline);
     part('use').hidden = !entry.usable && !entry.picture;
     for (const button of part('use').querySelectorAll('[data-send]')) {

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from history.entries import CRASHED, FOREIGN, IMAGE, INPAINTING, TEXT
-from history.parents import CONTROL, REFERENCE, SOURCE, VARIATION
+from history.parents import CONTROL, REFERENCE, REPLAY, SOURCE, VARIATION
 from history.strips import strip_of
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
 from ui.components import phrases
 from ui.components.data_uri import data_uri
+from ui.tabs.history import recipe
 from ui.tabs.history.question import Question
 from ui.tabs.history.star import STAR
 
@@ -68,6 +69,7 @@ TEMPLATE = f"""
           placeholder="Add a tag" maxlength="60" autocomplete="off"></label>
           <button type="submit" class="quiet">Add</button></form></div>
       <div data-part="settings-box"><h3>Settings</h3><dl data-part="settings"></dl></div>
+      {recipe.TEMPLATE}
       <div class="tree" data-part="family" hidden><h3>Family</h3>
         <p class="sentence">What it came from is on the left, what came from it on the right.</p>
         <div class="branches" data-part="branches" tabindex="0" role="group" aria-label="Family tree"></div></div>
@@ -88,7 +90,7 @@ KINDS = {
     CRASHED: "Cut off by a crash",
 }  # fmt: skip
 # How a child came from its parent.
-LINKS = {SOURCE: "made from", REFERENCE: "looks like", CONTROL: "follows", VARIATION: "varies"}
+LINKS = {SOURCE: "made from", REFERENCE: "looks like", CONTROL: "follows", VARIATION: "varies", REPLAY: "makes again"}
 # Facts of a picture, in this order; what is not in here follows under its own name.
 FACTS = {
     "seconds": "Time", "device": "Device", "dtype": "Precision", "engine": "Engine", "attention": "Attention",

@@ -25,7 +25,14 @@ const grid = new Grid(part('scroll'), part('tiles'), {
   remove: (ids) => (filters.bin ? erase(ids) : remove(ids)),
 });
 const bar = new FilterBar(element, part, filters);
-const detail = new Detail(part, { open: (id) => show([id]), tag: tagOne, send });
+const detail = new Detail(part, {
+  open: (id) => show([id]),
+  tag: tagOne,
+  send,
+  ask: (what, fields) => calls.ask(what, fields),
+  compare: (ids) => show(ids),
+  made: () => { stale = true; },
+});
 const comparison = new Comparison(part);
 const disk = new Disk(part, (what, fields) => calls.ask(what, fields));
 const transfers = new Transfers(part, { ask: (what, fields) => calls.ask(what, fields), say, send: (file) => upload(file), imported: () => { reload(); loadChoices(); } });

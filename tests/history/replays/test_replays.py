@@ -1,0 +1,127 @@
+"""Replays by the real backend: equal pictures are not listed twice, others are marked as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from history.parents import REPLAY
+from history.replays.replays import CANCELLED, DONE, GONE, NO_PICTURE, STOPPED, ReplayState
+from pipelines.jobs.users import OWNER, User
+from pipelines.request import InvalidRequest
+from tests.support.recipe_runs import Workshop, workshop
+from tests.support.tiny_loras import make_lora
+from tests.support.tiny_model import make_tiny_model, tiny_card
+from tests.support.waiting import wait_for
+
+GUEST, OTHER = User("guest-1"), User("guest-2")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    root = tmp_path_factory.mktemp("replays")
+    with workshop(root, [tiny_card(make_tiny_model(root / "model"))]) as found:
+        yield found
+
+
+def again(shop: Workshop, entry_id: str, user: User = OWNER) -> ReplayState:
+    """What came of a replay."""
+    replays = shop.history.replays
+    job = replays.start(shop.backend.submit, user, entry_id)
+    wait_for(lambda: (state := replays.state(user, job.id)) is not None and state.state != "running")
+    found = replays.state(user, job.id)
+    assert found is not None
+    return found
+
+
+def ids(shop: Workshop, user: User = OWNER) -> set[str]:
+    return {entry.id for entry in shop.history.catalogue.all(user)}
+
+
+def repaint(path: Path) -> None:
+    """A picture as another version might have made it."""
+    with Image.open(path) as image:
+        other = image.convert("RGB").point(lambda level: 255 - level)
+    other.save(path)
+
+
+def links(shop: Workshop, entry_id: str) -> set[tuple[str, str, str]]:
+    return {(link.child, link.parent, link.kind) for link in shop.history.family(OWNER, entry_id).links}
+
+
+def test_an_equal_picture_is_not_listed_a_second_time(shop: Workshop) -> None:
+    made = shop.make("one", seed=3)
+    before = ids(shop)
+    found = again(shop, made.entry.id)
+    assert (found.state, found.same, found.entry) == (DONE, True, "")
+    assert found.text.startswith("The same picture, pixel by pixel.")
+    assert ids(shop) == before and made.picture is not None and made.picture.is_file()
+
+
+def test_one_of_several_pictures_is_compared_with_its_own(shop: Workshop) -> None:
+    made = shop.make("second", place=1, num_images=2, scheduler="euler_a", seed=30)
+    before = ids(shop)
+    assert again(shop, made.entry.id).same
+    assert ids(shop) == before
+
+
+def test_another_picture_stays_and_is_marked_as_made_again(shop: Workshop) -> None:
+    made = shop.make("two", place=1, num_images=2, seed=40)
+    first, second = made.siblings
+    assert made.picture is not None
+    repaint(made.picture)
+    with shop.history.database.write() as connection:
+        facts = '{"picture": 1, "device": "cpu", "libraries": {"diffusers": "0.1.0"}}'
+        connection.execute("UPDATE details SET facts = ? WHERE number = ?", (facts, made.entry.number))
+    found = again(shop, made.entry.id)
+    assert (found.state, found.same) == (DONE, False)
+    assert "Likely cause: diffusers 0.1.0 then, " in found.text and "perceptual hash" in found.text
+    new = shop.history.detail(OWNER, found.entry)
+    assert new is not None and new.entry.place == 1
+    assert (found.entry, second, REPLAY) in links(shop, second)
+    # The other picture of the run is that of the first again.
+    assert (new.siblings[0], first, REPLAY) in links(shop, first)
+
+
+def test_guests_replay_their_own_alone(shop: Workshop) -> None:
+    owners = shop.make("owners", seed=50)
+    with pytest.raises(InvalidRequest, match=GONE):
+        shop.history.replays.start(shop.backend.submit, GUEST, owners.entry.id)
+    with shop.history.database.write() as connection:
+        connection.execute("UPDATE entries SET user = ?, guest = 1 WHERE id = ?", (GUEST.id, owners.entry.id))
+    job = shop.history.replays.start(shop.backend.submit, GUEST, owners.entry.id)
+    assert job.user == GUEST and shop.history.replays.state(OTHER, job.id) is None
+    wait_for(lambda: (state := shop.history.replays.state(GUEST, job.id)) is not None and state.state == DONE)
+    assert ids(shop, GUEST) == {owners.entry.id}
+
+
+def test_what_cannot_be_made_again_is_said(shop: Workshop) -> None:
+    made = shop.make("gone", seed=60)
+    with pytest.raises(InvalidRequest, match=GONE):
+        shop.history.replays.start(shop.backend.submit, OWNER, "nothing")
+    assert made.picture is not None
+    aside = made.picture.with_suffix(".aside")
+    made.picture.rename(aside)
+    with pytest.raises(InvalidRequest, match=NO_PICTURE):
+        shop.history.replays.start(shop.backend.submit, OWNER, made.entry.id)
+    aside.rename(made.picture)
+
+
+def test_a_missing_file_is_named_before_anything_runs(shop: Workshop) -> None:
+    ink = make_lora(shop.root / "model", "stable_diffusion", shop.root / "adapters" / "ink.safetensors", 0)
+    made = shop.make("ink", loras=({"name": "ink", "weight": 0.5},))
+    assert again(shop, made.entry.id).same
+    ink.unlink()
+    with pytest.raises(InvalidRequest, match="'ink', which is not here"):
+        shop.history.replays.start(shop.backend.submit, OWNER, made.entry.id)
+
+
+def test_a_replay_can_be_stopped(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shop.make("stopped", seed=70)
+    before = ids(shop)
+    monkeypatch.setattr(shop.backend._runner, "on_step", lambda job, step: job.cancel())
+    found = again(shop, made.entry.id)
+    assert (found.state, found.text) == (STOPPED, CANCELLED) and ids(shop) == before
