@@ -140,14 +140,14 @@ def kind_of(request: GenerationRequest) -> str:
     return INPAINTING if request.init.mask else IMAGE
 
 
-def of_request(request: GenerationRequest, seed: int) -> dict[str, Any]:
-    """The fields of a ``NewEntry`` that come from its request."""
+def of_request(request: GenerationRequest, seed: int, place: int = 0) -> dict[str, Any]:
+    """The fields of a ``NewEntry`` that come from its request; ``place`` is the picture's number in its run."""
     return {
         "kind": kind_of(request),
         "model": request.model,
         "scheduler": request.sampling.scheduler,
         "seed": seed,
-        "prompt": request.prompt,
+        "prompt": request.prompt_of(place),
         "negative_prompt": request.negative_prompt,
         "request": request,
     }
@@ -162,8 +162,8 @@ def single_request(request: GenerationRequest, seed: int, place: int) -> Generat
 
 
 def recipe_of(request: GenerationRequest) -> str:
-    """A hash of a request: equal requests make equal pictures."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()[:32]
+    """A hash of a request: equal requests make equal pictures, whatever their prompts were made from."""
+    return hashlib.sha256(request.model_dump_json(exclude={"typed"}).encode()).hexdigest()[:32]
 
 
 def origin_of(request: GenerationRequest) -> str:

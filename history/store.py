@@ -120,7 +120,7 @@ class History:
         new = NewEntry(
             id=path.stem, created=self._clock(), user=facts.user, file=path.name, bytes=path.stat().st_size,
             width=picture.width, height=picture.height, run=facts.run, place=facts.number, facts=made,
-            notes=notes, pixels=upload_id(flatten(picture)), **of_request(request, facts.seed),
+            notes=notes, pixels=upload_id(flatten(picture)), **of_request(request, facts.seed, facts.number),
         )  # fmt: skip
         with self._lock:
             self._unlisted.append((new, request))

@@ -93,7 +93,7 @@ def settings_of(data: bytes) -> dict[str, Any]:
     except InvalidRequest:  # of a newer version
         record = None
     if record is not None:
-        return {**of_request(record.request, record.seed), "place": record.place, "facts": record.facts}
+        return {**of_request(record.request, record.seed, record.place), "place": record.place, "facts": record.facts}
     found = read_settings(data, texts)
     if found is None:
         return {"kind": FOREIGN}

@@ -10,14 +10,16 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, tags
 from pipelines.prompt.reading import read_tags
-from pipelines.system.text import printable, shorten
+from pipelines.request_errors import FieldError as _FieldError
+from pipelines.request_errors import InvalidRequest as InvalidRequest
+from pipelines.request_errors import first_error as first_error
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from pydantic import SerializerFunctionWrapHandler
 
 MAX_PROMPT = 2000
 MAX_STEPS = 150
@@ -31,35 +33,11 @@ MAX_FEATHER = 64
 MAX_PADDING = 256
 MAX_LORAS = 5
 MAX_CONTROLS = 3
+MAX_STYLES = 16
+MAX_DRAWN = 200
 # Id of an uploaded image: a hash of its pixels.
 _UPLOAD_ID = r"^[0-9a-f]{32}$"
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-class InvalidRequest(ValueError):
-    """A request that cannot be run.
-
-    Args:
-        field: the field at fault as the API spells it, dotted where it is nested ("variation.strength"), "" for the
-            request as a whole; the page shows the message next to that field's control.
-        message: one plain sentence for the user.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        message = printable(message)
-        super().__init__(field, message)
-        self.field, self.message = field, message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class _FieldError(ValueError):
-    """A rule across several fields that is broken; ``field`` is the one to change, relative to the model."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def _clean_text(value: str) -> str:
@@ -205,6 +183,23 @@ class Control(_Frozen):
         return self
 
 
+class TypedPrompt(_Frozen):
+    """What the user typed, where the prompts were made from that; a record that changes no picture.
+
+    Attributes:
+        prompt, negative_prompt: as typed.
+        styles: names of the styles that were added, in their order.
+        drawn: for each picture, the words that were drawn for the wildcards of its prompt, in their order.
+    """
+
+    prompt: Text
+    negative_prompt: Text = ""
+    styles: tuple[Annotated[str, Field(max_length=200)], ...] = Field(default=(), max_length=MAX_STYLES)
+    drawn: tuple[Annotated[tuple[Text, ...], Field(max_length=MAX_DRAWN)], ...] = Field(
+        default=(), max_length=MAX_IMAGES
+    )
+
+
 class GenerationRequest(_Frozen):
     """One generation, complete: nothing about it is decided later.
 
@@ -220,6 +215,8 @@ class GenerationRequest(_Frozen):
         loras: at most five.
         controls: at most three ControlNets.
         reference: an image prompt, or None.
+        prompts: the prompt of each picture where they differ; the first is ``prompt``.
+        typed: what the prompts were made from, or None if they were typed like this.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -236,6 +233,14 @@ class GenerationRequest(_Frozen):
     controls: tuple[Control, ...] = Field(default=(), max_length=MAX_CONTROLS)
     reference: ImagePrompt | None = None
     prompt_syntax: PromptSyntax = COMPEL
+    prompts: tuple[Text, ...] = Field(default=(), max_length=MAX_IMAGES)
+    typed: TypedPrompt | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fields of later versions stand in a record only if they say something: earlier versions refuse unknown ones.
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value or name not in ("prompts", "typed")}
 
     @model_validator(mode="after")
     def _prompts_can_be_read(self) -> GenerationRequest:
@@ -254,6 +259,10 @@ class GenerationRequest(_Frozen):
             raise _FieldError("variation", "variation and interpolation exclude each other; leave one of them out")
         if self.interpolation and self.num_images < 2:
             raise _FieldError("num_images", "an interpolation has at least 2 pictures; set num_images")
+        if self.prompts and (len(self.prompts) != self.num_images or self.prompts[0] != self.prompt):
+            raise _FieldError("prompts", "prompts needs one prompt a picture, of which the first is prompt")
+        if self.prompts and self.interpolation:
+            raise _FieldError("prompts", "prompts and interpolation exclude each other; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -280,6 +289,14 @@ class GenerationRequest(_Frozen):
         each = 0 if self.variation or self.interpolation else 1
         return tuple(self.sampling.seed + each * k for k in range(self.num_images))
 
+    def prompt_of(self, k: int) -> str:
+        """The prompt of image k."""
+        return self.prompts[k] if self.prompts else self.prompt
+
+    def drawn_for(self, k: int) -> tuple[str, ...]:
+        """The words that were drawn for image k."""
+        return self.typed.drawn[k] if self.typed and k < len(self.typed.drawn) else ()
+
     @property
     def steps_run(self) -> int:
         """Steps that are run: fewer than requested in image-to-image."""
@@ -299,7 +316,14 @@ def prompt_fields(request: GenerationRequest) -> list[tuple[str, str]]:
     """The texts of a request that a model reads, each with the name of its field."""
     end = request.interpolation.prompt if request.interpolation else None
     ends = [("interpolation.prompt", end)] if end is not None else []
-    return [("prompt", request.prompt), ("negative_prompt", request.negative_prompt), *ends]
+    prompts = [("prompt", text) for text in dict.fromkeys((request.prompt, *request.prompts))]
+    return [*prompts, ("negative_prompt", request.negative_prompt), *ends]
+
+
+def fields_of_picture(request: GenerationRequest, k: int) -> dict[str, Any]:
+    """The fields that differ in a request for image k alone, but for its seed."""
+    typed = request.typed and request.typed.model_copy(update={"drawn": (request.drawn_for(k),)})
+    return {"num_images": 1, "prompt": request.prompt_of(k), "prompts": (), "typed": typed}
 
 
 def make_request(**values: Any) -> GenerationRequest:
@@ -336,6 +360,8 @@ def _read_all_tags(flat: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     if _is_text(flat.get("prompt")):
         flat["prompt"], named = _or_refuse("prompt", tags.take_lora_tags, flat["prompt"])
         flat["prompt"] = _or_refuse("prompt", read_tags, flat["prompt"])
+    if flat.get("prompts"):
+        flat["prompts"] = tuple(_read_prompt(text, named) for text in flat["prompts"])
     if _is_text(flat.get("negative_prompt")):
         flat["negative_prompt"] = _or_refuse("negative_prompt", _read_other_tags, flat["negative_prompt"])
     end = flat.get("interpolation")
@@ -345,6 +371,17 @@ def _read_all_tags(flat: dict[str, Any]) -> tuple[tuple[str, float], ...]:
         known = _or_refuse("interpolation.prompt", _read_other_tags, end["prompt"])
         flat["interpolation"] = {**end, "prompt": known}
     return named
+
+
+def _read_prompt(text: Any, named: tuple[tuple[str, float], ...]) -> Any:
+    """The prompt of one of several pictures without its LoRA tags, which must be those of the first."""
+    if not _is_text(text):
+        return text
+    plain, own = _or_refuse("prompt", tags.take_lora_tags, text)
+    if own != named:
+        message = "The pictures of one run have the same LoRAs, but wildcards drew different ones; make one at a time."
+        raise InvalidRequest("prompt", message)
+    return _or_refuse("prompt", read_tags, plain)
 
 
 def _is_text(value: Any) -> bool:
@@ -369,34 +406,3 @@ def replaced(request: GenerationRequest, **values: Any) -> GenerationRequest:
         return GenerationRequest(**{**fields, **values})
     except ValidationError as error:
         raise InvalidRequest(*first_error(error)) from None
-
-
-def first_error(error: ValidationError) -> tuple[str, str]:
-    """The first violation: its field as the API spells it, and one sentence with field, value and what is allowed."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return _api_field(first), _sentence(name or "request", first)
-
-
-def _api_field(first: ErrorDetails) -> str:
-    """The dotted path of a violation, but the fields of ``sampling`` and ``init`` are flat in the API."""
-    path = [str(part) for part in first["loc"]]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, _FieldError):
-        path.append(cause.field)
-    if path == ["init"]:
-        return "image"
-    return ".".join(path[1:] if path[:1] in (["sampling"], ["init"]) and path[1:] else path)
-
-
-def _sentence(name: str, first: ErrorDetails) -> str:
-    shown = shorten(repr(first.get("input")))
-    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if not first["loc"]:
-        return f"This request cannot be run: {allowed}."
-    if first["type"] == "string_too_long":
-        size = len(first["input"])
-        return f"{name} has {size} characters; at most {first['ctx']['max_length']} are allowed."
-    if first["type"] == "value_error":
-        return f"{name} {allowed}."
-    return f"{name} is {shown}; allowed: {allowed}."

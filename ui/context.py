@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.trace.lenses import Decode
     from pipelines.trace.trace import Trace
     from presets.library import ModelLibrary
+    from presets.user_presets import UserPresets
     from ui.server.sharing import Sharing
 
 # What ``PageContext.opened`` holds for the run that comes with the model, and what the stage calls it.
@@ -54,6 +55,7 @@ class PageContext:
         sharing: makes public links; None if the page cannot be shared.
         export_slots: how many files are exported at once, of each guest, of all guests and of the owner.
         history: what was made; None if it is not kept.
+        presets: the user's styles, wildcards and sampling presets; None without them.
     """
 
     blocks: gr.Blocks
@@ -75,6 +77,7 @@ class PageContext:
     sharing: Sharing | None = None
     export_slots: DecodingSlots = field(default_factory=DecodingSlots)
     history: History | None = None
+    presets: UserPresets | None = None
 
     @property
     def cards(self) -> Mapping[str, ModelCard]:

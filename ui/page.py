@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.images.decoding_slots import DecodingSlots
+from presets.user_presets import UserPresets
 from ui import api
 from ui.components import phrases
 from ui.components.assets import asset
@@ -99,14 +100,14 @@ def build(
         card = library.cards[default_model]
         bundled = phrases.recording(card)
         frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
-        export_slots = DecodingSlots()
+        export_slots, presets = DecodingSlots(), UserPresets.of(pictures_dir.parent)
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
             for name, entry in TABS.items():
                 with gr.Tab(entry.label, id=name, elem_id=f"tab-{name}") as tab:
                     app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     jobs = (latest_job, tab_jobs[name], source_history)
-                    states = (opened, sent_image, picked_model, taken)
-                    context = PageContext(*app, *jobs, *states, bundled, frame_cache, sharing, export_slots, history)
+                    states = (opened, sent_image, picked_model, taken, bundled, frame_cache)
+                    context = PageContext(*app, *jobs, *states, sharing, export_slots, history, presets)
                     entry.build(context)
         picture_settings.build(context)
         status_bar(backend.status)
@@ -150,6 +151,7 @@ def styles() -> list[str]:
         "form/form.css",
         "form/prompt/prompt.css",
         "form/picture_settings/panel.css",
+        "form/styles/styles.css",
         *tabs,
         *(path for entry in SECTIONS.values() for path in entry.css),
     ]

@@ -27,7 +27,7 @@ values = {{
     "height": {height},
     "num_inference_steps": {steps},
     "guidance_scale": {guidance!r},
-    "num_images_per_prompt": len(SEEDS),
+    "num_images_per_prompt": {each},
     "generator": generators if len(generators) > 1 else generators[0],
     "use_resolution_binning": False,  # the size is as it says, not one near it
 }}
@@ -45,7 +45,9 @@ def body(plan: Plan, threads: str) -> str:
     options = [f"dtype=torch.{plan.dtype}", "use_safetensors=True", *model.revision(plan)]
     options += [] if plan.is_on_hub else ["local_files_only=True"]
     return _BODY.lstrip().format(
-        threads=threads,         model=model.source(plan), seeds=list(request.seeds), options=", ".join(options),
-        device=plan.device, prompt=request.prompt, negative=request.negative_prompt, width=request.width,
-        height=request.height, steps=request.sampling.num_inference_steps, guidance=request.sampling.guidance_scale,
+        threads=threads, model=model.source(plan), seeds=list(request.seeds), options=", ".join(options),
+        device=plan.device, prompt=list(request.prompts) or request.prompt,
+        negative=[request.negative_prompt] * len(request.prompts) or request.negative_prompt,
+        each=1 if request.prompts else "len(SEEDS)", width=request.width, height=request.height,
+        steps=request.sampling.num_inference_steps, guidance=request.sampling.guidance_scale,
     )  # fmt: skip

@@ -115,6 +115,8 @@ _ZEROS = """
 if pipe.config.force_zeros_for_empty_prompt:
     negative = [torch.zeros_like(part) for part in negative]  # as this model was trained: nothing for an empty text
 """
+_SAME = "\ntext = [part.repeat_interleave(len(SEEDS), dim=0) for part in encode(PROMPT)]\n"
+_EACH = "\ntext = [torch.cat(parts) for parts in zip(*(encode(prompt) for prompt in PROMPTS))]\n"
 
 
 def form_of(plan: Plan) -> str:
@@ -129,7 +131,10 @@ def form_of(plan: Plan) -> str:
 def constants(plan: Plan) -> str:
     """The prompts as values at the head of the script."""
     request, end = plan.request, plan.request.interpolation
-    found = [f"PROMPT = {_value(plan, request.prompt)}"]
+    if request.prompts:
+        found = [f"PROMPTS = [{', '.join(_value(plan, text) for text in request.prompts)}]  # one a picture"]
+    else:
+        found = [f"PROMPT = {_value(plan, request.prompt)}"]
     if plan.is_guided:
         found.append(f"NEGATIVE_PROMPT = {_value(plan, request.negative_prompt)}  # what guidance steers away from")
     if end is not None and end.prompt is not None:
@@ -146,7 +151,7 @@ def encoding(plan: Plan) -> str:
     parts = [_ENCODE[plan.family, form_of(plan)]]
     if plan.request.prompt_syntax == A1111 and form_of(plan) == PLAIN and plan.family in (SD, XL):
         parts.append(_window_check(plan))
-    parts.append("\ntext = [part.repeat_interleave(len(SEEDS), dim=0) for part in encode(PROMPT)]\n")
+    parts.append(_EACH if plan.request.prompts else _SAME)
     if end is not None and end.prompt is not None:
         parts.append(_blend(plan))
     if plan.is_guided:
@@ -190,7 +195,7 @@ for prompt in [{names}]:
 def _named(plan: Plan) -> list[tuple[str, str]]:
     """The names of the prompts in the script, with their texts."""
     request, end = plan.request, plan.request.interpolation
-    found = [("PROMPT", request.prompt)]
+    found = [(f"PROMPTS[{k}]", text) for k, text in enumerate(request.prompts)] or [("PROMPT", request.prompt)]
     found += [("NEGATIVE_PROMPT", request.negative_prompt)] if plan.is_guided else []
     return [*found, ("END_PROMPT", end.prompt)] if end is not None and end.prompt is not None else found
 

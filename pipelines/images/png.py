@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipelines.images.file_texts import FileTexts, read_texts
 from pipelines.images.provenance import xmp_packet
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.atomic_files import atomic_write
 from pipelines.system.bounded_json import parse_json
@@ -93,8 +93,12 @@ class PictureRecord:
     @property
     def place(self) -> int:
         """The picture's number in its run, from 0."""
-        found = self.facts.get("picture", 0)
-        return found if isinstance(found, int) and 0 <= found < self.request.num_images else 0
+        return _place(self.facts, self.request)
+
+
+def _place(facts: Mapping[str, Any], request: GenerationRequest) -> int:
+    found = facts.get("picture", 0)
+    return found if isinstance(found, int) and 0 <= found < request.num_images else 0
 
 
 def read_request(path: Path | str) -> GenerationRequest:
@@ -154,7 +158,7 @@ def single_image_request(request: GenerationRequest, seed: int, k: int) -> Gener
     variation, blend = request.variation, request.interpolation
     if blend is not None and blend.prompt is not None:
         return request
-    values = {**request.model_dump(), "num_images": 1, "interpolation": None}
+    values = {**request.model_dump(), **fields_of_picture(request, k), "interpolation": None}
     values["sampling"]["seed"] = seed
     if variation is not None:
         values["variation"] = {"seed": variation.seed + k, "strength": variation.strength}
@@ -171,7 +175,7 @@ def parameters_text(request: GenerationRequest, seed: int, facts: Mapping[str, A
         seed: of this picture.
         facts: how it was made; the hashes of files in it are written in that form, too.
     """
-    name = request.sampling.scheduler
+    name, k = request.sampling.scheduler, _place(facts or {}, request)
     spec = SCHEDULERS.get(name)
     values = {
         "Steps": request.sampling.num_inference_steps,
@@ -181,10 +185,11 @@ def parameters_text(request: GenerationRequest, seed: int, facts: Mapping[str, A
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
         **_optional_parameters(request),
+        **_typed_parameters(request, k),
         **_hashes(facts or {}),
     }
     loras = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
-    lines = [request.prompt + loras]
+    lines = [request.prompt_of(k) + loras]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in values.items()))
@@ -218,6 +223,17 @@ def _optional_parameters(request: GenerationRequest) -> dict[str, Any]:
     if variation is not None:
         found |= {"Variation seed": variation.seed, "Variation seed strength": variation.strength}
     return found
+
+
+def _typed_parameters(request: GenerationRequest, k: int) -> dict[str, Any]:
+    """What image k's prompt was made from; "Template" as the extension Dynamic Prompts writes it."""
+    if request.typed is None:
+        return {}
+    found = {
+        "Template": request.typed.prompt, "Negative Template": request.typed.negative_prompt,
+        "Styles": ", ".join(request.typed.styles), "Drawn": ", ".join(request.drawn_for(k)),
+    }  # fmt: skip
+    return {name: text for name, text in found.items() if text}
 
 
 def _quoted(value: str) -> str:

@@ -13,7 +13,7 @@ from pipelines.images.provenance import xmp_packet
 from pipelines.jobs.backend import KeepFailed, QueryFailed
 from pipelines.jobs.messages import UNFINISHED_DRAFT, explain_error
 from pipelines.jobs.previews import draft_bytes, step_frames
-from pipelines.request import GenerationRequest, replaced
+from pipelines.request import GenerationRequest, fields_of_picture, replaced
 from pipelines.trace.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -232,4 +232,5 @@ def _ended_without_image(job: Job) -> bool:
 
 def first_image_only(request: GenerationRequest) -> GenerationRequest:
     """The request for the first picture of the batch only."""
-    return replaced(request, num_images=1) if request.num_images > 1 and request.interpolation is None else request
+    several = request.num_images > 1 and request.interpolation is None
+    return replaced(request, **fields_of_picture(request, 0)) if several else request

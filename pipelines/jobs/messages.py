@@ -12,7 +12,7 @@ from pipelines.models.placement import NoSuchDevice
 from pipelines.prompt import A1111
 from pipelines.prompt.compel import has_weights
 from pipelines.prompt.reading import read
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
 from pipelines.system.text import first_line, hide_paths
 
 if TYPE_CHECKING:
@@ -98,19 +98,20 @@ def truncation_notes(model: Model, request: GenerationRequest) -> Iterator[str]:
     """The part of each prompt that does not fit into the text encoder; in A1111's form everything does."""
     if request.prompt_syntax == A1111 and model.supports_prompt_weights:
         return
-    for prompt in (request.prompt, (request.interpolation and request.interpolation.prompt) or ""):
+    for prompt in (text for field, text in prompt_fields(request) if field != "negative_prompt"):
         if text := model.truncated_text(prompt):
             yield f'The prompt is longer than the model reads; it did not see: "{text}".'
 
 
 def ignored_settings(model: Model, request: GenerationRequest) -> Iterator[str]:
     """What the request asks for and a model of this kind does not read."""
-    name, texts = model.card.name, (request.prompt, request.negative_prompt)
+    name, texts = model.card.name, (request.prompt, *request.prompts, request.negative_prompt)
     if not model.supports_prompt_weights and any(has_weights(text) for text in texts):
         yield f"{name} does not read weights such as (word)1.3; it took them for part of the text."
-    reading = read(request.prompt, request.negative_prompt, request.prompt_syntax, model.supports_prompt_weights)
-    if reading.warning:
-        yield reading.warning
+    for prompt in dict.fromkeys((request.prompt, *request.prompts)):
+        reading = read(prompt, request.negative_prompt, request.prompt_syntax, model.supports_prompt_weights)
+        if reading.warning:
+            yield reading.warning
     if model.guidance_embedded and request.negative_prompt and model.own_loop is None:
         yield f"{name} does not read a negative prompt, so that field changed nothing."
 

@@ -161,7 +161,7 @@ class Conditioning:
 
 
 def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: bool) -> Conditioning:
-    """c_k = (1 - w) c(prompt) + w c(interpolation.prompt), w = k / (n - 1), for image k of n; c(prompt) without one.
+    """c_k = (1 - w) c(prompt) + w c(interpolation.prompt), w = k / (n - 1), for image k of n; c(prompt_k) without one.
 
     Prompts are mixed along a straight line and not along an arc: the text encoder ends with a layer norm, so each
     token's vector has its own centre and length, and the denoiser reads them through linear maps (the keys and values
@@ -176,7 +176,7 @@ def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: boo
         n prompts, or 2 n when guided: the negative prompt's half comes first.
     """
     n, interpolation, chunks = request.num_images, request.interpolation, chunks_of(model, request, guided)
-    cond = model.encode_prompt([request.prompt], chunks=chunks).repeat(n)
+    cond = model.encode_prompt([request.prompt_of(k) for k in range(n)], chunks=chunks)
     if interpolation is not None and interpolation.prompt is not None:
         cond = cond.mix(model.encode_prompt([interpolation.prompt], chunks=chunks), mix_weights(request))
     if not guided:

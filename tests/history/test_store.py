@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from history.database import HistoryUnavailable
-from history.entries import CRASHED
+from history.entries import CRASHED, recipe_of
 from history.search import Filters
 from history.store import History
 from pipelines.images.png import read_request
@@ -263,3 +263,20 @@ def test_a_request_that_this_version_cannot_run_is_shown_as_it_was_written(histo
         connection.execute("UPDATE details SET request = ?", (json.dumps({"model": "future", "power": 3}),))
     found = history.detail(OWNER, entry)
     assert found is not None and found.request is None and found.settings == {"model": "future", "power": 3}
+
+
+def test_each_picture_of_a_run_is_found_by_its_own_prompt(history: History, make: Make) -> None:
+    typed = {"prompt": "a {fox|owl}", "drawn": (("fox",), ("owl",))}
+    run = {"run": "job", "num_images": 2, "prompts": ("a fox", "an owl"), "typed": typed}
+    first, second = make("a fox", **run), make("a fox", number=1, **run)
+    titles = [entry.title for name in (first, second) if (entry := history.catalogue.find(OWNER, name))]
+    assert titles == ["a fox", "an owl"]
+    assert [entry.id for entry in history.catalogue.page(OWNER, Filters(text="owl")).entries] == [second]
+    about = history.detail(OWNER, second)
+    assert about is not None and about.request is not None and about.request.drawn_for(1) == ("owl",)
+
+
+def test_what_a_prompt_was_made_from_makes_no_other_picture(history: History, make: Make) -> None:
+    plain = ask("a fox")
+    assert recipe_of(plain) == recipe_of(ask("a fox", typed={"prompt": "a {fox|owl}"}))
+    assert recipe_of(plain) != recipe_of(ask("a fox", num_images=2, prompts=("a fox", "an owl")))

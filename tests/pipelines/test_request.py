@@ -25,8 +25,11 @@ from pipelines.request import (
     InvalidRequest,
     Lora,
     Variation,
+    fields_of_picture,
     first_error,
     make_request,
+    prompt_fields,
+    replaced,
     steps_run,
 )
 
@@ -301,3 +304,45 @@ def test_a_stored_request_is_read_as_it_was_made() -> None:
     stored["prompt"] = "a (word:1.3) AND <lora:x:0.8:0.5> [b|c]"
     again = GenerationRequest.model_validate_json(json.dumps(stored))
     assert (again.prompt, again.prompt_syntax) == (stored["prompt"], "compel")
+
+
+# -- prompts of several pictures, and what they were made from -------------------------------------------------------
+
+
+def test_prompts_of_pictures_come_back_from_json_and_fields_without_meaning_are_not_written() -> None:
+    plain = make_request(**GOOD)
+    assert not {"prompts", "typed"} & set(plain.model_dump()), "earlier versions refuse unknown fields"
+    typed = {"prompt": "a {fox|owl}", "styles": ("ink",), "drawn": (("fox",), ("owl",))}
+    both = make_request(**{**GOOD, "num_images": 2, "prompts": ("a fox", "an owl"), "typed": typed})
+    assert GenerationRequest.model_validate_json(both.model_dump_json()) == both
+    assert [both.prompt_of(k) for k in range(2)] == ["a fox", "an owl"] and both.drawn_for(1) == ("owl",)
+    assert [text for field, text in prompt_fields(both) if field == "prompt"] == ["a fox", "an owl"]
+    alone = replaced(both, **fields_of_picture(both, 1))
+    assert (alone.prompt, alone.prompts, alone.num_images, alone.drawn_for(0)) == ("an owl", (), 1, ("owl",))
+    assert alone.typed is not None and alone.typed.styles == ("ink",)
+    assert plain.prompt_of(0) == "a fox" and plain.drawn_for(0) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"prompts": ("a fox",), "num_images": 2}, "prompts"),
+        ({"prompts": ("an owl", "a fox"), "num_images": 2}, "prompts"),
+        ({"prompts": ("a fox", "an owl"), "num_images": 2, "interpolation": {"seed": 3}}, "prompts"),
+        ({"prompts": ("a fox", "x" * 2001), "num_images": 2}, "prompts.1"),
+        ({"prompts": ("a fox", "b <lora:x:1>"), "num_images": 2}, "prompt"),
+        ({"prompts": ("a fox", "b AND c"), "num_images": 2, "prompt_syntax": "a1111"}, "prompt"),
+        ({"typed": {"prompt": "x", "styles": ("s",) * 17}}, "typed.styles"),
+        ({"typed": {"prompt": "\0"}}, "typed.prompt"),
+    ],
+)
+def test_prompts_of_pictures_have_bounds(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_request(**{**GOOD, **values})
+    assert caught.value.field == field
+
+
+def test_loras_that_all_pictures_have_are_taken_once() -> None:
+    texts = ("a fox <lora:ink:1>", "an owl <lora:ink:1>")
+    request = make_request(**{**GOOD, "prompt": texts[0], "prompts": texts, "num_images": 2})
+    assert request.prompts == ("a fox", "an owl") and [lora.name for lora in request.loras] == ["ink"]

@@ -99,7 +99,12 @@ def int_if_whole(value: Any) -> Any:
 
 
 def request_of(fields: Mapping[str, Any]) -> GenerationRequest:
-    """The request of the merged fields of all sections.
+    """The request of fields that are sent as they are; see ``request_fields``."""
+    return make_request(**request_fields(fields))
+
+
+def request_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The request's fields, by their flat names, of the merged fields of all sections.
 
     Args:
         fields: of the request by flat names, and the page's own ``quality``, ``keep_seed`` and ``seed`` as typed.
@@ -117,7 +122,7 @@ def request_of(fields: Mapping[str, Any]) -> GenerationRequest:
     guidance = values["guidance_scale"]
     if values["negative_prompt"] is None or (isinstance(guidance, int | float) and guidance <= 1):
         values["negative_prompt"] = ""
-    return make_request(**values)
+    return values
 
 
 def qualities(card: ModelCard) -> list[tuple[str, str]]:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from ui.form import controls
 from ui.form.controls import Controls
+from ui.form.styles.composing import composed
 from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
     from pipelines.jobs.job import Job
     from ui.context import PageContext
+    from ui.form.sampling_presets import SavedPresets
 
 Updates = dict[Component, Any]
 
@@ -117,6 +119,8 @@ class Form:
         recent: the last pictures of this browser.
         run_error: the sentence below Generate, for errors that belong to no section.
         sections: where the request comes from; on equal fields a later one overrides an earlier one.
+        chosen_styles: names of the chosen styles, as JSON.
+        sampling_presets: the user's presets of scheduler, steps and guidance.
     """
 
     page: PageContext
@@ -135,6 +139,8 @@ class Form:
     summary: gr.HTML
     recent: gr.HTML
     sections: tuple[FormSection, ...]
+    chosen_styles: gr.Textbox
+    sampling_presets: SavedPresets
 
     @property
     def inputs(self) -> set[Component]:
@@ -152,7 +158,7 @@ class Form:
         fields: dict[str, Any] = {}
         for section in self.sections:
             fields |= section.fields(values)
-        return controls.request_of(fields)
+        return make_request(**composed(self.page, controls.request_fields(fields)))
 
     def submit(self, request: GenerationRequest) -> tuple[Job, Updates]:
         """The job of a request, one that a section has already or a new one, and updates.

@@ -13,12 +13,13 @@ from pipelines.cards import ModelCard
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.message import message
-from ui.form import controls, summary
+from ui.form import controls, sampling_presets, summary
 from ui.form.controls import Controls
 from ui.form.form import Form, FormSection, FormValues, shows_errors_beside, shows_errors_of
 from ui.form.prompt.builder import prompt_builder
 from ui.form.prompt.examples import prompt_examples
 from ui.form.prompt.hints import vocabulary_hints
+from ui.form.styles import section as styles
 
 if TYPE_CHECKING:
     from ui.context import PageContext
@@ -61,6 +62,8 @@ class FormLayout:
             self.vocabulary_hints = vocabulary_hints(self.prefix)
             self.prompt_examples = prompt_examples(self.card, self.prefix)
             self.prompt_builder = prompt_builder(self.prefix)
+            self.styles = styles.lay_out(self.prefix)
+            self.sections.append(self.styles.section(self.page))
 
     def main(self) -> None:
         """The quality."""
@@ -99,6 +102,7 @@ class FormLayout:
             self._add("num_inference_steps", controls.steps_control(card, prefix))
             self._add("guidance_scale", controls.guidance_control(card, prefix))
             self._add("scheduler", controls.scheduler_control(card, prefix))
+            self.sampling_presets = sampling_presets.lay_out(self.page, prefix)
             self.excluded_schedulers = message(controls.not_offered(card), elem_id=f"{prefix}excluded-schedulers")
             self._group("Size and number")
             self.named |= controls.size_controls(card, prefix)
@@ -128,7 +132,8 @@ class FormLayout:
         return Form(
             self.page, shared, stage, self.generate, self.stop, self.dice, self.lora, self.accordion,
             self.vocabulary_hints, self.prompt_examples, self.prompt_builder, self.excluded_schedulers, self.run_error,
-            self.summary, recent, (*own, *self.sections),
+            self.summary, recent, (*own, *self.sections), self.styles.chosen,
+            self.sampling_presets,
         )  # fmt: skip
 
     def _settings_section(self, shared: Controls) -> FormSection:

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from pipelines.request import MAX_SEED
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
-from ui.form import controls, memory, summary, taken_settings
+from ui.form import controls, memory, sampling_presets, summary, taken_settings
 from ui.form.form import Form, Updates
 from ui.form.layout import first_prompt
 from ui.form.prompt import builder, hints
@@ -23,6 +23,7 @@ def wire(form: Form) -> None:
     summary.wire(form, form.summary)
     memory.wire(form)
     taken_settings.wire(form)
+    sampling_presets.wire(form.page, form.controls, form.sampling_presets)
     _wire_sampling(form)
     _wire_seed(form)
     _wire_model(form)
@@ -148,7 +149,7 @@ def model_defaults(form: Form, model: Any, prompt: Any, negative: Any) -> dict[C
         ),
         c.width: gr.Number(card.width, step=card.size_factor, info=controls.about_size(card)),
         c.height: gr.Number(card.height, step=card.size_factor),
-        form.vocabulary_hints: hints.answer(card, new_prompt, negative, card.prompt_syntax),
+        form.vocabulary_hints: hints.answer(card, new_prompt, negative, card.prompt_syntax, hints.wildcards_of(page)),
         form.prompt_examples: prompt_examples_value(card),
         form.excluded_schedulers: controls.not_offered(card),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def wire(form: Form) -> None:
         return updates_of(form, with_loras(fields, prompt), model)
 
     own = [getattr(c, name) for name in (*PLAIN, "model", "quality", "scheduler", "prompt_syntax", "keep_seed")]
-    outputs = [*own, form.prompt_examples, form.excluded_schedulers, form.run_error]
+    outputs = [*own, form.chosen_styles, form.prompt_examples, form.excluded_schedulers, form.run_error]
     page.taken_settings.change(take, [page.taken_settings, c.model, c.prompt], outputs, **CONCURRENT)
 
 
@@ -57,6 +58,8 @@ def updates_of(form: Form, fields: Mapping[str, Any], model: Any) -> Updates:
     updates: dict[Component, Any] = {getattr(c, name): fields[name] for name in PLAIN if name in fields}
     if "seed" in fields:
         updates[c.keep_seed] = True
+    if "styles" in fields:
+        updates[form.chosen_styles] = json.dumps(list(fields["styles"]))
     if "prompt_syntax" in fields:
         syntax = fields["prompt_syntax"]
         updates[c.prompt_syntax] = gr.Radio(value=syntax, info=controls.about_syntax(syntax))

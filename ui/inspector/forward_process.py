@@ -228,11 +228,11 @@ def picture_key(trace: Trace, k: int) -> dict[str, Any]:
 
 
 def predict_all(
-    page: PageContext, trace: Trace, noisy: NoisyLevels, with_prompt: bool
+    page: PageContext, trace: Trace, k: int, noisy: NoisyLevels, with_prompt: bool
 ) -> tuple[list[Image.Image], Values]:
     """The predicted x0 from one model call at each noise level, and its likeness to the picture."""
     request = trace.request
-    prompt = request.prompt if with_prompt else ""
+    prompt = request.prompt_of(k) if with_prompt else ""
     x0s = page.queries.predict_x0(request.model, noisy.x_t, noisy.t, prompt, request.prompt_syntax)
     images = page.queries.decode(request.model, np.asarray(x0s, np.float32))
     return images, [likeness(noisy.clean, image) for image in images]
@@ -275,7 +275,7 @@ def panel_values(
             {**value, "asking": True, "text": f"Predicting at each of {len(noisy.t)} noise levels"},
             drawn,
         )
-        images, alike = predict_all(page, trace, noisy, choice.with_prompt)
+        images, alike = predict_all(page, trace, k, noisy, choice.with_prompt)
     except (QueryFailed, InvalidRequest) as problem:
         yield {**picture_key(trace, k), "state": "failed", "text": str(problem)}, None
         return

@@ -199,7 +199,9 @@ def settings(trace: Trace, k: int) -> list[tuple[str, str]]:
     sampling = request.sampling
     spec = SCHEDULERS.get(sampling.scheduler)
     rows = [
-        ("Prompt", request.prompt),
+        ("Prompt", request.prompt_of(k)),
+        ("Drawn words", ", ".join(request.drawn_for(k))),
+        ("Styles", ", ".join(request.typed.styles) if request.typed else ""),
         ("Negative prompt", request.negative_prompt),
         ("Form of the prompts", "A1111's" if request.prompt_syntax == A1111 else ""),
         ("Model", trace.model_name or request.model),

@@ -108,6 +108,6 @@ class AdapterResolver:
 
 def _layers(request: GenerationRequest) -> tuple[Any, ...]:
     """What of a request adds networks or layers to a model."""
-    prompts = tuple(text for text in (request.prompt, request.negative_prompt) if "<" in text)
+    prompts = tuple(text for text in (request.prompt, *request.prompts, request.negative_prompt) if "<" in text)
     nets = tuple(control.net for control in request.controls)
     return (request.loras, prompts, nets, request.reference.adapter if request.reference else "")

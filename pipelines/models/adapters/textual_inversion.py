@@ -13,7 +13,7 @@ from pipelines.models.adapters import lora
 from pipelines.models.adapters.adapter import Adapter
 from pipelines.models.adapters.folders import AdapterFolders, named, prompt_name
 from pipelines.prompt.tags import EMBEDDING_TAG, embedding_names
-from pipelines.request import InvalidRequest
+from pipelines.request import InvalidRequest, prompt_fields
 from pipelines.system.fingerprint import stamp
 from pipelines.system.safetensors_header import SafetensorsHeader
 from pipelines.system.text import first_line, shorten
@@ -79,9 +79,8 @@ def _shape(entry: object) -> tuple[int, int] | None:
 
 def resolve(request: GenerationRequest, files: AdapterFiles) -> dict[str, Path]:
     """The files of the words that the request's texts name; raises InvalidRequest if one is missing."""
-    other = request.interpolation.prompt if request.interpolation else None
     found = {}
-    names = embedding_names(request.prompt, request.negative_prompt, other or "")
+    names = embedding_names(*(text for _, text in prompt_fields(request)))
     bundled = _bundled(request, files) if names else frozenset()
     for name in names:
         file = files.find(scan, name)

@@ -188,13 +188,13 @@ class GenericPipeline:
         pipe.set_progress_bar_config(disable=True)
         generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
         wanted = {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
+            "prompt": list(request.prompts) or request.prompt,
+            "negative_prompt": [request.negative_prompt] * len(request.prompts) or request.negative_prompt,
             "width": request.width,
             "height": request.height,
             "num_inference_steps": request.sampling.num_inference_steps,
             "guidance_scale": request.sampling.guidance_scale,
-            "num_images_per_prompt": request.num_images,
+            "num_images_per_prompt": 1 if request.prompts else request.num_images,
             "generator": generators if len(generators) > 1 else generators[0],
             # Some pipelines would rather make another size and cut it; the size is the person's to choose.
             "use_resolution_binning": False,

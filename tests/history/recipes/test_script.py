@@ -100,6 +100,7 @@ def _make_all(shop: Workshop) -> None:
     control = {"net": "edges", "image": picture, "weight": 0.8}
     kinds: dict[str, dict[str, Any]] = {
         "two": {"num_images": 2, "scheduler": "euler_a"},
+        "each": {"num_images": 2, "prompt": "a fox", "prompts": ("a fox", "a (blue)1.3 hut")},
         "unguided": {"guidance_scale": 1.0, "num_images": 2},
         "variation": {"variation": {"seed": 5, "strength": 0.3}, "num_images": 2},
         "blend": {"interpolation": {"seed": 5, "prompt": "a blue fox"}, "num_images": 3},
@@ -132,6 +133,7 @@ def _make_all(shop: Workshop) -> None:
         "flux": {"model": "flux", **FLOW},
         "flux-heun": {"model": "flux", **FLOW, "scheduler": "flow_heun", "num_images": 2},
         "pixart": {"model": "pixart", "scheduler": "own", "height": 32},
+        "pixart-each": {"model": "pixart", "scheduler": "own", "num_images": 2, "prompt": "a", "prompts": ("a", "b")},
     }  # fmt: skip
     for name, changes in kinds.items():
         shop.make(name, place=changes.get("num_images", 1) - 1, **changes)

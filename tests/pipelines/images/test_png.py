@@ -141,3 +141,15 @@ def test_the_parameters_for_other_tools_name_strength_mask_and_variation() -> No
     init = {"image": ID, "strength": 0.5, "mask": ID, "feather": 4}
     text = parameters_text(request_for(init=init, variation={"seed": 40, "strength": 0.25}), 7)
     assert "Denoising strength: 0.5, Mask blur: 4, Variation seed: 40, Variation seed strength: 0.25" in text
+
+
+def test_each_picture_says_its_own_prompt_and_what_it_was_made_from(tmp_path: Path) -> None:
+    texts, typed = ("a fox", "an owl", "a cat"), {"prompt": "{fox|owl}, x: y", "drawn": (("fox",), ("owl",), ("cat",))}
+    request = request_for(prompts=texts, typed={**typed, "styles": ("Ink", "Glow")})
+    text = parameters_text(request, 8, {"picture": 1})
+    assert text.startswith("an owl\n")
+    assert 'Template: "{fox|owl}, x: y", Styles: "Ink, Glow", Drawn: owl' in text
+    path = save_png(IMAGE, tmp_path, request, 8, {"picture": 1})
+    again = read_request(path)
+    assert (again.prompt, again.prompts, again.seeds, again.drawn_for(0)) == ("an owl", (), (8,), ("owl",))
+    assert parameters_text(request_for(), 7).count("Template") == 0

@@ -76,6 +76,8 @@ def test_the_second_prompt_is_checked_and_the_negative_prompt_is_not(blocked: Bl
     blocked.check(request_for("a fox", negative_prompt="gore"))
     with pytest.raises(InvalidRequest):
         blocked.check(request_for("a fox", num_images=2, interpolation={"prompt": "gore"}))
+    with pytest.raises(InvalidRequest):
+        blocked.check(request_for("a fox", num_images=2, prompts=("a fox", "gore")))
 
 
 def test_two_seeds_of_one_prompt_have_no_second_prompt(blocked: BlockList) -> None:

@@ -49,3 +49,11 @@ def test_prompts_in_half_precision_stay_in_half_precision() -> None:
         half, request(num_images=3, interpolation=Interpolation(prompt="a fox")), guided=True
     ).prompt_embeds
     assert cond.dtype == torch.float16 and torch.isfinite(cond).all()
+
+
+def test_each_picture_has_its_own_prompt() -> None:
+    reader = Reader()
+    asked = request(num_images=2, prompts=("a red apple", "a fox"))
+    wanted = reader.encode_prompt(["dull", "dull", "a red apple", "a fox"]).prompt_embeds
+    assert torch.equal(encode_prompts(reader, asked, guided=True).prompt_embeds, wanted)
+    assert torch.equal(encode_prompts(reader, asked, guided=False).prompt_embeds, wanted[2:])

@@ -91,6 +91,6 @@ def test_every_section_lays_itself_out_in_its_tabs(tmp_path: Path) -> None:
         forms = {sections.TEXT_TO_IMAGE: text_to_image.lay_out(here)}
         forms[sections.IMAGE_TO_IMAGE] = image_to_image.lay_out(here)[0]
     for tab, form in forms.items():
-        # The prompt, the settings and, in image to image, the source image are no entries.
-        own = 2 + (tab == sections.IMAGE_TO_IMAGE)
+        # The prompt, its styles, the settings and, in image to image, the source image are no entries.
+        own = 3 + (tab == sections.IMAGE_TO_IMAGE)
         assert len(form.sections) == own + sum(tab in entry.tabs for entry in SECTIONS.values())

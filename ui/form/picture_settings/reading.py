@@ -14,6 +14,7 @@ from pipelines.images.png import PictureRecord, record_of
 from pipelines.request import InvalidRequest
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
+from presets.prompts.wildcards import escape
 from ui.form.taken_settings import SAMPLER, lora_tags
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def own_settings(record: PictureRecord) -> ForeignSettings:
     """The settings that this program wrote."""
     request, sampling = record.request, record.request.sampling
     return ForeignSettings(
-        program=OURS, prompt=request.prompt, negative_prompt=request.negative_prompt,
+        program=OURS, prompt=request.prompt_of(record.place), negative_prompt=request.negative_prompt,
         prompt_syntax=request.prompt_syntax, scheduler=sampling.scheduler,
         sampler=SCHEDULERS[sampling.scheduler].label if sampling.scheduler in SCHEDULERS else sampling.scheduler,
         num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale, seed=record.seed,
@@ -177,7 +178,7 @@ def _files(found: ForeignSettings, known: Known) -> Iterator[Row]:
 _ROWS: Sequence[Callable[[ForeignSettings, Known], Iterator[Row]]] = (_prompts, _sampling, _size, _files)
 # What can be chosen -> the fields of a request, by their flat names.
 PARTS = {
-    "prompt": ("prompt", "prompt_syntax"), "negative_prompt": ("negative_prompt",), "seed": ("seed",),
+    "prompt": ("prompt", "prompt_syntax", "styles"), "negative_prompt": ("negative_prompt",), "seed": ("seed",),
     "sampler": ("scheduler",), "steps": ("num_inference_steps",), "guidance": ("guidance_scale",),
     "size": ("width", "height"), "strength": ("strength",), "model": ("model",), "loras": ("loras",),
 }  # fmt: skip
@@ -188,8 +189,11 @@ def fields_of(found: ForeignSettings, chosen: Sequence[str], known: Known) -> di
     fitting = {row.part for row in rows_of(found, known) if row.fits}
     card = known.card(found.model)
     values: dict[str, object] = {
-        **{name: getattr(found, name) for name in ("prompt", "prompt_syntax", "negative_prompt", "width", "height")},
+        **{name: getattr(found, name) for name in ("prompt_syntax", "negative_prompt", "width", "height")},
         **{name: getattr(found, name) for name in (*SAMPLER, "strength")},
+        # As it was sent: nothing is added to it or drawn for it here.
+        "prompt": escape(found.prompt),
+        "styles": [],
         "seed": str(found.seed),
         "model": card.id if card else "",
         "loras": lora_tags([(name, lora.weight) for lora in found.loras if (name := known.lora(lora.name))]),

@@ -14,6 +14,7 @@ import gradio as gr
 from pipelines.models.families import family_of
 from pipelines.prompt import COMPEL
 from pipelines.prompt.reading import read
+from presets.prompts.wildcards import WildcardError, Wildcards, has_wildcards
 from ui.components.assets import asset
 from ui.components.gradio_events import UNQUEUED, event_value
 from ui.form.prompt.guide import PromptGuide
@@ -53,10 +54,10 @@ def wire(page: PageContext, component: gr.HTML, controls: Controls) -> None:
     c = controls
 
     def ask(model: Any, negative: Any, syntax: Any, data: gr.EventData) -> dict[str, Any]:
-        return answer(page.card(model), event_value(data, "text", ""), negative, syntax)
+        return answer(page.card(model), event_value(data, "text", ""), negative, syntax, wildcards_of(page))
 
     def read_again(model: Any, negative: Any, syntax: Any, text: Any) -> dict[str, Any]:
-        return answer(page.card(model), text, negative, syntax)
+        return answer(page.card(model), text, negative, syntax, wildcards_of(page))
 
     inputs = [c.model, c.negative_prompt, c.prompt_syntax]
     component.ask(ask, inputs, [component], **UNQUEUED)
@@ -65,10 +66,23 @@ def wire(page: PageContext, component: gr.HTML, controls: Controls) -> None:
     gr.on(changes, read_again, [*inputs, c.prompt], [component], **last)
 
 
-def answer(card: ModelCard | None, text: Any, negative: Any = "", syntax: Any = COMPEL) -> dict[str, Any]:
-    """The component's value for a prompt."""
+def wildcards_of(page: PageContext) -> Wildcards:
+    """The wildcards that prompts of a page may name."""
+    return page.presets.wildcards if page.presets else Wildcards()
+
+
+def answer(
+    card: ModelCard | None,
+    text: Any,
+    negative: Any = "",
+    syntax: Any = COMPEL,
+    wildcards: Wildcards | None = None,
+) -> dict[str, Any]:
+    """The component's value for a prompt; of wildcards, some words are read that they may draw."""
     text = text if isinstance(text, str) else ""
     value = {"text": text, "understood": [], "notes": [], "swaps": [], "rewrites": []}
+    if draws := has_wildcards(text[:MAX_TEXT]):
+        text = example_of(text[:MAX_TEXT], wildcards or Wildcards())
     if (learned := Vocabulary.of(card)) is not None:
         guide = PromptGuide.of(card)
         found = understand(text, learned, guide)
@@ -76,10 +90,19 @@ def answer(card: ModelCard | None, text: Any, negative: Any = "", syntax: Any = 
         value |= {
             "understood": list(found.parts),
             "notes": notes(found, unlearned, guide.pairs if guide else ""),
-            "swaps": [swap(text, hint) for hint in unlearned if hint.near][:MAX_SWAPS],
-            "rewrites": list(found.rewrites),
+            # A word to exchange stands in the text as it was typed.
+            "swaps": [] if draws else [swap(text, hint) for hint in unlearned if hint.near][:MAX_SWAPS],
+            "rewrites": [] if draws else list(found.rewrites),
         }
     return {**value, "read": reading_line(card, text, negative, syntax)}
+
+
+def example_of(text: str, wildcards: Wildcards) -> str:
+    """A prompt with words drawn for its wildcards by some seed; as it was typed if they cannot be drawn."""
+    try:
+        return wildcards.expand(text, 0).text
+    except WildcardError:
+        return text
 
 
 def notes(found: Understanding, unlearned: Sequence[WordHint], pairs: str) -> list[str]:

@@ -67,6 +67,6 @@ def compared_rows(one: EntryDetail, other: EntryDetail, cards: Cards) -> list[di
 
 def rows_of(found: EntryDetail, cards: Cards) -> list[tuple[str, str, str]]:
     """The rows of one side: prompt, settings, and how it was made."""
-    prompt = found.request.prompt if found.request else found.entry.title
+    prompt = found.request.prompt_of(found.entry.place) if found.request else found.entry.title
     made = [(f"fact {name}", label, value) for name, label, value in facts(found) if name not in ("bytes", "seconds")]
     return [("prompt", "Prompt", prompt), *settings(found, cards), *made]

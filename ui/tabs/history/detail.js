@@ -65,7 +65,7 @@ class Detail {
     part('use').hidden = !entry.usable && !entry.picture;
     for (const button of part('use').querySelectorAll('[data-send]')) {
       const { send } = button.dataset;
-      button.hidden = send === 'steps' ? !entry.timeline.kept : send === 'picture' ? !entry.picture : !entry.usable || (send === 'both' && !entry.picture);
+      button.hidden = send === 'steps' ? !entry.timeline.kept : send === 'typed' ? !entry.typed : send === 'picture' ? !entry.picture : !entry.usable || (send === 'both' && !entry.picture);
     }
     for (const group of part('use').children) group.hidden = !group.querySelector('button:not([hidden])');
     this.favourite(entry.favourite);

@@ -54,6 +54,7 @@ TEMPLATE = f"""
         <div role="group" aria-label="Use in Text to image"><h3>Text to image</h3>
           <button type="button" class="quiet second" data-send="settings" data-to="text-to-image">All settings</button>
           <button type="button" class="quiet" data-send="prompt" data-to="text-to-image">Only the prompt</button>
+          <button type="button" class="quiet" data-send="typed" data-to="text-to-image">As typed, with styles</button>
           <button type="button" class="quiet" data-send="seed" data-to="text-to-image">Only the seed</button>
           <button type="button" class="quiet" data-send="sampler" data-to="text-to-image">Only the sampler</button>
         </div>
@@ -105,13 +106,13 @@ def entry_value(question: Question) -> dict[str, Any]:
     found = question.history.detail(question.user, question.ids[0]) if question.ids else None
     if found is None:
         return {"problem": GONE}
-    entry, page = found.entry, question.page
+    entry, page, request = found.entry, question.page, found.request
     trace = page.backend.trace(entry.run, question.user) if entry.run else None
     return {
         "entry": {
             "id": entry.id,
             "title": entry.title,
-            "prompt": found.request.prompt if found.request else str(found.settings.get("prompt", entry.title)),
+            "prompt": request.prompt_of(entry.place) if request else str(found.settings.get("prompt", entry.title)),
             "kind": KINDS.get(entry.kind, entry.kind),
             "made": entry.created,
             "size": [entry.width, entry.height],
@@ -129,6 +130,7 @@ def entry_value(question: Question) -> dict[str, Any]:
             "family": family(question.history.family(question.user, entry.id), entry),
             "siblings": list(found.siblings),
             "usable": found.request is not None,
+            "typed": bool(request and request.typed),
         }
     }
 
@@ -147,6 +149,7 @@ def settings(found: EntryDetail, cards: Cards) -> list[Row]:
 def request_rows(request: GenerationRequest, entry: Entry, cards: Cards) -> Iterator[Row]:
     """The settings of a request, as far as they are set."""
     sampling = request.sampling
+    yield from typed_rows(request, entry.place)
     if request.negative_prompt:
         yield "negative_prompt", "Negative prompt", request.negative_prompt
     yield "model", "Model", label_of("model", request.model, cards)
@@ -159,6 +162,18 @@ def request_rows(request: GenerationRequest, entry: Entry, cards: Cards) -> Iter
     yield from extra_rows(request)
     if request.num_images > 1:
         yield "count", "Picture", f"{entry.place + 1} of {request.num_images}"
+
+
+def typed_rows(request: GenerationRequest, place: int) -> Iterator[Row]:
+    """What a picture's prompt was made from."""
+    if typed := request.typed:
+        yield "typed", "Typed", typed.prompt
+        if typed.negative_prompt != request.negative_prompt:
+            yield "typed_negative", "Typed negative", typed.negative_prompt or "nothing"
+        if typed.styles:
+            yield "styles", "Styles", ", ".join(typed.styles)
+        if words := ", ".join(filter(None, request.drawn_for(place))):
+            yield "drawn", "Drawn", words
 
 
 def extra_rows(request: GenerationRequest) -> Iterator[Row]:

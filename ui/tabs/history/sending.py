@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from history.database import HistoryUnavailable
+from presets.prompts.wildcards import escape
 from ui.components.gradio_events import CONCURRENT
 from ui.form.taken_settings import SAMPLER, lora_tags
 from ui.server.current_user import current_user
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 TEXT_TAB, IMAGE_TAB, DENOISING_TAB = "text-to-image", "image-to-image", "denoising"
 # What is taken over: the fields of a request by their flat names.
-SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax")
+SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax", "styles")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength"),
     "prompt": PROMPT,
     "seed": SEED,
     "sampler": SAMPLER,
+    "typed": ("typed", *PROMPT),
 }
 NO_SETTINGS = "The settings of this picture are not known in a form that can be used again."
 NO_PICTURE = "There is no picture here to start from."
@@ -97,9 +99,14 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
     values = {
         **{name: getattr(request, name) for name in ("model", "negative_prompt", "prompt_syntax", "width", "height")},
         **{name: getattr(request.sampling, name) for name in SAMPLER},
-        "prompt": f"{request.prompt} {loras}".strip(),
+        # As it was sent: nothing is added to it or drawn for it again.
+        "prompt": escape(f"{request.prompt_of(found.entry.place)} {loras}".strip()),
+        "styles": [],
         "seed": str(found.entry.seed),
     }
+    if "typed" in names and request.typed is not None:
+        typed = request.typed
+        values |= {"prompt": typed.prompt, "negative_prompt": typed.negative_prompt, "styles": list(typed.styles)}
     if request.init is not None:
         values["strength"] = request.init.strength
     return {name: values[name] for name in names if name in values}

@@ -11,10 +11,11 @@ from PIL import Image
 
 from pipelines.events import Finished
 from pipelines.jobs.backend import QueueFull
-from pipelines.request import GenerationRequest, InvalidRequest, replaced
+from pipelines.request import GenerationRequest, InvalidRequest, make_request, replaced
 from ui.components.gradio_events import CONCURRENT
 from ui.form import controls, run_events
 from ui.form.form import Form, FormValues, Updates
+from ui.form.styles.composing import composed, read_names
 from ui.server.current_user import current_user
 from ui.tabs.image_to_image.prepared_image import enlarged
 from ui.tabs.image_to_image.source import Source, whole_image
@@ -36,7 +37,9 @@ def requests(form: Form, source: Source, values: Mapping[Component, Any]) -> tup
     """One picture of the whole image at strength 1, and the same from the noise alone; raises InvalidRequest."""
     c, prepared = form.controls, whole_image(values[source.prepared])
     changed = FormValues({**values, source.strength: 1.0, source.prepared: prepared, c.num_images: 1})
-    request = controls.request_of({**c.named(changed), **source.fields(changed)})
+    chosen = {"styles": read_names(changed[form.chosen_styles])}
+    fields = controls.request_fields({**c.named(changed), **source.fields(changed), **chosen})
+    request = make_request(**composed(form.page, fields))
     assert request.init is not None
     return request, replaced(request, init=request.init.model_copy(update={"noise_only": True}))
 

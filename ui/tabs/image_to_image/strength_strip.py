@@ -21,6 +21,7 @@ from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, event_value
 from ui.form import controls
+from ui.form.styles.composing import composed, read_names
 from ui.inspector.charts import percent
 from ui.tabs.image_to_image.prepared_image import PreparedImage
 
@@ -166,6 +167,7 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
     """Draw the noise levels when they change, and predict when the user asks."""
     page, c = form.page, form.controls
     inputs = {source.prepared, c.model, c.prompt, c.prompt_syntax, c.scheduler, c.num_inference_steps, c.seed}
+    inputs |= {form.chosen_styles}
 
     def draw(values: Mapping[Component, Any]) -> Iterator[dict[str, Any]]:
         try:
@@ -198,15 +200,17 @@ def levels_request(form: Form, source: Source, values: Mapping[Component, Any]) 
     if not isinstance(prepared, PreparedImage):
         return None
     width, height = prepared.size
-    return make_request(
-        model=values[c.model],
-        prompt=values[c.prompt] or "",
-        prompt_syntax=values[c.prompt_syntax],
-        scheduler=values[c.scheduler],
-        num_inference_steps=values[c.num_inference_steps],
-        guidance_scale=1.0,
-        width=width,
-        height=height,
-        seed=controls.read_seed(values[c.seed], True),
-        init={"image": prepared.fitted, "strength": 1.0},
-    )
+    fields = {
+        "model": values[c.model],
+        "prompt": values[c.prompt] or "",
+        "styles": read_names(values[form.chosen_styles]),
+        "prompt_syntax": values[c.prompt_syntax],
+        "scheduler": values[c.scheduler],
+        "num_inference_steps": values[c.num_inference_steps],
+        "guidance_scale": 1.0,
+        "width": width,
+        "height": height,
+        "seed": controls.read_seed(values[c.seed], True),
+        "init": {"image": prepared.fitted, "strength": 1.0},
+    }
+    return make_request(**composed(form.page, fields))

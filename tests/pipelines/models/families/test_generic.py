@@ -67,6 +67,16 @@ def test_another_pipeline_stops_at_once(pixart: Path) -> None:
     assert list(denoise(model, request(scheduler="own", height=48)))[-1].pictures
 
 
+def test_each_picture_of_another_pipeline_has_its_own_prompt(pixart: Path) -> None:
+    model, options = load(pixart, "any"), {"scheduler": "own", "height": 48, "guidance_scale": 3.0}
+    both = request(**options, num_images=2, prompts=("a red apple", "a fox"))
+    pictures = list(denoise(model, both))[-1].pictures
+    alone = list(denoise(model, request(**options, prompt="a fox", seed=12)))[-1].pictures
+    assert len(pictures) == 2
+    difference = np.abs(np.asarray(pictures[1], np.int16) - np.asarray(alone[0], np.int16))
+    assert difference.max() <= 1, "but for rounding, as in a batch of another size"
+
+
 def test_what_another_pipeline_cannot_do_is_refused(pixart: Path, tmp_path: Path) -> None:
     model = load(pixart, "any")
     blend = request(scheduler="own", num_images=2).model_copy(update={"interpolation": Interpolation(prompt="b")})

@@ -89,3 +89,11 @@ def test_every_shipped_prompt_is_understood(card: ModelCard) -> None:
             said = hints.answer(one, prompt)
             assert said["understood"] and not said["swaps"] + said["rewrites"], (prompt, said)
             assert json.dumps(said)
+
+
+def test_words_that_a_wildcard_may_draw_are_understood_and_its_braces_are_no_unread_mark(card: ModelCard) -> None:
+    said = hints.answer(card, "a {dragon|dragon} on {pink|pink}")
+    assert said["text"] == "a {dragon|dragon} on {pink|pink}" and said["read"] == "" and said["swaps"] == []
+    assert said["understood"][:1] == ["dragon"]
+    assert "gives no weight" in hints.answer(tiny_card("x"), "a {fox}")["read"]
+    assert hints.answer(card, "{" * 900)["swaps"] == []

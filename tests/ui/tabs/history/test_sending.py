@@ -38,3 +38,18 @@ def test_what_is_not_there_is_said(history: History, question) -> None:
     assert sending.outcome(question(ids=[made], to="text-to-image", what="picture"))[1] == sending.NO_PICTURE
     assert sending.outcome(question(ids=[made], to="nowhere", what="magic"))[1] == sending.NO_SETTINGS
     assert sending.outcome(question())[1] == GONE
+
+
+def test_a_prompt_that_was_drawn_is_sent_as_it_was_or_as_it_was_typed(history: History, question) -> None:
+    typed = {"prompt": "a {fox|owl}", "negative_prompt": "blur", "styles": ("Ink",), "drawn": (("{fox|x}",), ("owl",))}
+    texts = ("a {fox|x}", "an owl")
+    made = keep(history, texts[0], num_images=2, prompts=texts, typed=typed, negative_prompt="blur, dull")
+    other = keep(history, texts[0], num_images=2, number=1, prompts=texts, typed=typed)
+    sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what="prompt"))
+    assert sent["settings"]["fields"]["prompt"] == r"a \{fox\|x\}" and sent["settings"]["fields"]["styles"] == []
+    sent, _ = sending.outcome(question(ids=[other], to="text-to-image", what="settings"))
+    fields = sent["settings"]["fields"]
+    assert (fields["prompt"], fields["seed"], fields["styles"]) == ("an owl", "8", [])
+    sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what="typed"))
+    fields = sent["settings"]["fields"]
+    assert (fields["prompt"], fields["negative_prompt"], fields["styles"]) == ("a {fox|owl}", "blur", ["Ink"])

@@ -1,0 +1,127 @@
+"""What the styles' panel is told: the list, what is sent, changes by the owner alone, files, and previews."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from pipelines.events import Cancelled, Failed, Finished
+from pipelines.images.provenance import xmp_packet
+from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.previews import draft_bytes
+from pipelines.jobs.users import OWNER, User
+from presets.prompts.styles import make_style
+from presets.user_presets import UserPresets
+from tests.support.form_page import form_page
+from ui.context import PageContext
+from ui.form.styles import answers
+
+NAMED: dict[str, Any] = {
+    "model": "tiny", "prompt": "a {fox|owl}", "negative_prompt": "dull", "guidance_scale": 4.0, "seed": "7",
+    "num_images": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> PageContext:
+    with gr.Blocks():
+        return replace(form_page(tmp_path), presets=UserPresets.of(tmp_path))
+
+
+def event(**fields: Any) -> gr.EventData:
+    return gr.EventData(None, fields)
+
+
+def presets_of(page: PageContext) -> UserPresets:
+    assert page.presets is not None
+    return page.presets
+
+
+def test_the_prompt_is_saved_listed_removed_exported_and_imported(page: PageContext) -> None:
+    saved = answers.act(page, NAMED, event(do="save", name="Mine", ask="1"))
+    assert saved["ask"] == "1" and saved["note"] == "Saved as Mine." and saved["owner"]
+    mine = saved["styles"][0]
+    assert (mine["name"], mine["prompt"], mine["negative"], mine["own"]) == ("Mine", "a {fox|owl}", "dull", True)
+    assert "already" in answers.act(page, NAMED, event(do="save", name="Mine"))["problem"]
+    assert "name" in answers.act(page, NAMED, event(do="save", name=["x"]))["problem"]
+    text = answers.act(page, NAMED, event(do="export"))["file"]
+    assert json.loads(text)["styles"] == [{"name": "Mine", "prompt": "a {fox|owl}", "negative_prompt": "dull"}]
+    answers.act(page, NAMED, event(do="remove", name="Mine"))
+    assert presets_of(page).styles.own() == []
+    assert answers.act(page, NAMED, event(do="import", text=text))["note"] == "Read 1 new style."
+    said = answers.act(page, NAMED, event(do="import", text=text + " "))["note"]
+    assert said == "Read 0 new styles, 1 that you had already."
+    for wrong in ("x", None, 3, "[" * 9999):
+        assert "no file of styles" in answers.act(page, NAMED, event(do="import", text=wrong))["problem"]
+    assert answers.act(page, NAMED, event(do="format the disk"))["styles"]
+
+
+def test_guests_see_everything_and_change_nothing(page: PageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets_of(page).styles.save(make_style("Mine", "{prompt} x"))
+    monkeypatch.setattr(answers, "current_user", lambda: User("guest"))
+    listed = answers.listing(page, "tiny")
+    assert "Mine" in [style["name"] for style in listed["styles"]] and not listed["owner"]
+    for what in ("save", "remove", "import", "export"):
+        answer = answers.act(page, NAMED, event(do=what, name="Mine", text="a,b,c"))
+        assert answer["problem"] == answers.OWNER_ONLY and "file" not in answer
+    assert [style.name for style in presets_of(page).styles.own()] == ["Mine"]
+    assert list(answers.draw_previews(page, "tiny"))[-1]["problem"] == answers.OWNER_ONLY
+    assert answers.sent(page, NAMED, '["Mine"]')["prompts"]
+
+
+def test_what_is_sent_is_shown_with_what_one_should_know(page: PageContext) -> None:
+    presets_of(page).styles.save(make_style("Mine", "x of {prompt}", "y"))
+    found = answers.sent(page, NAMED, '["Mine"]')
+    assert set(found["prompts"]) <= {"x of a fox", "x of a owl"} and found["negative"] == "dull, y"
+    assert found["notes"] == [answers.SEED_NOTE]
+    found = answers.sent(page, {**NAMED, "prompt": "__gone__", "guidance_scale": 1.0}, "[]")
+    assert found["prompts"] == ["__gone__"] and found["negative"] == ""
+    assert "wildcards/gone.txt" in found["notes"][0] and "not sent" in found["notes"][1]
+    found = answers.sent(page, {**NAMED, "negative_prompt": "{a|b}"}, "[]")
+    assert found["negative"] == "{a|b}" and answers.PLAIN_NEGATIVE in found["notes"]
+    for values in ({"seed": "many"}, {"prompt": "{" * 40}):
+        assert answers.sent(page, {**NAMED, **values}, "[]")["problem"]
+    assert "not there" in answers.sent(page, NAMED, '["Gone"]')["problem"]
+
+
+class Drawer:
+    """A backend that answers drafts with the next of its outcomes."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes, self.asked = list(outcomes), []
+
+    def submit(self, request: Any, user: User, draft: bool = False) -> Any:
+        assert user is OWNER and draft, "nothing of a preview goes into the history"
+        self.asked.append(request)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is True:
+            drawn = draft_bytes(Image.new("RGB", (64, 32), "red"), xmp_packet(request))
+            outcome = Finished(request, (), 1.0, drafts=(drawn,))
+        return SimpleNamespace(events=lambda: iter([outcome]), cancel=lambda: None)
+
+
+@pytest.mark.parametrize("end", [Failed("It broke."), Cancelled(0), QueueFull("It broke.")])
+def test_previews_are_drawn_once_and_an_end_is_said(page: PageContext, end: Any) -> None:
+    styles = presets_of(page).styles
+    styles.save(make_style("First", "x of {prompt}", "y"))
+    drawer = Drawer(True, True, end)
+    page = replace(page, backend=drawer)  # type: ignore[arg-type]
+    said = list(answers.draw_previews(page, "tiny"))
+    drawn = [answer["name"] for answer in said if "name" in answer]
+    assert drawn[0] == "First" and len(drawn) == 2
+    assert (drawer.asked[0].prompt, drawer.asked[0].negative_prompt) == ("x of a fox", "y")
+    assert said[-1]["done"] and said[-1]["problem"] in ("It broke.", answers.INTERRUPTED)
+    listed = {style["name"]: style["picture"] for style in answers.listing(page, "tiny")["styles"]}
+    assert listed["First"].startswith("data:image/webp") and list(listed.values()).count("") == len(listed) - 2
+    drawer.outcomes = [True] * len(listed)
+    assert list(answers.draw_previews(page, "tiny"))[-1] == {"kind": "previews", "done": True, "problem": ""}
+    assert len(drawer.asked) == len(listed) + 1, "what was drawn is not drawn again"

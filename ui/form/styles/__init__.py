@@ -1,0 +1,1 @@
+"""Styles and wildcards in the form: choosing, looking at what is sent, saving, importing, previews."""
