@@ -133,7 +133,9 @@ def _make_all(shop: Workshop) -> None:
         "flux": {"model": "flux", **FLOW},
         "flux-heun": {"model": "flux", **FLOW, "scheduler": "flow_heun", "num_images": 2},
         "pixart": {"model": "pixart", "scheduler": "own", "height": 32},
-        "pixart-each": {"model": "pixart", "scheduler": "own", "num_images": 2, "prompt": "a", "prompts": ("a", "b")},
+        "pixart-each": {
+            "model": "pixart", "scheduler": "own", "height": 32, "num_images": 2, "prompt": "a", "prompts": ("a", "b")
+        },
     }  # fmt: skip
     for name, changes in kinds.items():
         shop.make(name, place=changes.get("num_images", 1) - 1, **changes)

@@ -73,7 +73,7 @@ def test_what_is_shown_of_a_picture(page: Any, folder: Path) -> None:
 def test_what_is_taken_over_goes_to_a_tab_and_nothing_runs(page: Any, folder: Path) -> None:
     path = uploaded(folder, png({"parameters": samples.A1111}, image=Image.new("RGBA", (8, 8), (255, 0, 0, 0))))
     sent = panel.taken(page, event(path=path, parts=["seed", "prompt", 3, None], to="image-to-image"))
-    assert set(sent["settings"]["fields"]) == {"prompt", "prompt_syntax", "seed"} and "image" not in sent
+    assert set(sent["settings"]["fields"]) == {"prompt", "prompt_syntax", "styles", "seed"} and "image" not in sent
     assert sent["settings"]["tab"] == "image-to-image"
     sent = panel.taken(page, event(path=path, parts=["seed"], to="elsewhere"))
     assert sent["settings"]["tab"] == "text-to-image"

@@ -111,5 +111,7 @@ def test_values_beyond_our_bounds_are_listed_and_not_taken() -> None:
     found = settings_of(png({"parameters": text}))
     assert found is not None
     fields = fields_of(found, EVERY, HERE)
-    assert set(fields) == {"prompt", "prompt_syntax", "scheduler"} and len(str(fields["prompt"])) == MAX_PROMPT
+    assert (
+        set(fields) == {"prompt", "prompt_syntax", "styles", "scheduler"} and len(str(fields["prompt"])) == MAX_PROMPT
+    )
     assert {"steps", "CFG scale", "seed"} <= set(found.unused)
