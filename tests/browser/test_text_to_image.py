@@ -54,7 +54,7 @@ def test_a_picture_forms_step_by_step_and_is_kept(visit, site: Site):
     expect(page.locator("#generate")).to_be_visible()
     stored = next(site.pictures.glob("*.png"))
     with page.expect_download() as download:
-        page.click('[data-part="save"]')
+        page.click('#stage [data-part="save"]')
     data = download.value.path().read_bytes()
     assert data in [path.read_bytes() for path in site.pictures.glob("*.png")]
     picture = Image.open(io.BytesIO(data))
@@ -174,14 +174,14 @@ def test_seeds_are_shown_kept_and_drawn_again(visit, site: Site):
     first = seed_of(page)
     page.click("#settings > button")
     expect(page.locator("#seed input, #seed textarea")).to_have_value(first)
-    page.click('[data-part="keep"]')
+    page.click('#stage [data-part="keep"]')
     expect(page.locator("#seed-lock input")).to_be_checked()
     page.click("#generate")
     page.wait_for_function("run => document.querySelector('.stage').dataset.run != run", arg=site.backend.jobs[0].id)
     state(page, "done")
     assert seed_of(page) == first
     expect(page.locator(".cell img").first).to_have_attribute("src", re.compile("^http"))
-    page.click('[data-part="again"]')
+    page.click('#stage [data-part="again"]')
     page.wait_for_function("old => document.querySelector('#stage [data-part=keep]').dataset.seed != old", arg=first)
     state(page, "done")
     assert seed_of(page) != first
@@ -196,8 +196,8 @@ def test_several_pictures_are_a_grid(visit, site: Site):
     page.locator(".cell").nth(2).click()
     expect(page.locator(".cell:visible")).to_have_count(1)
     assert int(seed_of(page)) == site.backend.jobs[0].request.sampling.seed + 2
-    expect(page.locator('[data-part="save"]')).to_have_text("Save 3 of 4")
-    page.click('[data-part="all"]')
+    expect(page.locator('#stage [data-part="save"]')).to_have_text("Save 3 of 4")
+    page.click('#stage [data-part="all"]')
     expect(page.locator(".cell:visible")).to_have_count(4)
 
 
@@ -290,14 +290,14 @@ def test_a_lora_is_chosen_weighed_and_worn(visit, site: Site):
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])
 def test_the_stage_stays_where_it_is_and_is_the_largest_thing(visit, site: Site, size: tuple[int, int]):
     page = visit(viewport={"width": size[0], "height": size[1]})
-    before = page.locator(".mat").bounding_box()
+    before = page.locator("#stage .mat").bounding_box()
     site.gate.hold_at(2)
     page.click("#generate")
     state(page, "running")
-    during = page.locator(".mat").bounding_box()
+    during = page.locator("#stage .mat").bounding_box()
     site.gate.open()
     state(page, "done")
-    assert before == during == page.locator(".mat").bounding_box()
+    assert before == during == page.locator("#stage .mat").bounding_box()
     assert before["width"] >= 0.55 * size[0] and before["height"] >= 0.45 * size[1]
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 

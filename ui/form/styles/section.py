@@ -167,7 +167,7 @@ def wire(page: PageContext, form: Form, styles: Styles) -> None:
     def look(values: Mapping[Component, Any]) -> dict[str, Any]:
         return answers.sent(page, c.named(values), values[styles.chosen])
 
-    def act(values: Mapping[Component, Any], data: gr.EventData) -> dict[str, Any]:
+    def change_styles(values: Mapping[Component, Any], data: gr.EventData) -> dict[str, Any]:
         return answers.act(page, c.named(values), data)
 
     def draw(model: Any) -> Iterator[dict[str, Any]]:
@@ -175,7 +175,7 @@ def wire(page: PageContext, form: Form, styles: Styles) -> None:
 
     panel.fill(fill, [c.model], [panel], **UNQUEUED)
     panel.look(look, {*c.all(), styles.chosen}, [panel], **{**UNQUEUED, "trigger_mode": "always_last"})
-    panel.act(act, c.all(), [panel], **UNQUEUED)
+    panel.act(change_styles, c.all(), [panel], **UNQUEUED)
     drawing = panel.draw(draw, [c.model], [panel], **CONCURRENT)
     panel.halt(None, None, None, cancels=[drawing], **UNQUEUED)
     stored = gr.Textbox(visible=False, max_length=MAX_CHOSEN)
