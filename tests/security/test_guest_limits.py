@@ -70,8 +70,8 @@ def test_a_guest_cannot_fill_the_disk_with_files(shared) -> None:
 
 
 def image_functions(site: Site, client: Client) -> list[PageFunction]:
-    """Functions that take a picture."""
-    takes = {k for k, fn in site.demo.fns.items() if any(isinstance(b, ImageUpload) for b in fn.inputs)}
+    """Functions of the server that take a picture."""
+    takes = {k for k, fn in site.demo.fns.items() if fn.fn and any(isinstance(b, ImageUpload) for b in fn.inputs)}
     return [function for function in page_functions(client.config()) if function.number in takes]
 
 
