@@ -57,6 +57,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+# ``app.create`` sets it for its process; a page that other modules' tests share looks for uploads where it was before.
+_TEMP = "GRADIO_TEMP_DIR"
+_TEMP_GIVEN = os.environ.get(_TEMP)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """After the last test of a module put the folder of temporary files back."""
+    try:
+        yield
+    finally:
+        if nextitem is None or nextitem.path != item.path:
+            if _TEMP_GIVEN is None:
+                os.environ.pop(_TEMP, None)
+            else:
+                os.environ[_TEMP] = _TEMP_GIVEN
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers folder with random weights, made once a run; do not write into it."""
