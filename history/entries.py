@@ -162,7 +162,7 @@ def single_request(request: GenerationRequest, seed: int, place: int) -> Generat
 
 
 def recipe_of(request: GenerationRequest) -> str:
-    """A hash of a request: equal requests make equal pictures, whatever their prompts were made from."""
+    """A hash of a request: equal requests make equal pictures, from whichever text their prompts came."""
     return hashlib.sha256(request.model_dump_json(exclude={"typed"}).encode()).hexdigest()[:32]
 
 

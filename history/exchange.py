@@ -95,7 +95,7 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
         detail: of the entry, which must have a picture.
         form: key of ``FORMATS``; a picture that has this format already keeps its pixels exactly.
         settings: whether prompt and settings are in it; the mark that a model made it always is.
-        sign: signs what is written anew; the signature of a picture that was imported stays as it is.
+        sign: signs each file that this function writes; an imported picture keeps its own signature.
 
     Raises:
         SigningFailed: of ``sign``.

@@ -48,7 +48,7 @@ def as_json(detail: EntryDetail) -> dict[str, Any]:
 
 
 def script_file(detail: EntryDetail, materials: Materials) -> tuple[str, bytes]:
-    """The script of an entry, a zip where other files lie beside it: its name and its bytes.
+    """The script of an entry, or a zip where it needs other files: its name and its bytes.
 
     Raises:
         NoScript: if no script makes its picture; with one sentence for the user.

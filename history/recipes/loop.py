@@ -72,7 +72,7 @@ def _predicts(plan: Plan) -> str:
 
 
 def before(plan: Plan) -> str:
-    """What the network needs besides latents and text, the same at every step."""
+    """What the network needs in addition to latents and text, the same at every step."""
     parts = []
     if plan.family in (SD, XL) and plan.embeds_guidance:
         parts.append(_GUIDANCE_INPUT)
@@ -166,7 +166,7 @@ def _controlnets(plan: Plan) -> str:
 
 
 def pictures(plan: Plan, source: SourceImage | None) -> str:
-    """Decode the latents, and save the pictures beside the script."""
+    """Decode the latents, and save the pictures next to the script."""
     shifted = plan.family in (SD3, FLUX)
     lines = [_DECODE.lstrip().format(latents="latents / SCALE + SHIFT" if shifted else "latents / SCALE")]
     if source is not None and source.mask is not None:

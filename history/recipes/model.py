@@ -112,7 +112,7 @@ def adapters(plan: Plan) -> str:
         lines += [f"add_lora({_name(k, 'LORA')}, {literal(names[k])}, {scales[k]})" for k in range(len(names))]
         lines.append(f"pipe.set_adapters([{quoted}], {[one.weight for one in plan.loras]!r})")
     if plan.controlnets:
-        lines.append("# A ControlNet sees a map besides the noisy latents, and adds to what the network computes.")
+        lines.append("# A ControlNet reads the noisy latents and a map, and adds to what the network computes.")
         for k in range(len(plan.controlnets)):
             given = [_name(k, "CONTROLNET"), "dtype=DTYPE", "use_safetensors=True", "local_files_only=True"]
             lines.append(_call(f"controlnet_{k} = ControlNetModel.from_pretrained", given) + ".to(DEVICE)")

@@ -33,7 +33,7 @@ EAGER = (
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """A script, and the files that lie beside it: pictures, and a configuration.
+    """A script, and the files that it needs next to it: pictures, and a configuration.
 
     Attributes:
         text: Python.
@@ -144,7 +144,7 @@ def _uses_numpy(plan: Plan) -> bool:
 
 
 def _inputs(plan: Plan, source: SourceImage | None) -> dict[str, Image.Image]:
-    """The pictures that lie beside the script."""
+    """The pictures next to the script."""
     found: dict[str, Image.Image] = {}
     if source is not None:
         found[start.SOURCE] = source.original
@@ -168,7 +168,7 @@ def _config(plan: Plan) -> dict[str, bytes]:
         texts = [path for path in paths if path.suffix in (".json", ".txt") and path.stat().st_size <= MAX_CONFIG]
         return {f"config/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in sorted(texts)}
     except OSError:
-        raise NoScript(f"The configuration of {plan.card.name} cannot be read; start the program anew.") from None
+        raise NoScript(f"The configuration of {plan.card.name} cannot be read; restart the program.") from None
 
 
 def _png(image: Image.Image) -> bytes:
@@ -198,5 +198,5 @@ def _versions(plan: Plan) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A comment's text, whatever stands in it."""
+    """A comment's text; no character of it can end the comment."""
     return "".join(c if c.isprintable() else " " for c in text)[:2000]

@@ -81,7 +81,7 @@ def wire(page: PageContext, c: Controls, saved: SavedPresets) -> None:
         if preset is None or card is None:
             return (gr.skip(),) * 4 + (gr.Button(visible=False), "")
         if preset.scheduler not in {each for _, each in controls.offered(card)}:
-            return (gr.skip(),) * 4 + (gr.Button(visible=True), NOT_FOR_MODEL.format(name=preset.name))
+            return (gr.skip(),) * 4 + (gr.Button(visible=current_user().owner), NOT_FOR_MODEL.format(name=preset.name))
         quality = _quality(card, preset.scheduler, preset.num_inference_steps)
         scheduler = gr.Dropdown(value=preset.scheduler, info=controls.about_scheduler(preset.scheduler))
         steps, guidance = preset.num_inference_steps, preset.guidance_scale

@@ -1,4 +1,4 @@
-"""What an untrusted picture says of how it was made, each setting beside its counterpart here."""
+"""What an untrusted picture says of how it was made, each setting next to its counterpart here."""
 
 from __future__ import annotations
 
