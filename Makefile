@@ -9,13 +9,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
-# The engine's, presets' and security tests that need no browser and are quick enough; see test-minimal.
+# Where other packages might make a difference: prompts, loading models, files, the page, the program itself.
 MINIMAL := .venv-minimal
-MINIMAL_TESTS := $(addprefix tests/,presets ui/server $(addprefix pipelines/,prompt system jobs trace test_request.py \
-	test_model.py images/test_uploads.py images/test_png.py images/test_provenance.py models/families \
-	models/test_local_models.py models/test_model_files.py models/test_preflight.py models/test_prompt_weighting.py \
-	models/adapters/test_resolver.py models/adapters/test_textual_inversion.py sampling/test_conditioning.py) \
-	$(addprefix security/,test_file_access.py test_slow_clients.py))
+MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server/test_command_line.py ui/server/test_sharing.py \
+	presets/test_catalogue.py test_app.py::test_a_local_model_makes_no_request \
+	$(addprefix pipelines/,prompt test_model.py jobs/test_backend.py jobs/test_local.py \
+	$(addprefix images/,test_png.py test_provenance.py test_masks.py) trace/test_serialization.py \
+	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py \
+	adapters/test_resolver.py adapters/test_textual_inversion.py) sampling/test_conditioning.py))
 TORCH ?= auto
 # Once a build is there, only asking for another one replaces it.
 TORCH_STAMP := $(if $(filter auto,$(TORCH)),$(firstword $(wildcard $(VENV)/torch-*.stamp) $(VENV)/torch-auto.stamp),$(VENV)/torch-$(TORCH).stamp)
@@ -36,7 +37,7 @@ run: setup ## start the program and print where its page is
 
 test: setup-dev test-minimal ## run every test, those in a browser included
 	@$(PY) tests/support/browser_setup.py
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Users have none of the tests' packages, some of which change how others work: matplotlib speeds up prompts' parser.
 test-minimal: $(MINIMAL)/minimal.stamp ## run some tests without the packages that only tests need

@@ -260,12 +260,13 @@ def call_function(client: Client, path: str, body: Mapping[str, Any], report: Re
 
 
 def call_every_function(
-    client: Client, functions: Iterable[PageFunction], report: Report, secrets: Iterable[str]
+    client: Client, functions: Iterable[PageFunction], report: Report, secrets: Iterable[str], every_route: bool = True
 ) -> None:
-    """Call every function by every route, with no values and with useless ones."""
+    """Call every function by every route, or by the queue and one other, with no values and with useless ones."""
 
     def one(function: PageFunction) -> None:
-        for path in routes_of(function):
+        queue, *others = routes_of(function)
+        for path in (queue, *(others if every_route else [others[function.number % len(others)]])):
             for k, data in enumerate(([], [{"path": "/etc/passwd"}] * len(function.page_values))):
                 # Few sessions, since a guest's sessions are limited.
                 body = {"fn_index": function.number, "data": data, "session_hash": f"once{function.number % 12}x{k}"}
@@ -357,7 +358,9 @@ _HEADER_ROUTES = (
 )  # fmt: skip
 
 
-def attack(address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = ()) -> Report:
+def attack(
+    address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = (), every_route: bool = True
+) -> Report:
     """Send a running server malformed requests to every route and every function.
 
     Args:
@@ -366,11 +369,12 @@ def attack(address: str, cookie: str, cases: int, seed: int, secrets: Sequence[s
         cases: random calls, in addition to the fixed requests.
         seed: of the random calls.
         secrets: texts that no answer may contain, such as the data folder.
+        every_route: whether every function is called by each of its routes, or by the queue and one other.
     """
     client, report = Client(address, cookie), Report()
     functions = page_functions(client.config()) if cookie else [PageFunction(k, "", (), True) for k in range(4)]
     send_malformed_requests(client, report, secrets)
-    call_every_function(client, functions, report, secrets)
+    call_every_function(client, functions, report, secrets, every_route)
     send_random_calls(client, functions, cases, report, secrets, seed)
     return report
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -23,6 +25,11 @@ os.environ.setdefault("PLAYGROUND_THREADS", "1")
 os.environ.setdefault("PLAYGROUND_ENGINE", "torch")
 
 
+# Fewer examples than Hypothesis's own hundred, which ``--hypothesis-profile default`` brings back.
+settings.register_profile("short", max_examples=40, deadline=None)
+settings.load_profile("short")
+
+
 # What ``make check`` leaves out: browsers, servers, downloads, training, loading models again and again.
 SLOW = (
     "browser", "security", "pocket", "pipelines/hub", "pipelines/jobs", "pipelines/models", "test_api.py",
@@ -34,6 +41,14 @@ SLOW = (
 )  # fmt: skip
 
 
+# Files of minutes, the longest first: both workers are busy to the end.
+LONGEST = (
+    "security/test_hostile_requests.py", "browser/test_image_to_image.py", "browser/test_denoising.py",
+    "browser/test_text_to_image.py", "security/test_injection.py", "security/test_shutdown.py",
+    "browser/test_panels.py", "browser/test_player.py", "browser/test_page.py", "browser/test_history.py", "browser/test_variations.py",
+    "pipelines/models/openvino/test_engine.py", "benchmarks/card/test_card.py", "test_app.py",
+    "pipelines/models/test_residency.py", "history/recipes/test_script.py", "browser/test_drafts.py",
+)  # fmt: skip
 # From so many tests on some use every library.
 MANY = 1000
 
@@ -46,6 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
         if item.path.is_relative_to(tests) and item.path.relative_to(tests).as_posix().startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+    # Of others the number of tests tells; files stay together.
+    sizes = Counter(item.path for item in items)
+    first = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path, len(first)), -sizes[item.path], str(item.path)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -64,11 +83,13 @@ _TEMP_GIVEN = os.environ.get(_TEMP)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """After the last test of a module put the folder of temporary files back."""
+    """After the last test of a module put the folder of temporary files back, and set aside what it imported."""
     try:
         yield
     finally:
         if nextitem is None or nextitem.path != item.path:
+            gc.collect()
+            gc.freeze()
             if _TEMP_GIVEN is None:
                 os.environ.pop(_TEMP, None)
             else:

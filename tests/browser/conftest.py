@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.site import Gate, Site, served, tiny_card
 from tests.support.tiny_loras import make_lora
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import visitors
 
 # Machines that build may be slow and shared; what is there sooner is seen sooner.
 expect.set_options(timeout=20_000)
@@ -42,19 +43,11 @@ def site(server: Site) -> Iterator[Site]:
 @pytest.fixture
 def visit(browser: Browser, site: Site) -> Iterator:
     """Open the page as a new visitor; fails the test when the page logs an error."""
-    contexts, problems = [], []
+    with visitors(browser) as new:
 
-    def open_page(**options) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(site.url)
-        page.locator("#generate").wait_for()
-        return page
+        def open_page(**options) -> Page:
+            page = new.open(site.url, **options)
+            page.locator("#generate").wait_for()
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not problems
+        yield open_page

@@ -22,6 +22,12 @@ from tests.support.site import Site
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "teal")
 MANY = 90
+# Scrolls down, again after each part of the list that arrives, until a picture is there.
+TO_THE_END = """id => {
+  const box = document.querySelector('.history .scroll');
+  box.scrollTop = box.scrollHeight;
+  return Boolean(document.querySelector(`.tile[data-id="${id}"]`));
+}"""
 
 
 def clear(history: History) -> None:
@@ -65,9 +71,7 @@ def test_pictures_are_found_opened_and_used_again(visit, site: Site, made: list[
     # Few tiles are in the page, and more come as one scrolls.
     assert page.locator(".tile").count() < 91
     expect(tile(page, made[0])).to_have_count(0)
-    for _ in range(3):
-        page.locator(".history .scroll").evaluate("box => { box.scrollTop = box.scrollHeight; }")
-        page.wait_for_timeout(50)
+    page.wait_for_function(TO_THE_END, arg=made[0])
     expect(tile(page, made[0])).to_be_visible()
     expect(tile(page, made[5]).locator(".guest")).to_have_text("Guest")
     # Search as one types, filters, and what is said when nothing is found.

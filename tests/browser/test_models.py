@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.support.accessibility import violations
 from tests.support.hub_server import HubServer
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import visitors
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +40,15 @@ def hub_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, H
 @pytest.fixture
 def models(browser: Browser, hub_site: tuple[Site, HubServer]) -> Iterator:
     """Opens the tab as a new visitor."""
-    problems: list[str] = []
-    with contextlib.ExitStack() as stack:
+    with visitors(browser) as new:
 
         def open_tab(**options) -> Page:
-            values = {"viewport": {"width": 1280, "height": 900}, **options}
-            context = stack.enter_context(browser.new_context(**values))
-            page = context.new_page()
-            page.set_default_timeout(20_000)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.goto(hub_site[0].url)
+            page = new.open(hub_site[0].url, **{"viewport": {"width": 1280, "height": 900}, **options})
             page_tabs.open_tab(page, "Models")
             page.locator("#models li").first.wait_for()
             return page
 
         yield open_tab
-    assert not problems
 
 
 def row(page: Page, name: str) -> Locator:

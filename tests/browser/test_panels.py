@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import violations
 from tests.support.known_trace import Stand, make_trace, stand
+from tests.support.visitors import visitors
 from ui.inspector import charts, forward_process, guidance
 from ui.page import launch_options
 
@@ -73,24 +74,16 @@ def served() -> Iterator[tuple[str, Stand]]:
 @pytest.fixture
 def visit(browser: Browser, served: tuple[str, Stand]) -> Iterator:
     """Open the page with a trace in a tab; fails the test when the page logs an error."""
-    contexts, problems = [], []
     served[1].backend.asked.clear()
+    with visitors(browser) as new:
 
-    def show(tab: str, name: str = "one", **options) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(served[0])
-        page.click(f"#open-{name}")
-        choose(page, tab)
-        return page
+        def show(tab: str, name: str = "one", **options) -> Page:
+            page = new.open(served[0], **options)
+            page.click(f"#open-{name}")
+            choose(page, tab)
+            return page
 
-    yield show
-    for context in contexts:
-        context.close()
-    assert not problems
+        yield show
 
 
 def choose(page: Page, tab: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import LEVELS, violations
+from tests.support.visitors import visitors
 from ui.inspector.player import PLAYER_HTML, player, script
 from ui.page import launch_options
 
@@ -119,24 +120,16 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def visit(browser: Browser, url: str) -> Iterator:
     """Open the page with a reel in the player; fails the test when the page logs an error."""
-    contexts, problems = [], []
+    with visitors(browser) as new:
 
-    def show(name: str = "one", **options) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(url)
-        page.locator(".player").wait_for()
-        if name:
-            give(page, name)
-        return page
+        def show(name: str = "one", **options) -> Page:
+            page = new.open(url, **options)
+            page.locator(".player").wait_for()
+            if name:
+                give(page, name)
+            return page
 
-    yield show
-    for context in contexts:
-        context.close()
-    assert not problems
+        yield show
 
 
 def give(page: Page, name: str) -> None:

@@ -88,7 +88,7 @@ def test_search_finds_nothing_of_others(history: History, make: Make) -> None:
 
 
 @given(text=st.text(max_size=40))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_is_an_operator_or_an_error(history: History, text: str) -> None:
     history.catalogue.page(OWNER, Filters(text=text))
 
@@ -101,7 +101,7 @@ def test_operators_are_words(history: History, make: Make, text: str) -> None:
 
 
 @given(prompt=st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_prompt_is_found_by_itself(history: History, make: Make, prompt: str) -> None:
     if not match_expression(prompt) or len(prompt.split()) > 10:
         return

@@ -19,6 +19,7 @@ from pipelines.jobs.users import User
 from pipelines.request import make_request
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import Visitors
 from ui.server.access import Access
 
 PASSWORD = "correct horse battery"
@@ -39,14 +40,10 @@ def visit(browser: Browser, shared: tuple[Site, Access]) -> Iterator[Any]:
     """Opens the page as the owner, or as a guest who still has to log in."""
     site, access = shared
     site.settle()
-    with contextlib.ExitStack() as stack:
+    with contextlib.closing(Visitors(browser)) as new:
 
         def open_page(owner: bool = False, **options: Any) -> Page:
-            context = stack.enter_context(browser.new_context(**options))
-            page = context.new_page()
-            page.set_default_timeout(20_000)
-            page.goto(f"{site.url}?owner={access.link_token()}" if owner else site.url)
-            return page
+            return new.open(f"{site.url}?owner={access.link_token()}" if owner else site.url, **options)
 
         yield open_page
     site.settle()
@@ -93,8 +90,8 @@ def test_a_guest_does_not_see_what_the_owner_makes(visit, shared: tuple[Site, Ac
     assert name not in guest.content()
     guest.evaluate("kept => Object.entries(JSON.parse(kept)).forEach(([k, v]) => localStorage.setItem(k, v))", kept)
     guest.reload()
-    guest.locator("#generate").wait_for()
-    guest.wait_for_timeout(2000)
+    expect(guest.locator('#status [data-part="text"]')).to_contain_text("ready")
+    guest.wait_for_timeout(500)
     assert guest.locator("#stage .stage").get_attribute("data-run") != name
 
 

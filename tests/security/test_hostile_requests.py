@@ -25,8 +25,8 @@ from ui.server.access import Access
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("app.py", "pipelines", "presets", "ui")
-# Random calls for each kind of client; ``make soak`` sends more.
-CASES = 100
+# Random calls for each kind of client; ``make soak`` sends more, and calls every function by each of its routes.
+CASES = 40
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_every_request_gets_a_short_answer(shared, capfd: pytest.CaptureFixture[
     access.link_token()
     # The owner is told where files for models go.
     hidden = () if role == "owner" else (str(site.pictures.parent), PASSWORD)
-    report = attack(site.url, client_of(shared, role).cookie, CASES, 20, hidden)
+    report = attack(site.url, client_of(shared, role).cookie, CASES, 20, hidden, every_route=False)
     assert report.faults == []
     assert report.cases > 800 and {401} <= set(report.statuses)
     assert role == "stranger" or report.statuses[200] > 200
@@ -106,7 +106,8 @@ def test_absurd_numbers_are_refused_in_a_sentence_by_the_api(shared) -> None:
     names = "prompt negative_prompt model scheduler num_inference_steps guidance_scale seed width height num_images"
     made = len(site.backend.jobs)
     for k, name in enumerate(names.split()):
-        for value in BEYOND:
+        # A third of them for each field; tests/pipelines/test_request.py tries more.
+        for value in BEYOND[k % 3 :: 3]:
             data: list[Any] = ["a fox", *[None] * 9]
             data[k] = value
             asked = owner.post(f"{API}/call/text_to_image", {"data": data})
@@ -128,7 +129,7 @@ def test_absurd_numbers_are_refused_by_the_page(shared) -> None:
         if not is_generate(site, function):
             continue
         for k in range(len(function.page_values)):
-            for value in BEYOND[k % 4 :: 4]:
+            for value in BEYOND[k % 9 :: 9]:
                 data = list(function.page_values)
                 data[k] = value
                 body = {"fn_index": function.number, "data": data, "session_hash": f"beyond{function.number}"}
@@ -143,7 +144,7 @@ def test_absurd_numbers_are_refused_by_the_page(shared) -> None:
                 said = guest.outcome(f"beyond{function.number}")
                 assert "close_stream" in said.body and "Traceback" not in said.body
                 n += 1
-    assert n > 120 and unfinished_events(site.demo) == []
+    assert n > 40 and unfinished_events(site.demo) == []
     for job in site.backend.jobs:
         asked = job.request
         assert asked.width * asked.height * asked.sampling.num_inference_steps <= 64 * 64 * 150

@@ -19,6 +19,7 @@ from presets.user_models import UserModels
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_loras import make_lora
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import Visitors
 from ui.server.access import Access
 from ui.server.sharing import Sharing
 
@@ -115,14 +116,13 @@ Open = Callable[..., Page]
 @pytest.fixture
 def visit(browser: Browser, hostile: Hostile) -> Iterator[tuple[Open, Watched]]:
     """Opens the page as the owner or as a guest; checks at the end that no script has run."""
-    watched = Watched()
+    watched, new = Watched(), Visitors(browser)
     hostile.site.settle()
-    with contextlib.ExitStack() as stack:
+    with contextlib.closing(new):
 
         def open_page(owner: bool = True) -> Page:
-            context = stack.enter_context(browser.new_context(viewport={"width": 1280, "height": 900}))
-            page = watched.watch(context.new_page())
-            page.goto(f"{hostile.site.url}?owner={hostile.access.link_token()}" if owner else hostile.site.url)
+            url = f"{hostile.site.url}?owner={hostile.access.link_token()}" if owner else hostile.site.url
+            page = new.open(url, watched.watch, viewport={"width": 1280, "height": 900})
             if not owner:
                 page.fill("input[name=password]", PASSWORD)
                 page.click("button")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tests.support.made_once import made_once
 from tests.support.tiny_model import SCHEDULER, _text_encoder, _tokenizer, _vae, louder
 
 WIDTH = 16
@@ -16,10 +17,13 @@ FLOW = {"num_train_timesteps": 1000, "shift": 3.0}
 
 def make(family: str, folder: Path | str, seed: int = 0, **changes: Any) -> Path:
     """Save the tiny model of a family; a key of ``MAKERS``.  Pictures of 32 px, multiples of 16, are quick."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        MAKERS[family](**changes).save_pretrained(folder)
-    return Path(folder)
+
+    def save(made: Path) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            MAKERS[family](**changes).save_pretrained(made)
+
+    return made_once((family, seed, repr(changes)), folder, save)
 
 
 def _lcm() -> Any:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.support.made_once import made_once
+
 # Zero-terminal-SNR models and others differ in their scheduler configuration alone; this one is pocket's.
 SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -44,10 +46,26 @@ def make_tiny_model(
     Returns:
         The folder. Pictures of 32 to 64 px (multiples of 8) are quick.
     """
+    options: dict[str, Any] = {
+        "prediction_type": prediction_type, "vae": vae, "latent_channels": latent_channels, "inpaint": inpaint,
+        "max_tokens": max_tokens, "scheduler": scheduler or {}, "seed": seed,
+    }  # fmt: skip
+    return made_once(("tiny model", repr(options)), folder, lambda made: _save(made, **options))
+
+
+def _save(
+    folder: Path,
+    prediction_type: str,
+    vae: str,
+    latent_channels: int,
+    inpaint: bool,
+    max_tokens: int,
+    scheduler: dict[str, Any],
+    seed: int,
+) -> None:
     import torch
     from diffusers import DDIMScheduler
 
-    folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = {
@@ -55,7 +73,7 @@ def make_tiny_model(
             "text_encoder": _text_encoder(max_tokens),
             "unet": _unet(latent_channels, 2 * latent_channels + 1 if inpaint else latent_channels),
             "vae": _vae(vae, latent_channels),
-            "scheduler": DDIMScheduler(**{**SCHEDULER, **(scheduler or {}), "prediction_type": prediction_type}),
+            "scheduler": DDIMScheduler(**{**SCHEDULER, **scheduler, "prediction_type": prediction_type}),
         }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
@@ -66,7 +84,6 @@ def make_tiny_model(
     index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None]}
     index |= {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
-    return folder
 
 
 def tiny_card(folder: Path | str, **changes: Any) -> Any:

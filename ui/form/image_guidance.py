@@ -49,15 +49,17 @@ class ImageGuidance:
     """The components.
 
     Attributes:
-        map_upload, map_image: the image for the ControlNet: the upload, and its id in the upload store.
+        page: what every tab is given.
+        map_upload, map_image: the image for the ControlNet: the upload, and its path and id in the upload store.
         net, kind, weight, start, end: see ``pipelines.request.Control``.
         map_preview: what the ControlNet sees.
-        reference_upload, reference_image: the image for the IP-Adapter: the upload, and its id in the upload store.
+        reference_upload, reference_image: the same for the image for the IP-Adapter.
         adapter, adapter_weight: see ``pipelines.request.ImagePrompt``.
         accordion, control_group, reference_group: the accordion and its two halves.
         error: the sentence about what is wrong.
     """
 
+    page: PageContext
     map_upload: ImageUpload
     map_image: gr.State
     net: gr.Dropdown
@@ -75,39 +77,48 @@ class ImageGuidance:
     reference_group: gr.Column
     error: gr.HTML
 
-    def section(self, page: PageContext) -> FormSection:
+    def section(self) -> FormSection:
         """These components as a section of a form."""
-        inputs = {self.map_image, self.net, self.kind, self.weight, self.start, self.end}
-        inputs |= {self.reference_image, self.adapter, self.adapter_weight}
+        inputs = {self.map_upload, self.map_image, self.net, self.kind, self.weight, self.start, self.end}
+        inputs |= {self.reference_upload, self.reference_image, self.adapter, self.adapter_weight}
         return FormSection(
             frozenset(inputs),
             self.fields,
             (self.error,),
             shows_errors_of(ERROR_FIELDS, self.error, self.accordion),
             outputs=(self.accordion,),
-            wire=lambda form: wire(page, form, self),
+            wire=lambda form: wire(form, self),
         )
 
     def fields(self, values: FormValues) -> dict[str, Any]:
         """Fields of the request: ``controls`` and ``reference``, each only with an image; raises InvalidRequest."""
         found: dict[str, Any] = {}
-        if values[self.map_image]:
+        if map_image := self._image("controls", values[self.map_upload], values[self.map_image]):
             if not values[self.net]:
                 raise InvalidRequest("controls", "No ControlNet is chosen for your map. Choose one or remove the map.")
             names = ("net", "kind", "weight", "start", "end")
             control = {name: values[getattr(self, name)] for name in names}
-            found["controls"] = ({**control, "image": values[self.map_image]},)
-        if values[self.reference_image]:
+            found["controls"] = ({**control, "image": map_image},)
+        if reference := self._image("reference", values[self.reference_upload], values[self.reference_image]):
             if not values[self.adapter]:
                 raise InvalidRequest("reference", "No IP-Adapter is chosen. Choose one or remove its image.")
             adapter, weight = values[self.adapter], values[self.adapter_weight]
-            found["reference"] = {"adapter": adapter, "image": values[self.reference_image], "weight": weight}
+            found["reference"] = {"adapter": adapter, "image": reference, "weight": weight}
         return found
+
+    def _image(self, field: str, path: Any, stored: Any) -> str | None:
+        """The id of an uploaded image, also where Generate was pressed before its own event had stored it."""
+        if not path or (stored and stored[0] == path):
+            return stored[1] if path else None
+        try:
+            return store_upload(self.page, path)
+        except InvalidRequest as problem:
+            raise InvalidRequest(field, str(problem)) from problem
 
 
 def build(layout: FormLayout) -> FormSection:
     """Lay out the accordion; it is visible only if there is a ControlNet or an IP-Adapter."""
-    return lay_out(layout.page, layout.prefix).section(layout.page)
+    return lay_out(layout.page, layout.prefix).section()
 
 
 def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
@@ -122,9 +133,8 @@ def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
             found = map_controls(nets, prefix)
         with gr.Column(visible=bool(adapters), elem_id=f"{prefix}how", elem_classes="guide") as reference_group:
             found |= reference_controls(adapters, prefix)
-    return ImageGuidance(
-        **found, accordion=accordion, control_group=control_group, reference_group=reference_group, error=error
-    )
+    groups = {"control_group": control_group, "reference_group": reference_group}
+    return ImageGuidance(page, **found, **groups, accordion=accordion, error=error)
 
 
 def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> dict[str, Any]:
@@ -191,17 +201,18 @@ def first(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> str | No
     return files[0].name if files else None
 
 
-def wire(page: PageContext, form: Form, guidance: ImageGuidance) -> None:
+def wire(form: Form, guidance: ImageGuidance) -> None:
     """Store the uploads, show the map, and keep the lists of files up to date."""
-    c, g = form.controls, guidance
+    page, c, g = guidance.page, form.controls, guidance
 
     def store(path: Any) -> tuple[Any, str]:
         try:
-            return (store_upload(page, path) if path else None), ""
+            return ((path, store_upload(page, path)) if path else None), ""
         except InvalidRequest as problem:
             return None, str(problem)
 
-    def preview(image: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
+    def preview(stored: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
+        image = stored[1] if stored else None
         about = gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
         try:
             return about, map_uri(page, image, kind, width, height), ""

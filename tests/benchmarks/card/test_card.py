@@ -22,6 +22,7 @@ from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import PretendMachine
 from benchmarks.gpu.pretend_memory import gpu
 from pipelines.models.machine import Machine
+from pipelines.sampling import schedulers
 from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS
 
 MB = 2**20
@@ -90,9 +91,12 @@ def test_each_section_measures_or_says_why_not_on_a_cpu(name: str, cpu: Site, tm
     assert ("skipped" in found) == (name in ("syncs", "memory", "spread"))
 
 
-def test_samplers_and_speed_on_the_pretend_gpu(pretend: Site) -> None:
+def test_samplers_and_speed_on_the_pretend_gpu(pretend: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the samplers: tests/pipelines/sampling/test_denoise_gpu.py has all."""
+    some = DIFFUSION_SCHEDULERS[::5]
+    monkeypatch.setattr(schedulers, "DIFFUSION_SCHEDULERS", some)
     found = run_section("samplers", pretend, None, PLENTY)["found"]
-    assert tuple(found) == tuple(DIFFUSION_SCHEDULERS)
+    assert tuple(found) == some and len(some) > 3
     assert all(one["float32"]["relative_difference"] < 1e-4 for one in found.values())
     found = run_section("speed", pretend, None, PLENTY)["found"]
     assert list(found) == ["sd15, 32 px, 1", "sdxl, 32 px, 1"]

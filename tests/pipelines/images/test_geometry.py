@@ -19,8 +19,8 @@ WAYS = some.sampled_from(sorted(geometry.FIT_MODES))
 LEVELS = some.integers(0, 255)
 COLOURS = some.tuples(LEVELS, LEVELS, LEVELS)
 SEEDS = some.integers(0, 2**32)
-often = settings(max_examples=100, deadline=None)
-seldom = settings(max_examples=40, deadline=None)
+often = settings(max_examples=40, deadline=None)
+seldom = settings(max_examples=20, deadline=None)
 
 
 def noisy(size: tuple[int, int], seed: int = 0, channels: int = 3) -> Image.Image:

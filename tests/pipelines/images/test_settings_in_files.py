@@ -80,7 +80,7 @@ extras = st.fixed_dictionaries(
 
 
 @given(prompt=prompts, negative=prompts, values=sampling, more=extras, form=st.sampled_from(sorted(FORMATS)))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_field_and_prompt_comes_back(prompt: str, negative: str, values: dict, more: dict, form: str) -> None:
     try:
         request = make_request(prompt=prompt, negative_prompt=negative, **values, **more)

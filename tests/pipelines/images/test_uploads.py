@@ -112,13 +112,13 @@ def assert_read_or_refused(folder: Path, data: bytes) -> None:
 
 
 @given(whole=some.sampled_from(WHOLE), share=some.floats(0, 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, whole: bytes, share: float) -> None:
     assert_read_or_refused(tmp_path_factory.getbasetemp(), whole[: int(len(whole) * share)])
 
 
 @given(whole=some.sampled_from(WHOLE), at=some.floats(0, 1), new=some.binary(min_size=1, max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_damaged_anywhere(tmp_path_factory: pytest.TempPathFactory, whole: bytes, at: float, new: bytes) -> None:
     start = int(len(whole) * at)
     damaged = whole[:start] + new + whole[start + len(new) :]
@@ -126,7 +126,7 @@ def test_damaged_anywhere(tmp_path_factory: pytest.TempPathFactory, whole: bytes
 
 
 @given(head=some.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\x99\0\0\0WEBP"]), tail=some.binary())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, head: bytes, tail: bytes) -> None:
     assert_read_or_refused(tmp_path_factory.getbasetemp(), head + tail)
 

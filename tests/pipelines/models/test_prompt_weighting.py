@@ -149,7 +149,7 @@ def test_any_prompt_is_read_or_refused(prompt: str) -> None:
         assert len(str(problem)) < 250
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(st.text("abc", min_size=1, max_size=4), st.sampled_from(["1.3", "0.5", "2", "++", "-"])), min_size=1

@@ -88,7 +88,7 @@ def written(fragments: list[Fragment]) -> str:
     return "".join(text if weight == 1 else f"({text}:{weight})" for text, weight in texts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.builds(Fragment, WORDS, WEIGHTS), max_size=8))
 def test_what_is_written_is_read_again(fragments: list[Fragment]) -> None:
     joined: list[Fragment] = []
@@ -100,7 +100,7 @@ def test_what_is_written_is_read_again(fragments: list[Fragment]) -> None:
     assert parse(written(fragments)) == (tuple(joined),)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text("ab()[]:|\\ 1.3+-,BREAKND<>", max_size=60))
 def test_any_text_is_read_or_refused_and_loses_no_word(prompt: str) -> None:
     try:

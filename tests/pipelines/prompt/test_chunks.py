@@ -58,7 +58,7 @@ def test_weights_go_with_their_tokens() -> None:
     assert (first.weights, second.weights) == ([1.0, 1.0, 1.0], [1.5, 1.5, 1.0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text("ab, ", max_size=200), st.integers(1, 30))
 def test_no_token_is_lost_and_no_chunk_is_too_long(prompt: str, size: int) -> None:
     chunks = lay_out(parse(prompt), letters, size, COMMA)

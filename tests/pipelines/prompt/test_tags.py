@@ -97,7 +97,7 @@ def test_names_are_found_once() -> None:
     assert embedding_names("a <embedding:glow> <embedding:x y>", "<embedding:glow>") == ("glow", "x y")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text("ab <>:embding-", max_size=60))
 def test_pieces_make_the_text_again(text: str) -> None:
     pieces = list(split_embeddings(text))
@@ -107,7 +107,7 @@ def test_pieces_make_the_text_again(text: str) -> None:
     ] or len(embedding_names(text)) > 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text("<>: loraLORAembdingx0.8\n/", max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

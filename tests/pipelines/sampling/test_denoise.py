@@ -25,6 +25,20 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Twins]:
     return {kind: Twins(tmp_path_factory.mktemp(kind), prediction_type=kind) for kind in PREDICTION_TYPES}
 
 
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Twins]:
+    """Twins on Stable Diffusion's own schedule, by spacing, and on one with zero terminal SNR."""
+    own = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    zero = {"rescale_betas_zero_snr": True}
+    return {
+        **{how: Twins(tmp_path_factory.mktemp(how), scheduler={**own, "timestep_spacing": how}) for how in SPACINGS},
+        "zero": Twins(tmp_path_factory.mktemp("zero"), prediction_type="v_prediction", scheduler=zero),
+    }
+
+
+SPACINGS = ("leading", "linspace")
+
+
 def test_every_scheduler_is_compared() -> None:
     assert set(THEIRS) == set(DIFFUSION_SCHEDULERS)
 
@@ -36,17 +50,15 @@ def test_every_step_equals_the_pipelines(twins: dict[str, Twins], name: str, kin
     twins[kind].assert_same(request(scheduler=name, num_images=2, guidance_scale=1.0, num_inference_steps=12))
 
 
-@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("name", THEIRS)
-def test_parity_holds_on_stable_diffusions_own_schedule(tmp_path: Path, name: str, spacing: str) -> None:
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    Twins(tmp_path, scheduler={**schedule, "timestep_spacing": spacing}).assert_same(request(scheduler=name))
+def test_parity_holds_on_stable_diffusions_own_schedule(scheduled: dict[str, Twins], name: str, spacing: str) -> None:
+    scheduled[spacing].assert_same(request(scheduler=name))
 
 
 @pytest.mark.parametrize("name", [name for name in THEIRS if not incompatibility(name, "v_prediction", True)])
-def test_parity_holds_with_zero_terminal_snr(tmp_path: Path, name: str) -> None:
-    both = Twins(tmp_path, prediction_type="v_prediction", scheduler={"rescale_betas_zero_snr": True})
-    both.assert_same(request(scheduler=name))
+def test_parity_holds_with_zero_terminal_snr(scheduled: dict[str, Twins], name: str) -> None:
+    scheduled["zero"].assert_same(request(scheduler=name))
 
 
 @pytest.mark.parametrize(("vae", "channels"), [("kl", 4), ("tiny", 4), ("tiny", 16)])

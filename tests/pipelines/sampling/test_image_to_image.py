@@ -97,10 +97,15 @@ def test_a_marked_part_equals_the_inpaint_pipelines(twins: dict[str, Twins], nam
     )
 
 
+@pytest.fixture(scope="module")
+def inpainting(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    return Twins(tmp_path_factory.mktemp("inpainting"), inpaint=True)
+
+
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m", "heun"])
-def test_an_inpainting_unet_equals_theirs(tmp_path: Path, name: str, strength: float) -> None:
-    both = Twins(tmp_path, inpaint=True)
+def test_an_inpainting_unet_equals_theirs(inpainting: Twins, name: str, strength: float) -> None:
+    both = inpainting
     asked, picture, mask = from_picture(strength, ID, scheduler=name), colours(), marked()
     pipe = other(both, diffusers.StableDiffusionInpaintPipeline)
     more = {"image": picture, "mask_image": mask, "strength": strength, "output_type": "latent"}
@@ -108,8 +113,8 @@ def test_an_inpainting_unet_equals_theirs(tmp_path: Path, name: str, strength: f
     same(list(denoise(both.model, asked, encode_init_image(both.model, picture, mask))), *theirs)
 
 
-def test_an_inpainting_unet_wants_a_mark(tmp_path: Path) -> None:
-    model = Twins(tmp_path, inpaint=True).model
+def test_an_inpainting_unet_wants_a_mark(inpainting: Twins) -> None:
+    model = inpainting.model
     for asked in (request(), from_picture()):
         with pytest.raises(InvalidRequest, match="made for inpainting"):
             next(denoise(model, asked))

@@ -38,7 +38,7 @@ def request(**changes: Any) -> GenerationRequest:
 
 
 @given(SEEDS, SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_both_ends_are_exact(one: int, other: int) -> None:
     a, b = noise(one), noise(other)
     assert torch.equal(slerp(a, b, 0.0), a)
@@ -46,7 +46,7 @@ def test_both_ends_are_exact(one: int, other: int) -> None:
 
 
 @given(SEEDS, SEEDS, some.floats(0, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_lies_between_is_as_strong_as_noise(one: int, other: int, weight: float) -> None:
     a, b = noise(one), noise(other)
     mixed = slerp(a, b, weight)
@@ -60,14 +60,14 @@ def test_what_lies_between_is_as_strong_as_noise(one: int, other: int, weight: f
 
 
 @given(SEEDS, SEEDS, some.floats(0, 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_both_ways_are_the_same_way(one: int, other: int, weight: float) -> None:
     a, b = noise(one), noise(other)
     torch.testing.assert_close(slerp(a, b, weight), slerp(b, a, 1 - weight), atol=1e-5, rtol=0)
 
 
 @given(SEEDS, some.floats(0.1, 3.0), some.floats(0, 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_angle_grows_evenly(seed: int, angle: float, weight: float) -> None:
     """On unit vectors slerp is a turn by weight * angle."""
     a = torch.zeros(1, 1, 1, 3, dtype=torch.float64)

@@ -171,7 +171,7 @@ def test_files_are_bounded(library: StyleLibrary) -> None:
     assert len(library.own()) == MAX_SAVED
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(st.sampled_from('a,"\n\r{}[]:\0\ufeff\\\ud7ff'), max_size=80))
 def test_no_text_of_a_file_is_an_error(text: str) -> None:
     try:

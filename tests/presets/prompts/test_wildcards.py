@@ -162,7 +162,7 @@ def test_shipped_wildcards_are_there_and_the_users_count_instead(folder: Path) -
 MARKS = st.text(st.sampled_from("{}|_\\:2a /<>()[].#\n\0\ud7ff"), max_size=120)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(MARKS, st.integers(0, 2**63 - 1))
 def test_no_text_is_an_error_and_what_was_drawn_is_drawn_once(text: str, seed: int) -> None:
     wildcards = Wildcards(SHIPPED_WILDCARDS)
@@ -176,7 +176,7 @@ def test_no_text_is_an_error_and_what_was_drawn_is_drawn_once(text: str, seed: i
         assert kept.text == found.text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_file_is_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("w")

@@ -8,7 +8,9 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
+from pipelines.images.uploads import UploadStore
 from pipelines.models.adapters.controlnet import ControlNetFile
 from pipelines.models.adapters.ip_adapter import IPAdapterFile
 from pipelines.request import InvalidRequest, make_request
@@ -18,8 +20,8 @@ from ui.form.image_guidance import ImageGuidance
 
 ID, OTHER = "0" * 32, "1" * 32
 GIVEN = {
-    "map_image": None, "net": "edges", "kind": "canny", "weight": 1, "start": 0, "end": 1, "reference_image": None,
-    "adapter": "plain", "adapter_weight": 0.6,
+    "map_upload": None, "map_image": None, "net": "edges", "kind": "canny", "weight": 1, "start": 0, "end": 1,
+    "reference_upload": None, "reference_image": None, "adapter": "plain", "adapter_weight": 0.6,
 }  # fmt: skip
 
 
@@ -34,8 +36,7 @@ def built(nets: Any = (EDGES,), adapters: Any = ()) -> ImageGuidance:
 
 
 def section(parts: ImageGuidance) -> FormSection:
-    nothing: Any = None
-    return parts.section(nothing)
+    return parts.section()
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,10 @@ def parts() -> ImageGuidance:
 
 
 def values(parts: ImageGuidance, **changes: Any) -> dict[Any, Any]:
+    for name in ("map", "reference"):
+        if f"{name}_image" in changes:
+            changes[f"{name}_upload"] = f"{name}.png"
+            changes[f"{name}_image"] = (f"{name}.png", changes[f"{name}_image"])
     return {getattr(parts, name): value for name, value in {**GIVEN, **changes}.items()}
 
 
@@ -66,6 +71,32 @@ def test_a_map_and_a_look_go_into_the_request(parts: ImageGuidance) -> None:
     (control,) = request.controls
     assert (control.net, control.image, control.kind, control.weight, control.end) == ("edges", ID, "canny", 0.5, 0.5)
     assert (request.reference.adapter, request.reference.image, request.reference.weight) == ("plain", OTHER, 0.6)
+
+
+def test_an_upload_that_is_not_stored_yet_is_not_left_out(tmp_path: Path) -> None:
+    """Whoever presses Generate at once: the event that stores the upload may still run, or know an earlier one."""
+    new = parts_with_store(tmp_path)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "look.png")
+    for earlier in (None, ("earlier.png", OTHER)):
+        late = {"reference_upload": str(tmp_path / "look.png"), "reference_image": earlier}
+        found = new.fields(FormValues({**values(new), **{getattr(new, name): late[name] for name in late}}))
+        assert found["reference"]["image"] in {path.stem for path in (tmp_path / "inputs").rglob("*.png")}
+    gone = {new.reference_upload: None, new.reference_image: ("look.png", OTHER)}
+    assert "reference" not in new.fields(FormValues({**values(new), **gone}))
+    (tmp_path / "bad.png").write_text("no picture")
+    bad = {new.map_upload: str(tmp_path / "bad.png")}
+    with pytest.raises(InvalidRequest) as caught:
+        new.fields(FormValues({**values(new), **bad}))
+    assert caught.value.field == "controls"
+
+
+def parts_with_store(tmp_path: Path) -> ImageGuidance:
+    files = SimpleNamespace(
+        controlnets=lambda: (EDGES,), ip_adapters=lambda: (IPAdapterFile("plain", Path("plain"), Path("x")),)
+    )
+    page: Any = SimpleNamespace(backend=SimpleNamespace(adapters=files), inputs=UploadStore(tmp_path / "inputs"))
+    with gr.Blocks():
+        return image_guidance.lay_out(page)
 
 
 @pytest.mark.parametrize(

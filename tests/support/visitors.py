@@ -1,0 +1,89 @@
+"""Visitors of a page: each is new to it, but the browser has read the page's files before, as most visitors' has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, Error, Page
+
+VIEWPORT = {"width": 1280, "height": 800}
+# What a page can be told after it was made; other options need a context of their own.
+OF_A_PAGE = {"viewport", "color_scheme", "reduced_motion"}
+_POOL: dict[Browser, list[BrowserContext]] = {}
+
+
+class Visitors:
+    """The visitors of one test; errors that their pages log are ``problems``."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.problems: list[str] = []
+        self._browser = browser
+        self._pool = _POOL.setdefault(browser, [])
+        self._used: list[BrowserContext] = []
+        self._own: list[BrowserContext] = []
+        self._origins: set[str] = set()
+
+    def open(self, url: str, prepare: Callable[[Page], Any] = lambda page: None, **options: Any) -> Page:
+        """Open the page as someone who has never been there.
+
+        Args:
+            url: of the page.
+            prepare: what to do with the empty page before.
+            options: those of a context.
+        """
+        options = {"viewport": VIEWPORT, **options}
+        page = self._context(options).new_page()
+        if page.context not in self._own:
+            page.set_viewport_size(options.pop("viewport"))
+            if options:
+                page.emulate_media(**options)
+        self._origins.add("://".join(urlsplit(url)[:2]))
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        prepare(page)
+        page.goto(url)
+        return page
+
+    def _context(self, options: dict[str, Any]) -> BrowserContext:
+        if set(options) - OF_A_PAGE:
+            self._own.append(self._browser.new_context(**options))
+            return self._own[-1]
+        found = self._pool.pop() if self._pool else self._browser.new_context(viewport=VIEWPORT)
+        self._used.append(found)
+        return found
+
+    def close(self) -> None:
+        """Close all pages; what they have stored is forgotten."""
+        for context in self._own:
+            context.close()
+        for context in self._used:
+            _forget(context, self._origins)
+            self._pool.append(context)
+
+
+def _forget(context: BrowserContext, origins: set[str]) -> None:
+    pages = context.pages
+    last = context.new_page()
+    for page in pages:
+        page.close()
+    session = context.new_cdp_session(last)
+    for origin in origins:
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    context.clear_cookies()
+    context.clear_permissions()
+    last.close()
+
+
+@contextmanager
+def visitors(browser: Browser) -> Iterator[Visitors]:
+    """The visitors of one test, which fails when a page of theirs logs an error."""
+    found = Visitors(browser)
+    try:
+        yield found
+    finally:
+        with suppress(Error):  # of a browser that is gone
+            found.close()
+    assert not found.problems
