@@ -45,9 +45,9 @@ SLOW = (
 LONGEST = (
     "security/test_hostile_requests.py", "browser/test_image_to_image.py", "browser/test_denoising.py",
     "browser/test_text_to_image.py", "security/test_injection.py", "security/test_shutdown.py",
-    "browser/test_panels.py", "browser/test_player.py", "browser/test_page.py", "browser/test_history.py", "browser/test_variations.py",
-    "pipelines/models/openvino/test_engine.py", "benchmarks/card/test_card.py", "test_app.py",
-    "pipelines/models/test_residency.py", "history/recipes/test_script.py", "browser/test_drafts.py",
+    "browser/test_panels.py", "browser/test_player.py", "browser/test_page.py", "browser/test_history.py",
+    "browser/test_variations.py", "pipelines/models/openvino/test_engine.py", "benchmarks/card/test_card.py",
+    "test_app.py", "pipelines/models/test_residency.py", "history/recipes/test_script.py", "browser/test_drafts.py",
 )  # fmt: skip
 # From so many tests on some use every library.
 MANY = 1000

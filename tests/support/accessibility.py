@@ -29,9 +29,9 @@ def violations(page: Page, context: Any = None, levels: Sequence[str] = LEVELS) 
     found = []
     for scheme in ("light", "dark"):
         _set_scheme(page, scheme)
-        options: dict[str, Any] = {"runOnly": list(levels)}
-        if scheme == "dark":
-            options = {"runOnly": {"type": "rule", "values": list(COLOUR_RULES)}}
+        rules: Any = list(levels) if scheme == "light" else {"type": "rule", "values": list(COLOUR_RULES)}
+        # Of what is fine no list is made.
+        options = {"runOnly": rules, "resultTypes": ["violations"]}
         said = Axe().run(page, context=context, options=options).response["violations"]
         found += [(scheme, one["id"], [node["html"][:160] for node in one["nodes"]][:4]) for one in said]
     _set_scheme(page, "light")
