@@ -402,11 +402,8 @@ def test_only_files_that_were_uploaded_are_read(site: Site, picture: str, tmp_pa
         # Gradio refuses the first kind itself; of the others it takes no notice, so that it is done here.
         answer = raw(site, "image_to_image", image=named(path), prompt="a fox", strength=0)
         assert error_of(answer) is None or "must be an upload" in answer, path
-        for other in (
-            []
-            if path not in (picture, "")
-            else ({"path": path}, path, [path], named(path, is_stream=True), {"path": [path]}, 3, True, {})
-        ):
+    for path in (picture, ""):
+        for other in ({"path": path}, path, [path], named(path, is_stream=True), {"path": [path]}, 3, True, {}):
             answer = raw(site, "image_to_image", image=other, prompt="a fox", strength=0)
             assert error_of(answer) is None or "image must be an upload" in answer, other
     here = raw(site, "image_to_image", image=named(str(kept.parent)), prompt="a fox")
