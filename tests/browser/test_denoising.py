@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import violations
 from tests.support.site import Site
+from tests.support.visitors import visitors
 
 LENSES = ("x0", "x_t", "noise", "change", "channels", "guidance", "latent")
 QUESTIONS = 5
@@ -102,6 +104,25 @@ def looked(visit, site: Site):
         return page
 
     return open_it
+
+
+@pytest.fixture(scope="module")
+def one_look(browser: Browser, server: Site) -> Iterator[Page]:
+    """A visitor who looks inside a picture, for the tests that leave the run as it is."""
+    with visitors(browser) as new:
+        page = new.open(server.url)
+        page.locator("#generate").wait_for()
+        make(page)
+        page.click('#stage [data-part="inside"]')
+        ready(page)
+        yield page
+
+
+@pytest.fixture
+def looking(one_look: Page, site: Site) -> Page:
+    """This visitor, at step 1."""
+    still(one_look)
+    return one_look
 
 
 def test_with_nothing_made_the_tab_says_where_pictures_come_from(visit, site: Site):
@@ -200,8 +221,8 @@ def test_each_picture_of_several_is_opened(visit, site: Site):
     assert pixels(page, "right") != before
 
 
-def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looked):
-    page = looked()
+def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looking: Page):
+    page = looking
     look(page, "Charts")
     expect(page.locator('#status [data-part="queue"]')).to_have_text("Queue empty")
     asked = []
@@ -230,8 +251,8 @@ def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looked):
     assert [url for url in asked if "gradio_api" not in url] == []
 
 
-def test_every_lens_shows_something_of_its_own(looked):
-    page = looked()
+def test_every_lens_shows_something_of_its_own(looking: Page):
+    page = looking
     go(page, index=4)
     shown = {}
     for name in LENSES:
@@ -243,8 +264,8 @@ def test_every_lens_shows_something_of_its_own(looked):
     assert len(set(shown.values())) == len(LENSES)
 
 
-def test_the_five_questions_move_the_player(looked):
-    page = looked()
+def test_the_five_questions_move_the_player(looking: Page):
+    page = looking
     expect(page.locator("#questions li")).to_have_count(QUESTIONS)
     wanted = (("x_t", "x0"), ("noise", "x0"), ("x0", "change"), ("guidance", "x0"), ("latent", "x0"))
     for item, (left, right) in zip(page.locator("#questions li").all(), wanted, strict=True):
@@ -292,8 +313,8 @@ def test_every_kind_is_saved_and_its_link_stays(looked):
     expect(page.locator("#export .problem")).to_be_hidden()
 
 
-def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looked):
-    page = looked()
+def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looking: Page):
+    page = looking
     look(page, "Save")
     page.evaluate(
         "document.dispatchEvent(new CustomEvent('playground:step', {detail: {run: 'x', index: 0, lens: '../../etc'}}))"
@@ -303,8 +324,8 @@ def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looked):
     expect(page.locator('#export [data-kind="gif"]')).to_be_enabled()
 
 
-def test_guesses_at_another_guidance_are_answered(looked):
-    page = looked()
+def test_guesses_at_another_guidance_are_answered(looking: Page):
+    page = looking
     look(page, "Guidance")
     before = page.locator("#guidance-panel .three-views img").first.get_attribute("src")
     page.locator("#guess-g").fill("9")
@@ -334,9 +355,16 @@ def test_another_browser_can_not_guess_a_run(looked, visit, site: Site):
     expect(other.locator("[data-view=left] .hint")).to_contain_text("Make a picture")
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (1366, 768), (390, 844)], ids=["wide", "laptop", "narrow"])
-def test_it_fits_and_nothing_jumps(looked, site: Site, size: tuple[int, int]):
-    page = looked(viewport={"width": size[0], "height": size[1]})
+@pytest.mark.parametrize("sizes", [((1440, 900), (1366, 768)), ((390, 844),)], ids=["wide", "narrow"])
+def test_it_fits_and_nothing_jumps(looked, site: Site, sizes: tuple[tuple[int, int], ...]):
+    page = looked(viewport={"width": sizes[0][0], "height": sizes[0][1]})
+    for size in sizes:
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        still(page)
+        _fits_and_does_not_jump(page, size)
+
+
+def _fits_and_does_not_jump(page: Page, size: tuple[int, int]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     strip, below = place(page, "#player .strip"), place(page, "#panels")
     for name in LENSES:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -302,15 +303,14 @@ def test_browser_storage(visit, hostile: Hostile) -> None:
 @pytest.mark.parametrize("path", ["/?owner={}", "/?__theme={}", "/{}", "/gradio_api/file={}", "/login?problem={}"])
 def test_urls(browser: Browser, hostile: Hostile, path: str) -> None:
     """What an address holds is never a part of the page that answers it."""
-    watched = Watched()
-    from urllib.parse import quote
+    url = hostile.site.url.rstrip("/") + path.format(quote(MARKUP))
+    for cookies in ([], [hostile.access.owner_cookie]):
+        watched = Watched()
 
-    for cookie in ([], [hostile.access.owner_cookie]):
-        with browser.new_context() as context:
-            for name, value in cookie:
-                context.add_cookies([{"name": name, "value": value, "url": hostile.site.url}])
-            page = watched.watch(context.new_page())
-            page.goto(hostile.site.url.rstrip("/") + path.format(quote(MARKUP)), wait_until="load")
-            page.wait_for_timeout(200)
+        def prepare(page: Page, watched: Watched = watched, cookies: list[tuple[str, str]] = cookies) -> None:
+            watched.watch(page)
+            page.context.add_cookies([{"name": n, "value": v, "url": hostile.site.url} for n, v in cookies])
+
+        with contextlib.closing(Visitors(browser)) as new:
+            new.open(url, prepare).wait_for_timeout(200)
             watched.check()
-            watched.pages.clear()

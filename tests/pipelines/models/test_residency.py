@@ -272,7 +272,7 @@ def test_threads_that_switch_at_once_never_lease_a_model_that_is_moving(monkeypa
 
     def work(seed: int) -> None:
         try:
-            for k in range(15):
+            for k in range(8):
                 boxes.use("abc"[(seed + k * (seed + 1)) % 3])
         except BaseException as error:
             wrong.append(error)
