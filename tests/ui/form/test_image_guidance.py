@@ -94,7 +94,9 @@ def parts_with_store(tmp_path: Path) -> ImageGuidance:
     files = SimpleNamespace(
         controlnets=lambda: (EDGES,), ip_adapters=lambda: (IPAdapterFile("plain", Path("plain"), Path("x")),)
     )
-    page: Any = SimpleNamespace(backend=SimpleNamespace(adapters=files), inputs=UploadStore(tmp_path / "inputs"))
+    page: Any = SimpleNamespace(
+        backend=SimpleNamespace(adapters=files), inputs=UploadStore(tmp_path / "inputs").of(None)
+    )
     with gr.Blocks():
         return image_guidance.lay_out(page)
 
