@@ -60,8 +60,8 @@ def test_the_judge_learns_and_is_read_again(tmp_path, monkeypatch: pytest.Monkey
     samples = [Sample(0, where, k) for k, where in enumerate(PLACES * 3)]
     monkeypatch.setattr(attributes, "draw_any", lambda things, rng: samples[int(rng.integers(len(samples)))])
     pictures = np.stack([renderer.draw(sample) for sample in samples])
-    # Processors round differently: where forty batches are too few, some more are enough.
-    for batches in (40, 80, 160):
+    # Processors round differently: where twenty batches are too few, some more are enough.
+    for batches in (20, 40, 80, 160):
         file.unlink(missing_ok=True)
         judge = attributes.train(renderer, samples=15 * batches, checkpoint=file)
         answers = attributes.answer(judge, pictures)
