@@ -13,7 +13,7 @@ import string
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -260,7 +260,12 @@ def call_function(client: Client, path: str, body: Mapping[str, Any], report: Re
 
 
 def call_every_function(
-    client: Client, functions: Iterable[PageFunction], report: Report, secrets: Iterable[str], every_route: bool = True
+    client: Client,
+    functions: Iterable[PageFunction],
+    report: Report,
+    secrets: Iterable[str],
+    over: Callable[[], bool] = bool,
+    every_route: bool = True,
 ) -> None:
     """Call every function by every route, or by the queue and one other, with no values and with useless ones."""
 
@@ -268,6 +273,8 @@ def call_every_function(
         queue, *others = routes_of(function)
         for path in (queue, *(others if every_route else [others[function.number % len(others)]])):
             for k, data in enumerate(([], [{"path": "/etc/passwd"}] * len(function.page_values))):
+                if over():
+                    return
                 # Few sessions, since a guest's sessions are limited.
                 body = {"fn_index": function.number, "data": data, "session_hash": f"once{function.number % 12}x{k}"}
                 call_function(client, path, body, report, secrets)
@@ -277,7 +284,13 @@ def call_every_function(
 
 
 def send_random_calls(
-    client: Client, functions: Sequence[PageFunction], cases: int, report: Report, secrets: Iterable[str], start: int
+    client: Client,
+    functions: Sequence[PageFunction],
+    cases: int,
+    report: Report,
+    secrets: Iterable[str],
+    start: int,
+    over: Callable[[], bool] = bool,
 ) -> None:
     """Make random calls drawn by Hypothesis; the same ones for the same ``start``."""
 
@@ -288,6 +301,8 @@ def send_random_calls(
     )  # fmt: skip
     @given(malformed_calls(functions), st.integers(0, 99))
     def one(drawn: tuple[PageFunction, dict[str, Any]], number: int) -> None:
+        if over():
+            return
         function, body = drawn
         found = routes_of(function)
         # Half of them through the queue, which most functions use.
@@ -328,10 +343,14 @@ ODD_HEADERS: tuple[Mapping[str, str], ...] = (
 )  # fmt: skip
 
 
-def send_malformed_requests(client: Client, report: Report, secrets: Iterable[str]) -> None:
+def send_malformed_requests(
+    client: Client, report: Report, secrets: Iterable[str], over: Callable[[], bool] = bool
+) -> None:
     """Request all other routes, with malformed headers and bodies; some at once."""
 
     def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str]) -> None:
+        if over():
+            return
         # The server waits for announced bytes that never come; endless answers are read for a second.
         waits = {"Content-Length", "Transfer-Encoding", "Expect"} & set(more)
         answer = client.request(method, path, body, kind, 1, more, 1 if waits else TIMEOUT_SECONDS)
@@ -359,7 +378,13 @@ _HEADER_ROUTES = (
 
 
 def attack(
-    address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = (), every_route: bool = True
+    address: str,
+    cookie: str,
+    cases: int,
+    seed: int,
+    secrets: Sequence[str] = (),
+    over: Callable[[], bool] = bool,
+    every_route: bool = True,
 ) -> Report:
     """Send a running server malformed requests to every route and every function.
 
@@ -369,13 +394,14 @@ def attack(
         cases: random calls, in addition to the fixed requests.
         seed: of the random calls.
         secrets: texts that no answer may contain, such as the data folder.
+        over: whether no more are to be sent.
         every_route: whether every function is called by each of its routes, or by the queue and one other.
     """
     client, report = Client(address, cookie), Report()
     functions = page_functions(client.config()) if cookie else [PageFunction(k, "", (), True) for k in range(4)]
-    send_malformed_requests(client, report, secrets)
-    call_every_function(client, functions, report, secrets, every_route)
-    send_random_calls(client, functions, cases, report, secrets, seed)
+    send_malformed_requests(client, report, secrets, over)
+    call_every_function(client, functions, report, secrets, over, every_route)
+    send_random_calls(client, functions, cases, report, secrets, seed, over)
     return report
 
 
