@@ -65,7 +65,7 @@ def test_every_request_gets_a_short_answer(shared, capfd: pytest.CaptureFixture[
     report = attack(site.url, client_of(shared, role).cookie, CASES, 20, hidden, every_route=False)
     assert report.faults == []
     assert report.cases > 800 and {401} <= set(report.statuses)
-    assert role == "stranger" or report.statuses[200] > 200
+    assert role == "stranger" or report.statuses[200] > 100
     assert unfinished_events(site.demo) == [] and threads_at_work() == []
     log = "".join(capfd.readouterr())
     assert own_errors(log) == []
