@@ -268,6 +268,7 @@ def test_text_is_never_code(visit, site: Site):
         state(page, "done")
         page.reload()
         state(page, "done")
+        expect(page.locator("#prompt textarea")).to_have_value(text)
         assert page.evaluate("window.hurt") is None
         assert site.backend.jobs[-1].request.prompt == text
 

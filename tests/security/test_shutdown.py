@@ -118,12 +118,12 @@ def test_asked_to_end_it_keeps_what_was_made_and_waits_for_no_client(server: Run
     assert not list(Path(tempfile.gettempdir()).glob(f"diffusion-playground-{server.process.pid}-*"))
 
 
-# Every step takes a minute, and so does a thread of somebody else's.
+# Every step takes ten minutes, and so does another thread: longer than the tests wait.
 SLOW = """
 import threading, time, app
 create = app.create
-app.create = lambda settings, **more: create(settings, on_step=lambda job, step: time.sleep(60), **more)
-threading.Thread(target=time.sleep, args=(60,)).start()
+app.create = lambda settings, **more: create(settings, on_step=lambda job, step: time.sleep(600), **more)
+threading.Thread(target=time.sleep, args=(600,)).start()
 app.main()
 """
 
@@ -134,11 +134,11 @@ def test_the_end_takes_less_than_ten_seconds() -> None:
 
 
 def test_asked_to_end_it_waits_for_no_thread(tmp_path: Path) -> None:
-    """Neither for one in a step that takes a minute nor for any other."""
+    """Neither for one in a step that takes ten minutes nor for any other."""
     server = RunningProgram(tmp_path, entry=("-c", SLOW))
     try:
         assert server.owner().press("generate", **SHORT).until("running")
-        assert server.stop(50) == 0
+        assert server.stop(60) == 0
     finally:
         server.kill()
 
