@@ -137,7 +137,7 @@ def test_asked_to_end_it_waits_for_no_thread(tmp_path: Path) -> None:
     """Neither for one in a step that takes ten minutes nor for any other."""
     server = RunningProgram(tmp_path, entry=("-c", SLOW))
     try:
-        assert server.owner().press("generate", **SHORT).until("running")
+        assert server.owner().press("generate", **{**SHORT, "steps": 2}).until("running")
         assert server.stop(60) == 0
     finally:
         server.kill()
