@@ -344,9 +344,13 @@ ODD_HEADERS: tuple[Mapping[str, str], ...] = (
 
 
 def send_malformed_requests(
-    client: Client, report: Report, secrets: Iterable[str], over: Callable[[], bool] = bool
+    client: Client,
+    report: Report,
+    secrets: Iterable[str],
+    over: Callable[[], bool] = bool,
+    every_route: bool = True,
 ) -> None:
-    """Request all other routes, with malformed headers and bodies; some at once."""
+    """Request all other routes, with malformed headers and bodies, each on every route or on some; some at once."""
 
     def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str]) -> None:
         if over():
@@ -360,8 +364,10 @@ def send_malformed_requests(
     call = b'{"data": [], "fn_index": 0, "session_hash": "h"}'
     asked: list[tuple[Any, ...]] = []
     asked += [("GET", path, b"", CONTENT_TYPES[0], {}) for path in GET_ROUTES]
-    asked += [("POST", path, b"--x\r\n\r\n", kind, {}) for path in POST_ROUTES for kind in CONTENT_TYPES]
-    asked += [("POST", path, raw, CONTENT_TYPES[0], {}) for path in POST_ROUTES for raw in RAW_BODIES]
+    bodies = [("POST", path, b"--x\r\n\r\n", kind, {}) for path in POST_ROUTES for kind in CONTENT_TYPES]
+    bodies += [("POST", path, raw, CONTENT_TYPES[0], {}) for path in POST_ROUTES for raw in RAW_BODIES]
+    # Every seventh has each body and each content type, on other routes.
+    asked += bodies if every_route else bodies[::7]
     asked += [
         (verb, path, call if verb == "POST" else b"", CONTENT_TYPES[0], head)
         for head in ODD_HEADERS
@@ -395,11 +401,11 @@ def attack(
         seed: of the random calls.
         secrets: texts that no answer may contain, such as the data folder.
         over: whether no more are to be sent.
-        every_route: whether every function is called by each of its routes, or by the queue and one other.
+        every_route: whether every route gets every malformed body, and every function is called by each of its routes.
     """
     client, report = Client(address, cookie), Report()
     functions = page_functions(client.config()) if cookie else [PageFunction(k, "", (), True) for k in range(4)]
-    send_malformed_requests(client, report, secrets, over)
+    send_malformed_requests(client, report, secrets, over, every_route)
     call_every_function(client, functions, report, secrets, over, every_route)
     send_random_calls(client, functions, cases, report, secrets, seed, over)
     return report

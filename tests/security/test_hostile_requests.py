@@ -25,7 +25,7 @@ from ui.server.access import Access
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("app.py", "pipelines", "presets", "ui")
-# Random calls for each kind of client; ``make soak`` sends more, and calls every function by each of its routes.
+# Random calls for each kind of client; ``make soak`` sends more, to every route.
 CASES = 40
 
 
@@ -64,7 +64,7 @@ def test_every_request_gets_a_short_answer(shared, capfd: pytest.CaptureFixture[
     hidden = () if role == "owner" else (str(site.pictures.parent), PASSWORD)
     report = attack(site.url, client_of(shared, role).cookie, CASES, 20, hidden, every_route=False)
     assert report.faults == []
-    assert report.cases > 800 and {401} <= set(report.statuses)
+    assert report.cases > 250 and {401} <= set(report.statuses)
     assert role == "stranger" or report.statuses[200] > 100
     assert unfinished_events(site.demo) == [] and threads_at_work() == []
     log = "".join(capfd.readouterr())
