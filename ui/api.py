@@ -282,7 +282,7 @@ def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest])
     if not user.may_use_api:
         raise gr.Error("Programs may not use this link; use the page.", print_exception=False)
     try:
-        job = backend.submit(build_request(), user)
+        job = backend.submit(build_request(), user, watched=False)
     except (InvalidRequest, QueueFull) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():

@@ -37,14 +37,15 @@ def counters(model_name: str, cards: Iterable[Any] = (), steps: int = STEPS) -> 
     """
     counted = _counted(model_name, cards, steps)
     latents = max(size for _, size in counted)
-    # What is recorded: x_t and both predictions; what is shown: the guess and the noisy latents, small.
+    # What is recorded: x_t and both predictions.  What is shown, small: the guess and the noisy latents, between which
+    # the page switches at any time.
     most_bytes = 3 * latents + 2 * 3 * PREVIEW_SIDE**2
     most = {name: max(getattr(counts, name) for counts, _ in counted) for name in COUNTED}
     return [
         row("scalar syncs a step", most["scalar_syncs"], 0),
         row("blocking copies to the host a step", most["blocking_copies"], 0),
         row("blocking copies to the card a step", most["uploads"], 0),
-        row("bytes copied to the host a step", most["copied_bytes"], most_bytes),
+        row("bytes copied to the host a step (three latents, two small pictures)", most["copied_bytes"], most_bytes),
     ]
 
 

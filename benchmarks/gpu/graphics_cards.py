@@ -25,10 +25,14 @@ def _nvidia(name: str, memory: int, capability: tuple[int, int], **more: object)
 
 CARDS: Mapping[str, GraphicsCard] = {
     "GTX 1060": _nvidia("NVIDIA GeForce GTX 1060 6GB", 6 * GB, (6, 1), architectures=CU126, runtime=(12, 6)),
+    "GTX 1080": _nvidia("NVIDIA GeForce GTX 1080", 8 * GB, (6, 1), architectures=CU126, runtime=(12, 6)),
     "GTX 1660": _nvidia("NVIDIA GeForce GTX 1660", 6 * GB, (7, 5), float16=False),
     "RTX 2060": _nvidia("NVIDIA GeForce RTX 2060", 6 * GB, (7, 5)),
+    "Tesla T4": _nvidia("Tesla T4", 15 * GB, (7, 5)),
+    "RTX 3050": _nvidia("NVIDIA GeForce RTX 3050", 8 * GB, (8, 6)),
     "RTX 3060": _nvidia("NVIDIA GeForce RTX 3060", 12 * GB, (8, 6)),
     "RTX 4090": _nvidia("NVIDIA GeForce RTX 4090", 24 * GB, (8, 9)),
+    "RTX 5090": _nvidia("NVIDIA GeForce RTX 5090", 32 * GB, (12, 0)),
     "H200": _nvidia("NVIDIA H200", 139 * GB, (9, 0)),
     "M1": GraphicsCard("Apple GPU", MPS, 8 * GB, device=MPS),
     "M3": GraphicsCard("Apple GPU", MPS, 36 * GB, bfloat16=True, device=MPS),

@@ -169,7 +169,9 @@ class _Event:
         pass
 
     def record(self, stream: Any = None) -> None:
-        pass
+        # Without a stream CUDA takes one of the current card, which may be another one (--device cuda:1).
+        if stream is None:
+            raise ValueError("an event is recorded on no stream of the card that it is to wait for")
 
     def query(self) -> bool:
         return False
@@ -212,6 +214,12 @@ class _DeviceModule:
 
     def empty_cache(self) -> None:
         pass
+
+    def current_stream(self, device: Any = None) -> Any:
+        return torch.device(device or NAME)
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return gpu.allocated
 
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
         return gpu.memory - gpu.allocated, gpu.memory

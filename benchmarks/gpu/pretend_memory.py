@@ -23,7 +23,16 @@ OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
     "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
     "cudnn": lambda: RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
     "cudnn_engine": lambda: RuntimeError("GET was unable to find an engine to execute this computation"),
+    "cudnn_plan": lambda: RuntimeError("cuDNN Frontend error: No execution plans support the graph."),
+    "cudnn_alloc": lambda: RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    "hipblas": lambda: RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`"),
+    "miopen": lambda: RuntimeError("miopenStatusAllocFailed"),
+    "hip_error": lambda: RuntimeError("HIP error: hipErrorOutOfMemory"),
+    "mps_command": lambda: RuntimeError("Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"),
     "nvml": lambda: RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:838"),
+    "windows": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory"),
+    "windows_file": lambda: OSError("The paging file is too small for this operation to complete. (os error 1455)"),
+    "file": lambda: OSError(12, "Cannot allocate memory"),
     "cpu": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
 }
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from history.entries import EntryDetail
     from pipelines.jobs.job import Job
     from pipelines.jobs.users import User
-    from pipelines.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 # Replays that are remembered.
@@ -72,7 +71,7 @@ class Replays:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[User, ReplayState]] = OrderedDict()
 
-    def start(self, submit: Callable[[GenerationRequest, User], Job], user: User, entry_id: str) -> Job:
+    def start(self, submit: Callable[..., Job], user: User, entry_id: str) -> Job:
         """Make the run of an entry again, and compare in a thread of its own when it is done.
 
         The whole run is made: a picture of several has the same pixels only together with the others.
@@ -97,7 +96,7 @@ class Replays:
             raise InvalidRequest("", NO_SETTINGS)
         if found.picture is None:
             raise InvalidRequest("", NO_PICTURE)
-        job = submit(found.request, user)
+        job = submit(found.request, user, watched=False)
         self._remember(job.id, user, ReplayState(RUNNING))
         threading.Thread(target=self._watch, args=(job, user, found), name="replay", daemon=True).start()
         return job

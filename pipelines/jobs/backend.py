@@ -198,7 +198,12 @@ class Backend(Protocol):
         ...
 
     def submit(
-        self, request: GenerationRequest, user: User = OWNER, draft: bool = False, replaces: Sequence[Job] = ()
+        self,
+        request: GenerationRequest,
+        user: User = OWNER,
+        draft: bool = False,
+        replaces: Sequence[Job] = (),
+        watched: bool = True,
     ) -> Job:
         """Check a request and queue it as a job.
 
@@ -209,6 +214,8 @@ class Backend(Protocol):
             user: who asks; drafts are for the owner only.
             draft: whether the job is a draft.
             replaces: jobs that are cancelled as this one is queued.
+            watched: whether previews are made while it runs, before anybody is ``Job.watching``; the frames of its
+                trace are made in any case.
 
         Raises:
             InvalidRequest: if this request can never run here.

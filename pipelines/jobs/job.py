@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ class Job:
         on_cancel: Callable[[], None] = lambda: None,
         user: User = OWNER,
         draft: bool = False,
+        watched: bool = True,
     ) -> None:
         self.id = secrets.token_urlsafe(16)
         self.request, self.user, self.draft = request, user, draft
@@ -72,6 +74,7 @@ class Job:
         self._cancelled = threading.Event()
         self._denoising = False
         self._on_cancel = on_cancel
+        self._watched, self._watchers = watched, 0
 
     def events(self, start: int = 0) -> Iterator[Event]:
         """Yield the events from number ``start`` on, then live ones; ends after Finished, Cancelled or Failed."""
@@ -82,6 +85,22 @@ class Job:
             start += len(batch)
             if not batch or isinstance(batch[-1], TERMINAL):
                 return
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Somebody looks at the previews until the context ends."""
+        with self._changed:
+            self._watched, self._watchers = False, self._watchers + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watchers -= 1
+
+    @property
+    def watched(self) -> bool:
+        """Whether previews are made while it runs: not for one that was submitted as unwatched, or left by all."""
+        return self._watched or self._watchers > 0
 
     def poll(self, start: int = 0) -> list[Event]:
         """The events so far, from number ``start`` on."""

@@ -136,12 +136,18 @@ class LocalBackend:
         return self._runner.guest_pictures
 
     def submit(
-        self, request: GenerationRequest, user: User = OWNER, draft: bool = False, replaces: Sequence[Job] = ()
+        self,
+        request: GenerationRequest,
+        user: User = OWNER,
+        draft: bool = False,
+        replaces: Sequence[Job] = (),
+        watched: bool = True,
     ) -> Job:
         """Check a request and queue it as a job; see ``Backend``."""
         with self.inputs.of(user.guest).slot():
             self._check(request)
-        job, charge = Job(request, self._tasks.job_cancelled, user, draft), self._guest_writes.admit(request, user)
+        job = Job(request, self._tasks.job_cancelled, user, draft, watched)
+        charge = self._guest_writes.admit(request, user)
         with self._tasks.changed:
             try:
                 self._tasks.add(job, replaces)

@@ -24,6 +24,8 @@ PREVIEW_SIDE = 256
 # Up to these sides a finished picture is stored without loss: in a trace (larger ones are scaled down), in a draft.
 FINAL_SIDE = 512
 DRAFT_SIDE = 256
+# The tensors of a step.
+_LATENTS = ("x_t", "x0", "cond", "uncond", "x_next")
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def step_frames(model: Model, step: Step, scheduler: str) -> StepFrames:
     """The guess and the noisy latents of a step that ``scheduler`` made."""
     import torch
 
-    if step.x_t.device.type != "cpu":
-        return frames_of(*(None if row is None else row.cpu() for row in small_frames(model, step, scheduler)))
+    if model.placement.kind != "cpu":
+        there = _moved(step, model.placement.device)
+        return frames_of(*(None if row is None else row.cpu() for row in small_frames(model, there, scheduler)))
     with torch.inference_mode():
         rows = [model.latents.preview(latents) for latents in _shown(model, step, scheduler)]
     return StepFrames(*(tuple(preview_jpeg(image) for image in row) for row in rows))
@@ -70,6 +73,12 @@ def small_frames(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor
 def frames_of(guess: torch.Tensor | None, noisy: torch.Tensor | None) -> StepFrames:
     """What ``small_frames`` made, once it is on the CPU."""
     return StepFrames(_jpegs(guess), _jpegs(noisy))
+
+
+def _moved(step: Step, device: str) -> Step:
+    """A step with the latents that its frames show on a device."""
+    here = {name: getattr(step, name) for name in ("x_t", "x0", "cond")}
+    return replace(step, **{name: None if one is None else one.to(device) for name, one in here.items()})
 
 
 def _jpegs(pixels: torch.Tensor | None) -> tuple[bytes, ...]:
@@ -128,11 +137,16 @@ class StepWriter:
         parts = (step.x_t, step.cond, step.uncond, *small_frames(self._model, step, self._scheduler))
         self._later(HostCopy(parts, device), replace(step, x_t=step.x_next, x0=step.x_next), seconds_left)
 
-    def pace(self, step: Step) -> None:
-        """A step that is not written now: only wait until the GPU is at most a step behind."""
+    def keep(self, step: Step, steps: list[Step]) -> None:
+        """Append a step whose frames are made after the run; from a GPU, whose memory is dear, it goes to the CPU."""
         device = step.x_t.device
-        if device.type != "cpu":
-            self._later(HostCopy((), device))
+        if device.type == "cpu":
+            steps.append(step)
+            return
+        copy = HostCopy([getattr(step, name) for name in _LATENTS], device)
+        # The copies are filled later; nobody reads them before the writer has ended.
+        self._later(copy)
+        steps.append(replace(step, **dict(zip(_LATENTS, copy.tensors, strict=True))))
 
     def _later(self, copy: HostCopy, step: Step | None = None, seconds_left: float = 0.0) -> None:
         self._wait()

@@ -205,7 +205,7 @@ class GenerationRunner:
         """Run the loop; emit and record each step.
 
         Making frames takes a third of a short run's time: those of a draft are made when it is kept, those of a quick
-        run once its picture is there.
+        run, and of steps at which nobody looks, once its picture is there.
         """
         from pipelines.sampling.denoise import denoise
 
@@ -214,12 +214,12 @@ class GenerationRunner:
         with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer:
             for step in denoise(model, job.request, init, cancelled=lambda: job.cancelled):
                 run.last = step
-                if not (draft or (quick and step.total <= QUICK_STEPS)):
+                hurried = quick and step.total <= QUICK_STEPS
+                if job.watched and not (draft or hurried):
                     writer.add(step, clock.seconds_left(step))
                 else:
-                    writer.pace(step)
-                    run.unrecorded.append(step)
-                    if draft:
+                    writer.keep(step, run.unrecorded)
+                    if not hurried or draft:
                         job.emit(StepFrames().preview(step, clock.seconds_left(step)))
                 if self.on_step is not None:
                     self.on_step(job, step)

@@ -61,7 +61,7 @@ class Machine:
         return self.vram()[1] + torch.cuda.memory_allocated(card.device)
 
     def bound_share(self) -> None:
-        """Have memory run out with an error, not spill: called once, before the first model is loaded.
+        """Have memory run out with an error, not spill: called before each load, for other programs come and go.
 
         Drivers on Windows and in WSL move what does not fit into the main memory, and a run becomes ten times slower;
         Apple's GPU takes the main memory until the machine swaps.
@@ -74,9 +74,17 @@ class Machine:
         if card.kind == MPS:
             torch.mps.set_per_process_memory_fraction(1.0)  # of what Apple recommends
         elif sys.platform == "win32" or "microsoft" in platform.release().lower():
-            total, free = self.vram()
             # The desktop's own pictures are in there too.
-            torch.cuda.set_per_process_memory_fraction(min(0.95, free / total), card.device)
+            share = min(0.95, self.usable() / max(1, self.vram()[0]))
+            torch.cuda.set_per_process_memory_fraction(share, card.device)
+
+    def make_current(self) -> None:
+        """Have this thread's calls that name no card mean this one, where it is not the first (``cuda:1``)."""
+        card = self.card
+        if card is not None and card.kind == CUDA and not card.problem and ":" in card.device:
+            import torch
+
+            torch.cuda.set_device(card.device)
 
     def name(self) -> str:
         """The graphics card's name, "" without one."""

@@ -100,7 +100,6 @@ class PipelineManager:
     ) -> None:
         self.catalogue = Catalogue(cards)
         self._checks = checks
-        self._bounded = False
         self.machine = machine or Machine(device)
         speeds = Measurements(memory_dir / "speeds.json" if memory_dir else None)
         self.oom_fallback = OomFallback(memory_dir, self.machine, fallbacks)
@@ -239,6 +238,8 @@ class PipelineManager:
             NoSuchDevice: if the device that was asked for does not exist.
         """
         card = self.catalogue.card(model_id)
+        if self._resolve(card).kind != "cpu":
+            self.machine.make_current()
         resident = self._residency.take(card) or self._load(card, report, cancelled, fallbacks or ())
         try:
             self._residency.to_gpu(resident)
@@ -258,15 +259,13 @@ class PipelineManager:
             if resident is not None:
                 return resident
             source = self._files.load_card(card, folder)
-            report = _stoppable(report, cancelled)
-            return self._loader.load(card, source, self._resolve(card), folder, report, fallbacks)
+            report, placement = _stoppable(report, cancelled), self._resolve(card)
+            if placement.kind != "cpu":
+                self.machine.bound_share()
+            return self._loader.load(card, source, placement, folder, report, fallbacks)
 
     def _resolve(self, card: ModelCard) -> Placement:
         placement = self._placements.of(card)
-        if not self._bounded:
-            self._bounded = True
-            if placement.kind != "cpu":
-                self.machine.bound_share()
         self._residency.budgets.use_device(placement)
         return placement
 

@@ -175,7 +175,7 @@ def _xformers_problem(device: str) -> str:
         from xformers.ops import memory_efficient_attention
     except Exception:
         return "cannot be imported here"
-    if not xformers._has_cpp_library:
+    if not getattr(xformers, "_has_cpp_library", False):
         # Its operator would run all the same, on PyTorch's own kernels.
         return f"cannot load its kernels beside this PyTorch ({torch.__version__}); its extra fits the build cu126"
     try:

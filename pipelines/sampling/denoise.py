@@ -22,7 +22,7 @@ from pipelines.sampling.schedulers import (
     scale_model_input,
     set_timesteps,
 )
-from pipelines.system.gpu.device_copies import upload
+from pipelines.system.gpu.device_copies import quiet_uploads, upload
 
 if TYPE_CHECKING:
     from pipelines.model import Model
@@ -81,7 +81,8 @@ def denoise(
         uncond, cond = predictions.chunk(2) if guided else (None, predictions)
         prediction = cond if uncond is None else uncond + scale * (cond - uncond)
         x0 = predict_x0(scheduler, prediction, t, x_t, first + index)
-        x_next = scheduler.step(prediction, t, x_t, **options, return_dict=False)[0]
+        with quiet_uploads(x_t.device):
+            x_next = scheduler.step(prediction, t, x_t, **options, return_dict=False)[0]
         x_next = inpaint.blend(x_next, timesteps[index + 1 : index + 2])
         yield Step(index, total, float(t), sigma_t, alpha_t, x_t, x0, cond, uncond, x_next)
         x_t = x_next

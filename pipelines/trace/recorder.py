@@ -50,7 +50,14 @@ class Recorder:
             self._uncond.append(_array(step.uncond))
         self._frames.append(frames)
         self._noisy.append(noisy)
-        self._last = step
+        self._last = step if self._last is None or step.index > self._last.index else self._last
+
+    def _in_order(self) -> None:
+        """Steps at which nobody looked were added last."""
+        order = sorted(range(len(self._facts)), key=lambda k: self._facts[k].index)
+        rows: Any
+        for rows in (self._facts, self._x_t, self._cond, self._uncond, self._frames, self._noisy):
+            rows[:] = [rows[k] for k in order if rows]
 
     def finish(self, model: Any, pictures: tuple[Picture, ...], finals: tuple[bytes, ...], seconds: float) -> Trace:
         """The trace of what was added; at least one step must have been.
@@ -62,6 +69,7 @@ class Recorder:
             seconds: the run's length.
         """
         assert self._last is not None
+        self._in_order()
         return Trace(
             id=self._id,
             request=self._request,

@@ -65,7 +65,12 @@ class BlackBackend:
         self._jobs: dict[str, Job] = {}
 
     def submit(
-        self, request: GenerationRequest, user: User = OWNER, draft: bool = False, replaces: Sequence[Job] = ()
+        self,
+        request: GenerationRequest,
+        user: User = OWNER,
+        draft: bool = False,
+        replaces: Sequence[Job] = (),
+        watched: bool = True,
     ) -> Job:
         job = Job(request, user=user, draft=draft)
         image = Image.new("RGB", (request.width, request.height))

@@ -154,13 +154,14 @@ def _frame(index: int, noise: float, guess: Sequence[bytes], noisy: Sequence[byt
 def watch(job: Job) -> Iterator[dict[str, Any]]:
     """Values until the job is over; each folds in all pending events, so a slow page skips frames and never lags."""
     view, seen = JobView(job), 0
-    while not view.over:
-        job.wait_for_event(seen, HEARTBEAT_SECONDS)
-        events = job.poll(seen)
-        seen += len(events)
-        for event in events:
-            view.take(event)
-        yield view.snapshot() if view.over else view.delta()
+    with job.watching():
+        while not view.over:
+            job.wait_for_event(seen, HEARTBEAT_SECONDS)
+            events = job.poll(seen)
+            seen += len(events)
+            for event in events:
+                view.take(event)
+            yield view.snapshot() if view.over else view.delta()
 
 
 def reopened(trace: Trace) -> dict[str, Any]:

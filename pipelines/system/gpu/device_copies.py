@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,31 @@ def upload(tensor: torch.Tensor, device: torch.device | str, dtype: torch.dtype 
     return tensor.to(device, dtype or tensor.dtype, non_blocking=device.type not in ("cpu", "mps"))
 
 
+def quiet_uploads(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it ``Tensor.to`` takes tensors of the CPU to this device as ``upload`` does.
+
+    A sampler that draws new noise at each step draws it on the CPU, so that a seed means the same picture everywhere;
+    diffusers then moves it with a copy that waits for all that the GPU has still to do.
+    """
+    return nullcontext() if device.type in ("cpu", "mps") else _quiet_uploads()()
+
+
+@cache
+def _quiet_uploads() -> Any:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class QuietUploads(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.Tensor.to and len(args) == 2 and not kwargs and args[0].device.type == "cpu":
+                target = args[1]
+                if isinstance(target, torch.device | str) and torch.device(target).type != "cpu":
+                    return upload(args[0], target)
+            return function(*args, **(kwargs or {}))
+
+    return QuietUploads
+
+
 class HostCopy:
     """Tensors of a GPU on their way to the main memory, while the GPU and the program go on.
 
@@ -42,13 +69,16 @@ class HostCopy:
 
         self._event: Any = None
         waits = device.type not in ("cpu", "mps")
-        self._tensors = [one if one is None else one.detach().to("cpu", non_blocking=waits) for one in tensors]
+        # Not to be read before ``result``.
+        self.tensors = [one if one is None else one.detach().to("cpu", non_blocking=waits) for one in tensors]
         if waits:
-            self._event = torch.get_device_module(device).Event(blocking=True)
-            self._event.record()
+            module = torch.get_device_module(device)
+            self._event = module.Event(blocking=True)
+            # Of this card: by itself an event is of the current one, which may be another.
+            self._event.record(module.current_stream(device))
 
     def result(self) -> list[torch.Tensor | None]:
         """The tensors on the CPU; waits for them.  For any thread."""
         if self._event is not None:
             self._event.synchronize()
-        return self._tensors
+        return self.tensors

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
-import subprocess
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.system.gpu.nvidia_smi import FIRST_DRIVER, NvidiaSmi, ask, version
+from pipelines.system.gpu.torch_build import CUDA_12, build_for, how_to_install
+from pipelines.system.text import first_line, shorten
+
 CUDA, MPS = "cuda", "mps"
-NVIDIA_SMI = "nvidia-smi"
-SMI_SECONDS = 10.0
+# Cards with a TU117 or TU116 chip: 16-bit convolutions come out wrong, and pictures black.
+_NO_FLOAT16 = re.compile(r"GTX 16\d\d|MX ?[45]50|CMP 30HX|\bT(400|500|550|600|1000|1200|2000)\b")
+# By which variables a user hides cards from a program.
+_HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,22 @@ def mismatch(card: GraphicsCard) -> str:
     """Why a build of PyTorch cannot compute on a card and what to do, as one sentence, or ""."""
     if card.kind != CUDA:
         return ""
+    build = build_for(card.capability, card.driver).name
+    if build == "cpu" and not card.rocm:
+        return f"No build of this PyTorch has kernels for {card.name} ({card.architecture}); start with --device cpu."
     if card.driver > (0, 0) and card.runtime[0] > card.driver[0] and not card.rocm:
+        other = card.driver >= CUDA_12 and build == "cu126" and card.runtime[0] > CUDA_12[0]
+        update = f"update the driver to {FIRST_DRIVER.get(card.runtime[0], 'the newest')}"
         return (
             f"The driver of {card.name} is too old for this PyTorch (it runs CUDA {_dotted(card.driver)}, this build "
-            f"wants {_dotted(card.runtime)}); update the driver, or install the build for it: make run TORCH=cu126."
+            f"wants {_dotted(card.runtime)}); {update} or newer"
+            f"{', or install the build for it: ' + how_to_install(build) if other else ''}."
         )
     if card.architectures and not has_kernels(card):
-        advice = "make run TORCH=rocm" if card.rocm else "make run TORCH=cu126"
-        return (
-            f"This PyTorch has no kernels for {card.name} ({card.architecture}); install the build that has them: "
-            f"{advice}."
-        )
+        missing = f"This PyTorch has no kernels for {card.name} ({card.architecture})"
+        if card.rocm:
+            return f"{missing}; a build for a newer ROCm may have them: make run TORCH=rocm7.2, else --device cpu."
+        return f"{missing}; install the build that has them: {how_to_install(build)}."
     return ""
 
 
@@ -110,7 +120,12 @@ def find(device: str = "auto") -> GraphicsCard | None:
             return _cuda_card(torch, index, CUDA if device == "auto" else device) if index < _count(torch) else None
     if wanted in ("auto", MPS) and torch.backends.mps.is_available():
         return _mps_card(torch)
-    return _unused_card(torch) if wanted in ("auto", CUDA) else None
+    if wanted not in ("auto", CUDA):
+        return None
+    hiding = next((f"{name}={os.environ[name]}" for name in _HIDING if name in os.environ), "")
+    if wanted == "auto" and hiding.partition("=")[2].strip() in ("", "-1") and hiding:
+        return None  # as the user wants it
+    return unused_card(ask(), version(torch.version.cuda), _driver(torch), shorten(hiding, 60))
 
 
 def _count(torch: Any) -> int:
@@ -118,27 +133,37 @@ def _count(torch: Any) -> int:
 
 
 def _cuda_card(torch: Any, index: int, device: str) -> GraphicsCard:
+    try:
+        found = _facts(torch, index, device)
+    except Exception as error:  # a driver that is there and does not work
+        return GraphicsCard(
+            "The graphics card", device=device,
+            problem=f"PyTorch cannot start on the graphics card ({first_line(error)}); restart the computer, update "
+            "its driver, or start with --device cpu.",
+        )  # fmt: skip
+    return _with_problem(found, mismatch(found) or _first_kernel(torch, found))
+
+
+def _facts(torch: Any, index: int, device: str) -> GraphicsCard:
     facts = torch.cuda.get_device_properties(index)
     name, rocm = torch.cuda.get_device_name(index), torch.version.hip is not None
     capability = (0, 0) if rocm else tuple(torch.cuda.get_device_capability(index))
     architecture = getattr(facts, "gcnArchName", "") if rocm else "sm_{}{}".format(*capability)
     with torch.cuda.device(index):
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    found = GraphicsCard(
+    return GraphicsCard(
         name=name,
         memory=facts.total_memory,
         capability=capability,
-        # Cards of the GTX 16 series compute wrong numbers in some convolutions, and pictures come out black.
-        float16="GTX 16" not in name,
+        float16=rocm or _NO_FLOAT16.search(name) is None,
         bfloat16=bfloat16,
         architectures=tuple(torch.cuda.get_arch_list()),
         architecture=architecture,
         driver=_driver(torch),
-        runtime=_version(torch.version.cuda),
+        runtime=version(torch.version.cuda),
         rocm=rocm,
         device=device,
     )
-    return _with_problem(found, mismatch(found) or _first_kernel(torch, found))
 
 
 def _mps_card(torch: Any) -> GraphicsCard:
@@ -149,45 +174,50 @@ def _mps_card(torch: Any) -> GraphicsCard:
     return GraphicsCard("Apple GPU", MPS, memory, float16=float16, bfloat16=bfloat16, device=MPS)
 
 
-def _unused_card(torch: Any) -> GraphicsCard | None:
-    """An NVIDIA card that this PyTorch cannot use: one for the CPU alone, or for a newer driver."""
-    path = shutil.which(NVIDIA_SMI)
-    if path is None:
-        return None
-    query = [path, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return unused_card(answer, _version(torch.version.cuda), _driver(torch))
-
-
-def unused_card(answer: str, runtime: tuple[int, int], driver: tuple[int, int] = (0, 0)) -> GraphicsCard | None:
-    """The card that nvidia-smi tells of, with what keeps PyTorch from using it.
+def unused_card(
+    smi: NvidiaSmi, runtime: tuple[int, int], driver: tuple[int, int] = (0, 0), hiding: str = ""
+) -> GraphicsCard | None:
+    """An NVIDIA card that PyTorch does not see, with what keeps it from using it; None without one.
 
     Args:
-        answer: lines of name, memory in MiB and capability, with commas.
+        smi: what nvidia-smi tells.
         runtime: the CUDA of the build, (0, 0) for one without.
-        driver: the CUDA that the driver runs.
+        driver: the CUDA that the driver runs as PyTorch tells, (0, 0) where it does not.
+        hiding: the variable of the environment that hides cards, with its value; "" without one.
     """
-    parts = [part.strip() for part in answer.partition("\n")[0].split(",")]
-    if len(parts) != 3 or not parts[1].isdecimal():
+    if smi.silent:
+        name = "The NVIDIA card"
+        return GraphicsCard(
+            name, problem=f"{name} is not used: its driver does not answer (nvidia-smi); restart the computer or "
+            "install the driver again, or start with --device cpu if there is no such card.",
+        )  # fmt: skip
+    if not smi.cards:
         return None
+    told = smi.cards[0]
     found = GraphicsCard(
-        parts[0], memory=int(parts[1]) * 2**20, capability=_version(parts[2]), driver=driver, runtime=runtime
-    )
+        told.name, memory=told.memory, capability=told.capability, driver=max(driver, smi.driver), runtime=runtime,
+        architecture="sm_{}{}".format(*told.capability),
+    )  # fmt: skip
+    if reason := mismatch(found):
+        return _with_problem(found, reason)
     if runtime == (0, 0):
-        build = "cu130" if found.capability >= (7, 5) else "cu126"
-        return _with_problem(
-            found,
-            f"{found.name} is not used: the installed PyTorch computes on the CPU alone; install the build for the "
-            f"card: make run TORCH={build}.",
-        )
+        return _with_problem(found, _without_cuda(found))
+    if hiding:
+        return _with_problem(found, f"{hiding} hides {found.name} from this program; unset it, or name a card there.")
+    build = build_for(found.capability, found.driver).name
     return _with_problem(
         found,
-        mismatch(found)
-        or f"{found.name} is not used: this PyTorch (CUDA {_dotted(runtime)}) cannot reach it; update its driver, or "
-        "install another build: make run TORCH=cu126.",
+        f"{found.name} is not used: this PyTorch (CUDA {_dotted(runtime)}) cannot reach it; update its driver, or "
+        f"install another build: {how_to_install(build)}.",
+    )
+
+
+def _without_cuda(card: GraphicsCard) -> str:
+    build = build_for(card.capability, card.driver)
+    first = f"update its driver to {build.driver} or newer, then " if build.driver else ""
+    return (
+        f"{card.name} is not used: the installed PyTorch has no CUDA; {first}install the build for the card: "
+        f"{how_to_install(build.name)}."
     )
 
 
@@ -227,11 +257,6 @@ def _driver(torch: Any) -> tuple[int, int]:
     except (AttributeError, RuntimeError):
         return 0, 0
     return number // 1000, number % 1000 // 10
-
-
-def _version(text: str | None) -> tuple[int, int]:
-    numbers = re.findall(r"\d+", text or "")[:2]
-    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (0, 0)
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -86,6 +86,54 @@ def test_steps_of_a_gpu_are_those_of_the_cpu_and_nobody_waits_for_them(make: Any
         assert copied <= 3 * latents + 2 * 2 * 3 * 256 * 256
 
 
+def test_nothing_is_previewed_for_a_run_at_which_nobody_looks(make: Any, gpu: PretendGpu) -> None:
+    counted: list[tuple[int, int, int]] = []
+
+    def count(job: Any, step: Any) -> None:
+        shown = sum(bool(event.frames) for event in job.poll() if isinstance(event, Preview))
+        counted.append((shown, gpu.counts.blocking_copies, gpu.counts.copied_bytes - 5 * step.x_t.nbytes))
+        gpu.counts = Counts()
+
+    backend = make(PretendMachine("GTX 1060"), on_step=count)
+    jobs = [backend.submit(ask(), watched=watched) for watched in (True, False)]
+    ended = [list(job.events())[-1] for job in jobs]
+    assert all(isinstance(last, Finished) for last in ended), ended
+    assert counted[STEPS - 1][0] >= STEPS - 2  # one behind
+    for shown, blocking, too_many in counted[STEPS + 1 :]:
+        assert (shown, blocking) == (0, 0) and too_many <= 0
+    watched, alone = (backend.trace(job.id) for job in jobs)
+    for name in ("x_t", "cond", "uncond", "final"):
+        assert np.array_equal(getattr(watched, name), getattr(alone, name))
+    for name in ("frames", "noisy"):
+        for a, b in zip(sum(getattr(watched, name), ()), sum(getattr(alone, name), ()), strict=True):
+            assert np.abs(pixels(io.BytesIO(a)) - pixels(io.BytesIO(b))).max() <= 8
+
+
+def test_a_page_that_goes_and_comes_back_leaves_no_gap_in_the_trace(make: Any, gpu: PretendGpu) -> None:
+    from contextlib import ExitStack
+
+    page, shown = ExitStack(), []
+
+    def come_and_go(job: Any, step: Any) -> None:
+        shown.append(job.watched)
+        if step.index in (0, 3):
+            page.enter_context(job.watching())
+        elif step.index == 1:
+            page.close()
+
+    backend = make(PretendMachine("GTX 1060"), on_step=come_and_go)
+    job = backend.submit(ask(num_inference_steps=6))
+    assert isinstance(list(job.events())[-1], Finished)
+    assert shown == [True, True, False, False, True, True]
+    trace = backend.trace(job.id)
+    assert [step.index for step in trace.steps] == list(range(6)) and all(map(len, trace.frames))
+    plain = make(PretendMachine("GTX 1060"))
+    whole = plain.submit(ask(num_inference_steps=6))
+    assert isinstance(list(whole.events())[-1], Finished)
+    assert np.array_equal(plain.trace(whole.id).x_t, trace.x_t)
+    assert [event.index for event in job.poll() if isinstance(event, Preview) and event.frames] == [0, 1, 4, 5, 2, 3]
+
+
 def test_a_batch_of_large_pictures_is_previewed_one_small_picture_at_a_time(gpu: PretendGpu) -> None:
     from diffusers import AutoencoderTiny
 
@@ -118,6 +166,22 @@ def test_the_colours_of_latents_are_found_on_a_card_that_is_nearly_full(gpu: Pre
     latent_format(vae).to_rgb()
     # 24 fields of 64 x 64 pixels have 8 channels, and a few such maps are alive at once.
     assert gpu.peak - before < 24 * 64 * 64 * 8 * 4
+
+
+def test_looks_at_a_model_on_the_card_are_those_of_the_cpu(make: Any, gpu: PretendGpu) -> None:
+    answers = []
+    for machine in (MachineWith(None), PretendMachine("GTX 1060")):
+        asked = make(machine).queries
+        x = np.random.default_rng(0).normal(size=(2, 4, 8, 8)).astype(np.float32)
+        picture = Image.fromarray(np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8))
+        process = asked.forward_process("tiny", ask(), x[:1], 3)
+        answers.append([
+            *(np.asarray(image, np.float32) / 255 for full in (False, True) for image in asked.decode("tiny", x, full)),
+            asked.predict_x0("tiny", x, [900.0, 250.0], "a (red)1.3 fox"), asked.encode("tiny", picture),
+            process.x_t, process.clean, np.asarray(process.sigma),
+        ])  # fmt: skip
+    for ours, theirs in zip(*answers, strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-2 * max(1.0, np.abs(ours).max())
 
 
 def test_a_step_that_cannot_be_written_ends_the_run_with_a_sentence(

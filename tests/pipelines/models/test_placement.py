@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,10 @@ ADA = MachineWith(CARDS["RTX 4090"])
         ("RTX 2060", WIDE, "float16", "Tiny is made for bfloat16, which NVIDIA GeForce RTX 2060 lacks"),
         ("GTX 1660", PLAIN, "float32", ""),
         ("GTX 1060", WIDE, "float32", ""),
+        ("GTX 1080", PLAIN, "float32", ""),
+        ("Tesla T4", PLAIN, "float16", ""),
+        ("RTX 3050", WIDE, "bfloat16", ""),
+        ("RTX 5090", WIDE, "bfloat16", ""),
         ("H200", WIDE, "bfloat16", ""),
         ("Radeon", WIDE, "bfloat16", ""),
         ("Radeon", PLAIN, "float16", ""),
@@ -75,7 +80,8 @@ def test_half_precision_as_each_device_has_it() -> None:
     assert half_dtype(Placement("cpu", "float32", "sdpa"), PLAIN) == "bfloat16"
     found = {name: half_dtype(resolve(card=WIDE, machine=MachineWith(card)), WIDE) for name, card in CARDS.items()}
     assert found == {
-        "GTX 1060": "float16", "GTX 1660": "", "RTX 2060": "float16", "RTX 3060": "bfloat16", "RTX 4090": "bfloat16",
+        "GTX 1060": "float16", "GTX 1080": "float16", "GTX 1660": "", "RTX 2060": "float16", "Tesla T4": "float16",
+        "RTX 3050": "bfloat16", "RTX 3060": "bfloat16", "RTX 4090": "bfloat16", "RTX 5090": "bfloat16",
         "H200": "bfloat16", "M1": "", "M3": "bfloat16", "Radeon": "bfloat16",
     }  # fmt: skip
 
@@ -192,6 +198,17 @@ def test_xformers_without_its_own_kernels_is_not_called_xformers() -> None:
     assert found.note.startswith("xformers cannot load its kernels beside this PyTorch (2.")
     radeon = resolve("cuda", "xformers", PLAIN, machine=MachineWith(CARDS["Radeon"]))
     assert radeon.note == "xformers needs an NVIDIA GPU, so SDPA is used instead."
+
+
+@pytest.mark.parametrize("facts", [{"_has_cpp_library": False}, {}])
+def test_an_xformers_that_does_not_say_what_computes_is_not_used(
+    facts: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = SimpleNamespace(memory_efficient_attention=torch.nn.functional.scaled_dot_product_attention)
+    monkeypatch.setitem(sys.modules, "xformers", SimpleNamespace(ops=ops, **facts))
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+    found = resolve("cuda", "xformers", PLAIN, machine=ADA)
+    assert found.attention == "sdpa" and found.note.startswith("xformers cannot load its kernels beside this PyTorch")
 
 
 def test_int4_names_its_package_and_reaches_t5(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,9 @@ class Fake(Machine):
     def bound_share(self) -> None:
         pass
 
+    def make_current(self) -> None:
+        pass
+
     def name(self) -> str:
         return "Fake GPU" if self._vram else ""
 

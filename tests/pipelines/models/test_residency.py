@@ -15,7 +15,7 @@ import torch
 
 from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Placement
-from pipelines.models import oom_fallback
+from pipelines.models import oom_fallback, residency
 from pipelines.models.manager import PipelineManager
 from pipelines.request import InvalidRequest, make_request
 from pipelines.sampling.denoise import denoise
@@ -327,3 +327,11 @@ def test_a_leak_of_a_megabyte_a_switch_would_be_noticed(switch: Callable[..., No
     leaked: list[torch.Tensor] = []
     growth = lasting_growth(lambda: switch(SWITCHES, lambda: leaked.append(torch.ones(250_000))))
     assert growth.bytes > ALLOWED.bytes and growth.tensors > ALLOWED.tensors, growth
+
+
+def test_memory_goes_back_to_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    residency.release_memory()
+    assert emptied == ["mps"]

@@ -96,8 +96,9 @@ def test_no_step_of_any_sampler_waits_for_the_card(name: str, pairs: Any, gpu: P
     pair = pairs("stable_diffusion")
     pair.same(ask(scheduler=name))
     waits = waits_each_step(pair.gpu, ask(scheduler=name), gpu)
-    assert {(syncs, copies) for syncs, copies, _ in waits} == {(0, 0)}
-    assert max(uploads for *_, uploads in waits) <= (name in DRAWING)
+    assert set(waits) == {(0, 0, 0)}
+    if name in DRAWING:  # noise of several pictures is put together first
+        assert set(waits_each_step(pair.gpu, ask(scheduler=name, num_images=2), gpu)) == {(0, 0, 0)}
 
 
 @pytest.mark.parametrize("name", FLOW_SCHEDULERS)

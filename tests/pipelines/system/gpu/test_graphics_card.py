@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
+from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import CARDS, CU126, CU130, MachineWith
+from pipelines.system.gpu import graphics_card
 from pipelines.system.gpu.graphics_card import GraphicsCard, find, has_kernels, mismatch, unused_card
+from pipelines.system.gpu.nvidia_smi import NvidiaSmi, read
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -39,7 +46,8 @@ def test_what_to_do_is_said_in_one_sentence() -> None:
     old = mismatch(replace(CARDS["GTX 1060"], architectures=CU130))
     assert "no kernels for NVIDIA GeForce GTX 1060 6GB (sm_61)" in old and "make run TORCH=cu126" in old
     driver = mismatch(replace(CARDS["RTX 3060"], driver=(12, 4)))
-    assert "runs CUDA 12.4, this build wants 13.0" in driver and "update the driver" in driver
+    assert "runs CUDA 12.4, this build wants 13.0" in driver and "update the driver to 580" in driver
+    assert "make run TORCH=cu126" in driver
     radeon = mismatch(replace(CARDS["Radeon"], architecture="gfx803"))
     assert "no kernels for AMD Radeon" in radeon and "TORCH=rocm" in radeon
     assert mismatch(replace(CARDS["Radeon"], architecture="gfx1100:sramecc+:xnack-")) == ""
@@ -47,24 +55,49 @@ def test_what_to_do_is_said_in_one_sentence() -> None:
         assert sentence.endswith(".") and sentence.count(". ") == 0
 
 
+RTX_5090 = replace(CARDS["RTX 4090"], name="NVIDIA GeForce RTX 5090", capability=(12, 0), architecture="sm_120")
+
+
+@pytest.mark.parametrize(
+    ("card", "told", "not_told"),
+    [
+        # The build for CUDA 12.6 has no kernels for it.
+        (replace(RTX_5090, architectures=CU126, runtime=(12, 6)), "make run TORCH=cu130", "cu126"),
+        (replace(RTX_5090, driver=(12, 8)), "update the driver to 580", "cu126"),
+        # It is there already.
+        (replace(CARDS["RTX 3060"], driver=(11, 4), architectures=CU126, runtime=(12, 6)), "driver to 525", "cu126"),
+        (replace(CARDS["RTX 3060"], driver=(11, 4)), "update the driver to 580", "cu126"),
+        (replace(CARDS["RTX 3060"], capability=(3, 7), architecture="sm_37"), "start with --device cpu", "make run"),
+    ],
+)
+def test_nothing_is_advised_that_would_not_help(card: GraphicsCard, told: str, not_told: str) -> None:
+    assert told in mismatch(card) and not_told not in mismatch(card)
+
+
 @pytest.mark.parametrize(
     ("answer", "runtime", "words"),
     [
-        ("NVIDIA GeForce RTX 3060, 12288, 8.6\n", (0, 0), "make run TORCH=cu130"),
-        ("NVIDIA GeForce GTX 1060 6GB, 6144, 6.1\nother, 1, 1.0", (0, 0), "make run TORCH=cu126"),
-        ("NVIDIA GeForce RTX 3060, 12288, 8.6", (13, 0), "update its driver"),
+        ("NVIDIA GeForce RTX 3060, 12288, 581.1, 8.6\n", (0, 0), "make run TORCH=cu130"),
+        ("NVIDIA GeForce RTX 3060, 12288, 551.1, 8.6\n", (0, 0), "make run TORCH=cu126"),
+        ("NVIDIA GeForce GTX 1060 6GB, 6144, 581.1, 6.1\nother, 1, 581.1, 1.0", (0, 0), "make run TORCH=cu126"),
+        ("NVIDIA GeForce RTX 3060, 12288, 581.1, 8.6", (13, 0), "update its driver"),
+        ("NVIDIA GeForce RTX 3060, 12288, 551.1, 8.6", (13, 0), "update the driver to 580"),
+        ("NVIDIA GeForce RTX 5090, 32607, 571.3, 12.0", (0, 0), "update its driver to 580 or newer, then install"),
+        ("GeForce GTX 970, 4096, 471.11", (0, 0), "update its driver to 525 or newer, then install"),
+        ("GeForce GTX 780, 3072, 471.11, 3.5", (0, 0), "No build of this PyTorch has kernels"),
     ],
 )
 def test_a_card_that_pytorch_does_not_see_is_not_passed_over(answer: str, runtime: tuple[int, int], words: str) -> None:
     """PyPI's PyTorch on Windows computes on the CPU and knows of no card."""
-    found = unused_card(answer, runtime)
+    found = unused_card(read(answer), runtime)
     assert found is not None and found.name in found.problem and words in found.problem
     assert found.memory == int(answer.split(",")[1]) * 2**20
 
 
-@pytest.mark.parametrize("answer", ["", "No devices were found", "a, b, c", "x, 12"])
-def test_an_answer_without_a_card(answer: str) -> None:
-    assert unused_card(answer, (0, 0)) is None
+def test_a_driver_that_does_not_answer_is_not_passed_over() -> None:
+    found = unused_card(NvidiaSmi(silent=True), (13, 0))
+    assert found is not None and "does not answer" in found.problem and "--device cpu" in found.problem
+    assert unused_card(NvidiaSmi(), (0, 0)) is None
 
 
 def test_where_nothing_is_there_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,12 +105,100 @@ def test_where_nothing_is_there_nothing_is_found(monkeypatch: pytest.MonkeyPatch
     assert find("cpu") is None and find("cuda") is None and find("mps") is None
 
 
-def test_a_driver_that_would_spill_is_bounded_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cards_that_the_user_hides_are_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi shows them all the same."""
+    monkeypatch.setattr(graphics_card, "ask", lambda: read("NVIDIA GeForce RTX 3060, 12288, 581.1, 8.6"))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert find("auto") is None
+        asked = find("cuda")
+        assert asked is not None and f"CUDA_VISIBLE_DEVICES={hidden} hides NVIDIA GeForce" in asked.problem
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # a mistake
+    mistaken = find("auto")
+    assert mistaken is not None and "CUDA_VISIBLE_DEVICES=7 hides" in mistaken.problem
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    plain = find("auto")
+    assert plain is not None and "update its driver" in plain.problem
+
+
+class Driver:
+    """What torch tells of one card."""
+
+    def __init__(self, name: str, capability: tuple[int, int], hip: str | None = None, error: str = "") -> None:
+        self.version = SimpleNamespace(cuda=None if hip else "13.0", hip=hip)
+        self.cuda, self._C, self.name = self, SimpleNamespace(_cuda_getDriverVersion=lambda: 13000), name
+        self.capability, self.error = capability, error
+
+    def get_device_properties(self, index: int) -> Any:
+        if self.error:
+            raise RuntimeError(self.error)
+        return SimpleNamespace(total_memory=8 * 2**30, gcnArchName="gfx1100")
+
+    def get_device_name(self, index: int) -> str:
+        return self.name
+
+    def get_device_capability(self, index: int) -> tuple[int, int]:
+        return self.capability
+
+    def device(self, index: int) -> Any:
+        return nullcontext()
+
+    def is_bf16_supported(self, including_emulation: bool) -> bool:
+        return self.capability >= (8, 0)
+
+    def get_arch_list(self) -> list[str]:
+        return ["gfx1100"] if self.version.hip else list(CU130)
+
+    def ones(self, count: int, device: str) -> torch.Tensor:
+        return torch.ones(count)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "float16", "bfloat16"),
+    [
+        ("NVIDIA GeForce GTX 1650 Ti with Max-Q Design", (7, 5), False, False),
+        ("NVIDIA GeForce MX450", (7, 5), False, False),
+        ("NVIDIA T1000 8GB", (7, 5), False, False),
+        ("Quadro T2000 with Max-Q Design", (7, 5), False, False),
+        ("NVIDIA CMP 30HX", (7, 5), False, False),
+        ("Tesla T4", (7, 5), True, False),
+        ("NVIDIA GeForce RTX 2060", (7, 5), True, False),
+        ("NVIDIA GeForce RTX 3050", (8, 6), True, True),
+        ("NVIDIA RTX A2000", (8, 6), True, True),
+        ("NVIDIA GeForce RTX 5090", (12, 0), True, True),
+    ],
+)
+def test_what_a_card_can_do_is_read_from_its_driver(
+    name: str, capability: tuple[int, int], float16: bool, bfloat16: bool
+) -> None:
+    found = graphics_card._cuda_card(Driver(name, capability), 1, "cuda:1")
+    assert (found.name, found.float16, found.bfloat16, found.problem) == (name, float16, bfloat16, "")
+    assert (found.device, found.driver, found.runtime) == ("cuda:1", (13, 0), (13, 0))
+
+
+def test_a_driver_that_fails_at_the_start_leaves_the_cpu() -> None:
+    found = graphics_card._cuda_card(Driver("x", (8, 6), error="CUDA unknown error - see the docs\nmore"), 0, "cuda")
+    assert "cannot start on the graphics card (CUDA unknown error - see the docs);" in found.problem
+    radeon = graphics_card._cuda_card(Driver("AMD Radeon T1000", (11, 0), hip="7.1"), 0, "cuda")
+    assert radeon.rocm and radeon.float16 and radeon.problem == "" and radeon.architecture == "gfx1100"
+
+
+def test_a_format_is_used_on_apples_gpu_only_where_it_computes_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    with pretend_gpu.use():
+        assert graphics_card._computes_right(torch, pretend_gpu.NAME, "bfloat16")
+        assert not graphics_card._computes_right(torch, "nowhere", "float16")
+        plain = torch.nn.functional.conv2d
+        wrong = lambda x, w, **more: plain(x, w, **more) * (1 + (x.dtype == torch.float16))  # noqa: E731
+        monkeypatch.setattr(torch.nn.functional, "conv2d", wrong)
+        assert not graphics_card._computes_right(torch, pretend_gpu.NAME, "float16")
+
+
+def test_a_driver_that_would_spill_is_bounded_before_each_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows' driver moves to the main memory what does not fit, and a run becomes ten times slower."""
     import platform
     import sys
-
-    import torch
 
     from pipelines.models.machine import Machine
 
@@ -104,3 +225,18 @@ def test_a_driver_that_would_spill_is_bounded_at_the_start(monkeypatch: pytest.M
         patch.setattr(torch.mps, "set_per_process_memory_fraction", lambda share: shares.append((share, "mps")))
         bound("M1")
     assert [where for _, where in shares[2:]] == ["wsl", "mps"]
+
+
+@pytest.mark.parametrize(("name", "device", "made"), [
+    ("RTX 3060", "cuda:1", ["cuda:1"]), ("RTX 3060", "cuda", []), ("M1", "mps", []),
+])  # fmt: skip
+def test_another_card_is_the_current_one_where_models_run(
+    name: str, device: str, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams, events and kernels of libraries are otherwise those of the first card."""
+    from pipelines.models.machine import Machine
+
+    current: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    Machine.make_current(MachineWith(replace(CARDS[name], device=device)))
+    assert current == made
