@@ -115,7 +115,7 @@ def build(
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
             api.refuse_addresses(block)
-        api.add(backend, library.cards, default_model, frame_cache)
+        api.add(backend, library.cards, default_model, frame_cache, context.note_source)
     # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo

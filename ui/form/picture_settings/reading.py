@@ -189,10 +189,11 @@ def fields_of(found: ForeignSettings, chosen: Sequence[str], known: Known) -> di
     fitting = {row.part for row in rows_of(found, known) if row.fits}
     card = known.card(found.model)
     values: dict[str, object] = {
-        **{name: getattr(found, name) for name in ("prompt_syntax", "negative_prompt", "width", "height")},
+        **{name: getattr(found, name) for name in ("prompt_syntax", "width", "height")},
         **{name: getattr(found, name) for name in (*SAMPLER, "strength")},
         # As it was sent: nothing is added to it or drawn for it here.
         "prompt": escape(found.prompt),
+        "negative_prompt": escape(found.negative_prompt),
         "styles": [],
         "seed": str(found.seed),
         "model": card.id if card else "",

@@ -174,6 +174,8 @@ def typed_rows(request: GenerationRequest, place: int) -> Iterator[Row]:
             yield "styles", "Styles", ", ".join(typed.styles)
         if words := ", ".join(filter(None, request.drawn_for(place))):
             yield "drawn", "Drawn", words
+        if words := ", ".join(filter(None, typed.negative_drawn)):
+            yield "negative_drawn", "Drawn for the negative prompt", words
 
 
 def extra_rows(request: GenerationRequest) -> Iterator[Row]:

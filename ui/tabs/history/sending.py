@@ -97,10 +97,11 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
         return {}
     loras = lora_tags((lora.name, lora.weight) for lora in request.loras)
     values = {
-        **{name: getattr(request, name) for name in ("model", "negative_prompt", "prompt_syntax", "width", "height")},
+        **{name: getattr(request, name) for name in ("model", "prompt_syntax", "width", "height")},
         **{name: getattr(request.sampling, name) for name in SAMPLER},
         # As it was sent: nothing is added to it or drawn for it again.
         "prompt": escape(f"{request.prompt_of(found.entry.place)} {loras}".strip()),
+        "negative_prompt": escape(request.negative_prompt),
         "styles": [],
         "seed": str(found.entry.seed),
     }

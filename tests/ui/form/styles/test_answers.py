@@ -85,7 +85,9 @@ def test_what_is_sent_is_shown_with_what_one_should_know(page: PageContext) -> N
     assert found["prompts"] == ["__gone__"] and found["negative"] == ""
     assert "wildcards/gone.txt" in found["notes"][0] and "not sent" in found["notes"][1]
     found = answers.sent(page, {**NAMED, "negative_prompt": "{a|b}"}, "[]")
-    assert found["negative"] == "{a|b}" and answers.PLAIN_NEGATIVE in found["notes"]
+    assert found["negative"] in ("a", "b") and answers.ONE_NEGATIVE not in found["notes"]
+    found = answers.sent(page, {**NAMED, "negative_prompt": "{a|b}", "num_images": 2}, "[]")
+    assert answers.SEED_NOTE in found["notes"] and answers.ONE_NEGATIVE in found["notes"]
     for values in ({"seed": "many"}, {"prompt": "{" * 40}):
         assert answers.sent(page, {**NAMED, **values}, "[]")["problem"]
     assert "not there" in answers.sent(page, NAMED, '["Gone"]')["problem"]
