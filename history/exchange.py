@@ -25,9 +25,9 @@ from history.import_sources import Found, Unreadable, pictures_in
 from history.parents import link_parents
 from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
+from pipelines.images.geometry import flatten
 from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
 from pipelines.images.signing import Sign
-from pipelines.images.geometry import flatten
 from pipelines.images.uploads import MAX_PIXELS, decode_upload, upload_id
 from pipelines.jobs.users import User
 from pipelines.request import InvalidRequest

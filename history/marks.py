@@ -10,7 +10,9 @@ from history.entries import index
 MAX_TAG, MAX_TAGS = 60, 40
 
 
-def set_tags(connection: sqlite3.Connection, number: int, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
+def set_tags(
+    connection: sqlite3.Connection, number: int, add: Collection[str] = (), remove: Collection[str] = ()
+) -> None:
     """Add tags to an entry and remove others, inside a transaction; an entry has at most ``MAX_TAGS``."""
     added, removed = ({clean for tag in tags if (clean := clean_tag(tag))} for tags in (add, remove))
     connection.executemany("DELETE FROM tags WHERE tag = ? AND number = ?", [(tag, number) for tag in removed])

@@ -194,8 +194,10 @@ class SettingsBuilder:
             self.unused(f"LoRA {found}", number)
 
     def lora_hash(self, name: Any, digest: Any) -> None:
-        """The hash of a LoRA that is named elsewhere."""
-        if (known := self._loras.get(file_name(name))) is not None:
+        """The hash of a LoRA that is named elsewhere, in other capitals perhaps; the first one counts."""
+        wanted = file_name(name).casefold()
+        known = next((lora for found, lora in self._loras.items() if found.casefold() == wanted), None)
+        if known is not None and not known.hash:
             self._loras[known.name] = ForeignLora(known.name, known.weight, clean(digest, 100))
 
     def unused(self, name: Any, value: Any) -> None:

@@ -222,7 +222,7 @@ def test_another_picture_under_a_known_name_is_a_new_one(history: History, make:
 @pytest.mark.parametrize(
     "listing",
     [b"", b"[]", b"{", b'{"version": 2, "entries": []}', b'{"version": 1, "entries": {"a": 1}}',
-     b'{"version": 1, "entries": [1, {"file": 1}, {"file": "../../a.png", "tags": "x", "notes": [1], "favourite": "y"}]}',
+     b'{"version": 1, "entries": [1, {"file": 1}, {"file": "../a.png", "tags": "x", "notes": [1], "favourite": "y"}]}',
      b'{"version": 1, "entries": [{"file": "../a.png", "tags": [' + b'"t", ' * 9999 + b'"u"], "favourite": 1}]}',
      b"[" * 100_000],
 )  # fmt: skip
