@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 
-from history.readers.settings import ForeignSettings, SettingsBuilder, clean
+from history.readers.settings import ForeignSettings, SettingsBuilder, clean, json_object
 from pipelines.images.file_texts import FileTexts
-from pipelines.system.bounded_json import parse_json
 
 # The text is longer only where a workflow stands in it.
 MAX_TEXT = 200_000
@@ -96,11 +95,7 @@ def _program(values: dict[str, str]) -> str:
 
 def _named_hashes(text: str) -> dict[str, str]:
     """Civitai's hashes by what they are of: "model", "vae", "lora:name" in small letters."""
-    try:
-        found = parse_json(text, max_depth=2) if text else {}
-    except (ValueError, RecursionError):
-        return {}
-    hashes = found if isinstance(found, dict) else {}
+    hashes = json_object(text) or {}
     return {str(name).strip().lower(): digest for name, digest in hashes.items() if isinstance(digest, str)}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from history.readers.samplers import match
 from pipelines.prompt import A1111, COMPEL
 from pipelines.request import MAX_GUIDANCE, MAX_LORAS, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STEPS
+from pipelines.system.bounded_json import parse_json
 from pipelines.system.text import shorten
 
 # Bounds of what is shown: the whole text, one value, and how many values without a counterpart.
@@ -138,6 +139,12 @@ class SettingsBuilder:
         """The guidance scale."""
         self.number("guidance_scale", value, 0, MAX_GUIDANCE, "CFG scale")
 
+    def given(self, **values: Any) -> None:
+        """Those of ``steps``, ``guidance``, ``seed`` and ``strength`` that are there."""
+        for name, value in values.items():
+            if value is not None:
+                getattr(self, name)(value)
+
     def seed(self, value: Any) -> None:
         """The seed; other programs draw other noise from it."""
         self.whole("seed", value, 0, MAX_SEED)
@@ -206,12 +213,27 @@ class SettingsBuilder:
         if key and text and len(self._unused) < MAX_UNUSED:
             self._unused.setdefault(key, shorten(text, MAX_VALUE))
 
+    def rest(self, values: Mapping[str, Any], known: Collection[str], empty: Collection[Any] = ()) -> None:
+        """List what no reader's line has taken: all but the known names, and values that say nothing."""
+        for name, value in values.items():
+            if name not in known and value not in (None, "", [], {}, *empty):
+                self.unused(name, value)
+
     def build(self) -> ForeignSettings | None:
         """The settings, None if nothing but the text is known."""
         known = [name for name, value in self._values.items() if value not in ("", None)]
         if set(known) <= {"program", "text", "prompt_syntax"} and not self._loras:
             return None
         return ForeignSettings(**self._values, loras=tuple(self._loras.values()), unused=dict(self._unused))
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """A text of a file as a JSON object, None if it is none."""
+    try:
+        found = parse_json(text, max_depth=32, finite=False)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def clean(value: Any, limit: int) -> str:
@@ -252,4 +274,4 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) or re.fullmatch(r"\s*[+-]?\d{1,25}\s*", value, re.ASCII) is not None
 
 
-__all__ = ["A1111", "COMPEL", "ForeignLora", "ForeignSettings", "SettingsBuilder", "clean", "file_name"]
+__all__ = ["A1111", "COMPEL", "ForeignLora", "ForeignSettings", "SettingsBuilder", "clean", "file_name", "json_object"]

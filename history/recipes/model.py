@@ -141,7 +141,7 @@ def adapters(plan: Plan) -> str:
         lines.append(f"pipe.set_adapters([{quoted}], {[one.weight for one in plan.loras]!r})")
     if plan.controlnets:
         lines.append("# A ControlNet reads the noisy latents and a map, and adds to what the network computes.")
-        lines += [_controlnet(k, one.path) for k, one in enumerate(plan.controlnets)]
+        lines += [_controlnet(plan, k, one.path) for k, one in enumerate(plan.controlnets)]
     if plan.image_prompt:
         lines.append(_IP_ADAPTER.format(weight=plan.image_prompt.weight, features=_FEATURES[plan.image_prompt.fine]))
     return "\n".join(lines) + "\n" if lines else ""
@@ -152,7 +152,7 @@ def has_plain_loras(plan: Plan) -> bool:
     return all(is_plain(one.path) for one in plan.loras)
 
 
-def _controlnet(k: int, path: Path) -> str:
+def _controlnet(plan: Plan, k: int, path: Path) -> str:
     """Load a ControlNet from its folder, or from a single file with the configuration that the UNet implies."""
     name = _name(k, "CONTROLNET")
     if path.is_dir():
@@ -160,8 +160,11 @@ def _controlnet(k: int, path: Path) -> str:
         named = (path / f"{_WEIGHTS}.safetensors").is_file() or any(path.glob(f"{_WEIGHTS}.safetensors.index.json"))
         given += [] if named else ['variant="fp16"']
         return _call(f"controlnet_{k} = ControlNetModel.from_pretrained", given) + ".to(DEVICE)"
+    # The UNet of an inpainting model sees a mask, too; its ControlNets do not.
+    config = f'{{**controlnet_{k}.config, "in_channels": pipe.vae.config.latent_channels}}'
+    latents = f"controlnet_{k} = ControlNetModel.from_config({config})\n" if plan.inpaints else ""
     return (
-        f"controlnet_{k} = ControlNetModel.from_unet(pipe.unet, load_weights_from_unet=False)\n"
+        f"controlnet_{k} = ControlNetModel.from_unet(pipe.unet, load_weights_from_unet=False)\n{latents}"
         f"tensors = convert_controlnet_checkpoint(load_file({name}), dict(controlnet_{k}.config))\n"
         f"controlnet_{k}.load_state_dict(tensors)\n"
         f"controlnet_{k} = controlnet_{k}.to(DEVICE, DTYPE).eval()"

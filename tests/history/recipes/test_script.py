@@ -155,6 +155,9 @@ def _make_all(shop: Workshop) -> None:
             "controls": ({**control, "net": "lines"},),
         },
         "control-file": {"controls": ({**control, "net": "one"},)},
+        "control-file-inpainting": {
+            "model": "inpainting", "controls": ({**control, "net": "one"},), "init": {**half, "mask": mask}
+        },
         "control-file-look": {
             "controls": ({**control, "net": "one"},), "reference": {"image": picture, "adapter": "look"}
         },
