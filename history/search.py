@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -173,9 +174,10 @@ def _conditions(user: User, filters: Filters) -> tuple[list[str], list[Any]]:
     if filters.tag:
         found.append(("entries.number IN (SELECT number FROM tags WHERE tag = ?)", [filters.tag]))
     if filters.text.strip():
-        match = match_expression(filters.text)
-        # A text without a letter or a digit is in no index.
-        found.append(("search MATCH ?", [match]) if match else ("0", []))
+        match, symbols = match_expression(filters.text), symbols_of(filters.text)
+        # A text without a letter, a digit or a symbol is in no prompt that anyone looks for.
+        found += [("search MATCH ?", [match])] if match else [("0", [])] if not symbols else []
+        found += [("instr(title, ?)", [symbol]) for symbol in symbols]
     return [condition for condition, _ in found], [value for _, values in found for value in values]
 
 
@@ -186,6 +188,16 @@ def _searches(filters: Filters) -> bool:
 def _source(filters: Filters) -> str:
     """What a query reads from: with words, the search first and the entries by its rows."""
     return "FROM search CROSS JOIN entries ON entries.number = search.rowid" if _searches(filters) else "FROM entries"
+
+
+def symbols_of(text: str) -> list[str]:
+    """The words of a search that are symbols alone, such as emoji: they are in no index, but in entries' titles."""
+    words = text[:MAX_SEARCH].replace("\0", " ").split()
+    return [word for word in words if not any(map(str.isalnum, word)) and any(map(_is_symbol, word))][:MAX_WORDS]
+
+
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character) == "So"
 
 
 def match_expression(text: str) -> str:

@@ -87,6 +87,15 @@ class ForeignSettings:
         """As JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ForeignSettings | None:
+        """Settings from their JSON values; None if they are none."""
+        try:
+            loras = tuple(ForeignLora(**lora) for lora in values.get("loras", ()))
+            return cls(**{**values, "loras": loras}) if values else None
+        except TypeError:
+            return None
+
 
 class SettingsBuilder:
     """Collects settings from untrusted values: each is taken if it is one, else listed as unused.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from history import search
 from history.search import Filters, match_expression
 from history.store import History
 from pipelines.jobs.users import OWNER
@@ -80,6 +81,25 @@ def test_search_finds_words_and_beginnings_as_one_types(history: History, make: 
     assert found(history, text="pocket fox") == [fox]
     history.bin.delete(OWNER, [fox])
     assert found(history, text="fox") == [] and found(history, text="fox", in_bin=True) == [fox]
+
+
+def test_emoji_and_other_scripts_are_found(history: History, make: Make) -> None:
+    fox, woman, arabic = make("a \U0001f98a fox"), make("\U0001f469\u200d\U0001f680 in space"), make("ثعلب أحمر")
+    make("a fox")
+    assert found(history, text="\U0001f98a") == [fox] == found(history, text="fox \U0001f98a")
+    assert found(history, text="\U0001f469\u200d\U0001f680") == [woman] and found(history, text="أحم") == [arabic]
+    assert (
+        found(history, text="\U0001f980") == found(history, text="whale \U0001f98a") == found(history, text="- *") == []
+    )
+    assert history.catalogue.count(OWNER, Filters(text="\U0001f98a")) == 1
+    assert found(history, text="fox " * 500) == found(history, text="fox")
+
+
+def test_a_search_counts_a_bounded_number(history: History, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(4):
+        make("a fox")
+    monkeypatch.setattr(search, "MAX_COUNTED", 2)
+    assert history.catalogue.count(OWNER, Filters(text="fox")) == 3 and history.catalogue.count(OWNER) == 4
 
 
 def test_search_finds_nothing_of_others(history: History, make: Make) -> None:
