@@ -129,3 +129,29 @@ def test_a_prompt_is_found_by_itself(history: History, make: Make, prompt: str) 
     entry = make(prompt)
     if words:
         assert entry in found(history, text=" ".join(words))
+
+
+def test_no_question_looks_at_every_entry(history: History, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each index is used: at 100,000 entries a question that is not takes a second."""
+    entry = make("a fox", run="r")
+    database, asked = history.database, list[tuple[str, Any]]()
+    read = database.read
+    monkeypatch.setattr(database, "read", lambda sql, values=(): (asked.append((sql, values)), read(sql, values))[1])
+    history.detail(OWNER, entry)
+    history.picture_with_pixels(OWNER, "0" * 32)
+    history.thumbnail(OWNER, entry)
+    history.family(OWNER, entry)
+    history.importer(OWNER).run(history.path(entry))
+    for filters in (Filters(), Filters(text="fox"), Filters(tag="x"), Filters(favourite=True)):
+        history.catalogue.page(OWNER, filters)
+    history.bin.empty(OWNER, history.bin.delete(OWNER, [entry]))
+    plans = {sql: [row[3] for row in read(f"EXPLAIN QUERY PLAN {sql}", values)] for sql, values in asked}
+    # A page is read from the newest on and ends early; favourites have an index of their own.
+    fine = ("SCAN search VIRTUAL TABLE", "SCAN entries USING INDEX favourites", "SCAN relatives")
+    slow = {sql: step for sql, plan in plans.items() for step in plan if step.startswith("SCAN") and "LIMIT" not in sql
+            and not step.startswith(fine)}  # fmt: skip
+    assert slow == {} and len(plans) > 10
+    with database.write() as connection:
+        for sql in ("SELECT MAX(number) FROM details JOIN entries USING (number) WHERE pixels = ? AND pixels != ''",):
+            (first, *_) = connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("x",)).fetchall()
+            assert "details_by_pixels" in first[3]
