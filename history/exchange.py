@@ -181,7 +181,11 @@ class FolderImport:
             target.unlink(missing_ok=True)
             self._thumbnails.remove(new.id)
             return self._again(here, found, data)
-        self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
+        try:
+            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
+        except HistoryUnavailable:  # started again, it would be copied a second time
+            target.unlink(missing_ok=True)
+            raise
         return "added"
 
     def _origin(self, new: NewEntry, found: Found) -> dict[str, Any]:
