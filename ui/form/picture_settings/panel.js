@@ -60,8 +60,8 @@ async function open(file, more = 0) {
 }
 
 // While files are compared by their hashes, what was found appears.
-async function follow(first, now, more) {
-  let [found, pause] = [first, 1000];
+async function follow(answer, now, more) {
+  let [found, pause] = [answer, 1000];
   while (found?.reading) {
     const before = pause;
     // oxlint-disable-next-line no-await-in-loop
