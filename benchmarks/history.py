@@ -1,18 +1,22 @@
-"""The history at 100,000 entries: the first page, filters and search, what it takes to keep a picture, and memory.
+"""The history at 100,000 entries: the first page, filters and search, saving, an import, and memory.
 
-    python -m benchmarks.history [--entries 100000] [--rounds 15]
+    python -m benchmarks.history [--entries 100000] [--imports 100000] [--rounds 15]
 
-Prints JSON: medians and the slowest in milliseconds.
+Prints JSON: medians and the slowest in milliseconds, and what of the targets is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,8 @@ VOCABULARY = """
 """
 MODELS, SCHEDULERS = ("pocket", "sd15", "sdxl", "flux"), ("ddim", "euler", "euler_a", "dpmpp_2m_karras", "unipc")
 BATCH = 1000
+# Targets: the slowest first page and search, saving as a share of a generation, and what an import's memory may grow.
+MOST_MS, MOST_SAVING, MOST_GROWTH_MB = 200, 0.03, 64
 
 
 def requests(count: int) -> Iterator[GenerationRequest]:
@@ -99,6 +105,9 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
         "search_nothing": lambda: page(OWNER, Filters(text="zebra")),
         "choices_of_filters": lambda: history.catalogue.choices(OWNER),
         "count": lambda: history.catalogue.count(OWNER),
+        "count_of_a_search_that_most_match": lambda: history.catalogue.count(OWNER, Filters(text="ra")),
+        "count_of_a_common_word": lambda: history.catalogue.count(OWNER, Filters(text="castle")),
+        "search_emoji": lambda: page(OWNER, Filters(text="\U0001f98a")),
         "detail": lambda: history.detail(OWNER, f"20260101-{count // 2:09}"),
     }
     found: dict[str, Any] = {name: timed(look, rounds) for name, look in looks.items()}
@@ -113,13 +122,117 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, Any]:
             "memory_mb": round(memory / 1e6)}  # fmt: skip
 
 
+def saving(folder: Path, rounds: int) -> dict[str, Any]:
+    """What keeping a picture adds to a generation of the embedded model, both timed within the same runs."""
+    import torch
+
+    from pipelines.jobs.local import default_threads
+    from pipelines.models.manager import PipelineManager
+    from pipelines.sampling.denoise import denoise
+    from presets.catalogue import card_for, load
+
+    torch.set_num_threads(default_threads())
+    history, card = History(folder), card_for("pocket", load())
+    history.open(background=False)
+    quality = card.qualities[card.default_quality]
+    times: list[tuple[float, float]] = []
+    with PipelineManager([card], device="cpu").lease(card.id) as model:
+        for k in range(rounds + 1):
+            request = make_request(
+                model=card.id, prompt=card.prompts[0], width=card.width, height=card.height, seed=k,
+                scheduler=quality.scheduler, num_inference_steps=quality.num_inference_steps,
+                guidance_scale=card.guidance_scale,
+            )  # fmt: skip
+            start = time.perf_counter()
+            *_, last = denoise(model, request)
+            (image,) = model.latents.decode(last.x_next)
+            made = time.perf_counter()
+            history.keep(image, request, PictureFacts(k))
+            times.append((made - start, time.perf_counter() - made))
+    history.close()
+    return {
+        "generation_ms": round(1000 * statistics.median(each[0] for each in times[1:]), 1),
+        "saving_ms": round(1000 * statistics.median(each[1] for each in times[1:]), 1),
+        "saving_share": round(statistics.median(each[1] / each[0] for each in times[1:]), 4),
+    }
+
+
+def small_pictures(target: Path, count: int) -> Path:
+    """A zip of so many small pictures, each with settings of another program."""
+    from PIL import PngImagePlugin
+
+    with zipfile.ZipFile(target, "w") as archive:
+        for k, request in enumerate(requests(count)):
+            info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+            info.add_text("parameters", f"{request.prompt}\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: {k}")
+            colour = (k % 251, k // 251 % 251, k // 63001)
+            Image.new("RGB", (8, 8), colour).save(file, "PNG", pnginfo=info)
+            archive.writestr(f"{k:07}.png", file.getvalue())
+    return target
+
+
+def imported(folder: Path, source: Path) -> dict[str, Any]:
+    """Import a zip in this process: how long it takes, and its memory at a tenth of it and at its end."""
+    history, process, memory = History(folder), psutil.Process(), list[int]()
+    history.open(background=False)
+
+    def report(progress: Any) -> None:
+        if progress.done % max(progress.total // 10, 1) == 0:
+            memory.append(process.memory_info().rss >> 20)
+
+    start = time.perf_counter()
+    done = history.importer(OWNER).run(source, progress=report)
+    seconds = time.perf_counter() - start
+    history.close()
+    return {"pictures": done.added, "seconds": round(seconds, 1), "memory_mb": memory, "problem": done.problem}
+
+
+def imported_apart(folder: Path, count: int) -> dict[str, Any]:
+    """The same in a process of its own, whose memory is its own."""
+    source = small_pictures(folder / "theirs.zip", count)
+    (folder / "data").mkdir()
+    command = [sys.executable, "-m", "benchmarks.history", "--import-from", str(source), "--into", str(folder / "data")]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+def missed(found: dict[str, Any]) -> list[str]:
+    """The targets that a measurement misses, in words."""
+    lines = []
+    for name in ("first_page", "search_one_letter", "search_common_word", "search_three_words"):
+        if found[name]["slowest_ms"] > MOST_MS:
+            lines.append(f"{name} takes {found[name]['slowest_ms']} ms; at most {MOST_MS}")
+    if found["saving"]["saving_share"] > MOST_SAVING:
+        lines.append(f"saving costs {found['saving']['saving_share']:.1%} of a generation; at most {MOST_SAVING:.0%}")
+    first, *_, last = found["import"]["memory_mb"]
+    if last - first > MOST_GROWTH_MB:
+        lines.append(f"memory grows by {last - first} MB during the last nine tenths of an import")
+    return lines
+
+
+def everything(entries: int, imports: int, rounds: int) -> dict[str, Any]:
+    """All of it, with the targets that are missed."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {**measure(Path(folder), entries, rounds)}
+    with tempfile.TemporaryDirectory() as folder:
+        found["saving"] = saving(Path(folder), rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        found["import"] = imported_apart(Path(folder), imports)
+    return {**found, "missed": missed(found)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--imports", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--import-from", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), options.entries, options.rounds), indent=1))
+    if options.import_from:
+        print(json.dumps(imported(options.into, options.import_from)))
+    else:
+        print(json.dumps(everything(options.entries, options.imports, options.rounds), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """``make bench``: ratios against what a user would otherwise run, measured in one run on one machine.
 
-    python -m benchmarks.run [--model FOLDER_OR_ID] [--steps 25] [--rounds 5]
+    python -m benchmarks.run [--model FOLDER_OR_ID] [--steps 25] [--rounds 5] [--entries 100000]
 
 Prints JSON; a ratio above 1 means that the playground takes longer.  Also what each step asks of a graphics
-card, counted on the pretend GPU, with its targets.
+card, counted on the pretend GPU, with its targets; and the history at so many entries, with the
+targets that it misses.
 """
 
 from __future__ import annotations
@@ -134,8 +135,14 @@ def main() -> None:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--entries", type=int, default=100_000, help="of the history; 0 leaves it out")
     options = parser.parse_args()
-    print(json.dumps(measure(options.model, options.steps, options.rounds), indent=2))
+    found = measure(options.model, options.steps, options.rounds)
+    if options.entries:
+        from benchmarks.history import everything
+
+        found["history"] = everything(options.entries, options.entries, 3 * options.rounds)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ class Bin:
                 connection.execute("DELETE FROM search WHERE rowid = ?", (entry.number,))
                 connection.execute("DELETE FROM entries WHERE number = ?", (entry.number,))
         for run in {entry.run for entry in gone if entry.run}:
-            if not self._database.read("SELECT 1 FROM entries WHERE run = ? LIMIT 1", (run,)):
+            if not self._database.read("SELECT 1 FROM entries WHERE run = ? AND run != '' LIMIT 1", (run,)):
                 self._folders.delete_trace(run)
         return len(gone)
 

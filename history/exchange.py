@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import re
 import secrets
 import time
 import zipfile
@@ -15,24 +15,30 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from history import export_listing, marks
+from history.bin import Bin
 from history.database import Database, HistoryUnavailable
-from history.entries import EntryDetail, NewEntry, insert
+from history.entries import COLUMNS, Entry, EntryDetail, NewEntry, from_row, insert
+from history.export_listing import Listed
 from history.folders import Folders
 from history.import_sources import Found, Unreadable, pictures_in
 from history.parents import link_parents
 from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
+from pipelines.images.geometry import flatten
 from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
 from pipelines.images.signing import Sign
-from pipelines.images.uploads import decode_upload
+from pipelines.images.uploads import MAX_PIXELS, decode_upload, upload_id
 from pipelines.jobs.users import User
 from pipelines.request import InvalidRequest
 from pipelines.system.atomic_files import atomic_write
 from pipelines.system.text import printable
 
 log = logging.getLogger(__name__)
-EXPORT_VERSION = 1
-LISTING = "history.json"
+# The names that this program gives to pictures.
+_OWN_NAME = re.compile(r"\d{8}-\d{6}-\d{3}-[\w-]{1,60}", re.ASCII)
+# Pictures with the same pixels that an imported one is compared with.
+MAX_COMPARED = 20
 
 
 @dataclass(frozen=True)
@@ -71,21 +77,9 @@ def export(details: Iterable[EntryDetail], target: Path) -> int:
                 name = f"pictures/{detail.entry.file}"
                 archive.write(detail.picture, name)
                 count += 1
-            listed.append(_described(detail, name))
-        text = json.dumps({"version": EXPORT_VERSION, "entries": listed}, indent=1, ensure_ascii=False)
-        archive.writestr(LISTING, text.encode("utf-8", "replace"), zipfile.ZIP_DEFLATED)
+            listed.append(export_listing.described(detail, name))
+        archive.writestr(export_listing.NAME, export_listing.written(listed), zipfile.ZIP_DEFLATED)
     return count
-
-
-def _described(detail: EntryDetail, file: str) -> dict[str, Any]:
-    """An entry as JSON values; nothing in it tells who made it or names a job."""
-    entry = detail.entry
-    return {
-        "id": entry.id, "file": file, "created": datetime.fromtimestamp(entry.created, UTC).isoformat(),
-        "kind": entry.kind, "seed": entry.seed, "place": entry.place, "width": entry.width, "height": entry.height,
-        "request": dict(detail.settings), "facts": dict(detail.facts), "notes": list(detail.notes),
-        "other_program": dict(detail.foreign), "tags": list(detail.tags), "favourite": entry.favourite,
-    }  # fmt: skip
 
 
 def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign | None = None) -> bytes:
@@ -121,15 +115,17 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
 class FolderImport:
     """Copies pictures of any program into the history, with the settings that they hold.
 
-    One file is in memory at a time.  A file that was imported before, by its content, is left out.
+    One file is in memory at a time.  A picture that is here already, by its content, is left out; one that was deleted
+    or whose file is missing comes back.  Tags and favourites of an export are read back in either case.
 
     Args:
-        database, folders, thumbnails: of the history.
+        database, folders, thumbnails, bin: of the history.
         user: whose they will be; imports are for the owner.
     """
 
-    def __init__(self, database: Database, folders: Folders, thumbnails: Thumbnails, user: User) -> None:
-        self._database, self._folders, self._thumbnails, self._user = database, folders, thumbnails, user
+    def __init__(self, database: Database, folders: Folders, thumbnails: Thumbnails, bin: Bin, user: User) -> None:
+        self._database, self._folders, self._thumbnails, self._bin = database, folders, thumbnails, bin
+        self._user = user
 
     def run(
         self,
@@ -170,8 +166,9 @@ class FolderImport:
         except Unreadable:  # others may be readable
             return "refused"
         digest = hashlib.sha256(data).hexdigest()
-        if self._database.read("SELECT 1 FROM details WHERE digest = ? LIMIT 1", (digest,)):
-            return "known"
+        here = self._here("digest", digest, data) or self._here("id", Path(found.name).stem, data)
+        if here is not None:
+            return self._again(here, found, data)
         target = self._copy(found, data)
         try:
             new = entry_from_file(target, self._thumbnails)
@@ -179,21 +176,82 @@ class FolderImport:
             log.info("%s is not imported: %s", found.name, problem)
             target.unlink(missing_ok=True)
             return "refused"
-        with self._database.write() as connection:
-            new = replace(new, user=self._user, facts={**new.facts, "imported_from": printable(found.name)[:200]})
-            self._enter(connection, new)
+        here = self._here("pixels", new.pixels, data)
+        if here is not None:  # under another name
+            target.unlink(missing_ok=True)
+            self._thumbnails.remove(new.id)
+            return self._again(here, found, data)
+        try:
+            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
+        except HistoryUnavailable:  # started again, it would be copied a second time
+            target.unlink(missing_ok=True)
+            raise
         return "added"
 
-    def _enter(self, connection: Any, new: NewEntry) -> None:
-        number = insert(connection, new)
-        if new.request is not None:
-            link_parents(connection, number, new.request, new.seed, new.place, new.user)
+    def _origin(self, new: NewEntry, found: Found) -> dict[str, Any]:
+        """Where it came from, and what its user was told when it was made."""
+        facts = {**new.facts, "imported_from": printable(found.name)[:200]}
+        return {"facts": facts, "notes": found.listed.notes if found.listed else ()}
+
+    def _enter(self, new: NewEntry, listed: Listed | None) -> None:
+        with self._database.write() as connection:
+            number = insert(connection, new)
+            if new.request is not None:
+                link_parents(connection, number, new.request, new.seed, new.place, new.user)
+            _mark(connection, number, listed)
+
+    def _here(self, column: str, value: str, data: bytes) -> Entry | None:
+        """The newest entry that has this value and exactly this file."""
+        rows = self._database.read(
+            f"SELECT {COLUMNS}, digest, pixels FROM entries JOIN details USING (number) WHERE {column} = ? "
+            f"AND {column} != '' AND bytes = ? ORDER BY number DESC LIMIT {MAX_COMPARED}",
+            (value, len(data)),
+        )
+        return next((from_row(row) for row in rows if self._is_file(row, data)), None)
+
+    def _is_file(self, row: Any, data: bytes) -> bool:
+        """Whether a file is that of an entry; of one whose file is gone its pixels decide."""
+        if row["digest"] and row["digest"] == hashlib.sha256(data).hexdigest():
+            return True
+        try:
+            if path := self._folders.picture(row["file"]):
+                return path.read_bytes() == data
+            return bool(row["pixels"]) and upload_id(flatten(decode_upload(data, MAX_PIXELS).image)) == row["pixels"]
+        except (OSError, InvalidRequest):
+            return False
+
+    def _again(self, entry: Entry, found: Found, data: bytes) -> str:
+        """Take over what an export says of an entry that is here; bring back what was deleted or whose file is gone."""
+        gone = self._folders.picture(entry.file) is None
+        if gone:
+            with atomic_write(self._folders.create(self._folders.pictures) / entry.file, sync=False) as file:
+                file.write(data)
+        with self._database.write() as connection:
+            connection.execute("UPDATE entries SET missing = 0 WHERE number = ?", (entry.number,))
+            _mark(connection, entry.number, found.listed)
+        restored = entry.deleted is not None and bool(self._bin.restore(self._user, [entry.id]))
+        return "added" if gone or restored else "known"
 
     def _copy(self, found: Found, data: bytes) -> Path:
-        """Write a file into the history's folder, named by when it was last changed."""
+        """Write a file into the history's folder, named as an export names it, or by when it was last changed."""
         stamp = datetime.fromtimestamp(min(max(found.changed, 0.0), time.time()), UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        name = f"{stamp}-import-{secrets.token_hex(6)}{Path(found.name).suffix.lower()}"
-        target = self._folders.create(self._folders.pictures) / name
+        name, suffix = Path(found.name).stem, Path(found.name).suffix.lower()
+        known = found.listed is not None and _OWN_NAME.fullmatch(name)
+        if not known or self._database.read("SELECT 1 FROM entries WHERE id = ?", (name,)):
+            name = f"{stamp}-import-{secrets.token_hex(6)}"
+        folder = self._folders.create(self._folders.pictures)
+        if (folder / f"{name}{suffix}").exists():
+            name = f"{stamp}-import-{secrets.token_hex(6)}"
+        target = folder / f"{name}{suffix}"
         with atomic_write(target, sync=False) as file:
             file.write(data)
         return target
+
+
+def _mark(connection: Any, number: int, listed: Listed | None) -> None:
+    if listed is None:
+        return
+    if listed.tags:
+        marks.set_tags(connection, number, listed.tags)
+    if listed.favourite:
+        connection.execute("UPDATE entries SET favourite = 1 WHERE number = ?", (number,))

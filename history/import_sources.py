@@ -7,10 +7,12 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from history import export_listing
+from history.export_listing import Listed
 from history.folders import SUFFIXES, Folders
 from history.taking_in import MAX_FILE_BYTES
 
@@ -33,11 +35,13 @@ class Found:
         name: of the file, without its folder.
         changed: when it was last changed, seconds since the epoch.
         read: its bytes; raises Unreadable.  Call it before the next one is asked for.
+        listed: what the listing of an export says of it; None if it is in none.
     """
 
     name: str
     changed: float
     read: Callable[[], bytes]
+    listed: Listed | None = None
 
 
 def pictures_in(source: Path, folders: Folders) -> Iterator[Found]:
@@ -48,7 +52,9 @@ def pictures_in(source: Path, folders: Folders) -> Iterator[Found]:
         folders: of the history, whose own folder is left out.
     """
     if source.is_dir():
-        yield from map(_file, _below(source, folders))
+        # An export that was unpacked.
+        listing = _listing_in(source)
+        yield from (_file(path, listing.get(path.name)) for path in _below(source, folders))
     elif source.suffix.lower() == ZIP:
         yield from _in_zip(source)
     elif source.is_file():
@@ -75,7 +81,15 @@ def _is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _file(path: Path) -> Found:
+def _listing_in(folder: Path) -> Mapping[str, Listed]:
+    try:
+        with (folder / export_listing.NAME).open("rb") as file:
+            return export_listing.read(file.read(export_listing.MAX_BYTES + 1))
+    except OSError:
+        return {}
+
+
+def _file(path: Path, listed: Listed | None = None) -> Found:
     def read() -> bytes:
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
@@ -88,18 +102,19 @@ def _file(path: Path) -> Found:
         changed = path.stat().st_mtime
     except OSError:
         changed = 0.0
-    return Found(path.name, changed, read)
+    return Found(path.name, changed, read, listed)
 
 
 def _in_zip(path: Path) -> Iterator[Found]:
     """The pictures of a zip; one that is broken is itself a file that cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
+            listing = _listing_of(archive)
             for member in archive.infolist()[:MAX_MEMBERS]:
                 name = member.filename.replace("\\", "/").rpartition("/")[2]
                 # What a Mac adds to each file begins with a dot.
                 if not member.is_dir() and _is_picture(name):
-                    yield _member(archive, member, name)
+                    yield _member(archive, member, name, listing.get(name))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         log.info("%s is not imported: %s", path.name, error)
         yield Found(path.name, 0.0, _nothing)
@@ -109,19 +124,29 @@ def _nothing() -> bytes:
     raise Unreadable("This is no zip that can be read.")
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Found:
-    def read() -> bytes:
-        # The sizes are claims: what is read is bounded, too.
-        if member.file_size > min(MAX_FILE_BYTES, MAX_RATIO * member.compress_size + 2**20):
-            raise Unreadable(f"{name} is too large.")
-        try:
-            with archive.open(member) as file:
-                return file.read(member.file_size + 1)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-            raise Unreadable(str(error)) from error
+def _listing_of(archive: zipfile.ZipFile) -> Mapping[str, Listed]:
+    """The listing of an export; {} in any other zip."""
+    try:
+        return export_listing.read(_content(archive, archive.getinfo(export_listing.NAME), export_listing.MAX_BYTES))
+    except (KeyError, Unreadable):
+        return {}
 
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, listed: Listed | None) -> Found:
     try:
         changed = time.mktime((*member.date_time, 0, 0, -1))
     except (OverflowError, ValueError, TypeError):
         changed = 0.0
-    return Found(name, changed, read)
+    return Found(name, changed, lambda: _content(archive, member, MAX_FILE_BYTES), listed)
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+    """The bytes of a member; raises Unreadable."""
+    # The sizes are claims: what is read is bounded, too.
+    if member.file_size > min(most, MAX_RATIO * member.compress_size + 2**20):
+        raise Unreadable(f"{member.filename} is too large.")
+    try:
+        with archive.open(member) as file:
+            return file.read(member.file_size + 1)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise Unreadable(str(error)) from error

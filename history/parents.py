@@ -89,7 +89,8 @@ def _of_upload(connection: sqlite3.Connection, upload: str, user: User) -> int |
 
 def _newest(connection: sqlite3.Connection, column: str, value: str, user: User) -> int | None:
     row = connection.execute(
-        f"SELECT MAX(number) FROM details JOIN entries USING (number) WHERE {column} = ? AND (? OR user = ?)",
+        f"SELECT MAX(number) FROM details JOIN entries USING (number) WHERE {column} = ? AND {column} != '' "
+        "AND (? OR user = ?)",
         (value, user.owner, user.id),
     ).fetchone()
     return int(row[0]) if row and row[0] is not None else None

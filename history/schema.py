@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # An entry's number is the microsecond in which it was made (or the next free one): so entries, each index and
 # the full-text search are in the order of time, and a page is read without sorting.
+# An index for texts that are not empty is used only by queries that say so, too: ``run = ? AND run != ''``.
 # What the grid shows is in ``entries``, whose rows are short; what only the detail view needs is in ``details``.
 _FIRST = """
 CREATE TABLE entries (

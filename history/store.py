@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from history import marks
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
 from history.entries import COLUMNS as COLUMNS
-from history.entries import CRASHED, EntryDetail, NewEntry, index, insert, of_request
+from history.entries import CRASHED, EntryDetail, NewEntry, insert, of_request
 from history.exchange import FolderImport, saved_as
 from history.folders import Folders
 from history.parents import Relatives, family_of, link_parents, note_source
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pipelines.jobs.backend import PictureFacts
 
 log = logging.getLogger(__name__)
-MAX_TAG, MAX_TAGS = 60, 40
 # The ending of a file -> the name of its format.
 FORMS = {**{ending: name for name, ending in FORMATS.items()}, ".jpeg": "jpeg"}
 # Entries whose pictures are on the disk while the database cannot be written; they are entered when it can be again.
@@ -212,8 +212,8 @@ class History:
     def picture_with_pixels(self, user: User, upload: str) -> Path | None:
         """The file of an entry that a user may see and that has the pixels of an upload; None if there is none."""
         rows = self.database.read(
-            "SELECT file FROM entries JOIN details USING (number) WHERE pixels = ? AND deleted IS NULL "
-            "AND (? OR user = ?) ORDER BY number DESC LIMIT 1",
+            "SELECT file FROM entries JOIN details USING (number) WHERE pixels = ? AND pixels != '' "
+            "AND deleted IS NULL AND (? OR user = ?) ORDER BY number DESC LIMIT 1",
             (upload, user.owner, user.id),
         )
         return self.folders.picture(rows[0][0]) if rows else None
@@ -225,7 +225,7 @@ class History:
 
     def importer(self, user: User) -> FolderImport:
         """Imports folders of pictures for a user."""
-        return FolderImport(self.database, self.folders, self.thumbnails, user)
+        return FolderImport(self.database, self.folders, self.thumbnails, self.bin, user)
 
     def note_source(self, user: User, upload: str, original: str) -> None:
         """A picture was cropped or scaled: if it is an entry's, runs from what came of it are the entry's children.
@@ -259,19 +259,12 @@ class History:
     def set_tags(self, user: User, ids: Sequence[str], add: Collection[str] = (), remove: Collection[str] = ()) -> int:
         """Add tags to entries and remove others; how many entries.  Raises HistoryUnavailable.
 
-        Tags are trimmed to ``MAX_TAG`` characters and lower case; an entry has at most ``MAX_TAGS``.
+        Tags are trimmed and lower case; an entry has a bounded number of them (``history.marks``).
         """
-        added, removed = ({clean for tag in tags if (clean := _clean_tag(tag))} for tags in (add, remove))
         with self.database.write() as connection:
             numbers = [number for each in ids if (number := _number(connection, user, each)) is not None]
             for number in numbers:
-                connection.executemany(
-                    "DELETE FROM tags WHERE tag = ? AND number = ?", [(tag, number) for tag in removed]
-                )
-                have = connection.execute("SELECT COUNT(*) FROM tags WHERE number = ?", (number,)).fetchone()[0]
-                new = [(tag, number) for tag in sorted(added)[: MAX_TAGS - have]]
-                connection.executemany("INSERT OR IGNORE INTO tags (tag, number) VALUES (?, ?)", new)
-                _index_again(connection, number)
+                marks.set_tags(connection, number, add, remove)
         return len(numbers)
 
     # -- entering ----------------------------------------------------------------------------------------------
@@ -291,7 +284,7 @@ class History:
         rows = self.database.read("SELECT * FROM runs ORDER BY started")
         for row in rows:
             request = _request(row["request"])
-            kept = self.database.read("SELECT COUNT(*) FROM entries WHERE run = ?", (row["run"],))[0][0]
+            kept = self.database.read("SELECT COUNT(*) FROM entries WHERE run = ? AND run != ''", (row["run"],))[0][0]
             with self.database.write() as connection:
                 if request is not None and kept < request.num_images:
                     insert(connection, _crashed(row, request))
@@ -320,19 +313,6 @@ def _number(connection: sqlite3.Connection, user: User, entry_id: str) -> int | 
         "SELECT number FROM entries WHERE id = ? AND (? OR user = ?)", (entry_id, user.owner, user.id)
     ).fetchone()
     return int(row[0]) if row else None
-
-
-def _index_again(connection: sqlite3.Connection, number: int) -> None:
-    """Make the texts of an entry searchable after its tags have changed."""
-    row = connection.execute(
-        "SELECT prompt, negative_prompt, model FROM details JOIN entries USING (number) WHERE number = ?", (number,)
-    ).fetchone()
-    tags = connection.execute("SELECT tag FROM tags WHERE number = ?", (number,)).fetchall()
-    index(connection, number, row[0], row[1], row[2], " ".join(tag[0] for tag in tags))
-
-
-def _clean_tag(tag: str) -> str:
-    return " ".join(tag.split()).lower()[:MAX_TAG].strip()
 
 
 def _request(text: str) -> GenerationRequest | None:

@@ -47,7 +47,9 @@ class StripArchive:
     def dropping(self, trace: Trace) -> None:
         """Write the strips of a trace that is about to be dropped; never raises."""
         try:
-            rows = self._database.read("SELECT place FROM entries WHERE run = ? AND file != ''", (trace.id,))
+            rows = self._database.read(
+                "SELECT place FROM entries WHERE run = ? AND run != '' AND file != ''", (trace.id,)
+            )
             for place in {int(row[0]) for row in rows if row[0] < len(trace.finals)}:
                 self._write(trace, place)
         except (HistoryUnavailable, OSError, ValueError) as problem:

@@ -190,6 +190,7 @@ class TypedPrompt(_Frozen):
         prompt, negative_prompt: as typed.
         styles: names of the styles that were added, in their order.
         drawn: for each picture, the words that were drawn for the wildcards of its prompt, in their order.
+        negative_drawn: the same of the negative prompt, which all pictures share.
     """
 
     prompt: Text
@@ -198,6 +199,12 @@ class TypedPrompt(_Frozen):
     drawn: tuple[Annotated[tuple[Text, ...], Field(max_length=MAX_DRAWN)], ...] = Field(
         default=(), max_length=MAX_IMAGES
     )
+    negative_drawn: tuple[Text, ...] = Field(default=(), max_length=MAX_DRAWN)
+
+    @model_serializer(mode="wrap")
+    def _without_unused_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value or name != "negative_drawn"}
 
 
 class GenerationRequest(_Frozen):

@@ -16,6 +16,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from history.search import Filters
+from pipelines.jobs.users import OWNER
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
 from ui.api import init_image, resolve
@@ -286,6 +288,23 @@ def test_a_picture_of_another_shape_is_fitted(client: Client, tmp_path: Path, fi
     assert found.shape == (64, 32, 3) and (request["width"], request["height"]) == (32, 64)
     assert tuple(found[0, 0]) == ((0x10, 0x20, 0x30) if corner else (200, 30, 60))
     assert tuple(found[32, 16]) == (200, 30, 60)
+
+
+def test_a_picture_of_the_history_is_the_parent_of_what_is_made_from_a_crop_of_it(
+    site: Site, client: Client, tmp_path: Path
+):
+    (made, *_), _ = ask(client, prompt="a parent", seed=31)
+    Image.new("L", (64, 64), 255).save(tmp_path / "all.png")
+    first, _ = from_picture(client, made, width=32, height=64, num_inference_steps=2)
+    second, _ = inpaint(client, made, str(tmp_path / "all.png"), width=32, height=64, num_inference_steps=2)
+    (parent,) = (entry.id for entry in site.history.catalogue.page(OWNER, Filters(text="parent")).entries)
+    links = {(link.child, link.kind) for link in site.history.family(OWNER, parent).links if link.parent == parent}
+    assert {(Path(found[0]).stem, "source") for found in (first, second)} <= links
+
+
+def test_marks_of_wildcards_and_styles_are_words_here(client: Client):
+    _, request = ask(client, prompt="a {fox|owl} __animal__", negative_prompt="{a|b}", num_inference_steps=1)
+    assert (request["prompt"], request["negative_prompt"]) == ("a {fox|owl} __animal__", "{a|b}")
 
 
 def test_transparency_shows_the_colour_and_nothing_of_the_file_comes_out(client: Client, tmp_path: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipelines.cards import ModelCard
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.images import geometry
 from pipelines.images.masks import mask_from_picture
+from pipelines.images.uploads import upload_id
 from pipelines.jobs.backend import QueueFull
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
 from pipelines.system.guest_bytes import NoBytesLeft
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # A call's values by name.
 CallValues = Mapping[str, Any]
+# note_source(uploads, original): these uploads were made from that picture (``PageContext.note_source``).
+NoteSource = Callable[[Collection[str], str], None]
 # What every endpoint takes besides a prompt and its own arguments.
 SETTINGS: Mapping[str, type] = {
     "negative_prompt": str, "model": str, "scheduler": str, "num_inference_steps": int, "guidance_scale": float,
@@ -93,6 +96,7 @@ class Endpoints:
     cards: Mapping[str, ModelCard]
     default_model: str
     frame_cache: FrameCache
+    note_source: NoteSource = lambda uploads, original: None
 
     def text_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from a prompt."""
@@ -119,9 +123,10 @@ class Endpoints:
         def build_request() -> GenerationRequest:
             inputs = self._inputs()
             with inputs.slot():
-                picture, request = read_image(given["image"], "image", inputs), self._request(given)
-                picture = fitted(picture, request, given["fit"], given["colour"])
-                init = init_image(self.cards[request.model], image=inputs.put(picture), strength=given["strength"])
+                original, request = read_image(given["image"], "image", inputs), self._request(given)
+                image = inputs.put(fitted(original, request, given["fit"], given["colour"]))
+                init = init_image(self.cards[request.model], image=image, strength=given["strength"])
+                self._note_source(image, original)
                 return self._request(given, init)
 
         _, done = run_to_end(self.backend, build_request)
@@ -135,14 +140,19 @@ class Endpoints:
         def build_request() -> GenerationRequest:
             request, inputs = self._request(given), self._inputs()
             with inputs.slot():
-                picture, part = read_image_and_mask(given["image"], given["mask"], inputs)
-                picture = fitted(picture, request, given["fit"], given["colour"], crop)
+                original, part = read_image_and_mask(given["image"], given["mask"], inputs)
+                picture = fitted(original, request, given["fit"], given["colour"], crop)
                 part = fitted(mask_from_picture(part), request, given["fit"], "black", crop).convert("L")
                 stored = {"image": inputs.put(picture), "mask": inputs.put(part)}
+                self._note_source(stored["image"], original)
                 return self._request(given, init_image(self.cards[request.model], **stored, **how))
 
         _, done = run_to_end(self.backend, build_request)
         return results(done)
+
+    def _note_source(self, image: str, original: Image.Image) -> None:
+        """A picture of the history stays the parent of what is made from a crop of it."""
+        self.note_source((image,), upload_id(geometry.flatten(original)))
 
     def _inputs(self) -> UserUploads:
         return self.backend.inputs.of(current_user().guest)
@@ -298,15 +308,22 @@ def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest])
     raise gr.Error("The picture was not finished; try again.", print_exception=False)
 
 
-def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, frame_cache: FrameCache) -> None:
+def add(
+    backend: Backend,
+    cards: Mapping[str, ModelCard],
+    default_model: str,
+    frame_cache: FrameCache,
+    note_source: NoteSource,
+) -> None:
     """Add the endpoints to the page under construction."""
-    endpoints = Endpoints(backend, cards, default_model, frame_cache)
+    endpoints = Endpoints(backend, cards, default_model, frame_cache, note_source)
     returned = "Returns the saved PNG files and the request with everything resolved."
     publish(
         with_signature(endpoints.text_to_image, {"prompt": str}, {**SETTINGS, **SYNTAX}),
         "text_to_image",
         "Makes pictures from a prompt. What is left out or null comes from the model's defaults; a seed that is "
-        f"left out is drawn. prompt_syntax is compel, (word)1.3, or a1111, (word:1.3). {returned}",
+        f"left out is drawn. prompt_syntax is compel, (word)1.3, or a1111, (word:1.3). Prompts are sent as they are, "
+        f"without styles and wildcards. {returned}",
     )
     publish(
         with_signature(endpoints.denoising_steps, {"prompt": str}, {**SETTINGS, **SYNTAX}),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.cards import ModelCard
+from pipelines.hub.digests import LocalDigests
 from pipelines.images.decoding_slots import DecodingSlots
 from ui.components.frame_cache import FrameCache
 from ui.server.current_user import current_user
@@ -56,6 +57,7 @@ class PageContext:
         export_slots: how many files are exported at once, of each guest, of all guests and of the owner.
         history: what was made; None if it is not kept.
         presets: the user's styles, wildcards and sampling presets; None without them.
+        digests: the hashes of models and LoRAs, by which a picture's settings name them.
     """
 
     blocks: gr.Blocks
@@ -78,6 +80,7 @@ class PageContext:
     export_slots: DecodingSlots = field(default_factory=DecodingSlots)
     history: History | None = None
     presets: UserPresets | None = None
+    digests: LocalDigests = field(default_factory=LocalDigests)
 
     @property
     def cards(self) -> Mapping[str, ModelCard]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from pipelines.hub.digests import LocalDigests
 from pipelines.images.decoding_slots import DecodingSlots
 from presets.user_presets import UserPresets
 from ui import api
@@ -101,13 +102,14 @@ def build(
         bundled = phrases.recording(card)
         frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
         export_slots, presets = DecodingSlots(), UserPresets.of(pictures_dir.parent)
+        digests = LocalDigests(pictures_dir.parent / "memory" / "digests.json")
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
             for name, entry in TABS.items():
                 with gr.Tab(entry.label, id=name, elem_id=f"tab-{name}") as tab:
                     app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     jobs = (latest_job, tab_jobs[name], source_history)
                     states = (opened, sent_image, picked_model, taken, bundled, frame_cache)
-                    context = PageContext(*app, *jobs, *states, sharing, export_slots, history, presets)
+                    context = PageContext(*app, *jobs, *states, sharing, export_slots, history, presets, digests)
                     entry.build(context)
         picture_settings.build(context)
         status_bar(backend.status)
@@ -115,7 +117,7 @@ def build(
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
             api.refuse_addresses(block)
-        api.add(backend, library.cards, default_model, frame_cache)
+        api.add(backend, library.cards, default_model, frame_cache, context.note_source)
     # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo

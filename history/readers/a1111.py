@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from history.readers.settings import ForeignSettings, SettingsBuilder, clean
+from history.readers.settings import ForeignSettings, SettingsBuilder, clean, json_object
 from pipelines.images.file_texts import FileTexts
 
 # The text is longer only where a workflow stands in it.
@@ -22,6 +22,8 @@ _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _NEGATIVE = "Negative prompt:"
 # Civitai's generator appends a list in JSON.
 _APPENDIX = re.compile(r",? ?(Civitai (?:resources|metadata)): ?([\[{].*)$", re.DOTALL)
+# Civitai's extension appends the hashes of all files, as JSON that is not quoted.
+_HASHES = re.compile(r",? ?Hashes: ?(\{[^{}\n]{0,20000}\})(?=,|$)")
 
 
 def read(texts: FileTexts) -> ForeignSettings | None:
@@ -39,6 +41,9 @@ def parse(text: str) -> ForeignSettings | None:
     if appendix:
         text = text[: appendix.start()]
     *lines, last = text.split("\n")
+    hashes = _HASHES.search(last)
+    if hashes:
+        last = last[: hashes.start()] + last[hashes.end() :]
     pairs = _PAIR.findall(last)
     if len(pairs) < MIN_PAIRS:
         return None
@@ -47,7 +52,7 @@ def parse(text: str) -> ForeignSettings | None:
     values = dict(reversed(values.items()))
     builder = SettingsBuilder(_program(values), shown)
     builder.prompts(values.pop("Raw prompt", "") or prompt, values.pop("Raw negative prompt", "") or negative)
-    _take(builder, values)
+    _take(builder, values, _named_hashes(hashes[1] if hashes else values.pop("Hashes", "")))
     if appendix:
         builder.unused(appendix[1], appendix[2])
     return builder.build()
@@ -88,7 +93,13 @@ def _program(values: dict[str, str]) -> str:
     return version if version in ("ComfyUI",) else "AUTOMATIC1111"
 
 
-def _take(builder: SettingsBuilder, values: dict[str, str]) -> None:
+def _named_hashes(text: str) -> dict[str, str]:
+    """Civitai's hashes by what they are of: "model", "vae", "lora:name" in small letters."""
+    hashes = json_object(text) or {}
+    return {str(name).strip().lower(): digest for name, digest in hashes.items() if isinstance(digest, str)}
+
+
+def _take(builder: SettingsBuilder, values: dict[str, str], hashes: dict[str, str]) -> None:
     """Give each pair to the builder; what it does not know is listed."""
     size = _SIZE.fullmatch(values.get("Size", ""))
     builder.sampler(values.pop("Sampler", ""), values.pop("Schedule type", "") or values.pop("Scheduler", ""))
@@ -97,11 +108,15 @@ def _take(builder: SettingsBuilder, values: dict[str, str]) -> None:
         builder.lora(name, weight)
     for name, digest in _pairs_in(values.pop("Lora hashes", "")):
         builder.lora_hash(name, digest)
+    for name, digest in hashes.items():
+        kind, _, file = name.partition(":")
+        if kind in ("lora", "lyco", "lycoris", "locon"):
+            builder.lora_hash(file, digest)
     known = {
         "Steps": builder.steps, "Seed": builder.seed, "CFG scale": builder.guidance, "Clip skip": builder.clip_skip,
         "Denoising strength": builder.strength, "VAE": builder.vae,
     }  # fmt: skip
-    builder.model(values.pop("Model", ""), values.pop("Model hash", ""))
+    builder.model(values.pop("Model", ""), values.pop("Model hash", "") or hashes.get("model", ""))
     for name, value in values.items():
         if name in known:
             known[name](value)

@@ -6,15 +6,9 @@ import html
 import re
 from typing import Any
 
-from history.readers.settings import A1111, ForeignSettings, SettingsBuilder
+from history.readers.settings import A1111, ForeignSettings, SettingsBuilder, json_object
 from pipelines.images.file_texts import FileTexts
-from pipelines.system.bounded_json import parse_json
 
-# The packet is not given to an XML parser: entities in it could be bombs.
-_COMMENT = re.compile(
-    r"<exif:UserComment>.{0,200}?<rdf:li[^>]{0,200}>(\{.{0,500000}?\})\s{0,20}</rdf:li>|exif:UserComment=\"(\{[^\"]{0,500000})\"",
-    re.DOTALL,
-)
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _KNOWN = {
     "c", "uc", "model", "sampler", "scale", "seed", "steps", "strength", "size", "lora", "v2", "seed_mode", "shift",
@@ -27,11 +21,7 @@ def read(texts: FileTexts) -> ForeignSettings | None:
     if "Draw Things" in texts.xmp:
         candidates.insert(0, _user_comment(texts.xmp))
     for text in candidates:
-        try:
-            values = parse_json(text, max_depth=32, finite=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(values, dict) and "c" in values and "sampler" in values:
+        if (values := json_object(text)) and "c" in values and "sampler" in values:
             return parse(values, text)
     return None
 
@@ -57,10 +47,7 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
     """The settings in its JSON."""
     builder = SettingsBuilder("Draw Things", text, A1111)
     builder.prompts(found.get("c", ""), found.get("uc", ""))
-    for value, take in ((found.get("steps"), builder.steps), (found.get("scale"), builder.guidance),
-                        (found.get("seed"), builder.seed)):  # fmt: skip
-        if value is not None:
-            take(value)
+    builder.given(steps=found.get("steps"), guidance=found.get("scale"), seed=found.get("seed"))
     if isinstance(size := found.get("size"), str) and (sides := _SIZE.fullmatch(size)):
         builder.size(sides[1], sides[2])
     if found.get("strength") not in (None, 1, 1.0):
@@ -74,7 +61,5 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
             builder.lora(entry.get("model", entry.get("file", "")), entry.get("weight", 1.0))
     if isinstance(config, dict):
         builder.clip_skip(config.get("clipSkip"))
-    for name, value in found.items():
-        if name not in _KNOWN and value not in (None, "", [], {}):
-            builder.unused(name, value)
+    builder.rest(found, _KNOWN)
     return builder.build()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from history.readers.settings import A1111, ForeignSettings, SettingsBuilder
+from history.readers.settings import A1111, ForeignSettings, SettingsBuilder, json_object
 from pipelines.images.file_texts import FileTexts
-from pipelines.system.bounded_json import parse_json
 
 _RESOLUTION = re.compile(r"\D{0,3}(\d{1,6})\D{1,4}(\d{1,6})\D{0,3}", re.ASCII)
 _KNOWN = {
@@ -20,13 +19,7 @@ _KNOWN = {
 def read(texts: FileTexts) -> ForeignSettings | None:
     """The settings in a file's texts, or None."""
     for text in (texts.texts.get("parameters", ""), texts.user_comment):
-        if not text.lstrip().startswith("{"):
-            continue
-        try:
-            found = parse_json(text, max_depth=16, finite=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict) and "base_model" in found and "prompt" in found:
+        if text.lstrip().startswith("{") and (found := json_object(text)) and {"base_model", "prompt"} <= found.keys():
             return parse(found, text)
     return None
 
@@ -50,8 +43,8 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
     for name, value in found.items():
         if name.startswith("lora_combined_") and isinstance(value, str) and not found.get("loras"):
             builder.lora(*value.rsplit(" : ", 1)) if " : " in value else builder.unused(name, value)
-        elif name not in _KNOWN and not name.startswith("lora_combined_") and value not in (None, "", "None", []):
-            builder.unused(name, value)
+    combined = {name for name in found if name.startswith("lora_combined_")}
+    builder.rest(found, _KNOWN | combined, empty=("None",))
     if found.get("full_prompt") not in (None, "", [], [found.get("prompt")]):
         builder.unused("prompt with styles", found["full_prompt"])
     return builder.build()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from history.readers.settings import COMPEL, ForeignSettings, SettingsBuilder, in_square_brackets
+from history.readers.settings import COMPEL, ForeignSettings, SettingsBuilder, in_square_brackets, json_object
 from pipelines.images.file_texts import FileTexts
-from pipelines.system.bounded_json import parse_json
 
 _KNOWN = {
     "positive_prompt", "negative_prompt", "positive_style_prompt", "negative_style_prompt", "width", "height", "seed",
@@ -19,13 +18,8 @@ def read(texts: FileTexts) -> ForeignSettings | None:
     """The settings in a file's texts, or None."""
     for name, parse in (("invokeai_metadata", _parse_new), ("sd-metadata", _parse_old)):
         text = texts.texts.get(name)
-        if not text:
-            continue
-        try:
-            found = parse_json(text, max_depth=32, finite=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict) and (settings := parse(found, text)) is not None:
+        found = json_object(text) if text else None
+        if text and found and (settings := parse(found, text)) is not None:
             return settings
     return None
 
@@ -39,19 +33,11 @@ def _parse_new(found: dict[str, Any], text: str) -> ForeignSettings | None:
     if "width" in found:
         builder.size(found.get("width"), found.get("height"))
     scale = found.get("guidance") if found.get("cfg_scale") in (None, 1, 1.0) else found["cfg_scale"]
-    for value, take in (
-        (found.get("seed"), builder.seed),
-        (found.get("steps"), builder.steps),
-        (scale, builder.guidance),
-    ):
-        if value is not None:
-            take(value)
+    builder.given(seed=found.get("seed"), steps=found.get("steps"), guidance=scale, strength=found.get("strength"))
     builder.sampler(found.get("scheduler", ""))
     model = found.get("model")
     builder.model(model, model.get("hash", "") if isinstance(model, dict) else "")
     builder.vae(found.get("vae"))
-    if found.get("strength") is not None:
-        builder.strength(found["strength"])
     clip_skip = found.get("clip_skip")
     if isinstance(clip_skip, int) and clip_skip > 0:
         builder.clip_skip(clip_skip + 1)  # it counts the layers that are left out, others count from the last
@@ -59,9 +45,7 @@ def _parse_new(found: dict[str, Any], text: str) -> ForeignSettings | None:
         if isinstance(entry, dict):
             lora = entry.get("model", entry.get("lora"))
             builder.lora(lora, entry.get("weight", 1.0), lora.get("hash", "") if isinstance(lora, dict) else "")
-    for name, value in found.items():
-        if name not in _KNOWN and value not in (None, "", [], {}):
-            builder.unused(name, value)
+    builder.rest(found, _KNOWN)
     return builder.build()
 
 

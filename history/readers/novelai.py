@@ -10,9 +10,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from history.readers import a1111
-from history.readers.settings import A1111, ForeignSettings, SettingsBuilder
+from history.readers.settings import A1111, ForeignSettings, SettingsBuilder, json_object
 from pipelines.images.file_texts import MAX_TEXT, FileTexts
-from pipelines.system.bounded_json import parse_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,25 +34,19 @@ def read(texts: FileTexts) -> ForeignSettings | None:
 
 def parse(comment: str, description: str = "", source: str = "") -> ForeignSettings | None:
     """The settings in the JSON of its comment; older versions have the prompt in the description alone."""
-    try:
-        found = parse_json(comment, max_depth=32, finite=False)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
+    found = json_object(comment)
+    if found is None:
         return None
     builder = SettingsBuilder("NovelAI", comment, A1111)
     builder.prompts(found.get("prompt") or description, found.get("uc", ""))
-    for value, take in ((found.get("steps"), builder.steps), (found.get("scale"), builder.guidance),
-                        (found.get("seed"), builder.seed), (found.get("strength"), builder.strength)):  # fmt: skip
-        if value is not None:
-            take(value)
+    builder.given(
+        steps=found.get("steps"), guidance=found.get("scale"), seed=found.get("seed"), strength=found.get("strength")
+    )
     if "width" in found:
         builder.size(found.get("width"), found.get("height"))
     builder.sampler(found.get("sampler", ""), found.get("noise_schedule", ""))
     builder.model(source)
-    for name, value in found.items():
-        if name not in _KNOWN and value not in (None, "", [], {}, 0, 0.0, False):
-            builder.unused(name, value)
+    builder.rest(found, _KNOWN, empty=(0, 0.0, False))
     return builder.build()
 
 
@@ -64,11 +57,8 @@ def read_alpha(image: Image.Image) -> ForeignSettings | None:
         return None
     if not text.lstrip().startswith("{"):
         return a1111.parse(text)
-    try:
-        found = parse_json(text, max_depth=32, finite=False)
-    except (ValueError, RecursionError):
-        return None
-    comment = found.get("Comment") if isinstance(found, dict) else None
+    found = json_object(text) or {}
+    comment = found.get("Comment")
     return parse(comment, _text(found, "Description"), _text(found, "Source")) if isinstance(comment, str) else None
 
 

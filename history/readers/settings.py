@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from history.readers.samplers import match
 from pipelines.prompt import A1111, COMPEL
 from pipelines.request import MAX_GUIDANCE, MAX_LORAS, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STEPS
+from pipelines.system.bounded_json import parse_json
 from pipelines.system.text import shorten
 
 # Bounds of what is shown: the whole text, one value, and how many values without a counterpart.
@@ -86,6 +87,15 @@ class ForeignSettings:
         """As JSON values."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ForeignSettings | None:
+        """Settings from their JSON values; None if they are none."""
+        try:
+            loras = tuple(ForeignLora(**lora) for lora in values.get("loras", ()))
+            return cls(**{**values, "loras": loras}) if values else None
+        except TypeError:
+            return None
+
 
 class SettingsBuilder:
     """Collects settings from untrusted values: each is taken if it is one, else listed as unused.
@@ -137,6 +147,12 @@ class SettingsBuilder:
     def guidance(self, value: Any) -> None:
         """The guidance scale."""
         self.number("guidance_scale", value, 0, MAX_GUIDANCE, "CFG scale")
+
+    def given(self, **values: Any) -> None:
+        """Those of ``steps``, ``guidance``, ``seed`` and ``strength`` that are there."""
+        for name, value in values.items():
+            if value is not None:
+                getattr(self, name)(value)
 
     def seed(self, value: Any) -> None:
         """The seed; other programs draw other noise from it."""
@@ -194,8 +210,10 @@ class SettingsBuilder:
             self.unused(f"LoRA {found}", number)
 
     def lora_hash(self, name: Any, digest: Any) -> None:
-        """The hash of a LoRA that is named elsewhere."""
-        if (known := self._loras.get(file_name(name))) is not None:
+        """The hash of a LoRA that is named elsewhere, in other capitals perhaps; the first one counts."""
+        wanted = file_name(name).casefold()
+        known = next((lora for found, lora in self._loras.items() if found.casefold() == wanted), None)
+        if known is not None and not known.hash:
             self._loras[known.name] = ForeignLora(known.name, known.weight, clean(digest, 100))
 
     def unused(self, name: Any, value: Any) -> None:
@@ -204,12 +222,27 @@ class SettingsBuilder:
         if key and text and len(self._unused) < MAX_UNUSED:
             self._unused.setdefault(key, shorten(text, MAX_VALUE))
 
+    def rest(self, values: Mapping[str, Any], known: Collection[str], empty: Collection[Any] = ()) -> None:
+        """List what no reader's line has taken: all but the known names, and values that say nothing."""
+        for name, value in values.items():
+            if name not in known and value not in (None, "", [], {}, *empty):
+                self.unused(name, value)
+
     def build(self) -> ForeignSettings | None:
         """The settings, None if nothing but the text is known."""
         known = [name for name, value in self._values.items() if value not in ("", None)]
         if set(known) <= {"program", "text", "prompt_syntax"} and not self._loras:
             return None
         return ForeignSettings(**self._values, loras=tuple(self._loras.values()), unused=dict(self._unused))
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """A text of a file as a JSON object, None if it is none."""
+    try:
+        found = parse_json(text, max_depth=32, finite=False)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def clean(value: Any, limit: int) -> str:
@@ -250,4 +283,4 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) or re.fullmatch(r"\s*[+-]?\d{1,25}\s*", value, re.ASCII) is not None
 
 
-__all__ = ["A1111", "COMPEL", "ForeignLora", "ForeignSettings", "SettingsBuilder", "clean", "file_name"]
+__all__ = ["A1111", "COMPEL", "ForeignLora", "ForeignSettings", "SettingsBuilder", "clean", "file_name", "json_object"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from history.readers.settings import A1111, ForeignSettings, SettingsBuilder
+from history.readers.settings import A1111, ForeignSettings, SettingsBuilder, json_object
 from pipelines.images.file_texts import FileTexts
-from pipelines.system.bounded_json import parse_json
 
 _KNOWN = {
     "prompt", "negativeprompt", "model", "seed", "steps", "cfgscale", "width", "height", "sampler", "scheduler", "vae",
@@ -20,11 +19,8 @@ def read(texts: FileTexts) -> ForeignSettings | None:
     for text in (texts.texts.get("parameters", ""), texts.user_comment, texts.texts.get("Comment", "")):
         if "sui_image_params" not in text:
             continue
-        try:
-            found = parse_json(text[text.find("{") :], max_depth=32, finite=False)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict) and isinstance(found.get("sui_image_params"), dict):
+        found = json_object(text[text.find("{") :])
+        if found and isinstance(found.get("sui_image_params"), dict):
             return parse(found, text)
     return None
 
@@ -36,11 +32,10 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
     if "width" in values:
         builder.size(values.get("width"), values.get("height"))
     scale = values.get("fluxguidancescale") if values.get("cfgscale") in (None, 1, 1.0, "1") else values["cfgscale"]
-    for value, take in ((values.get("seed"), builder.seed), (values.get("steps"), builder.steps),
-                        (values.get("cfgscale") if scale is None else scale, builder.guidance),
-                        (values.get("initimagecreativity"), builder.strength)):  # fmt: skip
-        if value is not None:
-            take(value)
+    builder.given(
+        seed=values.get("seed"), steps=values.get("steps"), strength=values.get("initimagecreativity"),
+        guidance=values.get("cfgscale") if scale is None else scale,
+    )  # fmt: skip
     builder.sampler(values.get("sampler", ""), values.get("scheduler", ""))
     hashes = {model.get("param"): model.get("hash") for model in _models(found)}
     builder.model(values.get("model", ""), hashes.get("model", ""))
@@ -53,9 +48,8 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
         if model.get("param") == "loras":
             builder.lora_hash(model.get("name"), model.get("hash"))
     extra = found.get("sui_extra_data")
-    for name, value in [*values.items(), *(extra.items() if isinstance(extra, dict) else ())]:
-        if name not in _KNOWN and value not in (None, "", [], {}):
-            builder.unused(name, value)
+    for part in (values, extra if isinstance(extra, dict) else {}):
+        builder.rest(part, _KNOWN)
     return builder.build()
 
 

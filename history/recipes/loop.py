@@ -27,6 +27,12 @@ if scored:
 added = {{"text_embeds": text[1], "time_ids": numbers}}
 """
 _UNWANTED = "    scores[: len(SEEDS)] = 2.5\n"
+_IMAGE_PROMPT = """
+# The features of the picture, for each picture of the run.
+picture_features = [{before}features[None].repeat_interleave(len(SEEDS), dim=0)]
+with_picture = {{{added}"image_embeds": [torch.cat(picture_features)]}}
+"""
+NOTHING_BEFORE = "nothing[None].repeat_interleave(len(SEEDS), dim=0), "
 _SD3 = """
     prediction = pipe.transformer(
         hidden_states=seen.to(DTYPE), timestep=t.to(DEVICE).expand(len(seen)), encoder_hidden_states=text[0],
@@ -64,6 +70,10 @@ _GUESS = {
 }
 
 
+def _added(plan: Plan) -> str:
+    return "**added, " if plan.family == XL else ""
+
+
 def _predicts(plan: Plan) -> str:
     if plan.family in (SD3, FLUX):
         return FLOW_PREDICTION
@@ -80,6 +90,8 @@ def before(plan: Plan) -> str:
         parts.append(_SIZES.format(unwanted=_UNWANTED if plan.is_guided else ""))
     if plan.family == FLUX:
         parts.append(_FLUX_BEFORE)
+    if plan.image_prompt:
+        parts.append(_IMAGE_PROMPT.format(before=NOTHING_BEFORE if plan.is_guided else "", added=_added(plan)))
     for k in range(len(plan.controlnets)):
         parts.append(
             f'map_{k} = np.asarray(Image.open(HERE / "{control_file(k)}").convert("RGB"), dtype=np.float32)\n'
@@ -127,7 +139,11 @@ def _unet(plan: Plan) -> str:
     more = "".join(
         [
             ", timestep_cond=scale.expand(len(seen), -1)" if plan.embeds_guidance else "",
-            ", added_cond_kwargs=added" if plan.family == XL else "",
+            ", added_cond_kwargs=with_picture"
+            if plan.image_prompt
+            else ", added_cond_kwargs=added"
+            if plan.family == XL
+            else "",
             ", **residuals" if plan.controlnets else "",
         ]
     )

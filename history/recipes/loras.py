@@ -21,12 +21,20 @@ def problem(name: str, path: Path) -> str:
     header = try_read_header(path)
     if header is None:
         return f"The LoRA {name} is not on this computer any more; put its file back to get the script."
+    if split(header.tensors).bundled:
+        return f"The LoRA {name} brings learnt words (textual inversion), which are not written as a script."
+    return ""
+
+
+def is_plain(path: Path) -> bool:
+    """Whether diffusers adds a LoRA as the program does; others are added layer by layer (``lora_layers``)."""
+    header = try_read_header(path)
+    if header is None:
+        return False
     layout = split(header.tensors)
     parts = {part for layer in layout.layers.values() for part in layer}
-    plain = not (parts - _PARTS or layout.scales or layout.bundled or layout.unknown)
-    if not plain or any(map(_is_varied, _configs(path, header).values())):
-        return f"The LoRA {name} has a form that diffusers cannot add in the same way."
-    return ""
+    plain = not (parts - _PARTS or layout.scales or layout.unknown)
+    return plain and not any(map(_is_varied, _configs(path, header).values()))
 
 
 def alphas(path: Path) -> dict[str, float]:

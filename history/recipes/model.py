@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from history.recipes.loras import alphas
+from history.recipes import lora_layers
+from history.recipes.loras import alphas, is_plain
 from history.recipes.plan import FLUX, SD, SD3, XL, Plan, literal
 from pipelines.system.paths import PROJECT
 
@@ -41,6 +42,27 @@ def add_lora(path, name, alphas):
         raise SystemExit(f"diffusers found a place for {found} of the {len(layers)} layers of {path}.")
 
 '''
+_IP_ADAPTER = """
+# An IP-Adapter gives the network layers that attend to a picture's features (Ye et al. 2023).
+pipe.load_ip_adapter(
+    str(IP_ADAPTER.parent), subfolder="", weight_name=IP_ADAPTER.name, image_encoder_folder=None, local_files_only=True
+)
+pipe.set_ip_adapter_scale({weight!r})
+encoder = CLIPVisionModelWithProjection.from_pretrained(
+    IMAGE_ENCODER, dtype=DTYPE, use_safetensors=True, local_files_only=True
+).to(DEVICE)
+side = encoder.config.image_size
+seen = CLIPImageProcessor(size=side, crop_size=side)(
+    Image.open(HERE / "image-prompt.png").convert("RGB"), return_tensors="pt"
+).pixel_values.to(DEVICE, DTYPE)
+{features}"""
+# What the negative prompt sees: nothing, or the features of nothing.
+_FEATURES = {
+    False: "features = encoder(seen).image_embeds\nnothing = torch.zeros_like(features)\n",
+    True: "features, nothing = (\n    encoder(pixels, output_hidden_states=True).hidden_states[-2]"
+    " for pixels in (seen, torch.zeros_like(seen))\n)\n",
+}
+_WEIGHTS = "diffusion_pytorch_model"
 
 
 def pipeline_class(plan: Plan) -> str:
@@ -96,6 +118,9 @@ def paths(plan: Plan) -> str:
     lines += [f"{_name(k, 'LORA')} = {literal(plan.shown(one.path))}" for k, one in enumerate(plan.loras)]
     lines += [f"{_name(k, 'CONTROLNET')} = {literal(plan.shown(one.path))}" for k, one in enumerate(plan.controlnets)]
     lines += [f"{_name(k, 'WORD')} = {literal(plan.shown(one.path))}" for k, one in enumerate(plan.embeddings)]
+    if one := plan.image_prompt:
+        lines.append(f"IP_ADAPTER = Path({literal(plan.shown(one.path))})")
+        lines.append(f"IMAGE_ENCODER = {literal(plan.shown(one.encoder))}")
     return "\n".join(lines)
 
 
@@ -104,7 +129,10 @@ def adapters(plan: Plan) -> str:
     lines = []
     for k, one in enumerate(plan.embeddings):
         lines.append(f'pipe.load_textual_inversion({_name(k, "WORD")}, token="<word-{k}>")  # {literal(one.name)}')
-    if plan.loras:
+    if plan.loras and not has_plain_loras(plan):
+        lines.append(lora_layers.CODE)
+        lines += lora_layers.calls(plan, [_name(k, "LORA") for k in range(len(plan.loras))])
+    elif plan.loras:
         names = [f"lora{k}" for k in range(len(plan.loras))]
         quoted = ", ".join(map(literal, names))
         lines.append(_LORA)
@@ -113,10 +141,34 @@ def adapters(plan: Plan) -> str:
         lines.append(f"pipe.set_adapters([{quoted}], {[one.weight for one in plan.loras]!r})")
     if plan.controlnets:
         lines.append("# A ControlNet reads the noisy latents and a map, and adds to what the network computes.")
-        for k in range(len(plan.controlnets)):
-            given = [_name(k, "CONTROLNET"), "dtype=DTYPE", "use_safetensors=True", "local_files_only=True"]
-            lines.append(_call(f"controlnet_{k} = ControlNetModel.from_pretrained", given) + ".to(DEVICE)")
+        lines += [_controlnet(plan, k, one.path) for k, one in enumerate(plan.controlnets)]
+    if plan.image_prompt:
+        lines.append(_IP_ADAPTER.format(weight=plan.image_prompt.weight, features=_FEATURES[plan.image_prompt.fine]))
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def has_plain_loras(plan: Plan) -> bool:
+    """Whether diffusers adds all LoRAs of a plan as the program does."""
+    return all(is_plain(one.path) for one in plan.loras)
+
+
+def _controlnet(plan: Plan, k: int, path: Path) -> str:
+    """Load a ControlNet from its folder, or from a single file with the configuration that the UNet implies."""
+    name = _name(k, "CONTROLNET")
+    if path.is_dir():
+        given = [name, "dtype=DTYPE", "use_safetensors=True", "local_files_only=True"]
+        named = (path / f"{_WEIGHTS}.safetensors").is_file() or any(path.glob(f"{_WEIGHTS}.safetensors.index.json"))
+        given += [] if named else ['variant="fp16"']
+        return _call(f"controlnet_{k} = ControlNetModel.from_pretrained", given) + ".to(DEVICE)"
+    # The UNet of an inpainting model sees a mask, too; its ControlNets do not.
+    config = f'{{**controlnet_{k}.config, "in_channels": pipe.vae.config.latent_channels}}'
+    latents = f"controlnet_{k} = ControlNetModel.from_config({config})\n" if plan.inpaints else ""
+    return (
+        f"controlnet_{k} = ControlNetModel.from_unet(pipe.unet, load_weights_from_unet=False)\n{latents}"
+        f"tensors = convert_controlnet_checkpoint(load_file({name}), dict(controlnet_{k}.config))\n"
+        f"controlnet_{k}.load_state_dict(tensors)\n"
+        f"controlnet_{k} = controlnet_{k}.to(DEVICE, DTYPE).eval()"
+    )
 
 
 def _placed(plan: Plan) -> list[str]:

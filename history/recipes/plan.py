@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SD, XL, SD3, FLUX, OWN = "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "any"
 LORA, CONTROLNET, EMBEDDING = "LoRA", "ControlNet", "word"
+_GONE = "The {kind} {name} is not on this computer any more; put its file back to get the script."
 
 
 class NoScript(ValueError):
@@ -58,6 +59,21 @@ class AdapterFile:
 
 
 @dataclass(frozen=True)
+class ImagePromptFile:
+    """The IP-Adapter of a plan: its file, the folder of its image encoder, its weight.
+
+    Attributes:
+        fine: whether it reads a vector for each patch of the picture ("plus" files), not one for all of it.
+    """
+
+    name: str
+    path: Path
+    encoder: Path
+    weight: float
+    fine: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a script is written from.
 
@@ -69,6 +85,7 @@ class Plan:
         loras: that are applied, the model's own first; those of weight 0 are left out.
         controlnets: one for each of the request's controls.
         embeddings: textual inversion files by the names that prompts use.
+        image_prompt: the IP-Adapter, or None.
     """
 
     detail: EntryDetail
@@ -78,6 +95,7 @@ class Plan:
     loras: tuple[AdapterFile, ...] = ()
     controlnets: tuple[AdapterFile, ...] = ()
     embeddings: tuple[AdapterFile, ...] = ()
+    image_prompt: ImagePromptFile | None = None
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -206,7 +224,19 @@ def plan_of(detail: EntryDetail, materials: Materials) -> Plan:
             AdapterFile(name, _found({one.name: one.path for one in adapters.embeddings()}, name, EMBEDDING))
             for name in names
         ),
+        image_prompt=_image_prompt(request, adapters),
     )  # fmt: skip
+
+
+def _image_prompt(request: GenerationRequest, adapters: AdapterResolver) -> ImagePromptFile | None:
+    if request.reference is None:
+        return None
+    files = {one.name: one for one in adapters.ip_adapters()}
+    file = find_by_name(files, request.reference.adapter)
+    if file is None:
+        raise NoScript(_GONE.format(kind="IP-Adapter", name=request.reference.adapter))
+    # The width that it wants is that of the encoder's last vector, or of each of its patches'.
+    return ImagePromptFile(file.name, file.path, file.encoder, request.reference.weight, file.wants[1] == "hidden_size")
 
 
 def _loras(request: GenerationRequest, card: ModelCard, adapters: AdapterResolver) -> tuple[AdapterFile, ...]:
@@ -230,7 +260,7 @@ def _of_model(addition: BuiltInLora) -> Path:
 def _found(files: Mapping[str, Path], name: str, kind: str) -> Path:
     path = find_by_name(files, name)
     if path is None:
-        raise NoScript(f"The {kind} {name} is not on this computer any more; put its file back to get the script.")
+        raise NoScript(_GONE.format(kind=kind, name=name))
     return path
 
 

@@ -53,17 +53,6 @@ def _withheld(plan: Plan) -> str:
     return "The model's safety checker withheld a picture of this run; a script would not." if noted else ""
 
 
-def _image_prompt(plan: Plan) -> str:
-    if plan.request.reference is None:
-        return ""
-    return "This picture follows another one by an IP-Adapter, which is not written as a script."
-
-
-def _controls(plan: Plan) -> str:
-    single = next((one.name for one in plan.controlnets if not one.path.is_dir()), "")
-    return f"The ControlNet {single} is a single file; a script is written for diffusers' folders." if single else ""
-
-
 def _loras(plan: Plan) -> str:
     return next(filter(None, (loras.problem(lora.name, lora.path) for lora in plan.loras)), "")
 
@@ -79,5 +68,5 @@ def _words(plan: Plan) -> str:
 
 
 _REASONS: tuple[Callable[[Plan], str], ...] = (
-    _no_steps, _model, _single_file, _withheld, _image_prompt, _controls, _loras, _words,
+    _no_steps, _model, _single_file, _withheld, _loras, _words,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from history.recipes import loop, model, own_loop, prompts, sampler, start
+from history.recipes import loop, lora_layers, model, own_loop, prompts, sampler, start
 from history.recipes.plan import FLUX, OWN, SD3, XL, Materials, NoScript, Plan, plan_of
 from history.recipes.reasons import refuse
 from pipelines.images import geometry
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.images.inpainting import SourceImage
 
 GONE = "The picture that this one was made from is no longer kept, so the script would have nothing to start from."
+IMAGE_PROMPT = "image-prompt.png"
 # Bytes of a configuration file; a tokenizer's words are the largest.
 MAX_CONFIG = 8 * 2**20
 EAGER = (
@@ -59,7 +60,9 @@ def write(detail: EntryDetail, materials: Materials) -> Script:
         raise NoScript(GONE) from None
     body = own_loop.body(plan, _threads(plan)) if plan.family == OWN else _body(plan, source)
     files = {name: _png(image) for name, image in inputs.items()}
-    return Script(header(plan) + body, {**files, **(_config(plan) if plan.is_single_file else {})})
+    files |= _config(plan) if plan.is_single_file else {}
+    files |= lora_layers.files(plan) if plan.loras and not model.has_plain_loras(plan) else {}
+    return Script(header(plan) + body, files)
 
 
 def header(plan: Plan) -> str:
@@ -119,16 +122,21 @@ def _scales(plan: Plan) -> str:
 
 def _imports(plan: Plan) -> str:
     names = {model.pipeline_class(plan), sampler.class_name(plan), *(["ControlNetModel"] if plan.controlnets else [])}
+    single = any(not one.path.is_dir() for one in plan.controlnets)
+    layered = plan.loras and not model.has_plain_loras(plan)
     names |= set(model.shared_parts(plan).values()) if plan.card.rest else set()
     compel = "Compel, ReturnedEmbeddingsType" if plan.family == XL else "Compel"
     lines = [
-        "from pathlib import Path", "", "import numpy as np" if _uses_numpy(plan) else "", "import torch",
+        "import json" if layered else "", "from pathlib import Path", "",
+        "import numpy as np" if _uses_numpy(plan) else "", "import torch",
         f"from compel import {compel}" if prompts.form_of(plan) == prompts.COMPEL else "",
         f"from diffusers import {', '.join(sorted(names))}",
-        "from PIL import Image" if plan.request.init or plan.controlnets else "",
-        "from safetensors.torch import load_file" if plan.loras else "",
+        "from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint" if single else "",
+        "from PIL import Image" if plan.request.init or plan.controlnets or plan.image_prompt else "",
+        "from safetensors.torch import load_file" if plan.loras or single else "",
+        "from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection" if plan.image_prompt else "",
     ]  # fmt: skip
-    kept = [line for k, line in enumerate(lines) if line or k == 1]
+    kept = [line for k, line in enumerate(lines) if line or k == 2]
     return "\n".join(kept) + "\n\ntorch.set_grad_enabled(False)  # nothing is trained here\n" + _threads(plan)
 
 
@@ -157,6 +165,8 @@ def _inputs(plan: Plan, source: SourceImage | None) -> dict[str, Image.Image]:
         found[loop.control_file(k)] = plan.materials.adapters.control_map(
             control, plan.request.width, plan.request.height, "cpu"
         )
+    if plan.request.reference is not None:
+        found[IMAGE_PROMPT] = plan.materials.upload(plan.request.reference.image)
     return found
 
 
@@ -180,7 +190,7 @@ def _png(image: Image.Image) -> bytes:
 def _pip(plan: Plan) -> str:
     found: Any = plan.facts.get("libraries")
     known = found if isinstance(found, dict) else {}
-    names = ["torch", "diffusers", "transformers", *(["peft"] if plan.loras else [])]
+    names = ["torch", "diffusers", "transformers", *(["peft"] if plan.loras and model.has_plain_loras(plan) else [])]
     pinned = [f"{name}=={known[name]}" if isinstance(known.get(name), str) else name for name in names]
     more = ["accelerate", "safetensors", "pillow", "numpy"]
     more += ["scipy"] if plan.request.sampling.scheduler == "lms" else []

@@ -37,6 +37,7 @@ CANCELLED = "Making it again was stopped."
 WITHHELD = "The model's safety checker withheld the picture this time, so it cannot be compared."
 UNREADABLE = "The pictures could not be read to compare them; try again."
 NOT_ADDED = "It is not listed a second time."
+OTHERS = "Of the run's other pictures {count} {are} new in the history, marked as made again."
 ADDED = "The new one is in the history, marked as this one made again."
 NOT_KEPT = "The new one could not be kept."
 
@@ -137,21 +138,46 @@ class Replays:
         if any(last.withheld[place : place + 1]):
             self._link(user, ids, then)
             return ReplayState(STOPPED, WITHHELD)
-        new = self._detail(user, ids[place]) if ids else None
+        found = [self._detail(user, entry_id) for entry_id in ids]
+        new = found[place] if place < len(found) else None
         difference = compare(_picture_of(then), _picture_of(new) if new else _unsaved(last, place))
-        return self._concluded(difference, user, then, ids, new)
+        others = [each for each in found if each is not None and each is not new]
+        equal = [each.entry.id for each in others if self._is_equal(user, each, then)]
+        equal += [new.entry.id] if new and difference.is_same else []
+        return self._concluded(difference, user, then, [each for each in ids if each not in equal], equal, new)
+
+    def _is_equal(self, user: User, new: EntryDetail, then: EntryDetail) -> bool:
+        """Whether a picture of the new run has the pixels of the old run's picture in its place, if that is here."""
+        rows = self._database.read(
+            "SELECT id FROM entries WHERE run = ? AND run != '' AND place = ? AND deleted IS NULL",
+            (then.entry.run, new.entry.place),
+        )
+        before = self._detail(user, rows[0][0]) if rows else None
+        if before is None or before.picture is None:
+            return False
+        try:
+            return compare(_picture_of(before), _picture_of(new)).is_same
+        except (OSError, InvalidRequest):  # the old file was changed by hand
+            return False
 
     def _concluded(
-        self, difference: PictureDifference, user: User, then: EntryDetail, ids: Sequence[str], new: EntryDetail | None
+        self,
+        difference: PictureDifference,
+        user: User,
+        then: EntryDetail,
+        others: Sequence[str],
+        equal: Sequence[str],
+        new: EntryDetail | None,
     ) -> ReplayState:
-        """Remove what is there already, mark what is not, and say what was found."""
+        """Remove what is there already (``equal``), mark what is not (``others``), and say what was found."""
+        self._bin.empty(user, self._bin.delete(user, equal))
+        self._link(user, others, then)
+        more = len(others) - (new is not None and not difference.is_same)
+        kept = OTHERS.format(count=more, are="is" if more == 1 else "are") if more else ""
         if difference.is_same:
-            self._bin.empty(user, self._bin.delete(user, ids))
-            return ReplayState(DONE, f"{difference.sentence()} {NOT_ADDED}", same=True)
-        self._link(user, ids, then)
+            return ReplayState(DONE, " ".join(filter(None, (difference.sentence(), NOT_ADDED, kept))), same=True)
         cause = likely_cause(then.facts, new.facts) if new else ""
-        kept = ADDED if new else NOT_KEPT
-        text = " ".join(filter(None, (difference.sentence(), cause, kept)))
+        text = " ".join(filter(None, (difference.sentence(), cause, ADDED if new else NOT_KEPT, kept)))
         return ReplayState(DONE, text, entry=new.entry.id if new else "")
 
     def _link(self, user: User, ids: Sequence[str], then: EntryDetail) -> None:

@@ -232,6 +232,7 @@ def _typed_parameters(request: GenerationRequest, k: int) -> dict[str, Any]:
     found = {
         "Template": request.typed.prompt, "Negative Template": request.typed.negative_prompt,
         "Styles": ", ".join(request.typed.styles), "Drawn": ", ".join(request.drawn_for(k)),
+        "Negative drawn": ", ".join(request.typed.negative_drawn),
     }  # fmt: skip
     return {name: text for name, text in found.items() if text}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipelines.request import InvalidRequest, TypedPrompt
 from presets.prompts import styles as style_texts
 from presets.prompts.styles import StyleError, StyleLibrary
-from presets.prompts.wildcards import WildcardError, Wildcards
+from presets.prompts.wildcards import NEGATIVE, Expansion, WildcardError, Wildcards
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ComposedPrompt:
 
     Attributes:
         prompts: one a picture.
-        negative_prompt: of all pictures; wildcards in it are left as they are.
+        negative_prompt: of all pictures; its wildcards are drawn by the first one's seed.
         typed: what that was made from; None if it was typed like this.
         missing: names of wildcards without a file, which were left as they are.
     """
@@ -35,6 +35,7 @@ def compose(
     seeds: Sequence[int],
     library: StyleLibrary,
     wildcards: Wildcards,
+    reads_negative: bool = True,
 ) -> ComposedPrompt:
     """The prompts of the pictures with these seeds.
 
@@ -44,6 +45,7 @@ def compose(
         seeds: of the pictures; equal seeds draw equal words.
         library: has the styles.
         wildcards: has the files of wildcards; a style's text may hold wildcards, too.
+        reads_negative: whether the model reads a negative prompt; one that it does not read stays as it is.
 
     Raises:
         InvalidRequest: for unknown styles, and wildcards that cannot be drawn.
@@ -58,13 +60,18 @@ def compose(
         drawn = {seed: wildcards.expand(whole, seed) for seed in dict.fromkeys(seeds)}
     except WildcardError as problem:
         raise InvalidRequest("prompt", str(problem)) from None
+    try:
+        unwanted = wildcards.expand(negative, seeds[0], NEGATIVE) if reads_negative else Expansion(negative_prompt)
+    except WildcardError as problem:
+        raise InvalidRequest("negative_prompt", str(problem)) from None
     pictures = [drawn[seed] for seed in seeds]
     prompts = tuple(picture.text for picture in pictures)
     words = tuple(picture.drawn for picture in pictures) if any(picture.drawn for picture in pictures) else ()
     typed = None
-    if styles or words or any(text != prompt for text in prompts):
+    if styles or words or unwanted.text != negative_prompt or any(text != prompt for text in prompts):
         typed = TypedPrompt(
-            prompt=prompt, negative_prompt=negative_prompt, styles=tuple(s.name for s in styles), drawn=words
-        )
-    missing = dict.fromkeys(name for picture in pictures for name in picture.missing)
-    return ComposedPrompt(prompts, negative, typed, tuple(missing))
+            prompt=prompt, negative_prompt=negative_prompt, styles=tuple(s.name for s in styles), drawn=words,
+            negative_drawn=unwanted.drawn,
+        )  # fmt: skip
+    missing = dict.fromkeys(name for picture in (*pictures, unwanted) for name in picture.missing)
+    return ComposedPrompt(prompts, unwanted.text, typed, tuple(missing))

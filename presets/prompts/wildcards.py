@@ -27,6 +27,8 @@ MAX_DEPTH, MAX_NESTED_FILES, MAX_DRAWS, MAX_LENGTH = 20, 10, 200, 20_000
 # Bounds of one file, of a folder's listing, and of folders in folders.
 MAX_BYTES, MAX_LINES, MAX_LINE, MAX_FILES, MAX_FOLDERS = 1 << 20, 20_000, 2000, 2000, 4
 SUFFIX = ".txt"
+# Draws for a negative prompt are others than those for a prompt.
+NEGATIVE = "negative"
 _TOKEN = re.compile(
     r"(?P<tag><[^<>\n]{1,300}>|\\\\)"
     r"|\\(?P<escaped>[{}|]|__)"
@@ -231,17 +233,18 @@ class Wildcards:
                     found[name] = None
         return sorted(found)
 
-    def expand(self, text: str, seed: int) -> Expansion:
+    def expand(self, text: str, seed: int, kind: str = "") -> Expansion:
         """Draw the wildcards of a prompt: the same seed draws the same words from the same files.
 
         Args:
             text: the prompt.
             seed: of the picture.
+            kind: of prompt: ``NEGATIVE``, or "".
 
         Raises:
             WildcardError: if they cannot be drawn: too deep, too many, files that name themselves.
         """
-        return _Drawing(self, seed).expand(text)
+        return _Drawing(self, f"{kind} {seed}" if kind else seed).expand(text)
 
     def _path(self, name: str) -> Path | None:
         if not _NAME.fullmatch(name):
@@ -283,7 +286,7 @@ def _text_files(folder: Path, depth: int = 0) -> Iterator[Path]:
 class _Drawing:
     """The drawing of one prompt's wildcards."""
 
-    def __init__(self, wildcards: Wildcards, seed: int) -> None:
+    def __init__(self, wildcards: Wildcards, seed: int | str) -> None:
         self._wildcards = wildcards
         # Only the method ``random`` promises the same numbers in every version of Python.
         self._random = random.Random(seed).random

@@ -10,7 +10,9 @@ import pytest
 from history.bin import DAY, Retention
 from history.search import Filters
 from history.store import History
+from pipelines.images.uploads import UploadStore
 from pipelines.jobs.users import OWNER
+from tests.support.history_entries import picture
 
 Make = Callable[..., str]
 IN_BIN = Filters(in_bin=True)
@@ -27,6 +29,29 @@ def test_a_deleted_picture_lies_in_the_bin_and_comes_back(history: History, make
     assert history.bin.restore(OWNER, [gone]) == (gone,)
     assert list((tmp_path / "bin").iterdir()) == [] and history.path(gone).parent.name == "pictures"
     assert [entry.favourite for entry in history.catalogue.page(OWNER).entries] == [True, False]
+
+
+def test_what_was_deleted_can_come_back_after_a_restart(history: History, make: Make, tmp_path: Path) -> None:
+    gone = make("gone")
+    history.bin.delete(OWNER, [gone])
+    history.close()
+    again = History(tmp_path)
+    again.open(background=False)
+    assert again.bin.restore(OWNER, [gone]) == (gone,) and again.path(gone).parent.name == "pictures"
+    again.close()
+
+
+def test_children_outlive_a_parent_that_is_deleted_for_good(history: History, make: Make, tmp_path: Path) -> None:
+    parent = make(colour="blue")
+    upload = UploadStore(tmp_path / "inputs").put(picture("blue"))
+    children = [make(colour="red", init={"image": upload, "strength": 0.5, "noise_only": False}) for _ in range(2)]
+    assert len(history.family(OWNER, parent).members) == 3
+    history.bin.empty(OWNER, history.bin.delete(OWNER, [parent]))
+    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == children[::-1]
+    for child in children:
+        detail = history.detail(OWNER, child)
+        assert detail is not None and detail.request is not None and detail.picture is not None
+        assert [member.id for member in history.family(OWNER, child).members] == [child]
 
 
 def test_the_bin_is_emptied_by_hand_and_after_30_days(history: History, make: Make, tmp_path: Path, clock) -> None:

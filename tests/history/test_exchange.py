@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from history.entries import FOREIGN
+from history.entries import FOREIGN, time_in_name
 from history.exchange import ImportProgress, export, saved_as
 from history.search import Filters
 from history.store import History
@@ -99,10 +99,17 @@ def test_our_own_pictures_are_imported_with_their_requests(history: History, mak
     other = tmp_path / "copies"
     other.mkdir()
     (other / "copy.png").write_bytes(history.path(entry).read_bytes())
-    assert history.importer(OWNER).run(other).added == 1
-    newest, _ = history.catalogue.page(OWNER).entries
-    detail = history.detail(OWNER, newest.id)
+    # A copy under another name is known by its pixels and its bytes; on another computer it is new.
+    done = history.importer(OWNER).run(other)
+    assert (done.added, done.known) == (0, 1) and len(list((tmp_path / "pictures").iterdir())) == 1
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = History(tmp_path / "elsewhere")
+    elsewhere.open(background=False)
+    assert elsewhere.importer(OWNER).run(other).added == 1
+    (newest,) = elsewhere.catalogue.page(OWNER).entries
+    detail = elsewhere.detail(OWNER, newest.id)
     assert detail is not None and detail.request == ask("mine") and newest.kind == "text-to-image"
+    elsewhere.close()
 
 
 def test_the_history_does_not_import_itself_and_an_import_can_be_stopped(
@@ -153,13 +160,79 @@ def test_pictures_of_a_zip_are_imported_at_their_own_time(history: History, tmp_
     assert not (tmp_path.parent / "b.webp").exists() and len(list((tmp_path / "pictures").iterdir())) == 2
 
 
-def test_an_exported_zip_can_be_imported(history: History, make: Make, tmp_path: Path) -> None:
-    made = history.detail(OWNER, make("a fox"))
-    assert made is not None
-    export([made], tmp_path / "out.zip")
-    assert history.importer(OWNER).run(tmp_path / "out.zip").added == 1
-    details = [history.detail(OWNER, each.id) for each in history.catalogue.all(OWNER)]
-    assert [detail.request for detail in details if detail] == [ask("a fox")] * 2
+def exported(history: History, target: Path) -> Path:
+    """A zip of the whole history."""
+    export(filter(None, [history.detail(OWNER, each.id) for each in history.catalogue.all(OWNER)]), target)
+    return target
+
+
+def test_an_export_is_recognised_and_its_marks_are_read_back(history: History, make: Make, tmp_path: Path) -> None:
+    ids = [make(f"a fox {k}", colour=colour, notes=("Cut.",)) for k, colour in enumerate(("red", "blue", "green"))]
+    history.set_tags(OWNER, ids[:1], add=["best"])
+    history.set_favourite(OWNER, ids[:1], True)
+    file = exported(history, tmp_path / "out.zip")
+    # Meanwhile one has lost its marks, one was deleted and one has lost its file.
+    history.set_tags(OWNER, ids[:1], remove=["best"])
+    history.set_favourite(OWNER, ids[:1], False)
+    history.bin.delete(OWNER, ids[1:2])
+    history.path(ids[2]).unlink()
+    done = history.importer(OWNER).run(file)
+    assert (done.added, done.known, done.refused) == (2, 1, 0)
+    entries = {entry.id: entry for entry in history.catalogue.all(OWNER)}
+    assert set(entries) == set(ids) and entries[ids[0]].favourite and history.path(ids[2]).is_file()
+    first = history.detail(OWNER, ids[0])
+    assert first is not None and first.tags == ("best",)
+    assert history.catalogue.page(OWNER, Filters(text="best")).entries == (entries[ids[0]],)
+    again = history.importer(OWNER).run(file)
+    assert (again.added, again.known) == (0, 3) and len(list((tmp_path / "pictures").iterdir())) == 3
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_an_export_brings_marks_and_names_to_another_computer(
+    history: History, make: Make, tmp_path: Path, unpacked: bool
+) -> None:
+    entry = make("a fox", notes=("Cut.",))
+    history.set_tags(OWNER, [entry], add=["best"])
+    history.set_favourite(OWNER, [entry], True)
+    source = exported(history, tmp_path / "out.zip")
+    if unpacked:
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(tmp_path / "unpacked")
+        source = tmp_path / "unpacked"
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = History(tmp_path / "elsewhere")
+    elsewhere.open(background=False)
+    assert elsewhere.importer(OWNER).run(source).added == 1
+    detail = elsewhere.detail(OWNER, entry)
+    assert detail is not None and detail.entry.favourite and detail.entry.created == time_in_name(f"{entry}.png")
+    assert (detail.tags, detail.notes, detail.request) == (("best",), ("Cut.",), ask("a fox"))
+    elsewhere.close()
+
+
+def test_another_picture_under_a_known_name_is_a_new_one(history: History, make: Make, tmp_path: Path) -> None:
+    entry = make("a fox")
+    file = exported(history, tmp_path / "out.zip")
+    with Image.open(history.path(entry)) as image:
+        other = image.convert("RGB").point(lambda level: 255 - level)
+    other.save(tmp_path / f"{entry}.png")
+    assert history.importer(OWNER).run(tmp_path / f"{entry}.png").added == 1
+    assert history.importer(OWNER).run(file).known == 1 and history.catalogue.count(OWNER) == 2
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [b"", b"[]", b"{", b'{"version": 2, "entries": []}', b'{"version": 1, "entries": {"a": 1}}',
+     b'{"version": 1, "entries": [1, {"file": 1}, {"file": "../a.png", "tags": "x", "notes": [1], "favourite": "y"}]}',
+     b'{"version": 1, "entries": [{"file": "../a.png", "tags": [' + b'"t", ' * 9999 + b'"u"], "favourite": 1}]}',
+     b"[" * 100_000],
+)  # fmt: skip
+def test_a_listing_that_is_none_changes_nothing(history: History, tmp_path: Path, listing: bytes) -> None:
+    good = png({"parameters": samples.A1111})
+    done = history.importer(OWNER).run(zipped(tmp_path / "a.zip", {"history.json": listing, "pictures/a.png": good}))
+    assert (done.added, done.refused) == (1, 0)
+    (entry,) = history.catalogue.all(OWNER)
+    detail = history.detail(OWNER, entry.id)
+    assert not entry.favourite and detail is not None and len(detail.tags) <= 40 and detail.notes == ()
 
 
 def test_bombs_and_broken_zips_are_refused_member_by_member(history: History, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from history import search
 from history.search import Filters, match_expression
 from history.store import History
 from pipelines.jobs.users import OWNER
@@ -82,6 +83,25 @@ def test_search_finds_words_and_beginnings_as_one_types(history: History, make: 
     assert found(history, text="fox") == [] and found(history, text="fox", in_bin=True) == [fox]
 
 
+def test_emoji_and_other_scripts_are_found(history: History, make: Make) -> None:
+    fox, woman, arabic = make("a \U0001f98a fox"), make("\U0001f469\u200d\U0001f680 in space"), make("ثعلب أحمر")
+    make("a fox")
+    assert found(history, text="\U0001f98a") == [fox] == found(history, text="fox \U0001f98a")
+    assert found(history, text="\U0001f469\u200d\U0001f680") == [woman] and found(history, text="أحم") == [arabic]
+    assert (
+        found(history, text="\U0001f980") == found(history, text="whale \U0001f98a") == found(history, text="- *") == []
+    )
+    assert history.catalogue.count(OWNER, Filters(text="\U0001f98a")) == 1
+    assert found(history, text="fox " * 500) == found(history, text="fox")
+
+
+def test_a_search_counts_a_bounded_number(history: History, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(4):
+        make("a fox")
+    monkeypatch.setattr(search, "MAX_COUNTED", 2)
+    assert history.catalogue.count(OWNER, Filters(text="fox")) == 3 and history.catalogue.count(OWNER) == 4
+
+
 def test_search_finds_nothing_of_others(history: History, make: Make) -> None:
     make("a secret fox")
     assert history.catalogue.page(GUEST, Filters(text="secret")).entries == ()
@@ -109,3 +129,29 @@ def test_a_prompt_is_found_by_itself(history: History, make: Make, prompt: str) 
     entry = make(prompt)
     if words:
         assert entry in found(history, text=" ".join(words))
+
+
+def test_no_question_looks_at_every_entry(history: History, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each index is used: at 100,000 entries a question that is not takes a second."""
+    entry = make("a fox", run="r")
+    database, asked = history.database, list[tuple[str, Any]]()
+    read = database.read
+    monkeypatch.setattr(database, "read", lambda sql, values=(): (asked.append((sql, values)), read(sql, values))[1])
+    history.detail(OWNER, entry)
+    history.picture_with_pixels(OWNER, "0" * 32)
+    history.thumbnail(OWNER, entry)
+    history.family(OWNER, entry)
+    history.importer(OWNER).run(history.path(entry))
+    for filters in (Filters(), Filters(text="fox"), Filters(tag="x"), Filters(favourite=True)):
+        history.catalogue.page(OWNER, filters)
+    history.bin.empty(OWNER, history.bin.delete(OWNER, [entry]))
+    plans = {sql: [row[3] for row in read(f"EXPLAIN QUERY PLAN {sql}", values)] for sql, values in asked}
+    # A page is read from the newest on and ends early; favourites have an index of their own.
+    fine = ("SCAN search VIRTUAL TABLE", "SCAN entries USING INDEX favourites", "SCAN relatives")
+    slow = {sql: step for sql, plan in plans.items() for step in plan if step.startswith("SCAN") and "LIMIT" not in sql
+            and not step.startswith(fine)}  # fmt: skip
+    assert slow == {} and len(plans) > 10
+    with database.write() as connection:
+        for sql in ("SELECT MAX(number) FROM details JOIN entries USING (number) WHERE pixels = ? AND pixels != ''",):
+            (first, *_) = connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("x",)).fetchall()
+            assert "details_by_pixels" in first[3]

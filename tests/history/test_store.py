@@ -195,6 +195,21 @@ def test_a_picture_that_the_disk_does_not_take_leaves_nothing(
     assert history.catalogue.count(OWNER) == 1
 
 
+def test_a_disk_that_fills_while_thumbnails_are_written_costs_no_picture(
+    history: History, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("history.thumbnails.atomic_write", full)
+        made = make(size=(640, 320))
+        assert history.thumbnail(OWNER, made) == history.path(made), "the picture itself is shown"
+    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == [made]
+    found = history.thumbnail(OWNER, made)
+    assert found is not None and found.parent.parent.name == "thumbnails"
+
+
 def test_a_picture_is_listed_later_when_only_the_database_takes_nothing(history: History, make: Make) -> None:
     history.database.path.with_name("history.db").chmod(0o600)
     with history.database.write() as connection:

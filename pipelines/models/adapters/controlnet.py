@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.adapters.adapter import Adapter
@@ -239,9 +240,18 @@ def _load_network(path: Path, unet: Any) -> Any:
         return ControlNetModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, variant=None if has_plain else "fp16"
         )
-    net = ControlNetModel.from_unet(unet, load_weights_from_unet=False)
-    net.load_state_dict(convert_controlnet_checkpoint(load_file(path), dict(net.config)))
+    weights = convert_controlnet_checkpoint(load_file(path), dict(unet.config))
+    net = ControlNetModel.from_unet(_plain(unet, weights), load_weights_from_unet=False)
+    net.load_state_dict(weights)
     return net
+
+
+def _plain(unet: Any, weights: Mapping[str, Any]) -> Any:
+    """What a UNet's ControlNets are made from: it sees the latents alone, and no picture by an IP-Adapter."""
+    config = {**unet.config, "in_channels": weights["conv_in.weight"].shape[1]}
+    if config.get("encoder_hid_dim_type") == "ip_image_proj":
+        config["encoder_hid_dim_type"] = None
+    return SimpleNamespace(config=type(unet.config)(config))
 
 
 def _is_same(theirs: Any, ours: Any, name: str) -> bool:

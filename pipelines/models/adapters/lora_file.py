@@ -67,15 +67,15 @@ def load(path: Path, names: LayerNames, model_name: str) -> LoadedLora:
         raise refuse(reason)
     layout = split(header.tensors)
     try:
-        scale = _scale_of(path, header.metadata)
+        scale = scale_of(path, header.metadata)
         return _build(_Reader(path, layout), layout, names, scale, model_name)
-    except _Refused as error:
+    except Refused as error:
         raise refuse(str(error)) from error
     except (OSError, SafetensorError, UnicodeError) as error:
         raise unreadable(error) from error
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Why a file is refused, in words that follow its name."""
 
 
@@ -98,7 +98,7 @@ class _Reader:
             found = unscaled(found, self._get(self._scales[name]))
         found = found.float()
         if not torch.isfinite(found).all():
-            raise _Refused(
+            raise Refused(
                 f"holds numbers that are not finite (in {shorten(name, 80)!r}); copy or download it again, or leave "
                 "it out"
             )
@@ -120,7 +120,7 @@ def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale,
         except lora_layers.WrongShape:
             pass
         except lora_layers.CannotMerge:
-            raise _Refused(
+            raise Refused(
                 f"needs the weights of {model_name} as they were made, and these are compressed; start without "
                 "quantization, or leave it out"
             ) from None
@@ -128,7 +128,7 @@ def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale,
         adds = all(parts[part].any() for part in ("up", "diff") if part in parts)
         (absent if adds else zero).append(layer)
     if absent or (zero and not found.layers):
-        raise _Refused(
+        raise Refused(
             f"changes {len(layout.layers)} layers of a model, of which {model_name} lacks {len(absent) or len(zero)} "
             f"(such as {shorten((absent or zero)[0], 80)!r}); choose the model that it was made for, or leave it out"
         )
@@ -136,7 +136,7 @@ def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale,
     return found
 
 
-def _scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
+def scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
     """How a file's own configuration, or the one next to it, scales its layers."""
     configs: dict[str, Mapping[str, Any]] = {}
     try:
@@ -151,7 +151,7 @@ def _scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
 
     for config in configs.values():
         if any(not _PLAIN.fullmatch(pattern) for pattern, _ in _entries(config.get("alpha_pattern"))):
-            raise _Refused("names its layers by patterns that are not read here; leave it out")
+            raise Refused("names its layers by patterns that are not read here; leave it out")
 
     def scale(layer: str, rank: int) -> float:
         config = next((config for prefix, config in configs.items() if layer.startswith(prefix)), {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from history.readers import READERS, read_settings
+from history.readers import READERS, a1111, read_settings
 from history.readers.samplers import match
 from history.readers.settings import ForeignSettings
 from pipelines.request import make_request
@@ -72,6 +72,19 @@ FOOOCUS_FILES = {
     "jpeg": with_exif("JPEG", json.dumps(samples.FOOOCUS_JSON), True, t0131="Fooocus v2.5.5"),
     "webp": with_exif("WEBP", json.dumps(samples.FOOOCUS_JSON), True, t0131="Fooocus v2.5.5"),
 }
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_civitais_hashes_in_the_same_form(quoted: bool) -> None:
+    hashes = json.dumps(
+        {"model": "1111111111", "vae": "735e4c3a44", "LORA:Ink Wash": "2222222222", "lora:gone": "3" * 10}
+    )
+    text = samples.A1111.replace(", Model hash: 6ce0161689", "").replace(', Lora hashes: "ink wash: 0a1b2c3d4e5f"', "")
+    found = a1111.parse(f"{text}, Hashes: {json.dumps(hashes) if quoted else hashes}")
+    assert found is not None and found.model_hash == "1111111111" and found.loras[0].hash == "2222222222"
+    assert "Hashes" not in found.unused and found.seed == 1234567890
+    for broken in ("{", "{}", "[1]", '"{"', '{"model": 1}', '{"a": ' + "[" * 99 + "}"):
+        assert a1111.parse(f"{samples.A1111}, Hashes: {broken}").model_hash == "6ce0161689"
 
 
 @pytest.mark.parametrize("data", FOOOCUS_FILES.values(), ids=FOOOCUS_FILES)

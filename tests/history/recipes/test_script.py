@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from history.recipes.plan import NoScript
 from history.recipes.script import Script
@@ -21,13 +21,19 @@ from pipelines.prompt import a1111
 from pipelines.request import Lora
 from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS, FLOW_PREDICTION, OWN_LOOP
 from tests.support import ldm_checkpoint
-from tests.support.lora_forms import Maker, dora, kohya, loha, peft, tucker
+from tests.support.lora_forms import FORMS, Maker, kohya, peft
 from tests.support.recipe_runs import Workshop, run_scripts, same_pixels, workshop
 from tests.support.tiny_controlnets import make_controlnet
 from tests.support.tiny_families import make
+from tests.support.tiny_ip_adapters import make_adapter
 from tests.support.tiny_loras import make_lora
 from tests.support.tiny_model import make_tiny_model, tiny_card
 
+# Of each kind one that the others do not stand for.
+OTHER_FORMS = (
+    "diffusers, with alphas in its header", "LoCon, Tucker", "DoRA, PEFT", "DoRA, inputs", "LoHa", "LoHa, Tucker",
+    "LoKr, split", "LoKr, Tucker", "full differences", "scaled fp8",
+)  # fmt: skip
 FLOW = {"scheduler": "flow_euler", "height": 32}
 
 
@@ -58,6 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     make_lora(tiny, "stable_diffusion", root / "adapters" / "ink.safetensors", 0)
     make_lora(tiny, "stable_diffusion", root / "adapters" / "clay.safetensors", 1)
     make_loras(tiny, root / "adapters")
+    make_others(tiny, xl, root / "adapters")
     make_controlnet(diffusers.UNet2DConditionModel.from_pretrained(tiny, subfolder="unet"), root / "adapters" / "edges")
     make_controlnet(diffusers.UNet2DConditionModel.from_pretrained(xl, subfolder="unet"), root / "adapters" / "lines")
     save_file({"emb_params": torch.randn(2, 16, generator=torch.Generator().manual_seed(0))},
@@ -75,6 +82,24 @@ def make_loras(folder: Path, target: Path) -> None:
     form = peft(maker, prefix="unet.")
     form.notes = {"lora_adapter_metadata": '{"unet.r": 3, "unet.lora_alpha": 5}'}
     form.save(target / "alphas.safetensors")
+
+
+def make_others(tiny: Path, xl: Path, target: Path) -> None:
+    """LoRAs that diffusers adds in another way, IP-Adapters, and a ControlNet in one file."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(tiny)
+    parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
+    for name in OTHER_FORMS:
+        FORMS[name](Maker(parts)).save(target / f"{name}.safetensors")
+    make_adapter(pipe.unet, target / "look" / "look.safetensors")
+    make_adapter(pipe.unet, target / "fine" / "fine.safetensors", fine=True)
+    unet = diffusers.UNet2DConditionModel.from_pretrained(xl, subfolder="unet")
+    make_adapter(unet, target / "wide" / "wide.safetensors")
+    net = diffusers.ControlNetModel.from_unet(pipe.unet, load_weights_from_unet=False)
+    torch.manual_seed(3)
+    for name, weight in net.named_parameters():
+        if name.startswith(("controlnet_down", "controlnet_mid", "controlnet_cond_embedding.conv_out")):
+            torch.nn.init.normal_(weight, std=0.2)
+    save_file({name: weight.contiguous() for name, weight in net.state_dict().items()}, target / "one.safetensors")
 
 
 def single_file(folder: Path, target: Path) -> Path:
@@ -119,6 +144,23 @@ def _make_all(shop: Workshop) -> None:
         "a1111-plain": {"prompt": r"a red \(apple\)", "prompt_syntax": "a1111"},
         "kohya": {"loras": ({"name": "kohya", "weight": 0.7},)},
         "alphas": {"loras": ({"name": "alphas", "weight": 0.7},)},
+        **{name: {"loras": ({"name": name, "weight": 0.7}, {"name": "ink", "weight": 0.4})} for name in OTHER_FORMS},
+        "look": {"reference": {"image": picture, "adapter": "look", "weight": 0.6}, "num_images": 2},
+        "look-all": {
+            "reference": {"image": picture, "adapter": "fine", "weight": 0.9}, "init": half, "guidance_scale": 1.0,
+            "controls": (control,), "loras": ({"name": "LoHa", "weight": 0.5},),
+        },
+        "look-xl": {
+            "model": "xl", "reference": {"image": picture, "adapter": "wide", "weight": 0.7},
+            "controls": ({**control, "net": "lines"},),
+        },
+        "control-file": {"controls": ({**control, "net": "one"},)},
+        "control-file-inpainting": {
+            "model": "inpainting", "controls": ({**control, "net": "one"},), "init": {**half, "mask": mask}
+        },
+        "control-file-look": {
+            "controls": ({**control, "net": "one"},), "reference": {"image": picture, "adapter": "look"}
+        },
         "single": {"model": "single", "scheduler": "dpmpp_2m"},
         "options": {"model": "renamed", "scheduler": "euler"},
         "v": {"model": "v", "scheduler": "dpmpp_2m"},
@@ -233,13 +275,13 @@ def test_what_no_script_can_make_is_said(made: Workshop, changes: dict[str, Any]
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
-def test_adapters_that_diffusers_reads_otherwise_are_refused(made: Workshop) -> None:
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(made.root / "tiny")
-    parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
-    for name in ("dora", "loha", "tucker"):
-        form = {"dora": lambda: dora(Maker(parts), "outputs"), "loha": lambda: loha(Maker(parts)),
-                "tucker": lambda: tucker(Maker(parts))}[name]()  # fmt: skip
-        form.save(made.root / "adapters" / f"{name}.safetensors")
-        request = made.made["lora"].request.model_copy(update={"loras": (Lora(name=name, weight=1.0),)})
-        with pytest.raises(NoScript, match=f"The LoRA {name} has a form"):
-            made.script(replace(made.made["lora"], request=request))
+def test_a_lora_with_words_of_its_own_is_refused(made: Workshop) -> None:
+    words = {"bundle_emb.mine.string_to_param.*": torch.randn(2, 16), **kohya_tensors(made)}
+    save_file(words, made.root / "adapters" / "words.safetensors")
+    request = made.made["lora"].request.model_copy(update={"loras": (Lora(name="words", weight=1.0),)})
+    with pytest.raises(NoScript, match="brings learnt words"):
+        made.script(replace(made.made["lora"], request=request))
+
+
+def kohya_tensors(made: Workshop) -> dict[str, torch.Tensor]:
+    return load_file(made.root / "adapters" / "kohya.safetensors")

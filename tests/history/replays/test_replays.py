@@ -82,8 +82,24 @@ def test_another_picture_stays_and_is_marked_as_made_again(shop: Workshop) -> No
     new = shop.history.detail(OWNER, found.entry)
     assert new is not None and new.entry.place == 1
     assert (found.entry, second, REPLAY) in links(shop, second)
-    # The other picture of the run is that of the first again.
-    assert (new.siblings[0], first, REPLAY) in links(shop, first)
+    # The other picture of the run came out equal, so it is not there twice.
+    assert new.siblings == (found.entry,) and not any(kind == REPLAY for _, _, kind in links(shop, first))
+
+
+def test_only_equal_pictures_of_a_run_are_removed(shop: Workshop) -> None:
+    made = shop.make("first of two", place=0, num_images=2, seed=80)
+    first, second = made.siblings
+    other = shop.history.detail(OWNER, second)
+    assert other is not None and other.picture is not None
+    repaint(other.picture)
+    before = ids(shop)
+    found = again(shop, first)
+    assert found.same and "other pictures 1 is new in the history" in found.text
+    (new,) = ids(shop) - before
+    assert links(shop, second) == {(new, second, REPLAY)}
+    # What is deleted cannot be compared with, so the picture in its place stays.
+    shop.history.bin.delete(OWNER, [second, new])
+    assert again(shop, first).same and len(ids(shop) - before) == 1
 
 
 def test_guests_replay_their_own_alone(shop: Workshop) -> None:

@@ -26,6 +26,8 @@ ID = "0123456789abcdef" * 2
 TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 prompts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60)
 weights = st.floats(0, 1.5, allow_nan=False)
+# Fields that the requests of the property test had.
+seen = set[str]()
 
 
 def picture(size: tuple[int, int] = (40, 24)) -> Image.Image:
@@ -67,12 +69,32 @@ sampling = st.fixed_dictionaries(
 extras = st.fixed_dictionaries(
     {},
     optional={
-        "init": st.fixed_dictionaries({"image": st.just(ID), "strength": st.floats(0, 1)}),
-        "variation": st.fixed_dictionaries({"seed": st.integers(0, 2**60), "strength": st.floats(0, 1)}),
+        "init": st.one_of(
+            st.fixed_dictionaries({"image": st.just(ID), "strength": st.floats(0, 1)}),
+            st.just({"image": ID, "strength": 1, "noise_only": True}),
+            st.fixed_dictionaries({
+                "image": st.just(ID), "strength": st.floats(0, 1), "mask": st.just(ID[::-1]),
+                "feather": st.integers(0, 64), "only_masked": st.booleans(), "padding": st.integers(0, 256),
+            }),
+        ),
+        # One of the two at most.
+        "ways": st.one_of(
+            st.fixed_dictionaries({"variation": st.fixed_dictionaries(
+                {"seed": st.integers(0, 2**60), "strength": st.floats(0, 1)})}),
+            st.fixed_dictionaries({"interpolation": st.fixed_dictionaries(
+                {"seed": st.none() | st.integers(0, 2**60), "prompt": prompts})}),
+        ),
+        "others": st.lists(prompts, min_size=3, max_size=3),
+        "typed": st.fixed_dictionaries({
+            "prompt": prompts, "negative_prompt": prompts, "styles": st.lists(prompts, max_size=3).map(tuple),
+            "drawn": st.lists(st.lists(prompts, max_size=2).map(tuple), max_size=3).map(tuple),
+            "negative_drawn": st.lists(prompts, max_size=2).map(tuple),
+        }),
         "loras": st.tuples(st.fixed_dictionaries({"name": st.just("ink, wash"), "weight": st.floats(-10, 10)})),
         "controls": st.tuples(
             st.fixed_dictionaries({"net": st.just("edges"), "image": st.just(ID), "weight": st.floats(0, 2),
-                                   "kind": st.sampled_from(["map", "canny", "depth", "pose"])})
+                                   "kind": st.sampled_from(["map", "canny", "depth", "pose"]),
+                                   "start": st.floats(0, 0.4), "end": st.floats(0.5, 1)})
         ),
         "reference": st.fixed_dictionaries({"adapter": st.just("plus"), "image": st.just(ID), "weight": weights}),
     },
@@ -82,12 +104,22 @@ extras = st.fixed_dictionaries(
 @given(prompt=prompts, negative=prompts, values=sampling, more=extras, form=st.sampled_from(sorted(FORMATS)))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_field_and_prompt_comes_back(prompt: str, negative: str, values: dict, more: dict, form: str) -> None:
+    others, ways = more.pop("others", None), more.pop("ways", {})
+    if others and "interpolation" not in ways:
+        more["prompts"] = (prompt, *others)[: values["num_images"]]
     try:
-        request = make_request(prompt=prompt, negative_prompt=negative, **values, **more)
+        request = make_request(prompt=prompt, negative_prompt=negative, **values, **more, **ways)
     except InvalidRequest:
         return
+    seen.update(name for name, value in request if value not in (None, (), ""))
     record = record_of(read_texts(encode(picture((8, 8)), form, request, request.sampling.seed, {"picture": 0})))
     assert record is not None and record.request == request and record.seed == request.sampling.seed
+
+
+def test_no_field_was_left_out() -> None:
+    """Of the test above; a new field must be given to it."""
+    if seen:
+        assert seen == set(GenerationRequest.model_fields)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -18,6 +18,7 @@ from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.components.uploaded_file import uploaded_file
 from ui.form.picture_settings.reading import PARTS, Known, fields_of, rows_of, settings_of, unread_text
+from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,7 @@ TEXT_TAB, IMAGE_TAB = "text-to-image", "image-to-image"
 SIDE = 320
 GONE = "This file is not here any more; choose the picture again."
 NOTHING = "This picture holds no settings that can be read. It can still be a picture to start from."
+READING = "Files here are compared with the hashes in the picture; what is found appears below."
 NOTHING_CHOSEN = "Nothing is chosen; mark what you want to take over."
 _TEMPLATE = """
 <div class="drop-here" data-part="here" hidden><p>Drop the picture to see its settings</p></div>
@@ -112,7 +114,7 @@ def file_of(data: gr.EventData) -> Path:
 
 def known(page: PageContext) -> Known:
     """What is on this computer."""
-    return Known(page.library.available(), page.backend.adapters.loras())
+    return Known(page.library.available(), page.backend.adapters.loras(), page.digests)
 
 
 def read(page: PageContext, path: Path) -> tuple[Any, ForeignSettings | None, bytes]:
@@ -127,12 +129,16 @@ def read(page: PageContext, path: Path) -> tuple[Any, ForeignSettings | None, by
 def shown(page: PageContext, path: Path) -> dict[str, Any]:
     """What the panel shows of a file."""
     image, found, data = read(page, path)
-    rows = rows_of(found, known(page)) if found else []
+    here = known(page)
+    # Guests do not set this computer to work; what was read before is known to them, too.
+    reading = found is not None and current_user().owner and here.look_for(found)
+    rows = rows_of(found, here) if found else []
     return {
         "picture": thumbnail_uri(flatten(image), SIDE),
         "size": [image.width, image.height],
         "program": found.program if found else "",
-        "said": "" if found else NOTHING,
+        "said": (READING if reading else "") if found else NOTHING,
+        "reading": reading,
         "rows": [[row.part, row.label, row.theirs, row.ours, row.fits] for row in rows],
         "unused": [list(pair) for pair in found.unused.items()] if found else [],
         "text": found.text if found else unread_text(read_texts(data)),

@@ -56,6 +56,38 @@ async function open(file, more = 0) {
   if (!found || open.latest !== now) return;
   if (found.problem) { say(found.problem); return; }
   show(found, more);
+  follow(found, now, more);
+}
+
+// While files are compared by their hashes, what was found appears.
+async function follow(answer, now, more) {
+  let [found, pause] = [answer, 1000];
+  while (found?.reading) {
+    const before = pause;
+    // oxlint-disable-next-line no-await-in-loop
+    await new Promise((resolve) => { setTimeout(resolve, before); });
+    if (!dialog.open || open.latest !== now) return;
+    pause = Math.min(2 * pause, 15000);
+    if (waiting) continue;
+    // oxlint-disable-next-line no-await-in-loop
+    const next = await ask('look', {});
+    if (!dialog.open || open.latest !== now) return;
+    if (next?.problem) return;
+    if (next) { found = next; compare(found, more); }
+  }
+}
+
+// The rows again, with what the user has chosen meanwhile.
+function compare(found, more) {
+  say([found.said, more ? `The first of ${more + 1} files.` : ''].filter(Boolean).join(' '));
+  const boxes = new Map([...part('rows').querySelectorAll('input')].map((box) => [box.dataset.take, box]));
+  const focused = document.activeElement?.dataset?.take;
+  part('rows').replaceChildren(...found.rows.map(row));
+  for (const box of part('rows').querySelectorAll('input')) {
+    const before = boxes.get(box.dataset.take);
+    if (before && !before.disabled) box.checked = before.checked && !box.disabled;
+    if (box.dataset.take === focused) box.focus();
+  }
 }
 
 function show(found, more) {

@@ -94,6 +94,8 @@ def answer(
             "swaps": [] if draws else [swap(text, hint) for hint in unlearned if hint.near][:MAX_SWAPS],
             "rewrites": [] if draws else list(found.rewrites),
         }
+    if isinstance(negative, str) and has_wildcards(negative[:MAX_TEXT]):
+        negative = example_of(negative[:MAX_TEXT], wildcards or Wildcards())
     return {**value, "read": reading_line(card, text, negative, syntax)}
 
 

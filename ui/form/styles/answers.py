@@ -13,7 +13,6 @@ from pipelines.request import MAX_IMAGES, InvalidRequest
 from presets.prompts import style_previews
 from presets.prompts.style_files import MAX_CHARACTERS, read_styles
 from presets.prompts.styles import Style, StyleError, make_style
-from presets.prompts.wildcards import has_wildcards
 from presets.user_presets import UserPresets
 from ui.components.data_uri import data_uri
 from ui.components.gradio_events import event_value
@@ -33,7 +32,7 @@ Answer = dict[str, Any]
 OWNER_ONLY = "Only the owner of this computer can change styles."
 NO_PRESETS = "There are no styles here."
 NOT_READ = "The negative prompt is not sent: {why}."
-PLAIN_NEGATIVE = "Wildcards are drawn in the prompt alone; in the negative prompt they are words."
+ONE_NEGATIVE = "The pictures of a run share one negative prompt, whose words are drawn by the first picture's seed."
 MISSING = "There is no wildcard {names}, so it is sent as it is. It would be the file {file} in the data folder."
 SEED_NOTE = "These words belong to the seed in the form; another seed draws others."
 INTERRUPTED = "Stopped, because a picture was asked for. Press the button again to go on."
@@ -78,24 +77,26 @@ def sent(page: PageContext, named: Mapping[str, Any], chosen: Any) -> Answer:
     except InvalidRequest as problem:
         return {"kind": "sent", "problem": str(problem)}
     reads = reads_negative(page, fields)
-    drawn = found.typed.drawn if found.typed else ()
+    words = found.typed.negative_drawn if found.typed else ()
+    drawn = words or (found.typed and found.typed.drawn)
     return {
         "kind": "sent",
         "prompts": list(dict.fromkeys(found.prompts))[:MAX_IMAGES],
         "negative": found.negative_prompt if reads else "",
-        "notes": [*sent_notes(page, found.missing, found.negative_prompt, reads), *([SEED_NOTE] if drawn else [])],
-    }
+        "notes": [
+            *sent_notes(found.missing, found.negative_prompt, reads), *([SEED_NOTE] if drawn else []),
+            *([ONE_NEGATIVE] if words and len(seeds_of(fields)) > 1 else []),
+        ],
+    }  # fmt: skip
 
 
-def sent_notes(page: PageContext, missing: tuple[str, ...], negative: str, reads: bool) -> Iterator[str]:
+def sent_notes(missing: tuple[str, ...], negative: str, reads: bool) -> Iterator[str]:
     """What the user should know of what is sent."""
     if missing:
         names = ", ".join(f"__{name}__" for name in missing[:5])
         yield MISSING.format(names=names, file=f"wildcards/{missing[0]}.txt")
     if negative.strip() and not reads:
         yield NOT_READ.format(why="this model, or a guidance of 1 or below, does not read it")
-    elif has_wildcards(negative):
-        yield PLAIN_NEGATIVE
 
 
 def act(page: PageContext, named: Mapping[str, Any], event: gr.EventData) -> Answer:

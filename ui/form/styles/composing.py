@@ -65,10 +65,8 @@ def compose_for(
     """What is sent for a prompt; a negative prompt that the model or the guidance does not read stays as it is."""
     assert page.presets is not None
     negative = fields.get("negative_prompt") or ""
-    found = compose(prompt, negative, names, seeds, page.presets.styles, page.presets.wildcards)
-    if reads_negative(page, fields):
-        return found
-    return ComposedPrompt(found.prompts, negative, found.typed, found.missing)
+    reads = reads_negative(page, fields)
+    return compose(prompt, negative, names, seeds, page.presets.styles, page.presets.wildcards, reads)
 
 
 def reads_negative(page: PageContext, fields: Mapping[str, Any]) -> bool:

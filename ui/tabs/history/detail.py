@@ -112,7 +112,7 @@ def entry_value(question: Question) -> dict[str, Any]:
         "entry": {
             "id": entry.id,
             "title": entry.title,
-            "prompt": request.prompt_of(entry.place) if request else str(found.settings.get("prompt", entry.title)),
+            "prompt": prompt_of(found),
             "kind": KINDS.get(entry.kind, entry.kind),
             "made": entry.created,
             "size": [entry.width, entry.height],
@@ -129,10 +129,18 @@ def entry_value(question: Question) -> dict[str, Any]:
             "timeline": timeline(found, trace),
             "family": family(question.history.family(question.user, entry.id), entry),
             "siblings": list(found.siblings),
-            "usable": found.request is not None,
+            "usable": found.request is not None or bool(found.foreign),
+            "recipe": found.request is not None,
             "typed": bool(request and request.typed),
         }
     }
+
+
+def prompt_of(found: EntryDetail) -> str:
+    """The prompt of an entry, by whichever program or version."""
+    if found.request is not None:
+        return found.request.prompt_of(found.entry.place)
+    return str(found.settings.get("prompt") or found.foreign.get("prompt") or found.entry.title)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -174,6 +182,8 @@ def typed_rows(request: GenerationRequest, place: int) -> Iterator[Row]:
             yield "styles", "Styles", ", ".join(typed.styles)
         if words := ", ".join(filter(None, request.drawn_for(place))):
             yield "drawn", "Drawn", words
+        if words := ", ".join(filter(None, typed.negative_drawn)):
+            yield "negative_drawn", "Drawn for the negative prompt", words
 
 
 def extra_rows(request: GenerationRequest) -> Iterator[Row]:

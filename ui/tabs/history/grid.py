@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from history.search import MAX_COUNTED, match_expression
 from ui.tabs.history import detail
 from ui.tabs.history.question import Question
 from ui.tabs.history.star import STAR
@@ -83,8 +84,10 @@ def page_of_entries(question: Question) -> Answer:
 
 
 def count(question: Question) -> Answer:
-    """How many entries there are in all."""
-    return {"total": question.history.catalogue.count(question.user, question.filters)}
+    """How many entries there are in all; ``more`` where there are more than were counted."""
+    found = question.history.catalogue.count(question.user, question.filters)
+    more = bool(match_expression(question.filters.text)) and found > MAX_COUNTED
+    return {"total": MAX_COUNTED if more else found, "more": more}
 
 
 def choices(question: Question) -> Answer:

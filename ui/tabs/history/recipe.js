@@ -13,7 +13,7 @@ class Recipe {
 
   show(entry) {
     this.entry = entry;
-    this.part('recipe').hidden = !entry.usable;
+    this.part('recipe').hidden = !entry.recipe;
     this.button('replay').hidden = !entry.picture || entry.deleted;
     this.draw();
   }

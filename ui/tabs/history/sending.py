@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from history.database import HistoryUnavailable
+from history.readers.settings import ForeignSettings
 from presets.prompts.wildcards import escape
 from ui.components.gradio_events import CONCURRENT
+from ui.form import picture_settings
+from ui.form.picture_settings import reading
 from ui.form.taken_settings import SAMPLER, lora_tags
 from ui.server.current_user import current_user
 from ui.tabs.history.detail import GONE
@@ -30,6 +33,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "sampler": SAMPLER,
     "typed": ("typed", *PROMPT),
 }
+# The same of pictures of other programs, by the parts of ``picture_settings``.
+FOREIGN_PARTS: Mapping[str, tuple[str, ...]] = {
+    "settings": tuple(picture_settings.PARTS), "prompt": ("prompt", "negative_prompt", "loras"), "seed": ("seed",),
+    "sampler": ("sampler", "steps", "guidance"),
+}  # fmt: skip
 NO_SETTINGS = "The settings of this picture are not known in a form that can be used again."
 NO_PICTURE = "There is no picture here to start from."
 NO_STEPS = "The steps of this run are no longer kept."
@@ -62,7 +70,7 @@ def outcome(question: Question) -> tuple[dict[str, Any], str]:
     to, what = question.text("to"), question.text("what")
     if to == DENOISING_TAB:
         return opened(question, found)
-    return taken(found, to if to in (TEXT_TAB, IMAGE_TAB) else TEXT_TAB, what)
+    return taken(question, found, to if to in (TEXT_TAB, IMAGE_TAB) else TEXT_TAB, what)
 
 
 def opened(question: Question, found: EntryDetail) -> tuple[dict[str, Any], str]:
@@ -73,7 +81,7 @@ def opened(question: Question, found: EntryDetail) -> tuple[dict[str, Any], str]
     return {"tab": gr.Tabs(selected=DENOISING_TAB), "opened": {"id": entry.run, "picture": entry.place}}, ""
 
 
-def taken(found: EntryDetail, tab: str, what: str) -> tuple[dict[str, Any], str]:
+def taken(question: Question, found: EntryDetail, tab: str, what: str) -> tuple[dict[str, Any], str]:
     """Take over the picture, settings, or both."""
     sent: dict[str, Any] = {"tab": gr.Tabs(selected=tab)}
     # The time, so that the same can be sent twice.
@@ -83,7 +91,8 @@ def taken(found: EntryDetail, tab: str, what: str) -> tuple[dict[str, Any], str]
         entry = found.entry
         sent["image"] = {"id": entry.run, "picture": entry.place, "entry": entry.id, "at": time.time()}
     if what != "picture":
-        fields = fields_of(found, PARTS["settings" if what == "both" else what] if what in {*PARTS, "both"} else ())
+        part = "settings" if what == "both" else what
+        fields = fields_of(found, PARTS.get(part, ())) or foreign_fields(question, found, FOREIGN_PARTS.get(part, ()))
         if not fields:
             return {}, NO_SETTINGS
         sent["settings"] = {"tab": tab, "fields": fields, "at": time.time()}
@@ -97,10 +106,11 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
         return {}
     loras = lora_tags((lora.name, lora.weight) for lora in request.loras)
     values = {
-        **{name: getattr(request, name) for name in ("model", "negative_prompt", "prompt_syntax", "width", "height")},
+        **{name: getattr(request, name) for name in ("model", "prompt_syntax", "width", "height")},
         **{name: getattr(request.sampling, name) for name in SAMPLER},
         # As it was sent: nothing is added to it or drawn for it again.
         "prompt": escape(f"{request.prompt_of(found.entry.place)} {loras}".strip()),
+        "negative_prompt": escape(request.negative_prompt),
         "styles": [],
         "seed": str(found.entry.seed),
     }
@@ -110,3 +120,9 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
     if request.init is not None:
         values["strength"] = request.init.strength
     return {name: values[name] for name in names if name in values}
+
+
+def foreign_fields(question: Question, found: EntryDetail, parts: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of a request from what another program wrote, as far as there are counterparts here."""
+    settings = ForeignSettings.from_dict(found.foreign)
+    return reading.fields_of(settings, parts, picture_settings.known(question.page)) if settings and parts else {}

@@ -9,6 +9,7 @@ const calls = new Calls((fields) => (fields.do === 'send' ? trigger('send', fiel
 const filters = { favourite: false, bin: false };
 let cursor = '';
 let total = 0;
+let more = false;
 let loading = false;
 let stale = true;
 let view = 'browse';
@@ -63,13 +64,14 @@ async function reload() {
   if (!found) return;
   cursor = found.cursor;
   total = found.entries.length;
+  more = false;
   grid.reset(found.entries, !cursor);
   drawCount(!cursor);
   if (!cursor) return;
   // Counting takes longer than the first page where there are very many.
   const all = await ask('count', { filters: bar.wanted() }, { latest: true });
   if (!all) return;
-  total = all.total;
+  ({ total, more } = all);
   drawCount();
 }
 
@@ -117,7 +119,7 @@ function clearFilters() {
 function drawCount(known = true) {
   const none = !grid.entries.length;
   total = Math.max(total, grid.entries.length);
-  if (known) part('count').textContent = none ? '' : plural(total);
+  if (known) part('count').textContent = none ? '' : `${more ? 'More than ' : ''}${plural(total)}`;
   part('nothing').hidden = !none;
   const narrow = bar.narrow();
   part('nothing').querySelector('button').hidden = !narrow;

@@ -12,6 +12,7 @@ import pytest
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from pipelines.hub.digests import LocalDigests
 from pipelines.images.uploads import NOT_AN_IMAGE, UploadStore
 from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
@@ -25,7 +26,7 @@ def page(tmp_path: Path) -> Any:
     store = UploadStore(tmp_path / "inputs")
     library = SimpleNamespace(available=lambda: [tiny_card(Path("x"))])
     return SimpleNamespace(
-        inputs=store.of(None), store=store, library=library,
+        inputs=store.of(None), store=store, library=library, digests=LocalDigests(),
         backend=SimpleNamespace(adapters=SimpleNamespace(loras=tuple)),
     )  # fmt: skip
 

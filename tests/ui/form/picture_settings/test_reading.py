@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from pipelines.hub.digests import LocalDigests
 from pipelines.images.file_texts import FileTexts, read_texts
 from pipelines.images.settings_in_files import encode
 from pipelines.models.adapters.lora import LoraFile
@@ -15,13 +17,16 @@ from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
 from tests.support.history_entries import ask, picture
 from tests.support.site import tiny_card
+from tests.support.waiting import wait_for
 from ui.form.picture_settings.reading import (
     MAX_TEXTS,
     NO_COUNTERPART,
     NOT_HERE,
+    OTHER_FILE,
     OTHER_NOISE,
     OURS,
     PARTS,
+    SAME_FILE,
     SAME_NOISE,
     Known,
     fields_of,
@@ -67,6 +72,53 @@ def test_what_is_not_here_is_said_and_never_taken_over() -> None:
     assert rows["model"] == (NOT_HERE, False) and rows["sampler"] == (NO_COUNTERPART, False)
     assert rows["loras"] == (f"ink wash: {NOT_HERE}", False)
     assert not {"model", "scheduler", "loras"} & set(fields_of(found, EVERY, Known()))
+
+
+def files_here(folder: Path) -> tuple[Path, Path, Known]:
+    """A model and a LoRA under names of their own, both read."""
+    model, lora, digests = folder / "mine.safetensors", folder / "renamed.safetensors", LocalDigests()
+    model.write_bytes(b"model")
+    lora.write_bytes(b"lora")
+    other = tiny_card(folder / "other.safetensors", id="other", name="v1-5-pruned-emaonly")
+    Path(other.source).write_bytes(b"other")
+    loras = [LoraFile("renamed", lora), LoraFile("ink wash", folder / "other.safetensors")]
+    return model, lora, Known([other, tiny_card(model, id="mine", name="Mine")], loras, digests)
+
+
+def test_models_and_loras_are_found_by_their_hashes(tmp_path: Path) -> None:
+    model, lora, here = files_here(tmp_path)
+    of = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (model, lora)}
+    text = samples.A1111.replace("6ce0161689", of[model][:10]).replace("0a1b2c3d4e5f", of[lora][:12])
+    found = settings_of(png({"parameters": text}))
+    assert found is not None
+    rows = {row.part: row.ours for row in rows_of(found, here)}
+    assert (rows["model"], rows["loras"]) == ("v1-5-pruned-emaonly", "ink wash"), "by their names until they were read"
+    assert here.look_for(found)
+    wait_for(lambda: not here.look_for(found))
+    rows = {row.part: row.ours for row in rows_of(found, here)}
+    assert rows["model"] == f"Mine ({SAME_FILE})" and rows["loras"] == f"renamed ({SAME_FILE})"
+    fields = fields_of(found, EVERY, here)
+    assert fields["model"] == "mine" and fields["loras"] == "<lora:renamed:0.8>"
+
+
+def test_a_file_of_the_same_name_is_said_to_be_another_one(tmp_path: Path) -> None:
+    _, _, here = files_here(tmp_path)
+    found = settings_of(png({"parameters": samples.A1111}))
+    assert found is not None and here.look_for(found)
+    wait_for(lambda: not here.look_for(found))
+    rows = {row.part: (row.ours, row.fits) for row in rows_of(found, here)}
+    assert rows["model"] == (f"v1-5-pruned-emaonly ({OTHER_FILE})", True)
+    assert rows["loras"] == (f"ink wash ({OTHER_FILE})", True)
+    # Without a hash nothing is read.
+    plain = settings_of(png({"parameters": samples.CIVITAI}))
+    assert plain is not None and not Known(here.cards, here.loras).look_for(plain)
+
+
+def test_our_own_pictures_name_their_files_by_hash() -> None:
+    facts = {"model": {"sha256": {"m.safetensors": "12" * 32}}, "adapters": {"ink": "34" * 32}}
+    request = ask("a fox", loras=({"name": "ink", "weight": 0.8},), model="gone")
+    found = settings_of(encode(picture(), "png", request, 7, facts))
+    assert found is not None and (found.model_hash, found.loras[0].hash) == ("12" * 32, "34" * 32)
 
 
 def test_our_own_pictures_give_back_their_request() -> None:

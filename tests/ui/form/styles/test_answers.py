@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,15 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from history.store import History
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.images.provenance import xmp_packet
 from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.local import LocalBackend
 from pipelines.jobs.previews import draft_bytes
 from pipelines.jobs.users import OWNER, User
+from pipelines.models.manager import PipelineManager
+from presets import catalogue
 from presets.prompts.styles import make_style
 from presets.user_presets import UserPresets
 from tests.support.form_page import form_page
@@ -84,8 +90,10 @@ def test_what_is_sent_is_shown_with_what_one_should_know(page: PageContext) -> N
     found = answers.sent(page, {**NAMED, "prompt": "__gone__", "guidance_scale": 1.0}, "[]")
     assert found["prompts"] == ["__gone__"] and found["negative"] == ""
     assert "wildcards/gone.txt" in found["notes"][0] and "not sent" in found["notes"][1]
+    found = answers.sent(page, {**NAMED, "negative_prompt": "{a|b}", "num_images": 1}, "[]")
+    assert found["negative"] in ("a", "b") and answers.ONE_NEGATIVE not in found["notes"]
     found = answers.sent(page, {**NAMED, "negative_prompt": "{a|b}"}, "[]")
-    assert found["negative"] == "{a|b}" and answers.PLAIN_NEGATIVE in found["notes"]
+    assert answers.SEED_NOTE in found["notes"] and answers.ONE_NEGATIVE in found["notes"]
     for values in ({"seed": "many"}, {"prompt": "{" * 40}):
         assert answers.sent(page, {**NAMED, **values}, "[]")["problem"]
     assert "not there" in answers.sent(page, NAMED, '["Gone"]')["problem"]
@@ -125,3 +133,35 @@ def test_previews_are_drawn_once_and_an_end_is_said(page: PageContext, end: Any)
     drawer.outcomes = [True] * len(listed)
     assert list(answers.draw_previews(page, "tiny"))[-1] == {"kind": "previews", "done": True, "problem": ""}
     assert len(drawer.asked) == len(listed) + 1, "what was drawn is not drawn again"
+
+
+@pytest.fixture
+def pocket(page: PageContext, tmp_path: Path) -> Iterator[PageContext]:
+    """The page with the embedded model in its quick form, and the real backend."""
+    card = catalogue.card_for("pocket-turbo", catalogue.load())
+    history = History(tmp_path)
+    history.open(background=False)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1, pictures=history)
+    library: Any = SimpleNamespace(cards={card.id: card}, available=lambda: [card])
+    yield replace(page, backend=backend, library=library, history=history)
+    backend.close()
+    history.close()
+
+
+def test_the_embedded_model_draws_previews_of_ones_own_styles(pocket: PageContext) -> None:
+    presets_of(pocket).styles.save(make_style("Blue", "{prompt} on a blue background"))
+    presets_of(pocket).styles.save(make_style("Yellow", "{prompt} on a yellow background"))
+    said = list(answers.draw_previews(pocket, "pocket-turbo"))
+    # The model's own styles have pictures that come with the program.
+    assert [answer["name"] for answer in said if "name" in answer] == ["Blue", "Yellow"]
+    assert said[-1] == {"kind": "previews", "done": True, "problem": ""}
+    card = pocket.library.cards["pocket-turbo"]
+    corners = {}
+    for style in presets_of(pocket).styles.own():
+        with Image.open(io.BytesIO(presets_of(pocket).previews.get(card, style))) as image:
+            assert (image.format, image.size) == ("WEBP", (96, 96))
+            corners[style.name] = image.convert("RGB").getpixel((3, 3))
+    blue, yellow = corners["Blue"], corners["Yellow"]
+    assert blue[2] > yellow[2] + 60 and yellow[0] > blue[0] + 60, "a style changes what is drawn"
+    assert pocket.history is not None and pocket.history.catalogue.count(OWNER) == 0
+    assert len(list(answers.draw_previews(pocket, "pocket-turbo"))) == 1, "what was drawn is not drawn again"

@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 
 from history.store import History
+from pipelines.hub.digests import LocalDigests
 from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.jobs.users import OWNER, User
 from pipelines.system.guest_bytes import GuestBytes
@@ -33,9 +34,11 @@ def history(tmp_path: Path) -> Iterator[History]:
 def question(history: History, tmp_path: Path) -> Ask:
     """Makes a question of a user, from the fields of its event."""
     backend, transfers = SimpleNamespace(trace=lambda run, user: None, guest_bytes=GuestBytes(tmp_path)), Transfers()
+    backend.adapters = SimpleNamespace(loras=tuple)
     page: Any = SimpleNamespace(
         history=history, cards={"tiny": tiny_card(Path("x"))}, backend=backend,
-        trace=lambda opened: None, export_slots=DecodingSlots(),
+        trace=lambda opened: None, export_slots=DecodingSlots(), digests=LocalDigests(),
+        library=SimpleNamespace(available=lambda: [tiny_card(Path("x"))]),
     )  # fmt: skip
 
     def ask(user: User = OWNER, **fields: Any) -> Question:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from history.store import History
+from pipelines.jobs.users import OWNER
+from tests.support import foreign_pictures as samples
+from tests.support.foreign_pictures import png
 from tests.support.history_entries import GUEST, keep
-from ui.tabs.history import sending
+from ui.tabs.history import detail, sending
 from ui.tabs.history.detail import GONE
 
 
@@ -53,3 +58,21 @@ def test_a_prompt_that_was_drawn_is_sent_as_it_was_or_as_it_was_typed(history: H
     sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what="typed"))
     fields = sent["settings"]["fields"]
     assert (fields["prompt"], fields["negative_prompt"], fields["styles"]) == ("a {fox|owl}", "blur", ["Ink"])
+
+
+def test_settings_of_another_program_are_taken_over_as_far_as_they_fit(
+    history: History, question, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs.png").write_bytes(png({"parameters": samples.A1111}))
+    history.importer(OWNER).run(tmp_path / "theirs.png")
+    (entry,) = history.catalogue.all(OWNER)
+    sent, problem = sending.outcome(question(ids=[entry.id], to="text-to-image", what="settings"))
+    fields = sent["settings"]["fields"]
+    assert not problem and fields["seed"] == "1234567890" and fields["scheduler"] == "dpmpp_2m_karras"
+    assert "model" not in fields and fields["prompt"].startswith(samples.PROMPT)
+    for what, names in {"seed": {"seed"}, "sampler": set(sending.SAMPLER)}.items():
+        sent, _ = sending.outcome(question(ids=[entry.id], to="text-to-image", what=what))
+        assert set(sent["settings"]["fields"]) == names
+    assert sending.outcome(question(ids=[entry.id], to="text-to-image", what="typed"))[1] == sending.NO_SETTINGS
+    about = detail.entry_value(question(ids=[entry.id]))["entry"]
+    assert about["usable"] and not about["recipe"] and about["prompt"].startswith(samples.PROMPT)
