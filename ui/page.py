@@ -93,7 +93,7 @@ def build(
 ) -> gr.Blocks:
     """The page for this backend; no model is loaded before it is opened."""
     with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
-        brand("head")
+        head = brand("head")
         # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
         latest_job, source_history = remembered("job"), remembered("chain")
         tab_jobs = {name: remembered(f"{name}-made") for name in TABS}
@@ -114,13 +114,13 @@ def build(
                     entry.build(context)
         picture_settings.build(context)
         status_bar(backend.status)
-        unseen = keys()
+        keys()
         early_tabs(built)
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
             api.refuse_addresses(block)
         api.add(backend, library.cards, default_model, frame_cache)
-        demo.report_progress_on(unseen)
+        demo.report_progress_on(head)
     # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo

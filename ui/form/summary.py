@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _LOCK = (
     '<svg viewBox="0 0 16 16" aria-hidden="true"><path class="shackle open" d="M5 7.5V4.4a3 3 0 0 1 5.9-.8"></path>'
     '<path class="shackle closed" d="M5 7.5V5a3 3 0 0 1 6 0v2.5"></path>'
-    '<rect x="2.8" y="7" width="10.4" height="7.6" rx="1.8"></rect><circle class="keyhole" cx="8" cy="10.8" r="1.3"></circle></svg>'
+    '<rect x="2.8" y="7" width="10.4" height="7.6" rx="1.8"></rect>'
+    '<circle class="keyhole" cx="8" cy="10.8" r="1.3"></circle></svg>'
 )
 _TEMPLATE = f"""
 <div class="summary">

@@ -19,10 +19,13 @@ class PageBlocks(gr.Blocks):
     """
 
     def report_progress_on(self, component: gr.HTML) -> None:
-        """Let all events report their states to one component without children, which shows none of them.
+        """Let all events report their states to one component, which shows none of them.
 
-        Else Gradio's page tells every output of every event so far at each message of any event, and looks each of them
-        up in the tree of components and copies its value: a hundred times for each picture of a run.
+        Else Gradio's page tells every output of every event so far at each message of any event; for each of them it
+        walks over the tree of components and copies a value: a hundred times for each step of a run.
+
+        Args:
+            component: without children, and the first of the page, where that walk is shortest.
         """
         for function in self.fns.values():
             function.show_progress_on = [component]
