@@ -20,8 +20,8 @@ function drawSeed(pill, seed, locked) {
   const kept = seed ? `seed ${seed}` : 'the next seed stays';
   pill.querySelector('span').textContent = locked ? kept : 'new seed each time';
   pill.setAttribute('aria-pressed', locked);
-  const lock = seed ? `Click to lock seed ${seed}.` : 'Click to keep the seed of the next picture.';
-  pill.title = locked ? 'The seed is locked. Click to draw a new one each time.' : lock;
+  const offer = seed ? `Click to lock seed ${seed}.` : 'Click to keep the seed of the next picture.';
+  pill.title = locked ? 'The seed is locked. Click to draw a new one each time.' : offer;
 }
 
 // The lock answers at once; the server's value follows.

@@ -7,6 +7,8 @@ const FORM = 'diffusion-playground-form-';
 const [SAME, LAST] = ['playground-prompt-same', 'playground-prompt-tab'];
 // The form's values come back a moment after a tab is first shown.
 const SETTLE_MS = 300;
+// The other tab's prompt, as the line offers it.
+let offered = '';
 let shown = Boolean(element.offsetParent);
 
 function read(key) { try { return sessionStorage.getItem(key); } catch { return null; } }
@@ -32,10 +34,11 @@ function compare() {
   const same = read(SAME) ?? (read(FORM + tab) === null ? box.text : null);
   if (other === box.text || box.text === same) { take(other); return; }
   note.querySelector('span').textContent = `The other tab has \u201c${other.length > 60 ? `${other.slice(0, 58)}\u2026` : other}\u201d.`;
-  note.querySelector('button').onclick = () => take(other);
+  offered = other;
   note.hidden = false;
 }
 
+note.querySelector('button').addEventListener('click', () => take(offered));
 if (tab) {
   if (shown) write(LAST, tab);
   new ResizeObserver(() => {
