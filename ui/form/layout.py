@@ -60,7 +60,7 @@ class FormLayout:
         with gr.Column(elem_id=f"{self.prefix}prompt-group", elem_classes="prompt-group"):
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
             self.prompt_error = message(elem_id=f"{self.prefix}prompt-error", alert=True)
-            shared_prompt()
+            shared_prompt(first_prompt(self.card))
             self.vocabulary_hints = vocabulary_hints(self.prefix)
             self.prompt_examples = prompt_examples(self.card, self.prefix)
             self.prompt_builder = prompt_builder(self.prefix)

@@ -27,7 +27,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }
 /* The questions stand beside the player, which is as wide as it may be for its figures to stay on the first screen. */
-.capsule { max-width: calc(clamp(588px, 200vh - 800px, 1080px) + 380px); margin: 0 auto; padding: 20px 24px 40px; }
+.capsule { max-width: calc(clamp(588px, 200vh - 820px, 1080px) + 380px); margin: 0 auto; padding: 20px 24px 40px; }
 .capsule .watched { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 32px; align-items: start; }
 .capsule .screen { container-type: inline-size; min-width: 0; }
 .capsule .player { --square: calc((100cqw - 20px) / 2); }

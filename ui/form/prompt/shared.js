@@ -9,7 +9,10 @@ const [SAME, LAST] = ['playground-prompt-same', 'playground-prompt-tab'];
 const SETTLE_MS = 300;
 // The other tab's prompt, as the line offers it.
 let offered = '';
-let shown = Boolean(element.offsetParent);
+// Not of this component: without a line to show it is out of the layout itself.
+const desk = element.closest('.workspace');
+const onView = () => Boolean(desk.offsetParent);
+let shown = onView();
 
 function read(key) { try { return sessionStorage.getItem(key); } catch { return null; } }
 function write(key, text) { try { sessionStorage.setItem(key, text); } catch { /* full, or switched off */ } }
@@ -30,8 +33,8 @@ function compare() {
   write(LAST, tab);
   note.hidden = true;
   if (other === null || !box.field) return;
-  // A tab that holds nothing of its own yet begins with the first prompt.
-  const same = read(SAME) ?? (read(FORM + tab) === null ? box.text : null);
+  // All tabs begin with the same prompt.
+  const same = read(SAME) ?? props.value;
   if (other === box.text || box.text === same) { take(other); return; }
   note.querySelector('span').textContent = `The other tab has \u201c${other.length > 60 ? `${other.slice(0, 58)}\u2026` : other}\u201d.`;
   offered = other;
@@ -42,9 +45,9 @@ note.querySelector('button').addEventListener('click', () => take(offered));
 if (tab) {
   if (shown) write(LAST, tab);
   new ResizeObserver(() => {
-    const now = Boolean(element.offsetParent);
-    if (now && !shown) setTimeout(() => { if (element.offsetParent) compare(); }, SETTLE_MS);
+    const now = onView();
+    if (now && !shown) setTimeout(() => { if (onView()) compare(); }, SETTLE_MS);
     shown = now;
-  }).observe(element.closest('.workspace'));
-  element.closest('.workspace').addEventListener('input', () => { note.hidden = true; });
+  }).observe(desk);
+  desk.addEventListener('input', () => { note.hidden = true; });
 }

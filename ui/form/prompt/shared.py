@@ -11,9 +11,14 @@ _TEMPLATE = """
 """
 
 
-def shared_prompt() -> gr.HTML:
-    """The component; it needs no server."""
+def shared_prompt(first: str) -> gr.HTML:
+    """The component; it needs no server.
+
+    Args:
+        first: the prompt that every tab begins with.
+    """
     return gr.HTML(
+        first,
         html_template=_TEMPLATE,
         js_on_load=asset("form/prompt/box.js", "form/prompt/shared.js"),
         apply_default_css=False,
