@@ -24,6 +24,7 @@ from ui.server.http.history_files import history_route
 from ui.server.middleware import outermost
 from ui.shell.address import address, place
 from ui.shell.brand import brand
+from ui.shell.early_tabs import early_tabs
 from ui.shell.keys import keys
 from ui.shell.page_blocks import PageBlocks
 from ui.shell.status_bar import status_bar
@@ -93,7 +94,7 @@ def build(
 ) -> gr.Blocks:
     """The page for this backend; no model is loaded before it is opened."""
     with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
-        brand("head")
+        head = brand("head")
         # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
         latest_job, source_history = remembered("job"), remembered("chain")
         tab_jobs = {name: remembered(f"{name}-made") for name in TABS}
@@ -103,9 +104,11 @@ def build(
         frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
         export_slots, presets = DecodingSlots(), UserPresets.of(pictures_dir.parent)
         digests = LocalDigests(pictures_dir.parent / "memory" / "digests.json")
+        built: dict[str, gr.Tab] = {}
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:
             for name, entry in TABS.items():
                 with gr.Tab(entry.label, id=name, elem_id=f"tab-{name}") as tab:
+                    built[name] = tab
                     app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     jobs = (latest_job, tab_jobs[name], source_history)
                     states = (opened, sent_image, picked_model, taken, bundled, frame_cache)
@@ -114,10 +117,12 @@ def build(
         picture_settings.build(context)
         status_bar(backend.status)
         keys()
+        early_tabs(built)
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
             api.refuse_addresses(block)
         api.add(backend, library.cards, default_model, frame_cache, context.note_source)
+        demo.report_progress_on(head)
     # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)
     return demo
@@ -147,6 +152,7 @@ def styles() -> list[str]:
     tabs = [path for entry in TABS.values() for path in entry.css]
     return [
         "page.css",
+        "components/pills.css",
         "shell/keys.css",
         "components/stage.css",
         "components/recent_pictures.css",

@@ -44,6 +44,7 @@ def test_every_key_of_the_list_works(visit, site: Site, tmp_path: Path):
     press("Making a picture", "Escape")
     expect(page.locator(".keys-dialog")).to_be_hidden()
     expect(page.locator('#status [data-part="keys"]')).to_be_focused()
+    _group(page, press)
     page.click("#settings > button")
     page.locator("#count label", has_text="2").click()
     page.click("#settings > button")
@@ -77,6 +78,20 @@ def test_the_other_keys_are_pressed_in_the_tests_of_their_components() -> None:
     for group, module in ELSEWHERE.items():
         text = Path(__file__).with_name(module).read_text()
         assert any(f'press("{name}")' in text for names, _ in KEYS[group] for name in names), group
+
+
+def _group(page: Page, press) -> None:
+    """A group of buttons is one stop of the Tab key; the arrows move within it."""
+    pills = page.locator("#summary .pill")
+    pills.first.focus()
+    press("Everywhere", "ArrowRight")
+    expect(pills.nth(1)).to_be_focused()
+    press("Everywhere", "ArrowLeft")
+    expect(pills.first).to_be_focused()
+    page.keyboard.press("Tab")
+    assert not page.locator("#summary .pill:focus").count()
+    page.keyboard.press("Shift+Tab")
+    expect(pills.last).to_be_focused()
 
 
 def _timeline(page: Page, press) -> None:

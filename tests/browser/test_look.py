@@ -17,6 +17,13 @@ SMALL = """least => [...document.querySelectorAll('body *')].filter((e) =>
   e.checkVisibility({ visibilityProperty: true, opacityProperty: true })
   && [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
   && parseFloat(getComputedStyle(e).fontSize) < least).map((e) => e.outerHTML.slice(0, 120))"""
+# Letters that are neither titles, text nor help; figures draw their own, and the program's name is its mark.
+SIZES = (13, 16, 28)
+OTHER = """sizes => [...document.querySelectorAll('body *:not(svg *)')].filter((e) =>
+  e.checkVisibility({ visibilityProperty: true, opacityProperty: true })
+  && [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) && !e.closest('.brand')
+  && !sizes.includes(Math.round(parseFloat(getComputedStyle(e).fontSize)))).map((e) =>
+    `${getComputedStyle(e).fontSize} ${e.outerHTML.slice(0, 120)}`)"""
 # Buttons and lists that are lower than a finger is wide; links within text may be.
 LOW = """least => [...document.querySelectorAll('button, select, summary')].filter((e) => {
   const box = e.getBoundingClientRect();
@@ -62,4 +69,5 @@ def test_nothing_is_cut_off_or_too_small_in_any_tab(visit, site: Site, window: d
         assert offenders(page, TWICE) == [], entry.label
         assert offenders(page, CUT) == [], entry.label
         assert offenders(page, SMALL, LEAST_LETTERS) == [], entry.label
+        assert offenders(page, OTHER, SIZES) == [], entry.label
         assert offenders(page, LOW, LEAST_TARGET) == [], entry.label

@@ -73,6 +73,38 @@ def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     expect(other.locator("#player .player")).to_have_attribute("data-at", "1")
 
 
+def test_a_tab_under_the_pointer_is_built_before_the_click(visit, site: Site):
+    page = visit()
+    page.get_by_role("tab", name="Denoising").hover()
+    page.locator("#player .player").wait_for(state="attached")
+    expect(page.locator("#stage .stage")).to_be_visible()
+
+
+def test_tabs_share_the_prompt_and_say_when_theirs_differ(visit, site: Site):
+    page, other, note = visit(), "#image-prompt textarea", ".shared:visible"
+    settle(page)
+    page.fill(PROMPT, "a fox on a blue background")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('on a blue background'))")
+    page.get_by_role("tab", name="Image to image").click()
+    expect(page.locator(other)).to_have_value("a fox on a blue background")
+    page.fill(other, "an anvil")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('an anvil'))")
+    page.get_by_role("tab", name="Text to image").click()
+    expect(page.locator(PROMPT)).to_have_value("an anvil")
+    # Both were changed since they were the same, as after settings were taken over from a picture.
+    page.evaluate("sessionStorage.setItem('playground-prompt-same', 'another')")
+    page.get_by_role("tab", name="Image to image").click()
+    page.fill(other, "an owl")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('an owl'))")
+    page.evaluate("sessionStorage.setItem('playground-prompt-same', 'another')")
+    page.get_by_role("tab", name="Text to image").click()
+    expect(page.locator(note)).to_contain_text("an owl")
+    expect(page.locator(PROMPT)).to_have_value("an anvil")
+    page.locator(note).get_by_role("button").click()
+    expect(page.locator(PROMPT)).to_have_value("an owl")
+    expect(page.locator(note)).to_have_count(0)
+
+
 def test_recent_pictures_open_with_their_timeline(visit, site: Site):
     page = visit()
     first = make(page, "a fox")

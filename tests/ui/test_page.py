@@ -31,6 +31,9 @@ def test_a_tab_is_added_with_one_entry(tmp_path: Path, monkeypatch: pytest.Monke
     assert (context.tab.id, context.tab.label, context.blocks) == ("hello", "Hello", blocks)
     assert context.tab_job.storage_key == "diffusion-playground-hello-made"
     assert "tabs/hello.css" in page.styles()
+    # All events report to one component, or each message of a run costs the page a walk over its whole tree.
+    assert len({tuple(fn.show_progress_on or ()) for fn in blocks.fns.values()} - {()}) == 1
+    assert all(fn.show_progress_on for fn in blocks.fns.values())
 
 
 def test_ids_and_storage_keys_stay() -> None:

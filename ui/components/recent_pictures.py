@@ -13,7 +13,7 @@ _TEMPLATE = """
 <section class="recent" aria-label="Recent pictures">
   <h2>Recent</h2>
   <p class="empty" data-part="empty">Your pictures gather here. Click one to see its timeline again.</p>
-  <div class="grid" data-part="list"></div>
+  <div class="grid" data-part="list" role="group" aria-label="Recent pictures"></div>
   <a class="all" href="#/history">All pictures</a>
 </section>
 """

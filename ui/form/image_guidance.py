@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ui.context import PageContext
     from ui.form.layout import FormLayout
 
+TITLE = "Guide with an image"
 SIDE = 320
 KINDS = (("None: already a map", "map"), ("Edges (Canny)", "canny"), ("Depth", "depth"), ("Pose", "pose"))
 ABOUT = {
@@ -125,7 +126,7 @@ def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
     """The components."""
     nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
     with gr.Accordion(
-        "Guide with an image", open=False, visible=bool(nets or adapters), elem_id=f"{prefix}guides",
+        TITLE, open=False, visible=bool(nets or adapters), elem_id=f"{prefix}guides",
         elem_classes="drawer",
     ) as accordion:  # fmt: skip
         error = message(elem_id=f"{prefix}guides-error", alert=True)
@@ -236,8 +237,17 @@ def wire(form: Form, guidance: ImageGuidance) -> None:
     stored.success(preview, asked, shown, **options)
     gr.on([g.kind.input, c.width.change, c.height.change], preview, asked, shown, **options)
     g.reference_upload.change(store, [g.reference_upload], [g.reference_image, g.error], **options)
+    # What is in use is on view while the drawer is closed.
+    images = [g.map_image, g.reference_image]
+    gr.on([one.change for one in images], title, images, [g.accordion], **CONCURRENT)
     lists = [g.accordion, g.control_group, g.reference_group, g.net, g.adapter]
     gr.on([page.blocks.load, page.tab.select], refresh, [g.net, g.adapter], lists, **{**CONCURRENT, "queue": False})
+
+
+def title(control: Any, reference: Any) -> Any:
+    """The drawer's title, with what is in use."""
+    used = [name for name, image in (("ControlNet", control), ("IP-Adapter", reference)) if image]
+    return gr.Accordion(label=": ".join([TITLE, *([" and ".join(used)] if used else [])]))
 
 
 def store_upload(page: PageContext, path: str) -> str:

@@ -19,6 +19,7 @@ from ui.form.form import Form, FormSection, FormValues, shows_errors_beside, sho
 from ui.form.prompt.builder import prompt_builder
 from ui.form.prompt.examples import prompt_examples
 from ui.form.prompt.hints import vocabulary_hints
+from ui.form.prompt.shared import shared_prompt
 from ui.form.styles import section as styles
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class FormLayout:
         with gr.Column(elem_id=f"{self.prefix}prompt-group", elem_classes="prompt-group"):
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
             self.prompt_error = message(elem_id=f"{self.prefix}prompt-error", alert=True)
+            shared_prompt(first_prompt(self.card))
             self.vocabulary_hints = vocabulary_hints(self.prefix)
             self.prompt_examples = prompt_examples(self.card, self.prefix)
             self.prompt_builder = prompt_builder(self.prefix)

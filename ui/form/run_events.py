@@ -88,9 +88,7 @@ def wire(form: Form, first_value: Callable[[], Mapping[str, Any] | None] = lambd
         if (job := page.find_job(job_id)) is not None:
             job.cancel()
 
-    # Progress on a component without children: Gradio asks one that shows progress for its value, with everything in
-    # it, at every change of any event's state.
-    options = {**CONCURRENT, "show_progress_on": [form.run_error]}
+    options = CONCURRENT
     form.generate.click(generate, form.inputs, form.outputs, **options)
     form.stage.again(again, form.inputs, form.outputs, **options)
     form.stop.click(stop, [page.tab_job], None, **UNQUEUED)
@@ -103,16 +101,20 @@ def _wire_next_steps(form: Form) -> None:
     """Open the stage's picture in the denoising tab, or send it to image to image as the next source."""
     page = form.page
 
-    def inspect(job_id: Any, data: gr.EventData) -> tuple[Any, Any]:
-        return gr.Tabs(selected="denoising"), picture_of(job_id, data)
+    def inspect(job_id: Any, newest: Any, data: gr.EventData) -> dict[str, Any]:
+        opened = picture_of(job_id, data)
+        # It stays open although another tab has made a newer picture.
+        return {**opened, "while": newest[:80]} if isinstance(newest, str) and newest != opened["id"] else opened
 
     def send(job_id: Any, data: gr.EventData) -> tuple[Any, Any]:
         # The time, so that the same picture can be sent twice.
         return gr.Tabs(selected="image-to-image"), {**picture_of(job_id, data), "at": time.time()}
 
     # Queued, although quick: Gradio announces the change of a state only there.
-    options = {**CONCURRENT, "show_progress_on": [form.run_error]}
-    form.stage.inside(inspect, [page.tab_job], [page.tabs, page.opened], **options)
+    options = CONCURRENT
+    # The tab comes at once, without the server, and shows the frames that the stage has.
+    form.stage.inside(None, None, [page.tabs], js="() => ({ __type__: 'update', selected: 'denoising' })")
+    form.stage.inside(inspect, [page.tab_job, page.latest_job], [page.opened], **options)
     form.stage.send(send, [page.tab_job], [page.tabs, page.sent_image], **options)
 
 

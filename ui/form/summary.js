@@ -16,21 +16,33 @@ function open(name) {
   find(40);
 }
 
+function drawSeed(pill, seed, locked) {
+  const kept = seed ? `seed ${seed}` : 'the next seed stays';
+  pill.querySelector('span').textContent = locked ? kept : 'new seed each time';
+  pill.setAttribute('aria-pressed', locked);
+  const offer = seed ? `Click to lock seed ${seed}.` : 'Click to keep the seed of the next picture.';
+  pill.title = locked ? 'The seed is locked. Click to draw a new one each time.' : offer;
+}
+
+// The lock answers at once; the server's value follows.
+function lock(pill) {
+  drawSeed(pill, props.value?.seed, pill.getAttribute('aria-pressed') !== 'true');
+  trigger('lock');
+}
+
 function draw() {
   const value = props.value;
   if (!value) return;
   for (const pill of root.querySelectorAll('[data-pill]')) {
     const name = pill.dataset.pill;
-    if (name !== 'seed') { pill.textContent = value[name]; continue; }
-    pill.querySelector('span').textContent = value.locked ? `seed ${value.seed}` : 'new seed each time';
-    pill.setAttribute('aria-pressed', value.locked);
-    pill.title = value.locked ? 'The seed is locked. Click to draw a new one each time.' : `Click to lock seed ${value.seed}.`;
+    if (name === 'seed') drawSeed(pill, value.seed, value.locked);
+    else pill.textContent = value[name];
   }
   root.querySelector('[data-part="more"]').textContent = value.more;
 }
 
 for (const pill of root.querySelectorAll('[data-pill]')) {
-  pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') trigger('lock'); else open(pill.dataset.pill); });
+  pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') lock(pill); else open(pill.dataset.pill); });
 }
 // A drawer covers the form; Escape closes it.
 desk.addEventListener('keydown', (event) => {
@@ -42,7 +54,6 @@ desk.addEventListener('keydown', (event) => {
   head.focus();
 });
 // One drawer at a time: the one that was opened last.
-
 new MutationObserver((changes) => {
   const opened = changes.map((change) => change.target).find((head) => head.matches('.drawer > button.open'));
   if (!opened) return;

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ui.form.form import Form
 
 _LOCK = (
-    '<svg viewBox="0 0 16 16" aria-hidden="true"><rect x="3" y="7" width="10" height="7" rx="1.5"></rect>'
-    '<path class="shackle" d="M5 7V5a3 3 0 0 1 6 0v2"></path></svg>'
+    '<svg viewBox="0 0 16 16" aria-hidden="true"><path class="shackle open" d="M5 7.5V4.4a3 3 0 0 1 5.9-.8"></path>'
+    '<path class="shackle closed" d="M5 7.5V5a3 3 0 0 1 6 0v2.5"></path>'
+    '<rect x="2.8" y="7" width="10.4" height="7.6" rx="1.8"></rect>'
+    '<circle class="keyhole" cx="8" cy="10.8" r="1.3"></circle></svg>'
 )
 _TEMPLATE = f"""
 <div class="summary">
@@ -91,7 +93,8 @@ def wire(form: Form, component: gr.HTML) -> None:
 
     changes = [*(control.change for control in inputs), page.blocks.load]
     gr.on(changes, follow, inputs, [component], **{**UNQUEUED, "trigger_mode": "always_last"})
-    component.lock(lambda locked: not locked, [c.keep_seed], [c.keep_seed], **UNQUEUED)
+    # In the browser alone, so that the lock answers at once.
+    component.lock(None, [c.keep_seed], [c.keep_seed], js="(locked) => !locked")
 
 
 def _inputs(c: Controls) -> list[Any]:

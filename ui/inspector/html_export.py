@@ -25,14 +25,14 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ground: #18181b; --edge: #3f3f46; --ink: #e4e4e7; --soft: #a1a1aa;
   --accent: #5eead4; --well: #27272a; --page: #09090b; --noise: #a58cf2; --picture: #f0b145; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 14px/1.45 system-ui, sans-serif; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }
 /* The questions stand beside the player, which is as wide as it may be for its figures to stay on the first screen. */
-.capsule { max-width: calc(clamp(588px, 200vh - 800px, 1080px) + 380px); margin: 0 auto; padding: 20px 24px 40px; }
+.capsule { max-width: calc(clamp(588px, 200vh - 820px, 1080px) + 380px); margin: 0 auto; padding: 20px 24px 40px; }
 .capsule .watched { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 32px; align-items: start; }
 .capsule .screen { container-type: inline-size; min-width: 0; }
 .capsule .player { --square: calc((100cqw - 20px) / 2); }
 .capsule button, .capsule select { font: inherit; }
-.capsule h1 { font-size: 18px; margin: 0 0 8px; }
+.capsule h1 { font-size: 28px; line-height: 1.2; margin: 0 0 8px; }
 .capsule h2 { font-size: 16px; margin: 24px 0 8px; }
 .capsule table { border-collapse: collapse; }
 .capsule th { text-align: start; font-weight: 400; color: var(--soft); padding: 3px 24px 3px 0; vertical-align: top; }

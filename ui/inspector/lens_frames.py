@@ -49,7 +49,8 @@ def render_lenses(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache)
         frame_cache: lenses rendered before are taken from here, new ones are put there.
     """
     decode = memoised(decode)
-    names = sorted(_names(trace), key=lambda name: name not in VIEWS)
+    # Grids of numbers need no decoder: they do not wait for the lenses that do.
+    names = sorted(_names(trace), key=lambda name: (name not in VIEWS, not lenses.LENSES[name].crisp))
     known = [name for name in names if _drawn_during_run(trace, k, name) or frame_cache.get(trace, k, name) is not None]
     drawn = {name: lens_frames(trace, k, name, decode, frame_cache)[0] for name in known}
     problem = ""

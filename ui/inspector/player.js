@@ -95,6 +95,7 @@ class Player {
     const texts = order.map((name) => this.about(name)).map((one) => `${one.about} ${this.term(one)}${one.paper}`);
     this.views.forEach((view, i) => {
       view.lens = views[i] || order[i] || order[0] || '';
+      this.develop(view.lens);
       this.room(view.caption, texts);
     });
     const longest = {};
@@ -120,8 +121,21 @@ class Player {
   load(name, lens) {
     if (this.frames[name]?.frames.every(Boolean)) return;
     this.frames[name] = lens;
-    this.bitmaps[name] ||= [];
-    lens.frames.forEach((uri, i) => { if (uri) this.decode(uri, (bitmap) => { this.bitmaps[name][i] = bitmap; }); });
+    delete this.bitmaps[name];
+    const run = this.playback.run;
+    const seen = [...(this.playback.views || []), ...this.views.map((view) => view.lens)];
+    if (seen.includes(name)) this.develop(name);
+    // The lenses that are not on view wait for a quiet moment, so that those that are come sooner.
+    else this.idle(() => { if (this.playback?.run === run) this.develop(name); });
+  }
+
+  idle(act) { if (window.requestIdleCallback) window.requestIdleCallback(act, { timeout: 1500 }); else setTimeout(act, 50); }
+
+  // Decodes the frames of a lens.
+  develop(name) {
+    if (this.bitmaps[name] || !this.frames[name]) return;
+    const bitmaps = this.bitmaps[name] = [];
+    this.frames[name].frames.forEach((uri, i) => { if (uri) this.decode(uri, (bitmap) => { bitmaps[i] = bitmap; }); });
   }
 
   decode(uri, keep) {
@@ -150,6 +164,7 @@ class Player {
   choose(side, name) {
     const view = this.views[SIDES.indexOf(side)];
     if (!this.frames[name]) return;
+    this.develop(name);
     view.lens = name;
     this.shown = '';
     this.draw();

@@ -36,7 +36,8 @@ KEYS: Mapping[str, Sequence[tuple[tuple[str, ...], str]]] = {
         (("Enter",), "choose the thing"),
     ),
     "Everywhere": (
-        (("Tab",), "to the next control"),
+        (("Tab",), "to the next control, or group of buttons"),
+        (("ArrowLeft", "ArrowRight"), "within a group of buttons"),
         (("?",), "this list"),
     ),
 }
@@ -62,7 +63,7 @@ def keys() -> gr.HTML:
 """
     return gr.HTML(
         html_template=template,
-        js_on_load=asset("shell/keys.js"),
+        js_on_load=asset("shell/keys.js", "shell/tab_stops.js", "shell/placeholders.js"),
         elem_id="keys",
         elem_classes="keys-host",
         apply_default_css=False,

@@ -18,6 +18,18 @@ class PageBlocks(gr.Blocks):
     A full disk is met in many places: uploads, stored sources, copies of finished pictures, exports.
     """
 
+    def report_progress_on(self, component: gr.HTML) -> None:
+        """Let all events report their states to one component, which shows none of them.
+
+        Else Gradio's page tells every output of every event so far at each message of any event; for each of them it
+        walks over the tree of components and copies a value: a hundred times for each step of a run.
+
+        Args:
+            component: without children, and the first of the page, where that walk is shortest.
+        """
+        for function in self.fns.values():
+            function.show_progress_on = [component]
+
     async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> dict[str, Any]:
         """Answer one call of the page or of the API."""
         try:

@@ -25,11 +25,15 @@ const draw = () => {
   const status = props.value;
   if (!status) return;
   element.querySelector('.foot').dataset.state = status.state;
-  if (part('text').textContent !== status.text) part('text').textContent = status.text;
+  // The server says so at its next tick; the stage is never contradicted meanwhile.
+  const drawing = document.querySelector('.workspace[data-busy="yes"]');
+  const text = drawing ? status.text.replace(/, ready$/, ', drawing') : status.text;
+  if (part('text').textContent !== text) part('text').textContent = text;
   part('queue').textContent = status.queue;
 };
 watch('value', draw);
 draw();
+document.addEventListener('playground:shown', draw);
 part('keys').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:keys')));
 """
 

@@ -107,9 +107,11 @@ def wire_choice(page: PageContext, inspector: Inspector) -> None:
     def enter(job_id: Any, opened: Any, before: Any) -> tuple[Any, Any]:
         newest = newest_run(page, job_id)
         # A run that was opened by name stays until a newer one was made.
-        if opened is None or (before is not None and before != newest and opened.get("id") != newest):
-            opened = {"id": newest, "picture": 0}
-        return opened, newest
+        named = opened is not None and newest in (opened.get("id"), opened.get("while"))
+        if opened is None or (before not in (None, newest) and not named):
+            return {"id": newest, "picture": 0}, newest
+        # What another event opens meanwhile stays.
+        return gr.skip(), newest
 
     def come_or_go(data: gr.SelectData) -> bool:
         return data.value == page.tab.label

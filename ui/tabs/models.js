@@ -85,7 +85,7 @@ function build(row) {
   const tries = row.prompts.map((text, example) =>
     make('button', { type: 'button', className: 'chip', textContent: text, onclick: () => use(row, { example }) }));
   const title = make('div', { className: 'top' }, make('h3', { textContent: row.name }));
-  if (row.chosen) title.append(make('b', { className: 'in-use', textContent: 'In use' }));
+  if (row.chosen) title.append(make('b', { className: 'badge in-use', textContent: 'In use' }));
   title.append(make('span', { className: 'where', textContent: row.where }));
   const waits = make('p', { className: 'waits', hidden: true });
   waits.dataset.part = 'waits';

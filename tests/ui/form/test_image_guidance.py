@@ -138,3 +138,9 @@ def test_it_is_there_only_where_something_can_be_used(parts: ImageGuidance) -> N
 def test_there_is_no_map_of_what_a_browser_should_not_send(given: tuple[Any, ...]) -> None:
     page: Any = SimpleNamespace(queries=None)
     assert image_guidance.map_uri(page, *given) is None
+
+
+def test_the_closed_drawer_says_what_is_in_use() -> None:
+    titles = [image_guidance.title(*given).get("label") for given in ((None, None), (ID, None), (ID, OTHER))]
+    alone = "Guide with an image"
+    assert titles == [alone, f"{alone}: ControlNet", f"{alone}: ControlNet and IP-Adapter"]

@@ -99,6 +99,7 @@ class Detail {
     this.entry.tags = tags;
     this.part('tags').replaceChildren(...tags.map((tag) => {
       const [item, button] = [document.createElement('li'), document.createElement('button')];
+      item.className = 'tag';
       item.append(tag, button);
       Object.assign(button, { type: 'button', textContent: '\u00d7' });
       button.dataset.tag = tag;

@@ -1,6 +1,8 @@
 // A picture of an entry, as the server serves it to this user.
 const pictureUrl = (kind, id) => `history/${kind}/${encodeURIComponent(id)}`;
 const NO_PROMPT = 'A picture without a prompt';
+// The line below a tile that says what it shows, in CSS pixels.
+const NAME = 22;
 
 // Tiles of all loaded entries; only those near the window are in the page, so that 100,000 are as quick as 100.
 class Grid {
@@ -75,10 +77,11 @@ class Grid {
   measure() {
     const width = this.tiles.clientWidth;
     if (!width) return;
-    const [least, gap] = [innerWidth < 500 ? 104 : 148, 8];
+    const [least, gap] = [innerWidth < 500 ? 104 : 148, 10];
     this.columns = Math.max(2, Math.floor((width + gap) / (least + gap)));
     this.side = (width - gap * (this.columns - 1)) / this.columns;
-    this.pitch = this.side + gap;
+    this.across = this.side + gap;
+    this.pitch = this.across + NAME;
     this.tiles.style.height = `${Math.max(0, Math.ceil(this.entries.length / this.columns) * this.pitch - gap)}px`;
     this.draw();
   }
@@ -101,7 +104,7 @@ class Grid {
 
   place(entry, k) {
     const tile = this.drawn.get(entry.id) || this.tile(entry);
-    const [x, y] = [(k % this.columns) * this.pitch, Math.floor(k / this.columns) * this.pitch];
+    const [x, y] = [(k % this.columns) * this.across, Math.floor(k / this.columns) * this.pitch];
     tile.style.cssText = `width: ${this.side}px; height: ${this.side}px; transform: translate(${x}px, ${y}px)`;
     tile.setAttribute('aria-selected', this.selected.has(entry.id));
     tile.setAttribute('aria-posinset', k + 1);
@@ -121,7 +124,7 @@ class Grid {
     else tile.append(this.mark('none', entry.kind === 'crashed' ? 'Cut off by a crash' : 'File is missing'));
     if (entry.guest) tile.append(this.mark('guest', 'Guest'));
     if (entry.favourite) tile.append(this.mark('loved', ''));
-    tile.append(this.mark('pick', ''));
+    tile.append(this.mark('pick', ''), this.mark('name', tile.title));
     this.drawn.set(entry.id, tile);
     this.tiles.append(tile);
     return tile;
@@ -210,7 +213,8 @@ class Grid {
     const top = Math.floor(this.at / this.columns) * this.pitch;
     const { scrollTop, clientHeight } = this.scroll;
     if (top < scrollTop) this.scroll.scrollTop = top;
-    if (top + this.side > scrollTop + clientHeight) this.scroll.scrollTop = top + this.side - clientHeight;
+    const bottom = top + this.side + NAME;
+    if (bottom > scrollTop + clientHeight) this.scroll.scrollTop = bottom - clientHeight;
     this.draw();
     this.drawn.get(this.entries[this.at].id)?.focus({ preventScroll: true });
   }

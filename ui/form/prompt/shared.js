@@ -1,0 +1,53 @@
+// The tabs share the prompt: a tab whose prompt was not changed since takes over the one of the tab before; else a line
+// says that they differ.  All of it from what the browser keeps of the forms.
+const note = element.querySelector('.shared');
+const box = new PromptBox(element);
+const tab = element.closest('[id^="tab-"]')?.id.slice(4);
+const FORM = 'diffusion-playground-form-';
+const [SAME, LAST] = ['playground-prompt-same', 'playground-prompt-tab'];
+// The form's values come back a moment after a tab is first shown.
+const SETTLE_MS = 300;
+// The other tab's prompt, as the line offers it.
+let offered = '';
+// Not of this component: without a line to show it is out of the layout itself.
+const desk = element.closest('.workspace');
+const onView = () => Boolean(desk.offsetParent);
+let shown = onView();
+
+function read(key) { try { return sessionStorage.getItem(key); } catch { return null; } }
+function write(key, text) { try { sessionStorage.setItem(key, text); } catch { /* full, or switched off */ } }
+
+function promptOf(name) {
+  try { return String(JSON.parse(read(FORM + name))[0] ?? ''); } catch { return null; }
+}
+
+function take(text) {
+  write(SAME, text);
+  note.hidden = true;
+  if (box.text !== text) box.fill(text);
+}
+
+function compare() {
+  const from = read(LAST);
+  const other = from && from !== tab ? promptOf(from) : null;
+  write(LAST, tab);
+  note.hidden = true;
+  if (other === null || !box.field) return;
+  // All tabs begin with the same prompt.
+  const same = read(SAME) ?? props.value;
+  if (other === box.text || box.text === same) { take(other); return; }
+  note.querySelector('span').textContent = `The other tab has \u201c${other.length > 60 ? `${other.slice(0, 58)}\u2026` : other}\u201d.`;
+  offered = other;
+  note.hidden = false;
+}
+
+note.querySelector('button').addEventListener('click', () => take(offered));
+if (tab) {
+  if (shown) write(LAST, tab);
+  new ResizeObserver(() => {
+    const now = onView();
+    if (now && !shown) setTimeout(() => { if (onView()) compare(); }, SETTLE_MS);
+    shown = now;
+  }).observe(desk);
+  desk.addEventListener('input', () => { note.hidden = true; });
+}
