@@ -70,7 +70,7 @@ def quick_card(cards: Sequence[ModelCard], own: ModelCard, request: GenerationRe
 
 
 def base_request(card: ModelCard, request: GenerationRequest, k: int) -> GenerationRequest:
-    """Picture k of a run once more from noise alone, in few steps: its prompt and seed, by the card's quickest settings.
+    """Picture k of a run once more from noise alone: its prompt and seed, by the card's quickest settings.
 
     A distilled model gets the steps that it is best with.
     """

@@ -48,8 +48,7 @@ class WordMaps {
   }
 
   open(maps) {
-    const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    this.maps = { ...maps, levels: maps.levels.map((level) => ({ ...level, data: bytes(level.data) })) };
+    this.maps = { ...maps, levels: maps.levels.map((level) => Object.assign({}, level, { data: this.bytes(level.data) })) };
     this.word = maps.first;
     this.fill('level', maps.levels.map((level) => `${level.label} (${level.heads} heads)`));
     this.fill('layer', maps.layers.map((layer) => layer.label));
@@ -57,6 +56,8 @@ class WordMaps {
     this.part('each').open = false;
     this.buildChips();
   }
+
+  bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
 
   fill(name, labels) { this.part(name).replaceChildren(...labels.map((label, i) => new Option(label, i))); }
 
@@ -179,8 +180,7 @@ class WordMaps {
   // The chosen place as a cell of the level that is shown.
   cell() {
     const { height, width } = this.maps.levels[this.level];
-    const within = (share, count) => Math.min(Math.max(Math.floor(share * count), 0), count - 1);
-    return [within(this.place[0], height), within(this.place[1], width)];
+    return [height, width].map((count, k) => Math.min(Math.max(Math.floor(this.place[k] * count), 0), count - 1));
   }
 
   drawBars() {
@@ -194,7 +194,7 @@ class WordMaps {
       return { ...word, i, share, times: share / Math.max(mean, 1e-9) };
     });
     const special = rows.filter((row) => ['start', 'end'].includes(row.kind));
-    const ranked = rows.filter((row) => !special.includes(row)).sort((a, b) => b.share - a.share).slice(0, BARS);
+    const ranked = rows.filter((row) => !special.includes(row)).toSorted((a, b) => b.share - a.share).slice(0, BARS);
     const top = Math.max(...ranked.map((row) => row.share), 1e-9);
     this.set('where', this.place ? 'What this place reads' : 'What the whole picture reads');
     this.part('bars').replaceChildren(...ranked.map((row) => this.bar(row, top)));
@@ -241,7 +241,7 @@ class WordMaps {
     if (JSON.stringify({ step, word, layer }) !== this.wanted || !this.maps) return;
     this.set('head-text', found.text || `\u201c${this.maps.words[word].text}\u201d at step ${step + 1}, each head from its least to its most`);
     if (!found.data) { this.wanted = ''; return; }
-    const bytes = Uint8Array.from(atob(found.data), (letter) => letter.charCodeAt(0));
+    const bytes = this.bytes(found.data);
     const cells = found.height * found.width;
     this.part('heads').replaceChildren(...Array.from({ length: found.heads }, (_, head) => {
       const figure = this.make('figure', '');

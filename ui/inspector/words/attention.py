@@ -63,7 +63,8 @@ WORDS_HTML = """
       <p class="said" data-part="head-text" role="status"></p>
       <div class="heads" data-part="heads"></div>
     </details>
-    <p class="said">Softmax(QK\u1d40) of the prompt's half, averaged over layers and heads; coarse maps are scaled up (DAAM,
+    <p class="said">Softmax(QK\u1d40) of the prompt's half, averaged over layers and heads; coarse maps are scaled
+      up (DAAM,
       <a href="https://arxiv.org/abs/2210.04885" target="_blank" rel="noopener noreferrer">Tang et al. 2022</a>).
       Attention shows what is read where; it does not prove what a word caused.</p>
   </div>

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SIDE = 256
 _TEMPLATE = """
 <section class="text-lens" data-state="empty" aria-label="What the text encoder makes of the prompt">
-  <p class="lead">Before a picture begins, a text encoder turns the prompt into vectors, layer by layer. Cut it off early, or
-    leave a word out, and draw from the same noise: the pictures show what each layer and each word adds.</p>
+  <p class="lead">Before a picture begins, a text encoder turns the prompt into vectors, layer by layer. Cut it off
+    early, or leave a word out, and draw from the same noise: the pictures show what each layer and each word adds.</p>
   <p class="said" data-part="text" role="status"></p>
   <div class="asking" data-part="asking" hidden>
     <button type="button" class="quiet second" data-part="ask">Draw them</button>

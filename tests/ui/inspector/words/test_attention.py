@@ -130,5 +130,5 @@ def test_the_text_encoders_pictures_are_counted_before_they_are_drawn(page: Any,
     assert [share for _, share in asked[:3]] == [0, 0.5, 1]
     assert [prompt for prompt, _ in asked[3:]] == ["red fox", "a fox", "a red"]
     assert values[-1]["state"] == "failed" and values[-1]["text"] == "No more."
-    assert [cell["title"] for cell in values[-1]["layers"]][0].startswith("before the first layer")
+    assert values[-1]["layers"][0]["title"].startswith("before the first layer")
     assert len(values[-1]["words"]) == 2
