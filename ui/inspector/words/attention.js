@@ -35,7 +35,8 @@ class WordMaps {
 
   take(sheet) {
     const fresh = !sheet || sheet.run !== this.sheet?.run;
-    // A question that is answered late says nothing about maps that are here.
+    // An answer about a run that is no longer open, or a late one while the maps are here.
+    if (fresh && sheet?.answer && this.sheet) return;
     if (!fresh && this.maps && sheet.state !== 'ready') return;
     if (fresh) { this.maps = null; this.place = null; this.picture = null; this.level = 0; this.asked = false; }
     this.sheet = sheet;

@@ -120,7 +120,7 @@ def capsule_value(trace: Trace, k: int, frame_cache: FrameCache) -> dict[str, An
 
 def compute(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]]:
     """The panel's values while its maps are computed; the last one holds them, or says why there are none."""
-    known = {"run": f"{trace.id}:{k}", "total": len(trace.steps)}
+    known = {"run": f"{trace.id}:{k}", "total": len(trace.steps), "answer": True}
     count, found = len(trace.steps), None
     try:
         for start in range(0, count, STEPS_A_TASK):
@@ -204,7 +204,7 @@ def build(page: PageContext) -> Panel:
         if found is None or maps is None:
             return gr.skip()
         answer = heads(page, *found, maps, data)
-        return gr.skip() if answer is None else {**panel_value(page, *found), "heads": answer}
+        return gr.skip() if answer is None else {**panel_value(page, *found), "answer": True, "heads": answer}
 
     asking = panel.attend(attend, [page.opened], [panel], **{**CONCURRENT, "trigger_mode": "multiple"})
     panel.quit(None, None, None, cancels=[asking], **{**CONCURRENT, "queue": False})

@@ -43,6 +43,8 @@ function draw() {
 
 function take(value) {
   if (value && value.run === stopped && value.state === 'busy') return;
+  // An answer about a run that is no longer open.
+  if (value?.answer && sheet && value.run !== sheet.run) return;
   if (value?.run !== sheet?.run || value?.state === 'closed') { part('layers').replaceChildren(); part('words').replaceChildren(); }
   // What was counted late says nothing about pictures that are drawn.
   if (value && sheet && value.run === sheet.run && value.state === 'closed' && ['busy', 'ready'].includes(sheet.state)) return;

@@ -89,7 +89,7 @@ def draw_all(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]
     own = page.cards[trace.request.model]
     card = lens.quick_card(list(page.cards.values()), own, trace.request)
     request = lens.base_request(card, trace.request, k)
-    value: dict[str, Any] = {"run": f"{trace.id}:{k}", "layers": [], "words": [], "model": card.name}
+    value: dict[str, Any] = {"run": f"{trace.id}:{k}", "layers": [], "words": [], "answer": True}
     yield {**value, "state": "busy", "text": "Reading the text encoder"}
     try:
         depth = page.queries.words.text_layers(card.id)
