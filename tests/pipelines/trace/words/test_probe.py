@@ -68,7 +68,7 @@ def test_cross_attention_is_that_of_diffusers_plain_processor(model_of: Any, fam
         model.denoiser.set_attn_processor(AttnProcessor())
         model.predict(x, torch.tensor([500.0]), told, 3.0)
     finally:
-        model.denoiser.set_attn_processor(before)
+        model.denoiser.set_attn_processor(dict(before))  # which empties it
         for layer in attention_layers(model.denoiser):
             del layer.module.get_attention_scores
     assert set(found) == set(wanted) == {name.removesuffix(".processor") for name in before if "attn2" in name}
