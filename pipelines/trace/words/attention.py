@@ -71,7 +71,8 @@ class AttentionMaps:
     def combined(self) -> np.ndarray:
         """The mean over all heads of all layers, coarse maps scaled up to the finest: (s, m, h, w)."""
         total = sum(self.heads.values())
-        return sum(scaled(found, self.size) * np.float32(self.heads[size] / total) for size, found in self.maps.items())
+        parts = [scaled(found, self.size) * np.float32(self.heads[size] / total) for size, found in self.maps.items()]
+        return np.sum(parts, axis=0)
 
     def followed_by(self, later: AttentionMaps) -> AttentionMaps:
         """These steps and later ones of the same picture."""

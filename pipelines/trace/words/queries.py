@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
-from pipelines.request import InvalidRequest
 from pipelines.trace.words import attention, text_encoder
+from pipelines.trace.words.attention import AttentionMaps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.request import GenerationRequest
     from pipelines.trace.trace import Trace
-    from pipelines.trace.words.attention import AttentionMaps
 
 # Pixels of the pictures whose steps are computed together, and their number at most.
 PIXELS_AT_ONCE, STEPS_AT_ONCE = 2 * 2**20, 8
@@ -47,17 +47,13 @@ class WordQueries:
         """
         request = trace.request
         pixels = request.width * request.height
-        found: AttentionMaps | None = None
-        for batch in attention.batches(trace, steps, min(STEPS_AT_ONCE, PIXELS_AT_ONCE // pixels)):
-            part = self._with_adapters(
-                request,
-                lambda model, batch=batch: attention.attention_maps(model, trace, k, batch),
-                len(batch) * pixels,
+        parts = [
+            self._with_adapters(
+                request, partial(attention.attention_maps, trace=trace, k=k, steps=batch), len(batch) * pixels
             )
-            found = part if found is None else found.followed_by(part)
-        if found is None:
-            raise InvalidRequest("step", "This run has no step to look at.")
-        return found
+            for batch in attention.batches(trace, steps, min(STEPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
+        ]
+        return reduce(AttentionMaps.followed_by, parts)
 
     def heads(self, trace: Trace, k: int, step: int, layer: str) -> np.ndarray:
         """The attention of one step in one layer, head by head, (heads, words, h, w)."""

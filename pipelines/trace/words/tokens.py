@@ -144,9 +144,9 @@ def _merged(first: list[PromptWord], second: list[PromptWord]) -> list[PromptWor
     """Two readings of one text, in which equal words have the places of both; windows of one reading just follow."""
     if not first or not second:
         return [*first, *second]
-    rows = [[(word.kind, word.text.casefold()) for word in words] for words in (first, second)]
+    rows = [[f"{word.kind} {word.text.casefold()}" for word in words] for words in (first, second)]
     found, at = list(first), 0
-    for block in SequenceMatcher(None, *rows, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(a=rows[0], b=rows[1], autojunk=False).get_matching_blocks():
         found += second[at : block.b]
         for k in range(block.size):
             mine, theirs = first[block.a + k], second[block.b + k]
