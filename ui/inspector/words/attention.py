@@ -14,7 +14,7 @@ from pipelines.trace.words.attention import AttentionMaps, unavailable
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, event_value
-from ui.inspector.forward_process import is_slow
+from ui.inspector.forward_process import SLOW_SECONDS
 from ui.inspector.panel import Panel, number_within, opened_trace
 from ui.inspector.words.packing import NAMES, packed, packed_heads
 
@@ -91,11 +91,16 @@ def panel_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
         return {**known, "state": "unavailable", "text": why}
     if maps := cached(page, trace, k):
         return {**known, "state": "ready", "maps": maps}
-    seconds = phrases.seconds(trace.seconds * (0.6 if trace.uncond is not None else 1.1))
-    count = len(trace.steps)
-    foretold = f"{count} model calls, about {seconds}." if trace.seconds else f"{count} model calls."
+    each, count = seconds_a_step(page, trace), len(trace.steps)
+    about = f", about {phrases.seconds(count * each * (0.6 if trace.uncond is not None else 1.1))}" if each else ""
     added = ADDED if has_adapters(trace.request) else ""
-    return {**known, "state": "closed", "slow": is_slow(trace), "foretold": foretold + added}
+    foretold = f"{count} model calls{about}.{added}"
+    return {**known, "state": "closed", "slow": each > SLOW_SECONDS, "foretold": foretold}
+
+
+def seconds_a_step(page: PageContext, trace: Trace) -> float:
+    """How long a step of this run took; 0 where that says nothing, as the recorded run was made on another computer."""
+    return 0.0 if trace is page.bundled_trace else trace.seconds / max(1, len(trace.steps))
 
 
 def has_adapters(request: GenerationRequest) -> bool:

@@ -16,8 +16,9 @@ from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT
-from ui.inspector.forward_process import is_slow
+from ui.inspector.forward_process import SLOW_SECONDS
 from ui.inspector.panel import Panel, opened_trace
+from ui.inspector.words.attention import seconds_a_step
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
@@ -67,7 +68,12 @@ def panel_value(page: PageContext, trace: Trace, k: int, depth: int = 0) -> dict
         return {**known, "state": "unavailable", "text": NOT_THIS}
     if why := unavailable(trace, k):
         return {**known, "state": "unavailable", "text": why}
-    return {**known, "state": "closed", "quick": not is_slow(trace), "foretold": foretold(page, own, trace, k, depth)}
+    return {
+        **known,
+        "state": "closed",
+        "quick": seconds_a_step(page, trace) <= SLOW_SECONDS,
+        "foretold": foretold(page, own, trace, k, depth),
+    }
 
 
 def foretold(page: PageContext, own: ModelCard, trace: Trace, k: int, depth: int) -> str:
@@ -77,9 +83,10 @@ def foretold(page: PageContext, own: ModelCard, trace: Trace, k: int, depth: int
     layers, words = lens.variants(trace, k, depth or lens.MAX_LAYERS - 1)
     steps, count = request.sampling.num_inference_steps, len(layers) + len(words)
     halved = 0.5 if request.sampling.guidance_scale <= 1 and trace.uncond is not None else 1.0
-    seconds = phrases.seconds(halved * count * steps * trace.seconds / max(1, len(trace.steps)))
+    seconds = halved * count * steps * seconds_a_step(page, trace)
+    time = f", about {phrases.seconds(seconds)}" if seconds else ""
     few = "1 step" if steps == 1 else f"{steps} steps"
-    about = f"{'' if depth else 'up to '}{count} pictures of {few} each with {card.name}, about {seconds}."
+    about = f"{'' if depth else 'up to '}{count} pictures of {few} each with {card.name}{time}."
     said = about[0].upper() + about[1:]
     return said + ("" if words else WEIGHTS) + (FROM_NOISE if trace.request.init else "")
 

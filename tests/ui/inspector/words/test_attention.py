@@ -48,7 +48,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def page(model: Any) -> Any:
     queries = SimpleNamespace(words=Words(model))
-    return SimpleNamespace(queries=queries, frame_cache=FrameCache(), cards={"tiny": tiny_card("x")})
+    return SimpleNamespace(
+        queries=queries, frame_cache=FrameCache(), cards={"tiny": tiny_card("x")}, bundled_trace=None
+    )
 
 
 def event(**values: Any) -> EventData:
@@ -125,6 +127,8 @@ def test_the_text_encoders_pictures_are_counted_before_they_are_drawn(page: Any,
 
     page.queries.words = SimpleNamespace(text_layers=lambda name: 2, draw=draw)
     assert "6 pictures of 2 steps each with Tiny" in text_encoder.panel_value(page, trace, 0, 2)["foretold"]
+    page.bundled_trace = trace
+    assert "about" not in text_encoder.panel_value(page, trace, 0)["foretold"]
     assert "Up to 16 pictures" in text_encoder.panel_value(page, trace, 0)["foretold"]
     values = list(text_encoder.draw_all(page, trace, 0))
     assert [share for _, share in asked[:3]] == [0, 0.5, 1]
