@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cards import ModelCard
 from pipelines.prompt.compel import has_weights
 from pipelines.request import InvalidRequest, fields_of_picture
+from pipelines.system.paths import PROJECT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +66,8 @@ def quick_card(cards: Sequence[ModelCard], own: ModelCard, request: GenerationRe
     Add-ons of a run were made for its own model, which therefore draws them.
     """
     added = request.loras or request.controls or request.reference
-    turbo = (card for card in cards if card.live and card.rest and card.rest in (own.source, own.rest))
+    shared = {PROJECT / folder for folder in (own.source, own.rest) if folder}
+    turbo = (card for card in cards if card.live and card.rest and PROJECT / card.rest in shared)
     return own if added or own.live else next(turbo, own)
 
 

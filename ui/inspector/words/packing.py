@@ -89,11 +89,12 @@ def as_numbers(found: AttentionMaps) -> dict[str, Any]:
 
 
 def _first(words: Sequence[PromptWord], maps: np.ndarray) -> int:
-    """The word to begin with: the one whose attention is most gathered in one place."""
+    """The word to begin with: of the longer ones the one whose attention is most gathered in one place."""
     mean = maps.mean(0).reshape(len(words), -1)
     gathered = mean.std(1) / np.maximum(mean.mean(1), 1e-9)
     own = [k for k, word in enumerate(words) if word.kind == "word" and word.text != REST]
-    return max(own, key=lambda k: gathered[k], default=0)
+    # Small words such as "on" often carry what stands before them.
+    return max(own, key=lambda k: (len(words[k].text) > 3, gathered[k]), default=0)
 
 
 def _side(steps: int, words: int, levels: int) -> int:
