@@ -42,8 +42,9 @@ _TEMPLATE = """
     <h3 data-part="words-title">Without a word</h3>
     <div class="row" data-part="words"></div>
   </div>
-  <p class="said">Each layer's vectors go through the encoder's final norm (Diffusion Lens,
-    <a href="https://arxiv.org/abs/2403.05846" target="_blank" rel="noopener noreferrer">Toker et al. 2024</a>).</p>
+  <p class="said">What is left of the encoder is read as the whole one is: through its final norm (Diffusion Lens,
+    <a href="https://arxiv.org/abs/2403.05846" target="_blank" rel="noopener noreferrer">Toker et al. 2024</a>), in
+    Stable Diffusion XL at the layer before the last.</p>
 </section>
 """
 NOT_THIS = "The text encoder of this model is not looked into here. Pocket and Stable Diffusion 1, 2 and XL can be."
