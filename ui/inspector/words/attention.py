@@ -46,7 +46,7 @@ WORDS_HTML = """
         <div class="well" data-part="well" tabindex="0" role="application" aria-describedby="word-maps-keys"
           ><canvas width="384" height="384"></canvas><i data-part="place" hidden></i></div>
         <figcaption><span data-part="caption"></span>
-          <span class="said keys" id="word-maps-keys" data-part="keys">Click a place of the picture, or use the arrow
+          <span class="said" id="word-maps-keys" data-part="keys">Click a place of the picture, or use the arrow
             keys on it, to see its words; Escape takes the mark away.</span></figcaption>
       </figure>
       <div class="ranked">
