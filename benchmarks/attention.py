@@ -66,13 +66,12 @@ def maps_of(model: Any, trace: Trace) -> AttentionMaps:
 
 def map_of(found: AttentionMaps, name: str, last: bool = False) -> np.ndarray:
     """The mean over the steps of the words of a name, (h, w); of its last occurrence where it is there twice."""
-    texts = [word.text for word in found.words]
-    wanted = name.lower().split()
-    places = [k for k in range(len(texts)) if texts[k : k + len(wanted)] == wanted]
-    if not places:
+    texts, wanted = [word.text for word in found.words], name.lower().replace(" ", "")
+    spans = [(i, j) for i in range(len(texts)) for j in range(i + 1, len(texts)) if "".join(texts[i:j]) == wanted]
+    if not spans:
         raise LookupError(name)
-    start = places[-1 if last else 0]
-    return found.combined()[:, start : start + len(wanted)].sum(1).mean(0)
+    start, end = spans[-1 if last else 0]
+    return found.combined()[:, start:end].sum(1).mean(0)
 
 
 def left_share(each: np.ndarray) -> float:
