@@ -90,6 +90,7 @@ class Model(Protocol):
         latents: its latent space.
         scheduler_config: the saved scheduler configuration.
         safety: state of its own safety checker (``pipelines.models.safety_checker``).
+        texts: its text encoders (``pipelines.models.text_encoder.TextEncoder``); empty where it runs its own loop.
     """
 
     card: ModelCard
@@ -97,6 +98,7 @@ class Model(Protocol):
     latents: LatentFormat
     scheduler_config: dict[str, Any]
     safety: str
+    texts: list[Any]
 
     @property
     def size_bytes(self) -> int:

@@ -30,6 +30,7 @@ PICTURE_FIELDS = ("image", "prompt", "strength", *FIELDS[1:], "fit", "colour")
 PUBLISHED = {
     "/text_to_image": (*FIELDS, "prompt_syntax"),
     "/denoising_steps": (*FIELDS, "prompt_syntax"),
+    "/attention": (*FIELDS, "prompt_syntax"),
     "/image_to_image": (*PICTURE_FIELDS, "prompt_syntax"),
     "/inpaint": ("image", "mask", *PICTURE_FIELDS[1:], "feather", "only_masked", "padding", "prompt_syntax"),
 }
@@ -106,6 +107,15 @@ def test_the_steps_of_a_picture_can_be_had(client: Client):
     text = Path(page).read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>") or text.startswith("<!DOCTYPE html>")
     assert "http-equiv" in text and "a fox" in text
+
+
+def test_which_word_drew_what_can_be_had(client: Client):
+    files, told = client.predict(api_name="/attention", prompt="a fox", num_inference_steps=3, seed=7)
+    assert len(files) == 1 and told["request"]["prompt"] == "a fox"
+    assert [word["word"] for word in told["words"]] == ["a", "fox", "start of the text", "end and padding"]
+    shares = np.asarray(told["shares"])
+    assert shares.shape == (len(told["steps"]), 4, told["height"], told["width"])
+    assert np.allclose(shares.sum(1), 1, atol=1e-3) and told["difference"] < 1e-3
 
 
 def test_the_same_seed_makes_the_same_steps(client: Client):

@@ -1,4 +1,4 @@
-"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint and /denoising_steps."""
+"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint, /denoising_steps, /attention."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from pipelines.events import Cancelled, Failed, Finished
 from pipelines.images import geometry
 from pipelines.images.masks import mask_from_picture
 from pipelines.images.uploads import upload_id
-from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import shorten
 from ui.components import stage_updates
 from ui.form import controls
 from ui.inspector import export, lens_frames
+from ui.inspector.words.packing import as_numbers
 from ui.server.current_user import current_user
 from ui.shell.page_blocks import file_problem
 
@@ -116,6 +117,19 @@ class Endpoints:
             self.backend.guest_bytes.charge(current_user().guest, len(content))
             files.append(export.served_bytes(name, content))
         return {"request": done.request.model_dump(mode="json"), "steps": step_records(trace)}, files[0], files[1]
+
+    def attention(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures from a prompt, with which word drew what in the first of them."""
+        job, done = run_to_end(self.backend, lambda: self._request(given))
+        trace = self.backend.trace(job.id, current_user())
+        if trace is None or not trace.steps:
+            raise gr.Error("The steps of this picture were not kept; try again.", print_exception=False)
+        try:
+            found = self.backend.queries.of(current_user()).words.attention(trace, 0, range(len(trace.steps)))
+        except QueryFailed as problem:
+            raise gr.Error(str(problem), print_exception=False) from None
+        files, request = results(done)
+        return files, {"request": request, **as_numbers(found)}
 
     def image_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from an image."""
@@ -331,6 +345,13 @@ def add(
         "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
         "sigma, alpha_bar, snr, change), an animated WebP of the predicted x0, and a capsule, one HTML file that "
         "plays every lens. Both files show the first picture.",
+    )
+    publish(
+        with_signature(endpoints.attention, {"prompt": str}, {**SETTINGS, **SYNTAX}),
+        "attention",
+        "Makes pictures as /text_to_image does and returns which word drew what in the first of them: the words (word, "
+        "kind, tokens), and shares, [step][word][row][column], the share of each place's attention that goes to "
+        "the word, averaged over layers and heads.",
     )
     publish(
         with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.system.guest_bytes import GuestBytes
     from pipelines.trace.summary import TraceSummary
     from pipelines.trace.trace import Trace
+    from pipelines.trace.words.queries import WordQueries
 
 # Name -> "module:Class".  A class is called as Class(manager, pictures_dir, **options).
 BACKENDS = {"local": "pipelines.jobs.local:LocalBackend"}
@@ -132,6 +133,10 @@ class Queries(Protocol):
 
     def of(self, user: User) -> Queries:
         """The same questions, asked by a user; without it, the owner asks."""
+
+    @property
+    def words(self) -> WordQueries:
+        """Questions about the words of a prompt; they wait for the end of a running job."""
 
     def decode(self, model_id: str, latents: np.ndarray, full: bool = False) -> list[Image.Image]:
         """Latents (n, c, h, w) to pictures: by the cheap preview, or by the VAE if ``full``."""

@@ -21,6 +21,7 @@ from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.sampling import schedulers
 from pipelines.system.lru import LruDict
 from pipelines.system.text import shorten
+from pipelines.trace.words.queries import WordQueries
 
 if TYPE_CHECKING:
     import torch
@@ -161,17 +162,27 @@ class LocalQueries:
 
         return self.ask(None, make, width * height)
 
-    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0) -> Any:
+    @property
+    def words(self) -> WordQueries:
+        """Questions about the words of a prompt; see ``Queries``."""
+
+        def ask(model_id: str, what: Callable[[Any], Any], work: int) -> Any:
+            return self.ask(model_id, what, work, alone=True)
+
+        return WordQueries(ask, self._adapters.apply, self._check)
+
+    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0, alone: bool = False) -> Any:
         """Have the worker call ``ask``, and wait for what it returns.
 
         Args:
             model_id: of the model that ``ask`` is called with; None for work that needs none.
             ask: what to do; of what it raises, InvalidRequest reaches the caller.
             work: pixels that it goes over.
+            alone: whether it puts adapters on the model, and so waits until no job runs.
         """
         if model_id is not None and model_id not in self._manager.cards:
             raise QueryFailed(f"The model {shorten(model_id)!r} is not here any more; choose another picture.")
-        query = ModelQuery(model_id, ask, self._user, work)
+        query = ModelQuery(model_id, ask, self._user, work, alone)
         self._tasks.add_query(query)
         return query.answer.result()
 
@@ -182,7 +193,8 @@ class LocalQueries:
             return
         try:
             with self._loader.lease(query.model_id) as model:
-                self._adapters.remove(model)
+                if not query.alone:  # else it puts on what it needs
+                    self._adapters.remove(model)
                 self._answer(query, model)
         except Exception as error:
             log.exception("Loading %s failed", query.model_id)

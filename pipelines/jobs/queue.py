@@ -51,6 +51,7 @@ class ModelQuery:
         ask: is called with the model, or with None.
         user: who asks.
         work: pixels that the model or a decoder goes over; counts towards a guest's share.
+        alone: whether it puts adapters of its own on the model, so that it never interrupts a job.
         answer: what ``ask`` returned or raised.
     """
 
@@ -58,12 +59,13 @@ class ModelQuery:
     ask: Callable[[Any], Any]
     user: User = OWNER
     work: int = 0
+    alone: bool = False
     answer: Future[Any] = field(default_factory=Future)
 
     def may_interrupt(self, model_id: str, user: User) -> bool:
         """Whether it is answered between two steps of a user's job: the owner's always, a guest's only in its own."""
         allowed = self.user.owner or (not user.owner and user.id == self.user.id)
-        return allowed and self.model_id in (None, model_id)
+        return allowed and not self.alone and self.model_id in (None, model_id)
 
 
 class JobQueue:

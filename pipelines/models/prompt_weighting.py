@@ -193,14 +193,21 @@ class ChunkEncoder:
         """
         import torch
 
-        chunks = self.chunks(prompt)
-        chunks += [Chunk() for _ in range(n - len(chunks))]
+        chunks = self._filled(prompt, n)
         answer = self._text.encode(*self._padded(chunks), **options)
         with torch.inference_mode():
             vectors = self._features(answer)
             weights = torch.tensor([self._weights(chunk) for chunk in chunks])
             weighted = _emphasize(vectors, weights.to(vectors.device))
         return weighted.reshape(1, -1, vectors.shape[-1]), answer
+
+    def ids(self, prompt: str, n: int) -> list[list[int]]:
+        """The token ids of a prompt in n chunks, start, end and padding included, window each."""
+        return self._padded(self._filled(prompt, n))[0].tolist()
+
+    def _filled(self, prompt: str, n: int) -> list[Chunk]:
+        chunks = self.chunks(prompt)
+        return chunks + [Chunk() for _ in range(n - len(chunks))]
 
     def _ids(self, text: str) -> list[int]:
         return self._text.tokenizer(self._text.expand(text), add_special_tokens=False, verbose=False)["input_ids"]

@@ -42,6 +42,8 @@ LOOKS = {
     "Guidance": "#guidance-panel .three-views img >> nth=2",
     "Adding noise": "#forward .three-views img >> nth=2",
     "Charts": "#charts .js-plotly-plot >> nth=3",
+    "Which word drew what": ".word-maps .chip >> nth=1",
+    "Text encoder": '.text-lens [data-part="ask"]',
     "Save": '#export [data-kind="capsule"]',
 }
 

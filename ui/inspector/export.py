@@ -23,6 +23,7 @@ from ui.components.gradio_events import CONCURRENT, event_value
 from ui.inspector import lens_frames
 from ui.inspector.html_export import html_export
 from ui.inspector.panel import Panel, opened_trace
+from ui.inspector.words.attention import capsule_value
 
 if TYPE_CHECKING:
     from pipelines.trace.lenses import Decode
@@ -72,7 +73,7 @@ def export_file(
     name = file_stem(trace, k)
     if kind == CAPSULE:
         page = html_export(
-            lens_frames.complete_value(trace, k, decode, frame_cache),
+            {**lens_frames.complete_value(trace, k, decode, frame_cache), **capsule_value(trace, k, frame_cache)},
             credit_lines(trace),
             digital_source_type(trace.request),
         )

@@ -16,6 +16,7 @@ from typing import Any
 from ui.components.assets import asset
 from ui.inspector.player import PLAYER_HTML, script
 from ui.inspector.questions import QUESTIONS_HTML
+from ui.inspector.words.attention import WORDS_HTML
 
 # Characters that end elements and comments, and two line separators that older JavaScript rejects in strings.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -54,6 +55,9 @@ const player = new Player(document.querySelector('.player'));
 player.take(playback);
 new Questions(document.querySelector('.questions')).take(playback.questions);
 """
+_START_WORDS = """
+new WordMaps(document.querySelector('.word-maps')).take(playback.attention);
+"""
 
 
 def html_export(playback: dict[str, Any], credits: Sequence[str], source: str) -> str:
@@ -65,7 +69,11 @@ def html_export(playback: dict[str, Any], credits: Sequence[str], source: str) -
         source: IPTC digital source type (``pipelines.images.provenance.digital_source_type``).
     """
     style = _STYLE + asset("inspector/player.css", "inspector/questions.css")
-    code = script() + asset("inspector/questions.js") + _START
+    code, words = script() + asset("inspector/questions.js") + _START, ""
+    if playback.get("attention"):
+        style += asset("inspector/words/words.css")
+        code += asset("inspector/words/attention.js") + _START_WORDS
+        words = f"<h2>Which word drew what</h2>\n{WORDS_HTML}"
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_hash(code)}'; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'"
@@ -89,6 +97,7 @@ def html_export(playback: dict[str, Any], credits: Sequence[str], source: str) -
 <div class="screen">{PLAYER_HTML}</div>
 {QUESTIONS_HTML}
 </div>
+{words}
 <h2>Settings</h2>
 <table>{_rows(playback.get("settings") or [])}</table>
 <h2>Credits</h2>

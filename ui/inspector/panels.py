@@ -9,6 +9,7 @@ from types import MappingProxyType
 from ui.context import PageContext
 from ui.inspector import charts, export, forward_process, guidance, questions
 from ui.inspector.panel import Panel
+from ui.inspector.words import attention, text_encoder
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ PANELS: Mapping[str, PanelSpec] = MappingProxyType(
         "guidance": PanelSpec("Guidance", guidance.build),
         "forward": PanelSpec("Adding noise", forward_process.build),
         "charts": PanelSpec("Charts", charts.build),
+        "words": PanelSpec("Which word drew what", attention.build),
+        "encoder": PanelSpec("Text encoder", text_encoder.build),
         "keep": PanelSpec("Save", export.build),
     }
 )

@@ -346,7 +346,8 @@ class Player {
     const key = `${this.playback?.run} ${this.at} ${this.count} ${this.views[0].lens}`;
     if (!this.count || (key === this.shown && !again)) return;
     this.shown = key;
-    const detail = { run: this.playback.run, index: this.at, total: this.playback.total, lens: this.views[0].lens, id: this.id };
+    const picture = this.at >= this.count ? this.playback.picture : this.frames.x0?.frames[this.at];
+    const detail = { run: this.playback.run, index: this.at, total: this.playback.total, lens: this.views[0].lens, id: this.id, picture };
     document.dispatchEvent(new CustomEvent('playground:step', { detail }));
   }
 

@@ -60,6 +60,7 @@ class GenericPipeline:
 
     def __init__(self, card: ModelCard, placement: Placement, pipe: Any) -> None:
         self.card, self.placement, self.pipe = card, placement, pipe
+        self.texts: list[Any] = []
         self._loaded = self  # of which each card gets a copy
         self.call_parameters = inspect.signature(pipe.__call__).parameters
         self.latents = GenericLatents(pipe)
