@@ -124,6 +124,15 @@ class Player {
     lens.frames.forEach((uri, i) => { if (uri) this.decode(uri, (bitmap) => { this.bitmaps[name][i] = bitmap; }); });
   }
 
+  // A view that a panel made of the run that is shown.
+  add({ run, name, about, frames }) {
+    if (!this.playback || run !== this.playback.run) return;
+    if (!this.playback.order.includes(name)) this.playback.order = [...this.playback.order, name];
+    this.playback.about = { ...this.playback.about, [name]: about };
+    this.load(name, { crisp: false, frames });
+    this.draw();
+  }
+
   decode(uri, keep) {
     const run = this.playback.run;
     const image = new Image();
@@ -350,6 +359,7 @@ class Player {
     this.hear('playground:go', (event) => this.follow(event.detail || {}));
     this.hear('playground:pause', () => this.pause());
     this.hear('playground:where', () => this.tell(true));
+    this.hear('playground:lens', (event) => this.add(event.detail || {}));
   }
 
   hear(name, act) {
