@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,11 +79,20 @@ class _Sample:
     pictures: SamplePictures
     nearest: NearestPictures
     found: SampleLatents | None = None
-    done: int = 0
+    # What was encoded so far; a preparation that was cut off goes on from there.
+    rows: list[np.ndarray] = field(default_factory=list)
+    facts: list[list[int]] = field(default_factory=list)
     running: bool = False
     problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     comparing: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; the last picture counts when all of them are written."""
+        total = self.pictures.recipe.count
+        done = total if self.found is not None else min(len(self.facts), total - 1)
+        return Progress(done, total, self.running, self.problem)
 
 
 class TrainingSamples:
@@ -112,8 +122,7 @@ class TrainingSamples:
 
     def progress(self, model_id: str) -> Progress:
         """How far the model's sample is; raises SampleError."""
-        sample = self._sample(model_id)
-        return Progress(sample.done, sample.pictures.recipe.count, sample.running, sample.problem)
+        return self._sample(model_id).progress
 
     def prepare(self, model_id: str, ask: Ask) -> None:
         """Encode the sample in the background unless that is done or under way; raises SampleError."""
@@ -174,40 +183,33 @@ class TrainingSamples:
 
     def _encode(self, model_id: str, sample: _Sample, ask: Ask) -> None:
         try:
-            found = self._encoded(model_id, sample, ask)
+            self._encode_rest(model_id, sample, ask)
+            found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
             latents.save(sample.file, found)
-            sample.found = found
+            sample.found, sample.rows = found, []
         except RuntimeError as problem:  # QueryFailed and SampleError say what happened
             sample.problem = str(problem)
         except Exception:
             log.exception("The training sample of %s could not be encoded", model_id)
             sample.problem = UNREADABLE
-        sample.done = sample.pictures.recipe.count if sample.found else 0
         sample.running = False
 
-    def _encoded(self, model_id: str, sample: _Sample, ask: Ask) -> SampleLatents:
-        recipe, rows, facts = sample.pictures.recipe, [], []
-        for numbers in _batches(recipe.count):
+    def _encode_rest(self, model_id: str, sample: _Sample, ask: Ask) -> None:
+        """Draw and encode the pictures that are missing, a few at a time."""
+        recipe = sample.pictures.recipe
+        while (first := len(sample.facts)) < recipe.count:
             while not self._idle():
                 time.sleep(WAIT_SECONDS)
-            drawn = [sample.pictures.draw(k) for k in numbers]
+            drawn = [sample.pictures.draw(k) for k in range(first, min(first + BATCH, recipe.count))]
             pixels = np.stack([picture for _, picture in drawn])
-            rows.append(ask(model_id, lambda model, pixels=pixels: _latents(model, pixels), pixels[..., 0].size))
-            facts += [latents.facts_of(shown, recipe) for shown, _ in drawn]
-            # The last one counts when all of them are written.
-            sample.done = min(sample.done + len(numbers), recipe.count - 1)
-        return SampleLatents(np.concatenate(rows), np.array(facts, np.int16))
+            sample.rows.append(ask(model_id, partial(_latents, pixels=pixels), pixels[..., 0].size))
+            sample.facts += [latents.facts_of(shown, recipe) for shown, _ in drawn]
 
 
 def _open(file: Path, encoded: Path) -> _Sample:
     """A sample from its file, with the pictures that were encoded before."""
     pictures = SamplePictures.open(file)
-    found = latents.load(encoded, pictures.recipe.count)
-    return _Sample(encoded, pictures, NearestPictures(pictures), found, pictures.recipe.count if found else 0)
-
-
-def _batches(count: int) -> Iterator[range]:
-    return (range(k, min(k + BATCH, count)) for k in range(0, count, BATCH))
+    return _Sample(encoded, pictures, NearestPictures(pictures), latents.load(encoded, pictures.recipe.count))
 
 
 def _latents(model: Model, pixels: np.ndarray) -> np.ndarray:

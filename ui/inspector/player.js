@@ -49,6 +49,7 @@ class Player {
     this.at = 0;
     this.frames = {};
     this.bitmaps = {};
+    this.added = {};
     this.final = null;
     this.shown = '';
     this.cancel();
@@ -66,6 +67,7 @@ class Player {
     this.playback.early = false;
     const { lenses = {}, ...facts } = playback;
     Object.assign(this.playback, facts);
+    this.join();
     for (const [name, lens] of Object.entries(lenses)) this.load(name, lens);
     if (first && this.playback.steps.length) this.open();
     if (this.playback.picture && !this.final) this.decode(this.playback.picture, (bitmap) => { this.final = bitmap; });
@@ -127,10 +129,16 @@ class Player {
   // A view that a panel made of the run that is shown.
   add({ run, name, about, frames }) {
     if (!this.playback || run !== this.playback.run) return;
-    if (!this.playback.order.includes(name)) this.playback.order = [...this.playback.order, name];
-    this.playback.about = { ...this.playback.about, [name]: about };
+    this.added[name] = about;
+    this.join();
     this.load(name, { crisp: false, frames });
     this.draw();
+  }
+
+  join() {
+    const { order, about } = this.playback;
+    this.playback.order = [...new Set([...order, ...Object.keys(this.added)])];
+    this.playback.about = { ...about, ...this.added };
   }
 
   decode(uri, keep) {

@@ -89,15 +89,22 @@ def test_it_waits_while_a_job_runs(card: Any, tmp_path: Path) -> None:
     wait_for(lambda: samples.progress("tiny").ready)
 
 
-def test_a_failure_is_told_and_can_be_tried_again(card: Any, tmp_path: Path) -> None:
-    def fail(*_: Any) -> Any:
-        raise RuntimeError("The model is gone.")
+def test_a_failure_is_told_and_the_next_try_goes_on_from_there(card: Any, tmp_path: Path) -> None:
+    model = Mean()
+
+    def fail(*asked: Any) -> Any:
+        if model.encoded == 32:
+            raise RuntimeError("You have had your share of this hour.")
+        return model.ask(*asked)
 
     samples = library(card, tmp_path)
     samples.prepare("tiny", fail)
     wait_for(lambda: samples.progress("tiny").problem)
-    assert samples.progress("tiny").problem == "The model is gone." and samples.progress("tiny").done == 0
-    assert prepared(samples, Mean()).progress("tiny").ready
+    wait_for(lambda: not samples.progress("tiny").running)
+    assert samples.progress("tiny").problem.startswith("You have had") and samples.progress("tiny").done == 32
+    other = Mean()
+    assert prepared(samples, other).progress("tiny").ready and not samples.progress("tiny").problem
+    assert other.encoded == 8
 
 
 def test_the_best_guess_weighs_all_pictures_and_those_of_the_prompt(card: Any, tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ function drawNearest(nearest) {
   part('likeness').textContent = nearest.said;
 }
 
+function line(at, kind) {
+  const mark = make('i', kind);
+  mark.style.setProperty('--at', at);
+  return mark;
+}
+
 function drawGauge(gauge) {
   part('gauge').hidden = !gauge;
   if (!gauge) return;
@@ -71,11 +77,6 @@ function drawGauge(gauge) {
   const dots = part('dots');
   dots.hidden = Boolean(gauge.why);
   dots.setAttribute('aria-label', gauge.said || '');
-  const line = (at, kind) => {
-    const mark = make('i', kind);
-    mark.style.setProperty('--at', at);
-    return mark;
-  };
   dots.replaceChildren(...(gauge.others || []).map((at) => line(at, '')), ...(gauge.why ? [] : [line(gauge.own, 'own')]));
 }
 

@@ -20,6 +20,7 @@ from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT
 from ui.inspector import lens_frames
+from ui.inspector.origins import lens
 from ui.inspector.origins.nearest import gauge_value, nearest_value, never_shown
 from ui.inspector.panel import Panel, opened_trace
 
@@ -39,14 +40,6 @@ NO_SAMPLE = (
     "Make a picture with Pocket and open it here."
 )
 OWN_LOOP = "This model runs its own loop, so its guesses were not recorded."
-ABOUT = {
-    "title": "The best possible guess",
-    "about": "What the best possible denoiser for a sample of the training pictures would believe: a weighted average "
-    "of pictures that exist. It can only copy; where the model's guess differs, the network made something up.",
-    "term": "posterior mean E[x0 | x_t] over training pictures",
-    "paper": "Kamb and Ganguli 2024",
-    "link": "https://arxiv.org/abs/2412.20292",
-}
 
 _TEMPLATE = """
 <section class="origins" data-state="empty" aria-label="The best possible guess">
@@ -161,6 +154,7 @@ def guesses(page: PageContext, trace: Trace, k: int, found: BestGuess, recipe: R
     frames, _ = lens_frames.lens_frames(trace, k, "x0", page.decode(trace), page.frame_cache)
     columns = [column(page, trace, one, shape) for one in (found.given, found.alone) if one is not None]
     best = found.given or found.alone
+    page.frame_cache.put(trace, k, lens.NAME, columns[0])
     own = np.stack([trace.guess(i)[k].ravel() for i in range(steps)])
     apart = np.sqrt(np.mean(np.square(own - best.mean), axis=1))
     shown = ([given_words(recipe, found)] if found.given is not None else []) + [
@@ -173,7 +167,7 @@ def guesses(page: PageContext, trace: Trace, k: int, found: BestGuess, recipe: R
         "cells": cells,
         "steps": [f"Step {i + 1} of {steps}" for i in range(steps)],
         "sample": sample_words(recipe, found),
-        "lens": ABOUT,
+        "lens": lens.ABOUT,
     }
 
 

@@ -25,7 +25,7 @@ function shape(tag, facts, kind) {
 // One scale for both directions, so that distances look as they are.
 function projection(ways) {
   const points = ways.flatMap(({ x_t, x0 }) => [...x_t, ...x0]);
-  const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
+  const [xs, ys] = [0, 1].map((axis) => points.map((one) => one[axis]));
   const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const [wide, tall] = [right - left || 1, high - low || 1];
   const scale = LONG / Math.max(wide, tall);
@@ -56,13 +56,18 @@ function ending({ kind, name, picture }, [x, y]) {
 
 // The own way goes from the colour of noise to the colour of pictures.
 function coloured(points) {
-  return points.slice(1).map((point, i) => {
-    const [from, to] = [points[i], point];
+  return points.slice(1).map((to, i) => {
+    const from = points[i];
     const line = shape('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1] }, 'own');
     line.style.setProperty('--share', `${Math.round((100 * i) / Math.max(points.length - 2, 1))}%`);
     return line;
   });
 }
+
+const set = (name, facts) => {
+  for (const [fact, value] of Object.entries(facts)) svg.querySelector(`[data-now="${name}"]`).setAttribute(fact, value);
+};
+const mark = (name) => svg.querySelector(`[data-now="${name}"]`);
 
 let own = null;
 function draw() {
@@ -92,9 +97,7 @@ function point() {
   const i = Math.min(step, own.x0.length);
   const there = own.x_t[i];
   const guess = own.x0[Math.min(i, own.x0.length - 1)];
-  const mark = (name) => svg.querySelector(`[data-now="${name}"]`);
   for (const name of ['line', 'guess']) mark(name).style.display = i < own.x0.length ? '' : 'none';
-  const set = (name, facts) => { for (const [fact, value] of Object.entries(facts)) mark(name).setAttribute(fact, value); };
   set('line', { x1: there[0], y1: there[1], x2: guess[0], y2: guess[1] });
   set('guess', { cx: guess[0], cy: guess[1] });
   set('here', { cx: there[0], cy: there[1] });
