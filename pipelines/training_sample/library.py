@@ -61,12 +61,14 @@ class BestGuess:
     Attributes:
         alone: E[x0 | x_t] over all pictures of the sample.
         given: the same over those that show what the prompt names, None if there are none.
-        shows: how much of the prompt these show.
+        wanted: what the prompt names.
+        shows: how much of it these show.
         count: how many they are.
     """
 
     alone: posterior.Posterior
     given: posterior.Posterior | None
+    wanted: Wanted
     shows: Wanted
     count: int
 
@@ -148,13 +150,14 @@ class TrainingSamples:
                 f"The training pictures have {recipe.pixels} x {recipe.pixels} pixels, so only runs of this size can "
                 "be compared with them."
             )
-        rows, shows = found.showing(recipe.read(trace.request.prompt_of(k)), recipe)
+        wanted = recipe.read(trace.request.prompt_of(k))
+        rows, shows = found.showing(wanted, recipe)
         x_t = np.stack([trace.variance_preserving(i)[k].ravel() for i in range(len(trace.steps))])
         levels = np.array([(step.alpha, step.sigma) for step in trace.steps]).T
 
         def compute(_: Any) -> BestGuess:
             given = posterior.posterior(x_t, *levels, found.flat[rows]) if len(rows) else None
-            return BestGuess(posterior.posterior(x_t, *levels, found.flat), given, shows, len(rows))
+            return BestGuess(posterior.posterior(x_t, *levels, found.flat), given, wanted, shows, len(rows))
 
         return ask(None, compute, len(x_t) * recipe.pixels**2)
 

@@ -157,11 +157,12 @@ def guesses(page: PageContext, trace: Trace, k: int, found: BestGuess, recipe: R
     page.frame_cache.put(trace, k, lens.NAME, columns[0])
     own = np.stack([trace.guess(i)[k].ravel() for i in range(steps)])
     apart = np.sqrt(np.mean(np.square(own - best.mean), axis=1))
-    shown = ([given_words(recipe, found)] if found.given is not None else []) + [
-        ["No prompt", "every picture of the sample", spread_words(found.alone)]
-    ]
     cells = [["The model's guess", "given the prompt, without guidance",
-              [f"{d:.2f} away from the best possible guess" for d in apart]], *shown]  # fmt: skip
+              [f"{distance:.2f} away from the best possible guess" for distance in apart]]]  # fmt: skip
+    if found.given is not None:
+        cells.append(["The best possible guess", f"given {named(recipe, found)}", spread_words(found.given)])
+    title = "The best possible guess" if found.given is None else "The best without the prompt"
+    cells.append([title, "over every picture of the sample", spread_words(found.alone)])
     return {
         "frames": [frames["frames"], *columns],
         "cells": cells,
@@ -177,26 +178,25 @@ def column(page: PageContext, trace: Trace, one: Posterior, shape: tuple[int, ..
     return [thumbnail_uri(image, SIDE) for image in images]
 
 
-def given_words(recipe: Recipe, found: BestGuess) -> list[Any]:
-    """Title, term and a sentence a step for the pictures that show what the prompt names."""
-    assert found.given is not None
-    return ["The best possible guess", f"given {named(recipe, found)}", spread_words(found.given)]
-
-
 def named(recipe: Recipe, found: BestGuess) -> str:
-    """What the pictures show: "a fox on a green background"."""
+    """What the pictures show: "a noto emoji of a small fox on a green background"."""
     shows = found.shows
     things = " next to ".join(recipe.things[name] for name in shows.things)
-    words = [things, recipe.backgrounds.get(shows.colour, "")]
-    return " ".join(word for word in words if word)
+    if shows.size:
+        things = f"a {shows.size} {shows.things[0]}"
+    opening = f"a {shows.style} emoji of" if shows.style else ""
+    return " ".join(word for word in (opening, things, recipe.backgrounds.get(shows.colour, "")) if word)
 
 
 def spread_words(one: Posterior) -> list[str]:
     """For each step, how many pictures share the weight."""
-    return [
-        f"A copy of one picture ({share:.0%} of the weight)" if share > 0.9 else f"An average of about {many:.0f}"
-        for share, many in zip(one.weight, one.effective, strict=True)
-    ]
+    return [_spread(share, many) for share, many in zip(one.weight, one.effective, strict=True)]
+
+
+def _spread(share: float, many: float) -> str:
+    if share > 0.9:
+        return f"A copy of one picture, which has {share:.0%} of the weight"
+    return f"An average of about {many:,.0f} pictures"
 
 
 def sample_words(recipe: Recipe, found: BestGuess) -> str:
@@ -208,7 +208,8 @@ def sample_words(recipe: Recipe, found: BestGuess) -> str:
     if found.given is None:
         return f"{alone} The prompt names nothing that it shows, so only all pictures together are compared."
     pictures = "picture shows" if found.count == 1 else "pictures show"
-    return f"{alone} {found.count:,} {pictures} {named(recipe, found)}."
+    less = "" if found.shows == found.wanted else " None shows all that the prompt names."
+    return f"{alone} {found.count:,} {pictures} {named(recipe, found)}.{less}"
 
 
 def build(page: PageContext) -> Panel:

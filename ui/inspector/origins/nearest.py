@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COUNT, SIDE = 5, 192
 # Root mean square differences of aligned pixels: the same drawing at another place and size; and another drawing.
 SAME, OTHER = 0.08, 0.16
-# A memorised picture's prompt pulls more strongly than nearly all others (Wen et al. 2024, figure 2).
+# A memorised picture's prompt pulls more strongly than nearly all others (Wen et al. 2024, arXiv:2407.21720).
 UNUSUAL = 0.95
 
 
