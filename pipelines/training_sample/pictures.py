@@ -35,7 +35,7 @@ class SamplePictures:
 
     @classmethod
     def open(cls, file: Path) -> SamplePictures:
-        """Read a sample's file: a recipe in the header, and a sheet of artwork in WebP for each style.
+        """Read a sample's file: a recipe in the header, and a sheet of artwork in AVIF or WebP for each style.
 
         Raises:
             SampleError: if it is missing, too large or broken.
@@ -110,7 +110,7 @@ def _read(file: Path) -> tuple[Recipe, dict[str, bytes]]:
 
 def _cut(sheet: bytes, recipe: Recipe) -> np.ndarray:
     """A sheet with all pieces in one column of ``columns``, cut: premultiplied RGBA, uint8 (n, tile, tile, 4)."""
-    image = Image.open(io.BytesIO(sheet), formats=("WEBP",))
+    image = Image.open(io.BytesIO(sheet), formats=("AVIF", "WEBP"))
     tile, count = recipe.tile, len(recipe.names)
     columns = columns_of(count)
     if image.size != (columns * tile, -(-count // columns) * tile):
