@@ -219,5 +219,6 @@ def _latents(model: Model, pixels: np.ndarray) -> np.ndarray:
     """Pictures uint8 (n, h, w, 3) to scaled latents, float16 (n, c, h, w)."""
     import torch
 
+    # The pixels stay in their order: channels last is the faster layout for small convolutions on a CPU.
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     return model.latents.encode(x).cpu().numpy().astype(np.float16)
