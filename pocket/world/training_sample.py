@@ -30,7 +30,6 @@ TILE = 64
 QUALITIES = {"fluent": 58, "noto": 44, "twemoji": 46}
 
 
-
 def recipe(concepts: Sequence[Concept]) -> Recipe:
     """How ``pocket.world.plain`` draws these concepts."""
     names = [concept.name for concept in concepts]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from pipelines.trace import seed_runs
 from tests.support.accessibility import violations
 from tests.support.site import Gate, Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
@@ -19,8 +20,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("origins")
     model = make_tiny_model(folder / "model", prediction_type="v_prediction")
     sample = write_toy_sample(folder / "sample.safetensors")
-    with served([tiny_card(model, training_sample=str(sample))], folder / "pictures", Gate()) as site:
-        yield site
+    with pytest.MonkeyPatch.context() as patch:
+        # However slow the machine is, all seeds are offered.
+        patch.setattr(seed_runs, "MAX_SECONDS", float("inf"))
+        with served([tiny_card(model, training_sample=str(sample))], folder / "pictures", Gate()) as site:
+            yield site
 
 
 def to_step(page: Page, index: int) -> None:
