@@ -144,7 +144,7 @@ def cost(now: Progress) -> str:
     """What the preparation takes, before it is begun."""
     return (
         f"{now.total:,} pictures are drawn as training drew them and encoded, once, in the background while nothing "
-        "else runs; that takes some minutes."
+        "else runs; that can take ten minutes or more."
     )
 
 
