@@ -41,7 +41,7 @@ ADAPTER_FOLDERS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotat
 # Folders of the data folder that the program writes to.
 WRITTEN_FOLDERS = (
     "pictures", "traces", "traces/guests", "inputs", "inputs/guests", "memory", "compiled", "bin", "strips",
-    "style_previews",
+    "style_previews", "training_samples",
 )  # fmt: skip
 WARM_UP_AFTER_SECONDS = 3.0
 # When the program ends: until open pages are disconnected, and until threads of libraries that still run are cut off.

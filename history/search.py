@@ -139,6 +139,14 @@ class EntryCatalogue:
         )
         return from_row(rows[0]) if rows else None
 
+    def of_run(self, user: User, run: str, place: int) -> Entry | None:
+        """The entry of a run's picture (from 0), in the bin or not, if the user may see it."""
+        rows = self._database.read(
+            f"SELECT {COLUMNS} FROM entries WHERE run = ? AND run != '' AND place = ? AND (? OR user = ?)",
+            (run, place, user.owner, user.id),
+        )
+        return from_row(rows[0]) if rows else None
+
     def all(self, user: User, filters: Filters | None = None) -> Iterator[Entry]:
         """Every entry that is wanted, a page at a time."""
         cursor = ""

@@ -223,6 +223,12 @@ class History:
         entry = self.catalogue.find(user, entry_id)
         return family_of(self.database, entry, user) if entry else Relatives((), ())
 
+    def related_runs(self, user: User, run: str, place: int) -> list[tuple[str, int]]:
+        """Run and place of the pictures that a run's picture came from or that came from it, newest first."""
+        entry = self.catalogue.of_run(user, run, place)
+        members = family_of(self.database, entry, user).members if entry else ()
+        return [(member.run, member.place) for member in reversed(members) if member.run and member != entry]
+
     def importer(self, user: User) -> FolderImport:
         """Imports folders of pictures for a user."""
         return FolderImport(self.database, self.folders, self.thumbnails, self.bin, user)

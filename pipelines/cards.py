@@ -52,6 +52,7 @@ class ModelCard(BaseModel):
         vocabulary: a JSON file with the words that the model knows, empty for models without a limit.
         neighbours: a JSON file with the nearest words of the vocabulary for other words, or empty.
         prompt_guide: a JSON file with what its prompts are made of (``ui.form.prompt.guide.PromptGuide``), or empty.
+        training_sample: a file with what its training pictures were made of (``pipelines.training_sample``), or empty.
         recording: folder and name of a recorded run (``pipelines.trace.trace.Trace``) for the first visit, or empty.
         config: for a single file, the folder with the configuration of its family (absolute).
         guidance_embedded: whether guidance is an input of the network, or absent; then there is no negative prompt.
@@ -89,6 +90,7 @@ class ModelCard(BaseModel):
     vocabulary: str = ""
     neighbours: str = ""
     prompt_guide: str = ""
+    training_sample: str = ""
     recording: str = ""
     default_quality: str = "balanced"
     qualities: dict[str, Quality]

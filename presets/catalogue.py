@@ -223,7 +223,7 @@ def _card(name: str, table: Any, path: Path) -> ModelCard:
         )
     fields = {"id": name, **{key: value for key, value in table.items() if key not in RETIRED_FIELDS}}
     fields["source"] = _absolute(fields.get("source"), is_source=True)
-    for file in ("vocabulary", "neighbours", "prompt_guide", "recording"):
+    for file in ("vocabulary", "neighbours", "prompt_guide", "training_sample", "recording"):
         if fields.get(file):
             fields[file] = _absolute(fields[file])
     try:

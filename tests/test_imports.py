@@ -32,7 +32,7 @@ LEVELS = {
         {"images", "hub", "sampling", "upscaling", "model"},
         {"models"},
         {"trace"},
-        {"training"},
+        {"training", "training_sample"},
         {"jobs"},
     ),
     "history": (

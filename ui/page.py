@@ -68,6 +68,7 @@ TABS: Mapping[str, TabEntry] = {
             "inspector/panels.css",
             "inspector/questions.css",
             "inspector/words/words.css",
+            "inspector/origins/origins.css",
             "tabs/denoising.css",
         ),
     ),

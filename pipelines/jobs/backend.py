@@ -5,7 +5,7 @@ To add one: write a class with the members of ``Backend`` in a module of its own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipelines.trace.summary import TraceSummary
     from pipelines.trace.trace import Trace
     from pipelines.trace.words.queries import WordQueries
+    from pipelines.training_sample.library import TrainingSamples
 
 # Name -> "module:Class".  A class is called as Class(manager, pictures_dir, **options).
 BACKENDS = {"local": "pipelines.jobs.local:LocalBackend"}
@@ -176,6 +177,15 @@ class Queries(Protocol):
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size; raises InvalidRequest, too."""
 
+    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0) -> Any:
+        """Have the worker call ``ask`` with a model, or with None, and wait for what it returns.
+
+        Args:
+            model_id: of the model; None for work that needs none.
+            ask: what to do, quickly; it runs between two jobs or two steps.
+            work: pixels that it goes over.
+        """
+
 
 class Backend(Protocol):
     """A place to run jobs.  The page and the API use these members and no others.
@@ -185,12 +195,14 @@ class Backend(Protocol):
         blocked: words that prompts may not contain.
         adapters: the LoRA, IP-Adapter and ControlNet files that requests may name.
         guest_bytes: what is written for guests.
+        training_samples: what models were trained on.
     """
 
     inputs: UploadStore
     blocked: BlockList
     adapters: AdapterResolver
     guest_bytes: GuestBytes
+    training_samples: TrainingSamples
 
     @property
     def queries(self) -> Queries:

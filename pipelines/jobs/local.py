@@ -42,6 +42,7 @@ from pipelines.system.text import shorten
 from pipelines.trace.store import TraceStore
 from pipelines.trace.summary import TraceSummary
 from pipelines.trace.trace import Trace
+from pipelines.training_sample.library import TrainingSamples
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
@@ -118,6 +119,9 @@ class LocalBackend:
         init_latents = InitLatentsCache()
         self.queries = LocalQueries(
             manager, self._tasks, self._loader, self.adapters, self.inputs, init_latents, self._check
+        )
+        self.training_samples = TrainingSamples(
+            manager.cards, data_dir / "training_samples", lambda: not self._tasks.active()
         )
         trace_bytes = GuestBytes(data_dir, *GUEST_TRACE_BYTES_AN_HOUR)
         results = ResultStore(pictures or PictureFolder(pictures_dir), self._traces, self._guest_traces, trace_bytes)

@@ -23,8 +23,9 @@ import torch
 from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 
+from pipelines.training_sample.alignment import border, box
 from pocket.evaluate import classifier, curve
-from pocket.evaluate.nearest import Nearest, border, box
+from pocket.evaluate.nearest import Nearest
 from pocket.paths import ROOT, TURBO, WEIGHTS
 from pocket.train.pictures import to_tensor
 from pocket.world import plain

@@ -22,6 +22,7 @@ from pipelines.request import Control, GenerationRequest
 from pipelines.system.guest_bytes import GuestBytes
 from pipelines.trace.summary import TraceSummary
 from pipelines.trace.trace import Trace
+from pipelines.training_sample.library import TrainingSamples
 
 
 class NoQueries:
@@ -50,6 +51,9 @@ class NoQueries:
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         raise QueryFailed("There is no model.")
 
+    def ask(self, model_id: str | None, ask: Any, work: int = 0) -> Any:
+        raise QueryFailed("There is no model.")
+
 
 class BlackBackend:
     """Black pictures, without a queue, a model or a worker."""
@@ -60,6 +64,7 @@ class BlackBackend:
         self.adapters = AdapterResolver((), self.inputs)
         self.guest_bytes = GuestBytes(pictures_dir.parent)
         self.queries = NoQueries()
+        self.training_samples = TrainingSamples({}, pictures_dir.parent / "training_samples", lambda: True)
         self.guest_pictures = 0
         self._pictures = PictureFolder(pictures_dir)
         self._jobs: dict[str, Job] = {}

@@ -24,6 +24,7 @@ from ui.components import phrases
 from ui.components.data_uri import data_uri
 from ui.components.frame_cache import FrameCache
 from ui.inspector import questions
+from ui.inspector.origins import lens as best_guess
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,7 +124,8 @@ def complete_value(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache
         note = note or problem
     asked = questions.questions(trace, k, on_page=False)
     begin = {"at": 0, "play": True}
-    return {**first_value(trace, k), **_head(trace, k, note), "lenses": drawn, "questions": asked, **begin}
+    value = {**first_value(trace, k), **_head(trace, k, note), "lenses": drawn, "questions": asked, **begin}
+    return best_guess.added(value, frame_cache.get(trace, k, best_guess.NAME))
 
 
 def empty_value(run: str, text: str, title: str = "") -> dict[str, Any]:

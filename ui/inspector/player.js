@@ -49,6 +49,7 @@ class Player {
     this.at = 0;
     this.frames = {};
     this.bitmaps = {};
+    this.added = {};
     this.final = null;
     this.shown = '';
     this.cancel();
@@ -66,6 +67,7 @@ class Player {
     this.playback.early = false;
     const { lenses = {}, ...facts } = playback;
     Object.assign(this.playback, facts);
+    this.join();
     for (const [name, lens] of Object.entries(lenses)) this.load(name, lens);
     if (first && this.playback.steps.length) this.open();
     if (this.playback.picture && !this.final) this.decode(this.playback.picture, (bitmap) => { this.final = bitmap; });
@@ -136,6 +138,21 @@ class Player {
     if (this.bitmaps[name] || !this.frames[name]) return;
     const bitmaps = this.bitmaps[name] = [];
     this.frames[name].frames.forEach((uri, i) => { if (uri) this.decode(uri, (bitmap) => { bitmaps[i] = bitmap; }); });
+  }
+
+  // A view that a panel made of the run that is shown.
+  add({ run, name, about, frames }) {
+    if (!this.playback || run !== this.playback.run) return;
+    this.added[name] = about;
+    this.join();
+    this.load(name, { crisp: false, frames });
+    this.draw();
+  }
+
+  join() {
+    const { order, about } = this.playback;
+    this.playback.order = [...new Set([...order, ...Object.keys(this.added)])];
+    this.playback.about = { ...about, ...this.added };
   }
 
   decode(uri, keep) {
@@ -366,6 +383,7 @@ class Player {
     this.hear('playground:go', (event) => this.follow(event.detail || {}));
     this.hear('playground:pause', () => this.pause());
     this.hear('playground:where', () => this.tell(true));
+    this.hear('playground:lens', (event) => this.add(event.detail || {}));
   }
 
   hear(name, act) {

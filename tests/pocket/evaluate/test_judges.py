@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from pipelines.training_sample import alignment
 from pocket.evaluate import nearest
 from pocket.evaluate.evaluation import background_name, half, longer_side
 from pocket.world import plain
@@ -68,12 +69,12 @@ def test_halves_hold_one_thing_each(judge: nearest.Nearest) -> None:
 
 def test_a_soft_edge_that_moves_the_box_does_not_change_the_verdict(judge: nearest.Nearest) -> None:
     pixels = plain.compose(drawing("triangle", INKS["noto"]), "teal", np.random.default_rng(0))
-    left, _, right, bottom = nearest.box(pixels, nearest.border(pixels))
+    left, _, right, bottom = alignment.box(pixels, alignment.border(pixels))
     clean = judge._distances(pixels, "teal").min()
     # A smear beside the thing: the box grows by 5% to one side.
     pixels[bottom - 4 : bottom, right : right + (right - left) // 20] = (30, 30, 30)
     unaligned = (
-        np.square(judge._references(plain.COLOURS["teal"]) - nearest.cut_out(pixels, nearest.border(pixels)))
+        np.square(judge._references(plain.COLOURS["teal"]) - alignment.cut_out(pixels, alignment.border(pixels)))
         .sum(1)
         .min()
     )

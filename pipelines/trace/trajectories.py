@@ -1,0 +1,80 @@
+"""Ways of runs through latent space, in the two directions in which they differ most (principal components).
+
+Hotelling 1933; as a picture of sampling: Wang and Vastola 2023, arXiv:2303.02490.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipelines.trace.trace import Trace
+
+# Numbers of all points together, in double precision 256 MB.
+MAX_NUMBERS = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One way from noise to a picture.
+
+    Attributes:
+        x_t: the latents of each of s steps as alpha * x0 + sigma * eps, and the last ones, (s + 1, d).
+        x0: what the model predicted at each step, (s, d).
+    """
+
+    x_t: np.ndarray
+    x0: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The first two principal components of points.
+
+    Attributes:
+        points: the points in these components, (n, 2).
+        shares: of the points' whole variance, that the components hold, each 0 to 1.
+    """
+
+    points: np.ndarray
+    shares: tuple[float, float]
+
+
+def of_trace(trace: Trace, k: int) -> Trajectory:
+    """The way of picture k of a run; x0 under the run's own guidance, which is what the sampler went by."""
+    steps = range(len(trace.steps))
+    x_t = [trace.variance_preserving(i)[k].ravel() for i in steps] + [trace.final[k].ravel()]
+    return Trajectory(np.stack(x_t), np.stack([trace.x0s[i, k].ravel() for i in steps]))
+
+
+def principal_components(points: np.ndarray) -> Plane:
+    """The centred points (n, d) in the two directions of largest variance; n at least 1.
+
+    From the eigenvectors of the smaller of the two Gram matrices.  Signs are chosen so that the largest coordinate of
+    each component, by magnitude, is positive.
+    """
+    centred = np.asarray(points, np.float64) - np.mean(points, axis=0, dtype=np.float64)
+    total = float(np.square(centred).sum())
+    if len(centred) <= centred.shape[1]:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        found = vectors[:, ::-1][:, :2] * np.sqrt(values[::-1][:2].clip(min=0))
+    else:
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        found = centred @ vectors[:, ::-1][:, :2]
+    found = np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+    largest = found[np.abs(found).argmax(0), [0, 1]]
+    found = found * np.where(largest < 0, -1.0, 1.0)
+    first, second = (float(np.square(axis).sum()) / total if total > 0 else 0.0 for axis in found.T)
+    return Plane(found, (first, second))
+
+
+def plane(ways: Sequence[Trajectory]) -> tuple[Plane, list[Trajectory]]:
+    """All x_t and x0 of some ways in one plane, and the ways in it, each with d = 2."""
+    parts = [part for way in ways for part in (way.x_t, way.x0)]
+    found = principal_components(np.concatenate(parts))
+    flat = iter(np.split(found.points, np.cumsum([len(part) for part in parts])[:-1]))
+    return found, [Trajectory(next(flat), next(flat)) for _ in ways]

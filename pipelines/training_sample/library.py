@@ -1,0 +1,224 @@
+"""The training samples of models: encoded in the background at first use, kept on the disk, asked about.
+
+The worker encodes a few pictures at a time, and only while no job runs or waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pipelines.cards import ModelCard
+from pipelines.training_sample import latents, posterior
+from pipelines.training_sample.latents import SampleLatents
+from pipelines.training_sample.nearest import NearestPicture, NearestPictures
+from pipelines.training_sample.pictures import SampleError, SamplePictures
+from pipelines.training_sample.recipe import Recipe, Wanted
+
+if TYPE_CHECKING:
+    from pipelines.model import Model
+    from pipelines.trace.trace import Trace
+
+log = logging.getLogger(__name__)
+# Pictures that the worker encodes at once, and seconds between two looks whether it has nothing else to do.
+BATCH, WAIT_SECONDS = 16, 0.1
+UNREADABLE = "The training pictures could not be prepared; try again."
+
+
+class Ask(Protocol):
+    """Has the worker call ``ask`` with a model, or with None, and waits (``Queries.ask``)."""
+
+    def __call__(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sample is: pictures encoded and all of them, whether it is being made, and what went wrong."""
+
+    done: int
+    total: int
+    running: bool = False
+    problem: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether questions can be answered."""
+        return self.done == self.total
+
+
+@dataclass(frozen=True, eq=False)
+class BestGuess:
+    """What the best denoiser for the sample believes at each of s steps.
+
+    Attributes:
+        alone: E[x0 | x_t] over all pictures of the sample.
+        given: the same over those that show what the prompt names, None if there are none.
+        wanted: what the prompt names.
+        shows: how much of it these show.
+        count: how many they are.
+    """
+
+    alone: posterior.Posterior
+    given: posterior.Posterior | None
+    wanted: Wanted
+    shows: Wanted
+    count: int
+
+
+@dataclass
+class _Sample:
+    """The state of one model's sample."""
+
+    file: Path
+    pictures: SamplePictures
+    nearest: NearestPictures
+    found: SampleLatents | None = None
+    # What was encoded so far; a preparation that was cut off goes on from there.
+    rows: list[np.ndarray] = field(default_factory=list)
+    facts: list[list[int]] = field(default_factory=list)
+    running: bool = False
+    problem: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    comparing: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; the last picture counts when all of them are written."""
+        total = self.pictures.recipe.count
+        done = total if self.found is not None else min(len(self.facts), total - 1)
+        return Progress(done, total, self.running, self.problem)
+
+
+class TrainingSamples:
+    """The training samples of all models that have one.
+
+    Args:
+        cards: every known model, by id.
+        folder: of the encoded pictures.
+        idle: whether no job runs or waits.
+    """
+
+    def __init__(self, cards: Mapping[str, ModelCard], folder: Path, idle: Callable[[], bool]) -> None:
+        self._cards, self._folder, self._idle = cards, folder, idle
+        # By revision; the revision of each model as this process found it.
+        self._samples: dict[str, _Sample] = {}
+        self._revisions: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def offered(self, model_id: str) -> bool:
+        """Whether a model's card names a training sample."""
+        card = self._cards.get(model_id)
+        return card is not None and bool(card.training_sample)
+
+    def recipe(self, model_id: str) -> Recipe:
+        """How the model's training pictures were drawn; raises SampleError."""
+        return self._sample(model_id).pictures.recipe
+
+    def progress(self, model_id: str) -> Progress:
+        """How far the model's sample is; raises SampleError."""
+        return self._sample(model_id).progress
+
+    def prepare(self, model_id: str, ask: Ask) -> None:
+        """Encode the sample in the background unless that is done or under way; raises SampleError."""
+        sample = self._sample(model_id)
+        with sample.lock:
+            if sample.running or sample.found is not None:
+                return
+            sample.running, sample.problem = True, ""
+        threading.Thread(target=self._encode, args=(model_id, sample, ask), name="training-sample", daemon=True).start()
+
+    def best_guess(self, trace: Trace, k: int, ask: Ask) -> BestGuess:
+        """What the best denoiser for the sample believes at each step of picture k of a run.
+
+        Raises:
+            SampleError: if the sample is not ready, or its pictures are of another size.
+        """
+        sample = self._sample(trace.request.model)
+        found, recipe = sample.found, sample.pictures.recipe
+        if found is None:
+            raise SampleError("The training pictures are not prepared yet.")
+        if found.latents.shape[1:] != trace.x_t.shape[2:]:
+            raise SampleError(
+                f"The training pictures have {recipe.pixels} x {recipe.pixels} pixels, so only runs of this size can "
+                "be compared with them."
+            )
+        wanted = recipe.read(trace.request.prompt_of(k))
+        rows, shows = found.showing(wanted, recipe)
+        x_t = np.stack([trace.variance_preserving(i)[k].ravel() for i in range(len(trace.steps))])
+        levels = np.array([(step.alpha, step.sigma) for step in trace.steps]).T
+
+        def compute(_: Any) -> BestGuess:
+            given = posterior.posterior(x_t, *levels, found.flat[rows]) if len(rows) else None
+            return BestGuess(posterior.posterior(x_t, *levels, found.flat), given, wanted, shows, len(rows))
+
+        return ask(None, compute, len(x_t) * recipe.pixels**2)
+
+    def picture(self, model_id: str, number: int) -> np.ndarray:
+        """A picture of the sample, uint8 (h, w, 3); raises SampleError."""
+        return self._sample(model_id).pictures.draw(number)[1]
+
+    def nearest(self, model_id: str, pixels: np.ndarray, count: int, ask: Ask) -> list[NearestPicture]:
+        """The renders of the artwork that are nearest to a picture (uint8 (h, w, 3)); raises SampleError."""
+        sample = self._sample(model_id)
+        with sample.comparing:
+            return sample.nearest.find(pixels, count, lambda work, size: ask(None, lambda _: work(), size))
+
+    def _sample(self, model_id: str) -> _Sample:
+        """The sample of a model, its files read at the first call."""
+        card = self._cards.get(model_id)
+        if card is None or not card.training_sample:
+            raise SampleError("This model does not come with training pictures.")
+        with self._lock:
+            if model_id not in self._revisions:
+                self._revisions[model_id] = latents.revision(card)
+            key = self._revisions[model_id]
+            if key not in self._samples:
+                self._samples[key] = _open(Path(card.training_sample), self._folder / f"{key}.safetensors")
+            return self._samples[key]
+
+    def _encode(self, model_id: str, sample: _Sample, ask: Ask) -> None:
+        try:
+            self._encode_rest(model_id, sample, ask)
+            found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
+            latents.save(sample.file, found)
+            sample.found, sample.rows = found, []
+        except RuntimeError as problem:  # QueryFailed and SampleError say what happened
+            sample.problem = str(problem)
+        except Exception:
+            log.exception("The training sample of %s could not be encoded", model_id)
+            sample.problem = UNREADABLE
+        sample.running = False
+
+    def _encode_rest(self, model_id: str, sample: _Sample, ask: Ask) -> None:
+        """Draw and encode the pictures that are missing, a few at a time."""
+        recipe = sample.pictures.recipe
+        while (first := len(sample.facts)) < recipe.count:
+            while not self._idle():
+                time.sleep(WAIT_SECONDS)
+            drawn = [sample.pictures.draw(k) for k in range(first, min(first + BATCH, recipe.count))]
+            pixels = np.stack([picture for _, picture in drawn])
+            sample.rows.append(ask(model_id, partial(_latents, pixels=pixels), pixels[..., 0].size))
+            sample.facts += [latents.facts_of(shown, recipe) for shown, _ in drawn]
+
+
+def _open(file: Path, encoded: Path) -> _Sample:
+    """A sample from its file, with the pictures that were encoded before."""
+    pictures = SamplePictures.open(file)
+    return _Sample(encoded, pictures, NearestPictures(pictures), latents.load(encoded, pictures.recipe.count))
+
+
+def _latents(model: Model, pixels: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (n, h, w, 3) to scaled latents, float16 (n, c, h, w)."""
+    import torch
+
+    # The pixels stay in their order: channels last is the faster layout for small convolutions on a CPU.
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return model.latents.encode(x).cpu().numpy().astype(np.float16)

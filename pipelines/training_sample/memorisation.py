@@ -1,0 +1,90 @@
+"""How strongly a prompt moves the first prediction: a sign of memorisation (Wen et al. 2024, arXiv:2407.21720)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.sampling.schedulers import noise_from_prediction
+
+if TYPE_CHECKING:
+    from pipelines.model import Model
+    from pipelines.trace.trace import Trace
+
+# Prompts of the training that a run's prompt is compared with, and how many the model is asked at once.
+REFERENCES, BATCH = 64, 8
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The magnitude of the text-conditional noise prediction at the first step.
+
+    Attributes:
+        own: of the run's prompt.
+        others: of prompts that the model was trained on, from the same noise.
+    """
+
+    own: float
+    others: tuple[float, ...]
+
+    @property
+    def above(self) -> float:
+        """The share of the others that are weaker, 0 to 1."""
+        return sum(other < self.own for other in self.others) / len(self.others)
+
+    @property
+    def ratio(self) -> float:
+        """The run's own as a multiple of the others' median."""
+        return self.own / float(np.median(self.others))
+
+
+def why_not(trace: Trace) -> str:
+    """Why a run has no gauge, in one sentence; "" if it has one."""
+    request = trace.request
+    if trace.uncond is None or trace.cond is None:
+        return "This run was made without guidance, so the prediction without the prompt was not recorded."
+    if request.negative_prompt.strip():
+        return "This run had a negative prompt, so the prediction without any prompt was not recorded."
+    if request.init is not None or request.loras or request.controls or request.reference is not None:
+        return "This run began with a picture or used add-ons, so other prompts cannot be compared with it."
+    return ""
+
+
+def recorded(trace: Trace, k: int) -> float:
+    """||eps(x_T, prompt) - eps(x_T, "")|| of picture k, as recorded at the first step."""
+    assert trace.cond is not None and trace.uncond is not None
+    cond, uncond = (half[0, k : k + 1] for half in (trace.cond, trace.uncond))
+    return float(magnitudes(trace.prediction_type, cond, uncond, _first(trace, k))[0])
+
+
+def reference(trace: Trace, k: int, prompts: list[str]) -> Any:
+    """What asks a model for the magnitudes of other prompts at the same first step: model -> list of numbers."""
+
+    def ask(model: Model) -> list[float]:
+        import torch
+
+        assert trace.uncond is not None
+        # The controls of a job that runs meanwhile have another size; these prompts take none.
+        conditioning = model.encode_prompt(prompts)
+        x = torch.from_numpy(np.repeat(trace.variance_preserving(0)[k : k + 1], len(prompts), 0)).float()
+        place = model.placement.device
+        t = torch.full((len(prompts),), trace.steps[0].timestep, device=place)
+        cond = model.predict(x.to(place), t, conditioning, trace.request.sampling.guidance_scale).cpu().numpy()
+        uncond = trace.uncond[0, k : k + 1]
+        return [float(one) for one in magnitudes(trace.prediction_type, cond, uncond, _first(trace, k))]
+
+    return ask
+
+
+def _first(trace: Trace, k: int) -> tuple[np.ndarray, float, float]:
+    """x_t, alpha and sigma of the first step."""
+    step = trace.steps[0]
+    return trace.variance_preserving(0)[k : k + 1], step.alpha, step.sigma
+
+
+def magnitudes(kind: str, cond: np.ndarray, uncond: np.ndarray, first: tuple[np.ndarray, float, float]) -> np.ndarray:
+    """||eps(cond) - eps(uncond)||, the 2-norm over all latents of each row of ``cond`` (n, c, h, w): (n,)."""
+    with_prompt, without = (noise_from_prediction(kind, prediction, *first) for prediction in (cond, uncond))
+    return np.linalg.norm((with_prompt - without).reshape(len(cond), -1).astype(np.float64), axis=1)

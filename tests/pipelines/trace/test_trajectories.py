@@ -1,0 +1,38 @@
+"""Two principal components of the ways, against NumPy's singular value decomposition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.trace import trajectories
+from pipelines.trace.trajectories import principal_components
+from tests.support.known_trace import make_trace
+
+
+@pytest.mark.parametrize("shape", [(9, 40), (40, 9), (12, 12)])
+def test_the_components_are_those_of_numpy(shape: tuple[int, int]) -> None:
+    points = np.random.default_rng(1).standard_normal(shape) * np.linspace(3, 0.1, shape[1]) + 5
+    found = principal_components(points)
+    centred = points - points.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.points), np.abs(left[:, :2] * sizes[:2]), atol=1e-8)
+    np.testing.assert_allclose(found.shares, np.square(sizes[:2]) / np.square(sizes).sum())
+    assert (found.points[np.abs(found.points).argmax(0), [0, 1]] > 0).all()
+
+
+def test_points_that_do_not_differ_lie_in_the_middle() -> None:
+    for points in (np.ones((1, 5)), np.ones((4, 5)), np.ones((4, 1))):
+        found = principal_components(points)
+        assert found.points.shape == (len(points), 2) and not found.points.any() and found.shares == (0.0, 0.0)
+
+
+def test_a_runs_way_ends_at_its_last_latents() -> None:
+    trace = make_trace(num_images=2)
+    way = trajectories.of_trace(trace, 1)
+    np.testing.assert_array_equal(way.x_t[-1], trace.final[1].ravel())
+    np.testing.assert_array_equal(way.x0[2], trace.x0(2)[1].ravel())
+    plane, flat = trajectories.plane([way, trajectories.of_trace(trace, 0)])
+    assert [one.x_t.shape for one in flat] == [(7, 2), (7, 2)] and flat[0].x0.shape == (6, 2)
+    np.testing.assert_array_equal(plane.points[:7], flat[0].x_t)
+    np.testing.assert_array_equal(plane.points[20:], flat[1].x0)

@@ -1,0 +1,162 @@
+// The map of ways through latent space.  It asks once for each picture that is opened, and again for other seeds.
+const root = element.querySelector('.map-panel');
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const frame = part('frame');
+const svg = part('svg');
+const SPACE = 'http://www.w3.org/2000/svg';
+// Units of the drawing: its longer side, its margin, and sides of the pictures at the ends.
+const LONG = 1000;
+const MARGIN = 60;
+const END = { own: 84, relative: 64, seed: 44 };
+let sheet = null;
+let wanted = '';
+let asked = '';
+let step = 0;
+
+const visible = () => element.isConnected && element.offsetParent !== null;
+
+function shape(tag, facts, kind) {
+  const found = document.createElementNS(SPACE, tag);
+  for (const [name, value] of Object.entries(facts)) found.setAttribute(name, value);
+  if (kind) found.setAttribute('class', kind);
+  return found;
+}
+
+// One scale for both directions, so that distances look as they are.
+function projection(ways) {
+  const points = ways.flatMap(({ x_t, x0 }) => [...x_t, ...x0]);
+  const [xs, ys] = [0, 1].map((axis) => points.map((one) => one[axis]));
+  const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const [wide, tall] = [right - left || 1, high - low || 1];
+  const scale = LONG / Math.max(wide, tall);
+  const least = LONG * 0.5;
+  const [width, height] = [wide, tall].map((side) => Math.max(side * scale, least) + 2 * MARGIN);
+  svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
+  const [across, up] = [(width - wide * scale) / 2, (height - tall * scale) / 2];
+  return ([x, y]) => [across + (x - left) * scale, height - up - (y - low) * scale];
+}
+
+function path(points, kind) {
+  return shape('polyline', { points: points.map((one) => one.map((n) => n.toFixed(1)).join()).join(' ') }, kind);
+}
+
+function ending({ kind, name, picture }, [x, y]) {
+  if (!picture) return shape('circle', { cx: x, cy: y, r: 8 }, `end ${kind}`);
+  const side = END[kind];
+  const group = shape('g', {}, `end ${kind}`);
+  group.append(
+    shape('image', { href: picture, x: x - side / 2, y: y - side / 2, width: side, height: side }),
+    shape('rect', { x: x - side / 2, y: y - side / 2, width: side, height: side, rx: 4 }),
+  );
+  const title = shape('title', {});
+  title.textContent = name;
+  group.append(title);
+  return group;
+}
+
+// The own way goes from the colour of noise to the colour of pictures.
+function coloured(points) {
+  return points.slice(1).map((to, i) => {
+    const from = points[i];
+    const line = shape('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1] }, 'own');
+    line.style.setProperty('--share', `${Math.round((100 * i) / Math.max(points.length - 2, 1))}%`);
+    return line;
+  });
+}
+
+const set = (name, facts) => {
+  for (const [fact, value] of Object.entries(facts)) svg.querySelector(`[data-now="${name}"]`).setAttribute(fact, value);
+};
+const mark = (name) => svg.querySelector(`[data-now="${name}"]`);
+
+let own = null;
+function draw() {
+  const place = projection(sheet.ways);
+  const ways = sheet.ways.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
+  own = ways.find(({ kind }) => kind === 'own');
+  const others = ways.filter((way) => way !== own);
+  svg.replaceChildren(
+    ...others.flatMap((way) => [path(way.x_t, `way ${way.kind}`)]),
+    ...own.x0.map((end, i) => path([own.x_t[i], end], 'pointing')),
+    ...coloured(own.x_t),
+    ...others.map((way) => ending(way, way.x_t.at(-1))),
+    ending(own, own.x_t.at(-1)),
+    shape('line', { 'data-now': 'line' }, 'now'), shape('circle', { r: 10, 'data-now': 'guess' }, 'guess'),
+    shape('circle', { r: 12, 'data-now': 'here' }, 'here'),
+  );
+  part('variance').textContent = sheet.variance;
+  part('legend-relatives').hidden = !others.some(({ kind }) => kind === 'relative');
+  part('legend-seeds').hidden = !others.some(({ kind }) => kind === 'seed');
+  frame.setAttribute('aria-valuemax', sheet.steps);
+  root.dataset.ways = ways.length;
+  point();
+}
+
+function point() {
+  if (!own) return;
+  const i = Math.min(step, own.x0.length);
+  const there = own.x_t[i];
+  const guess = own.x0[Math.min(i, own.x0.length - 1)];
+  for (const name of ['line', 'guess']) mark(name).style.display = i < own.x0.length ? '' : 'none';
+  set('line', { x1: there[0], y1: there[1], x2: guess[0], y2: guess[1] });
+  set('guess', { cx: guess[0], cy: guess[1] });
+  set('here', { cx: there[0], cy: there[1] });
+  const words = i < own.x0.length ? `Step ${i + 1} of ${own.x0.length}` : 'The finished picture';
+  part('state').textContent = words;
+  frame.setAttribute('aria-valuenow', i + 1);
+  frame.setAttribute('aria-valuetext', words);
+  root.dataset.step = i;
+}
+
+function ask() {
+  if (!wanted || asked === wanted || sheet?.state !== 'closed' || !visible()) return;
+  asked = wanted;
+  trigger('open');
+}
+
+function take(value) {
+  if (!value || (value.state === 'closed' && value.key !== wanted)) {
+    own = null;
+    part('body').hidden = true;
+    wanted = value?.key || '';
+    asked = '';
+  } else if (value.state === 'closed' || value.key !== wanted) {
+    return;
+  }
+  sheet = value;
+  root.dataset.state = value?.state || 'empty';
+  const why = value?.state === 'closed' ? 'Drawing the map' : value?.why || '';
+  part('why').textContent = why;
+  part('why').hidden = !why;
+  part('seeds').hidden = !value?.offer;
+  part('seeds').textContent = value?.offer || '';
+  if (value?.ways) { part('body').hidden = false; draw(); }
+  ask();
+}
+
+function follow(event) {
+  if (!element.isConnected) { document.removeEventListener('playground:step', follow); return; }
+  step = Math.max(event.detail.index, 0);
+  point();
+}
+document.addEventListener('playground:step', follow);
+
+function press(event) {
+  const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+  const to = { Home: 0, End: own?.x0.length }[event.key] ?? (by && step + by);
+  if (to === undefined || !own) return;
+  event.preventDefault();
+  event.stopPropagation();
+  document.dispatchEvent(new CustomEvent('playground:go', { detail: { index: to } }));
+}
+frame.addEventListener('keydown', press);
+part('seeds').addEventListener('click', () => {
+  part('seeds').hidden = true;
+  part('why').hidden = false;
+  part('why').textContent = 'Running other seeds';
+  trigger('seeds');
+});
+new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) ask(); }).observe(root);
+watch('value', () => take(props.value));
+take(props.value);
+document.dispatchEvent(new CustomEvent('playground:where'));
