@@ -1,4 +1,4 @@
-"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint and /denoising_steps."""
+"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint, /denoising_steps and /fork."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from pipelines.jobs.backend import QueueFull
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import shorten
+from pipelines.trace.forks import fork_of
 from ui.components import stage_updates
 from ui.form import controls
 from ui.inspector import export, lens_frames
@@ -51,6 +52,9 @@ SETTINGS: Mapping[str, type] = {
 }  # fmt: skip
 IMAGE_SETTINGS: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
 INPAINT_SETTINGS: Mapping[str, type] = {**IMAGE_SETTINGS, "feather": int, "only_masked": bool, "padding": int}
+FORK_SETTINGS: Mapping[str, type] = {
+    "prompt": str, "negative_prompt": str, "scheduler": str, "guidance_scale": float, "noise_seed": int,
+}  # fmt: skip
 # Comes last everywhere: over plain HTTP values go by their place.
 SYNTAX: Mapping[str, type] = {"prompt_syntax": str}
 NOT_UPLOADED = (
@@ -111,7 +115,23 @@ class Endpoints:
             name, content = export.export_file(trace, 0, kind, "x0", decode, self.frame_cache)
             self.backend.guest_bytes.charge(current_user().guest, len(content))
             files.append(export.served_bytes(name, content))
-        return {"request": done.request.model_dump(mode="json"), "steps": step_records(trace)}, files[0], files[1]
+        told = {"run": job.id, "request": done.request.model_dump(mode="json"), "steps": step_records(trace)}
+        return told, files[0], files[1]
+
+    def fork(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures of a run that leaves another one at a step."""
+
+        def build_request() -> GenerationRequest:
+            run, step = given["run"], controls.int_if_whole(given["step"])
+            trace = self.backend.trace(run, current_user()) if isinstance(run, str) else None
+            if trace is None:
+                raise InvalidRequest("run", "The steps of this run are no longer kept, or it is not yours; make it again.")
+            changes = {name: given[name] for name in FORK_SETTINGS if name != "noise_seed"}
+            return fork_of(trace, step, controls.int_if_whole(given["noise_seed"]), **changes)
+
+        job, done = run_to_end(self.backend, build_request)
+        files, request = results(done)
+        return files, {"run": job.id, "request": request}
 
     def image_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from an image."""
@@ -314,6 +334,14 @@ def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, fr
         "Makes pictures as /text_to_image does and returns how: the request with its steps (index, timestep, "
         "sigma, alpha_bar, snr, change), an animated WebP of the predicted x0, and a capsule, one HTML file that "
         "plays every lens. Both files show the first picture.",
+    )
+    publish(
+        with_signature(endpoints.fork, {"run": str, "step": int}, FORK_SETTINGS),
+        "fork",
+        "Leaves a run at a step and goes on differently: run is what /denoising_steps and /fork return by that name, step "
+        "how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler is one that "
+        "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
+        "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
     publish(
         with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),

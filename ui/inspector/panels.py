@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ui.context import PageContext
-from ui.inspector import charts, export, forward_process, guidance, questions
+from ui.inspector import charts, export, forks, forward_process, guidance, questions
 from ui.inspector.panel import Panel
 
 
@@ -31,6 +31,7 @@ PANELS: Mapping[str, PanelSpec] = MappingProxyType(
     {
         "tour": PanelSpec("Five questions", questions.build, beside=True),
         "guidance": PanelSpec("Guidance", guidance.build),
+        "fork": PanelSpec("Go on differently", forks.build),
         "forward": PanelSpec("Adding noise", forward_process.build),
         "charts": PanelSpec("Charts", charts.build),
         "keep": PanelSpec("Save", export.build),

@@ -27,6 +27,7 @@ RECORDED = "A recorded run that comes with the model. Make your own picture in T
 LATEST = "Your latest picture, with every step."
 STOPPED_AT_ONCE = "This run was stopped before its first step, so there is nothing to look into. Make another one."
 EARLIER = "An earlier picture of yours, with every step."
+FORKED = "A fork: the first {step} of its steps are those of another run; then it goes on with {changes}."
 LOUDEST = "Opened at step {step}, where its guess changes most."
 MAX_SESSIONS = 1000
 MAX_NAME = 80
@@ -191,6 +192,8 @@ def first_values(page: PageContext, opened: Any, job_id: Any) -> Iterator[tuple[
     found = opened_trace(page, opened)
     if found is not None:
         which = RECORDED if opened["id"] == BUNDLED else LATEST if opened["id"] == job_id else EARLIER
+        if (request := found[0].request).fork:
+            which = FORKED.format(step=request.fork.step, changes=phrases.fork_changes(request))
         value = lens_frames.first_value(*found, page.frame_cache)
         yield value, f"{which} {LOUDEST.format(step=value['at'] + 1)}" if value["at"] else which
     elif job is not None and job.cancelled:
