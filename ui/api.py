@@ -125,7 +125,9 @@ class Endpoints:
             run, step = given["run"], controls.int_if_whole(given["step"])
             trace = self.backend.trace(run, current_user()) if isinstance(run, str) else None
             if trace is None:
-                raise InvalidRequest("run", "The steps of this run are no longer kept, or it is not yours; make it again.")
+                raise InvalidRequest(
+                    "run", "The steps of this run are no longer kept, or it is not yours; make it again."
+                )
             changes = {name: given[name] for name in FORK_SETTINGS if name != "noise_seed"}
             return fork_of(trace, step, controls.int_if_whole(given["noise_seed"]), **changes)
 
@@ -338,9 +340,9 @@ def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, fr
     publish(
         with_signature(endpoints.fork, {"run": str, "step": int}, FORK_SETTINGS),
         "fork",
-        "Leaves a run at a step and goes on differently: run is what /denoising_steps and /fork return by that name, step "
-        "how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler is one that "
-        "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
+        "Leaves a run at a step and goes on differently: run is what /denoising_steps and /fork return by that name, "
+        "step how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler is one "
+        "that passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
         "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
     publish(

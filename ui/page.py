@@ -61,8 +61,13 @@ TABS: Mapping[str, TabEntry] = {
     "denoising": TabEntry(
         "Denoising",
         denoising.build,
-        ("inspector/player.css", "inspector/panels.css", "inspector/questions.css", "inspector/forks/fork.css",
-         "tabs/denoising.css"),
+        (
+            "inspector/player.css",
+            "inspector/panels.css",
+            "inspector/questions.css",
+            "inspector/forks/fork.css",
+            "tabs/denoising.css",
+        ),
     ),
     "history": TabEntry("History", history_tab.build, history_tab.STYLES),
     "models": TabEntry("Models", models.build, ("tabs/models.css",)),

@@ -70,7 +70,7 @@ def _fork(plan: Plan) -> str:
     if plan.request.fork is None:
         return ""
     return (
-        f"This picture left another run after step {plan.request.fork.step}; a script makes one run from its beginning. "
+        f"This picture left another run after step {plan.request.fork.step}; a script makes one run from its start. "
         "The JSON holds both parts, and this program makes it again from them."
     )
 

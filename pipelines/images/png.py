@@ -258,7 +258,12 @@ def _quoted(value: str) -> str:
 
 def metadata_json(request: GenerationRequest, seed: int, facts: Mapping[str, Any], ensure_ascii: bool = True) -> str:
     """The settings as JSON, for ``read_request``."""
-    found = {"version": VERSION, "request": _without_runs(request).model_dump(mode="json"), "seed": seed, "facts": dict(facts)}
+    found = {
+        "version": VERSION,
+        "request": _without_runs(request).model_dump(mode="json"),
+        "seed": seed,
+        "facts": dict(facts),
+    }
     return json.dumps(found, ensure_ascii=ensure_ascii)
 
 

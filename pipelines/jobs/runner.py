@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from pipelines.jobs.model_queries import InitLatentsCache, LocalQueries
     from pipelines.jobs.queue import TaskQueue
     from pipelines.jobs.results import ResultStore
+    from pipelines.jobs.users import User
     from pipelines.model import Model
     from pipelines.models.adapters.resolver import AdapterResolver
     from pipelines.models.manager import PipelineManager
-    from pipelines.jobs.users import User
     from pipelines.request import GenerationRequest
     from pipelines.sampling.forks import Recording
     from pipelines.trace.trace import Trace

@@ -227,9 +227,7 @@ class Texts:
         return Texts([plain(text) for text in self.prompts], plain(self.negative), end)
 
 
-def _encode(
-    model: PromptEncoder, request: GenerationRequest, texts: Texts, guided: bool, chunks: int
-) -> Conditioning:
+def _encode(model: PromptEncoder, request: GenerationRequest, texts: Texts, guided: bool, chunks: int) -> Conditioning:
     """c_k = (1 - w) c(prompt) + w c(interpolation.prompt), w = k / (n - 1), for image k of n; c(prompt_k) without one.
 
     Prompts are mixed along a straight line and not along an arc: the text encoder ends with a layer norm, so each

@@ -141,6 +141,8 @@ def replay(state: SamplerState, fork: Fork, recording: Recording | None) -> None
         raise InvalidRequest(
             "fork.step", f"The run has {state.total} steps; it can be left at 0 to {state.total - 1} of them."
         )
+    if fork.step < state.index:
+        raise InvalidRequest("fork.step", f"The run left another one after step {state.index}; fork that one instead.")
     if recording is None or len(recording.cond) < fork.step:
         raise InvalidRequest("fork.run", "The steps of the other run are no longer kept; make it again to fork it.")
     guidance = fork.original.sampling.guidance_scale

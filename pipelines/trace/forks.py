@@ -30,9 +30,16 @@ MADE_AGAIN = "The steps before the fork were made again: their record is not kep
 def recorded(trace: Trace | None, request: GenerationRequest) -> Trace | None:
     """The trace, if it holds the steps that a fork begins with; else None."""
     fork = request.fork
-    if fork is None or trace is None or trace.cond is None or trace.request != fork.original:
+    if fork is None or trace is None or trace.cond is None or beginning(trace.request, fork.step) != fork.original:
         return None
     return trace if len(trace.steps) > fork.step else None
+
+
+def beginning(request: GenerationRequest, steps: int) -> GenerationRequest:
+    """What the first steps of a run follow: its request or, of a fork, that of the run which it left later."""
+    while request.fork is not None and steps <= request.fork.step:
+        request = request.fork.original
+    return request
 
 
 def recording_of(trace: Trace) -> Recording:
@@ -90,7 +97,7 @@ def fork_of(trace: Trace, step: int, noise_seed: int | None = None, **changes: A
         step: how many of its steps are kept, from 0.
         noise_seed: of new noise from there on, or None.
         changes: prompt, negative_prompt, scheduler, guidance_scale; what is None or left out stays.  A prompt names its
-            LoRAs, ``<lora:name:0.8>``; without a new prompt they stay.
+            LoRAs, ``<lora:name:0.8>``; without a new prompt they stay.  What stays is what the run ended with.
 
     Raises:
         InvalidRequest: with one sentence.
@@ -107,5 +114,5 @@ def fork_of(trace: Trace, step: int, noise_seed: int | None = None, **changes: A
     kept = {name: getattr(original, name) for name in names}
     if "prompt" in given:
         kept |= {"prompts": (), "loras": (), "typed": None}
-    fork = {"run": trace.id, "step": step, "original": original, "seed": noise_seed}
+    fork = {"run": trace.id, "step": step, "original": beginning(original, step), "seed": noise_seed}
     return make_request(**{**kept, **dict(original.sampling), **given}, fork=fork)

@@ -17,9 +17,15 @@ def make_and_open(page: Page, site: Site, step: int) -> str:
     """Make a picture, and open this step of it in Denoising; the id of its run."""
     run = site.backend.submit(
         make_request(
-            model="tiny", prompt="a red fox", width=64, height=64, scheduler="euler", num_inference_steps=STEPS,
-            guidance_scale=4.0, seed=5,
-        )  # fmt: skip
+            model="tiny",
+            prompt="a red fox",
+            width=64,
+            height=64,
+            scheduler="euler",
+            num_inference_steps=STEPS,
+            guidance_scale=4.0,
+            seed=5,
+        )
     )
     assert list(run.events())
     page.goto(f"{site.url}#/denoising/{run.id}/{step}")

@@ -1,4 +1,4 @@
-"""Forks through the backend: the recorded steps are taken over, made again if they are gone, and seen by their owner."""
+"""Forks through the backend: the recorded steps are taken over, made again if they are gone, and nobody else's are read."""
 
 from __future__ import annotations
 

@@ -29,7 +29,19 @@ def test_the_text_of_each_step(prompt: str, texts: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a fox", "[word]", "(a:1.3) [b (c:2)]", r"\[a:b:0.5\]", "[a:b:c]", "[a:b:0.5", "a:b] [c", "((", "[(a:0.5]", "\\", "a|b"],
+    [
+        "a fox",
+        "[word]",
+        "(a:1.3) [b (c:2)]",
+        r"\[a:b:0.5\]",
+        "[a:b:c]",
+        "[a:b:0.5",
+        "a:b] [c",
+        "((",
+        "[(a:0.5]",
+        "\\",
+        "a|b",
+    ],
 )
 def test_other_marks_stay_as_they_are(prompt: str) -> None:
     assert at_steps(prompt, 4) == (prompt,)

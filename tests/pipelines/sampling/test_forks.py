@@ -18,6 +18,7 @@ from pipelines.sampling.denoise import denoise
 from pipelines.sampling.forks import followers
 from pipelines.sampling.image_to_image import InitLatents, encode_init_image
 from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS, SCHEDULERS
+from pipelines.trace.forks import fork_of as trace_fork
 from pipelines.trace.forks import fork_steps, recording_of
 from pipelines.trace.recorder import Recorder
 from pipelines.trace.trace import Trace
@@ -52,7 +53,9 @@ def record(
 def fork_of(original: GenerationRequest, step: int, seed: int | None = None, **changes: Any) -> GenerationRequest:
     sampling = {name: changes.pop(name) for name in ("scheduler", "guidance_scale") if name in changes}
     changed = original.sampling.model_copy(update=sampling)
-    return replaced(original, sampling=changed, fork=Fork(run="run", step=step, original=original, seed=seed), **changes)
+    return replaced(
+        original, sampling=changed, fork=Fork(run="run", step=step, original=original, seed=seed), **changes
+    )
 
 
 def assert_same(one: Trace, other: Trace) -> None:
@@ -108,6 +111,19 @@ def test_a_fork_of_a_fork_is_exact_although_its_parts_had_other_settings(model: 
     steps = list(fork_steps(model, third_request, None, lambda *_: None, lambda: False))
     assert [step.index for step in steps] == list(range(8))
     assert np.array_equal(steps[-1].x_next.numpy(), third.final)
+
+
+def test_a_fork_of_a_fork_may_begin_before_that_fork_began(model: Any) -> None:
+    original = ask(scheduler="unipc", num_inference_steps=8)
+    first = record(model, original)
+    second = record(model, trace_fork(first, 5, prompt="a red apple"), before=first)
+    early = trace_fork(second, 3)
+    assert early.fork and early.fork.original == original and early.prompt == "a red apple"
+    assert_same(
+        record(model, early, before=second), record(model, trace_fork(first, 3, prompt="a red apple"), before=first)
+    )
+    with pytest.raises(InvalidRequest, match="fork that one instead"):
+        record(model, fork_of(second.request, 3), before=second)
 
 
 def test_samplers_follow_where_they_pass_the_same_noise_level(model: Any) -> None:

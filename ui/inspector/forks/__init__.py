@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ui.context import PageContext
 
 OWN_LOOP = (
-    "This model runs a loop of its own, which cannot be left at a step. Make a picture with Pocket or a Stable Diffusion "
-    "model, and open it here."
+    "This model runs a loop of its own, which cannot be left at a step. Make a picture with Pocket or a Stable "
+    "Diffusion model, and open it here."
 )
 GONE = "The steps of this run are no longer kept, so it cannot be left at one of them; make the picture again."
 NO_CHANGE = "Write another prompt first: with the same words every picture would be this one."

@@ -46,7 +46,7 @@ class Outcome:
 
 
 def outcome(step: int, fork: Trace, original: Trace, other: Trace, k: int) -> Outcome:
-    """Where a fork's picture k lies between the original's and that of the run which is the other prompt's all along."""
+    """Where a fork's picture k lies between the original's and that of the other prompt's own run."""
     away, left = (_distance(fork.final[k], trace.final[k]) for trace in (original, other))
     return Outcome(step, away / (away + left) if away + left > 0 else 0.0)
 

@@ -15,7 +15,11 @@ def test_the_steps_reach_from_the_first_to_the_last() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "other"),
-    [("a red apple on a blue background", "a blue apple on a blue background"), ("Green fox", "orange fox"), ("redo", "")],
+    [
+        ("a red apple on a blue background", "a blue apple on a blue background"),
+        ("Green fox", "orange fox"),
+        ("redo", ""),
+    ],
 )
 def test_another_colour_is_offered(prompt: str, other: str) -> None:
     assert other_colour(prompt) == other
