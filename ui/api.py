@@ -341,8 +341,8 @@ def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, fr
         with_signature(endpoints.fork, {"run": str, "step": int}, FORK_SETTINGS),
         "fork",
         "Leaves a run at a step and goes on differently: run is what /denoising_steps and /fork return by that name, "
-        "step how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler is one "
-        "that passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
+        "step how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler "
+        "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
         "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
     publish(

@@ -1,8 +1,8 @@
 """Prompt editing as in AUTOMATIC1111's web UI: ``[from:to:when]``, ``[to:when]``, ``[from::when]``, ``[a|b]``.
 
-``when`` is a share of the steps if it has a point (0.5), else a number of steps; until then ``from`` is read, and ``to``
-afterwards.  ``[a|b]`` reads one of its texts at each step, in turn.  Both nest.  A prompt is resolved into one plain
-prompt a step, which keeps every other mark; other square brackets are weights (``a1111``).
+``when`` is a share of the steps if it has a point (0.5), else a number of steps; until then ``from`` is read, and from
+then on ``to``.  ``[a|b]`` reads one of its texts at each step, in turn.  Both nest.  A prompt is resolved into one
+plain prompt a step, which keeps every other mark; other square brackets are weights (``a1111``).
 """
 
 from __future__ import annotations

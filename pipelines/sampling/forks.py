@@ -49,19 +49,26 @@ class Recording:
         """The latents before a step: those that were computed again, or the recorded ones where they differ."""
         if index >= len(self.x_t):
             return x_t
-        recorded = torch.tensor(self.x_t[index], device=x_t.device)
-        if recorded.shape != x_t.shape:
+        if self.x_t[index].shape != x_t.shape:
             raise InvalidRequest("fork.run", "The recorded run is of another model; fork one that this model made.")
-        self.exact = self.exact and torch.equal(recorded, x_t)
+        recorded = _like(x_t, self.x_t[index])
+        if torch.equal(recorded, x_t):
+            return x_t
+        self.exact = False
         return recorded
 
-    def prediction(self, index: int, guidance: float, device: torch.device) -> torch.Tensor:
+    def prediction(self, index: int, guidance: float, x_t: torch.Tensor) -> torch.Tensor:
         """uncond + guidance * (cond - uncond), or cond where guidance was off: as ``denoise`` computed it."""
-        cond = torch.tensor(self.cond[index], device=device)
+        cond = _like(x_t, self.cond[index])
         if self.uncond is None or guidance <= 1:
             return cond
-        uncond = torch.tensor(self.uncond[index], device=device)
+        uncond = _like(x_t, self.uncond[index])
         return uncond + guidance * (cond - uncond)
+
+
+def _like(x_t: torch.Tensor, array: np.ndarray) -> torch.Tensor:
+    """An array on the device of the latents and in their memory format, which decides how a convolution rounds."""
+    return torch.empty_like(x_t).copy_(torch.tensor(array))
 
 
 @dataclass
@@ -148,7 +155,9 @@ def replay(state: SamplerState, fork: Fork, recording: Recording | None) -> None
     guidance = fork.original.sampling.guidance_scale
     for index in range(state.index, fork.step):
         state.x_t = recording.latents(index, state.x_t)
-        state.step(recording.prediction(index, guidance, state.x_t.device))
+        # Some samplers note that they were asked.
+        schedulers.scale_model_input(state.scheduler, state.x_t, state.scheduler.timesteps[state.position])
+        state.step(recording.prediction(index, guidance, state.x_t))
     state.x_t = recording.latents(fork.step, state.x_t)
 
 

@@ -1,4 +1,4 @@
-"""Forks through the backend: the recorded steps are taken over, made again if they are gone, and nobody else's are read."""
+"""Forks through the backend: the recorded steps are taken over or made again; never another user's."""
 
 from __future__ import annotations
 
