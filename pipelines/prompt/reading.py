@@ -140,7 +140,8 @@ def _letters(tag: str) -> str:
 
 def _read_a1111(text: str) -> Reading:
     weights: dict[tuple[str, float], None] = {}
-    chunks, words = 1, []
+    words: list[str] = []
+    chunks = 1
     for plain in dict.fromkeys(editing.at_steps(text, SHOWN_STEPS)):
         parts = a1111.parse(plain)
         weights |= {(one.text, one.weight): None for part in parts for one in part if one.weight != 1}

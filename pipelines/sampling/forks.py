@@ -40,9 +40,9 @@ class Recording:
         exact: whether the steps that were taken again led to the recorded latents, bit for bit.
     """
 
-    x_t: Sequence[np.ndarray]
-    cond: Sequence[np.ndarray]
-    uncond: Sequence[np.ndarray] | None
+    x_t: Sequence[np.ndarray] | np.ndarray
+    cond: Sequence[np.ndarray] | np.ndarray
+    uncond: Sequence[np.ndarray] | np.ndarray | None
     exact: bool = True
 
     def latents(self, index: int, x_t: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ui.components import phrases, stage_updates
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.components.message import message
 from ui.context import BUNDLED, PageContext
-from ui.inspector import lens_frames
+from ui.inspector import forks, lens_frames
 from ui.inspector.panel import Panel, opened_trace
 from ui.inspector.panels import PANELS
 from ui.inspector.past_runs import past_runs, past_runs_value
@@ -91,6 +91,7 @@ def lay_out(page: PageContext) -> Inspector:
                     )  # fmt: skip
                     past = past_runs()
                 shown = player()
+                forks.here()
             with gr.Column(elem_id="questions-column"):
                 panels = [panel.build(page) for panel in PANELS.values() if panel.beside]
         below = {name: panel for name, panel in PANELS.items() if not panel.beside}

@@ -73,6 +73,16 @@ _TEMPLATE = """
 """
 
 
+def here() -> gr.HTML:
+    """The button below the player that leads to the panel."""
+    return gr.HTML(
+        html_template='<button type="button" class="quiet fork-here" hidden>Go on differently from here</button>',
+        js_on_load=asset("inspector/forks/here.js"),
+        elem_id="fork-way",
+        apply_default_css=False,
+    )
+
+
 def panel_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
     """The panel's value for a trace before the user asks for anything."""
     request, sampling, prompt = trace.request, trace.request.sampling, panel_prompt(trace)

@@ -12,19 +12,14 @@ let pictures = new Map();
 
 const visible = () => element.isConnected && element.offsetParent !== null;
 const tree = new Family(part('branches'), (run) => open(run), (one) => pictures.get(one.id) || '', 'A run without a prompt');
-const here = document.createElement('button');
-here.type = 'button';
-here.className = 'quiet fork-here';
-here.textContent = 'Go on differently from here';
-here.addEventListener('click', () => {
-  pause();
-  document.querySelector('#panels [role="tablist"] [data-tab-id="fork"]')?.click();
-  requestAnimationFrame(() => {
-    root.scrollIntoView({ block: 'nearest' });
-    part('prompt').focus();
-    look();
-  });
-});
+
+// The button below the player was pressed; this panel is laid out when its tab is first opened.
+function arrive() {
+  if (!window.playgroundFork || !sheet || !visible()) return;
+  window.playgroundFork = false;
+  root.scrollIntoView({ block: 'nearest' });
+  if (!sheet.why) part('prompt').focus();
+}
 
 function pause() { document.dispatchEvent(new CustomEvent('playground:pause')); }
 
@@ -117,24 +112,17 @@ function family({ members = [], links = [], now = '' } = {}) {
   if (members.length > 1) tree.show({ members, links }, now);
 }
 
-function dock() {
-  const place = document.querySelector('#player .below');
-  if (place && here.parentElement !== place) place.append(here);
-  here.hidden = !sheet || Boolean(sheet.why);
-}
-
 function take(value) {
   if (value && !value.run) { say(value.problem); root.dataset.state = 'failed'; return; }
   const fresh = value && (!sheet || value.run !== sheet.run || value.picture !== sheet.picture);
   // An answer about a run that is no longer open.
   if (fresh && sheet && (value.decided || value.found || value.problem)) return;
   sheet = value;
-  dock();
   part('body').hidden = !sheet || Boolean(sheet.why);
   part('why').hidden = !sheet || !sheet.why;
   part('why').textContent = sheet ? sheet.why : '';
   family(sheet ? sheet.tree : undefined);
-  if (!sheet || sheet.why) { root.dataset.state = 'empty'; return; }
+  if (!sheet || sheet.why) { root.dataset.state = 'empty'; arrive(); return; }
   step = Math.min(step, sheet.noise.length - 1);
   if (fresh) { fill(); document.dispatchEvent(new CustomEvent('playground:where')); }
   if (sheet.found) {
@@ -149,6 +137,7 @@ function take(value) {
   root.dataset.state = sheet.problem ? 'failed' : 'ready';
   words();
   look();
+  arrive();
 }
 
 function follow(event) {
@@ -181,7 +170,7 @@ part('decide').addEventListener('submit', (event) => {
   part('try').disabled = true;
   trigger('decide', { prompt: part('other').value.trim() });
 });
-new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) look(); }).observe(root);
+new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) { look(); arrive(); } }).observe(root);
 
 watch('value', () => take(props.value));
 take(props.value);
