@@ -30,7 +30,7 @@ def make_and_open(page: Page, site: Site, step: int) -> str:
     assert list(run.events())
     page.goto(f"{site.url}#/denoising/{run.id}/{step}")
     page.reload()
-    expect(page.locator(".player")).to_have_attribute("data-run", run.id)
+    expect(page.locator(".player")).to_have_attribute("data-run", f"{run.id}:0")
     return run.id
 
 
@@ -53,12 +53,12 @@ def test_a_run_is_left_at_a_step_by_keyboard_and_the_fork_opens_in_its_place(
     panel.locator('[data-part="prompt"]').fill("a red apple")
     panel.locator('[data-part="go"]').focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".player")).not_to_have_attribute("data-run", run)
+    expect(page.locator(".player")).not_to_have_attribute("data-run", f"{run}:0")
     expect(page.locator("#run-title")).to_contain_text("the first 2 of its steps are those of another run")
     expect(panel.locator('[data-part="prompt"]')).to_have_value("a red apple")
     expect(panel.locator(".branches button")).to_have_count(2)
     panel.locator(".branches button:not([aria-current])").click()
-    expect(page.locator(".player")).to_have_attribute("data-run", run)
+    expect(page.locator(".player")).to_have_attribute("data-run", f"{run}:0")
     assert violations(page, ".fork-panel") == []
 
 
@@ -78,5 +78,5 @@ def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Calla
     expect(panel.locator('[data-part="verdict"]')).to_contain_text("step")
     expect(panel.locator(".branches button")).to_have_count(STEPS + 1)
     panel.locator(".outcomes button").nth(2).click()
-    expect(page.locator(".player")).not_to_have_attribute("data-run", run)
+    expect(page.locator(".player")).not_to_have_attribute("data-run", f"{run}:0")
     expect(page.locator("#run-title")).to_contain_text("the first 2 of its steps")

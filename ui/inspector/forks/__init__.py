@@ -41,7 +41,7 @@ _TEMPLATE = """
     another guidance or another sampler.</p>
   <p class="sentence" data-part="why" hidden></p>
   <div class="two" data-part="body" hidden>
-    <form class="drawer" data-part="form">
+    <form class="fork-drawer" data-part="form">
       <h3 data-part="from"></h3>
       <p class="said" data-part="kept"></p>
       <label>Prompt<textarea data-part="prompt" rows="2"></textarea></label>

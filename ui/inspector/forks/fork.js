@@ -38,8 +38,8 @@ function words() {
   const share = Math.round(100 * sheet.noise[step]);
   part('from').textContent = `From step ${step + 1} of ${count}`;
   part('go').textContent = `Go on from step ${step + 1}`;
-  const kept = step === 0 ? 'Nothing is kept but the noise that it begins with' : step === 1 ? 'Step 1 stays as it was' : `Steps 1 to ${step} stay as they were`;
-  part('kept').textContent = `${kept}; ${share}% of what is left is noise. Move the timeline to choose another step.`;
+  const kept = step === 0 ? 'Only the noise that it begins with is kept' : step === 1 ? 'Step 1 stays as it was' : `Steps 1 ${step === 2 ? 'and' : 'to'} ${step} stay as they were`;
+  part('kept').textContent = `${kept}; at this step ${share}% is noise. Move the timeline to choose another step.`;
   part('try').textContent = `Try it at ${sheet.tries} step${sheet.tries === 1 ? '' : 's'}`;
 }
 
