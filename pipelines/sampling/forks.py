@@ -113,7 +113,11 @@ class SamplerState:
 
 
 def begin(
-    model: Model, request: GenerationRequest, init: InitLatents | None, recording: Recording | None
+    model: Model,
+    request: GenerationRequest,
+    init: InitLatents | None,
+    recording: Recording | None,
+    recorded: bool = True,
 ) -> SamplerState:
     """The state before the first step that calls the model.
 
@@ -122,6 +126,8 @@ def begin(
         request: what to make.
         init: the init image's latents, or None.
         recording: the steps of the run that a fork leaves; not needed otherwise.
+        recorded: whether the latents at the fork were recorded as the run that it leaves had them; those of an earlier
+            fork were recorded in the scale of the sampler that went on with them, and are compared after that.
 
     Raises:
         InvalidRequest: if a fork cannot begin there.
@@ -133,8 +139,10 @@ def begin(
         generators = make_generators(request)
         first, x_t, inpaint = initial_latents(model, request, scheduler, generators, init)
         return SamplerState(scheduler, generators, x_t, inpaint, first)
-    state = begin(model, fork.original, init, recording)
+    state = begin(model, fork.original, init, recording, recorded=False)
     replay(state, fork, recording)
+    if recorded and recording is not None:
+        state.x_t = recording.latents(fork.step, state.x_t)
     if request.sampling.scheduler != fork.original.sampling.scheduler:
         follow(state, model, request)
     if fork.seed is not None:
@@ -158,7 +166,6 @@ def replay(state: SamplerState, fork: Fork, recording: Recording | None) -> None
         # Some samplers note that they were asked.
         schedulers.scale_model_input(state.scheduler, state.x_t, state.scheduler.timesteps[state.position])
         state.step(recording.prediction(index, guidance, state.x_t))
-    state.x_t = recording.latents(fork.step, state.x_t)
 
 
 def follow(state: SamplerState, model: Model, request: GenerationRequest) -> None:
