@@ -252,7 +252,7 @@ class GenerationRunner:
         trace = forks.recorded(self.find_trace(fork.run, job.user), request) if fork else None
         if fork is None or trace is None:
             return forks.fork_steps(model, request, init, self.adapters.apply, lambda: job.cancelled)
-        run.recording = forks.recording_of(trace)
+        run.recording = forks.recording_of(trace, fork)
         run.recorder.begin_with(trace, fork.step)
         for i, step in enumerate(trace.steps[: fork.step]):
             noisy, noise = trace.noisy[i] if trace.noisy else (), 1 - signal_share(step.alpha, step.sigma)

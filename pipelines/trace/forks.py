@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipelines.model import Model
+    from pipelines.request import Fork
     from pipelines.sampling.forks import Recording
     from pipelines.sampling.image_to_image import InitLatents
     from pipelines.trace.trace import Trace
@@ -42,12 +43,14 @@ def beginning(request: GenerationRequest, steps: int) -> GenerationRequest:
     return request
 
 
-def recording_of(trace: Trace) -> Recording:
-    """What the loop needs of a trace."""
+def recording_of(trace: Trace, fork: Fork) -> Recording:
+    """What the loop needs of a trace, for a run that leaves it."""
     from pipelines.sampling.forks import Recording
 
     assert trace.cond is not None
-    return Recording(trace.x_t, trace.cond, trace.uncond)
+    # A fork that is left where it began: the latents there are recorded as its own sampler scales them.
+    x_t = trace.x_t if trace.request == fork.original else trace.x_t[: fork.step]
+    return Recording(x_t, trace.cond, trace.uncond)
 
 
 def fork_steps(

@@ -43,7 +43,7 @@ def record(
     recorder = Recorder("run", request, 12.5)
     if before is not None and request.fork:
         recorder.begin_with(before, request.fork.step)
-    recording = recording_of(before) if before else None
+    recording = recording_of(before, request.fork) if before and request.fork else None
     for step in denoise(model, request, init, recording=recording):
         recorder.add(step, (b"jpeg",) * request.num_images)
     assert recording is None or recording.exact
@@ -122,6 +122,9 @@ def test_a_fork_of_a_fork_may_begin_before_that_fork_began(model: Any) -> None:
     assert_same(
         record(model, early, before=second), record(model, trace_fork(first, 3, prompt="a red apple"), before=first)
     )
+    # Left where it began, after another sampler went on.
+    there = record(model, fork_of(original, 5, scheduler="euler"), before=first)
+    assert_same(record(model, trace_fork(there, 5), before=there), there)
     with pytest.raises(InvalidRequest, match="fork that one instead"):
         record(model, fork_of(second.request, 3), before=second)
 
@@ -147,8 +150,10 @@ def test_where_the_replay_differs_the_recorded_latents_count(model: Any) -> None
     original = ask(scheduler="unipc", num_inference_steps=6)
     trace = record(model, original)
     moved = replace(trace, x_t=trace.x_t + np.float32(1e-3))
-    recording = recording_of(moved)
-    first = next(denoise(model, fork_of(original, 3), recording=recording))
+    asked = fork_of(original, 3)
+    assert asked.fork
+    recording = recording_of(moved, asked.fork)
+    first = next(denoise(model, asked, recording=recording))
     assert not recording.exact
     assert np.array_equal(first.x_t.numpy(), moved.x_t[3])
 
