@@ -179,6 +179,51 @@ def _wait(job: Job) -> str:
     return "This one was not finished."
 
 
+def look(page: PageContext, value: Any, data: gr.EventData) -> Any:
+    """The samplers for the step that the player shows."""
+    found = opened_trace(page, value)
+    step = _step(found[0], data) if found else None
+    if found is None or step is None or found[0].cond is None:
+        return gr.skip()
+    try:
+        answer: dict[str, Any] = {"step": step, "samplers": samplers(page, found[0], step)}
+    except QueryFailed as problem:
+        answer = {"step": step, "samplers": [], "problem": str(problem)}
+    return {**panel_value(page, *found), "found": answer}
+
+
+def fork(page: PageContext, value: Any, data: gr.EventData) -> tuple[Any, Any]:
+    """Begin a fork and open it, or say why it cannot be."""
+    found = opened_trace(page, value)
+    if found is None:
+        return gr.skip(), {"problem": GONE}
+    trace, k = found
+    try:
+        step = _step(trace, data)
+        job = page.backend.submit(request_of(trace, -1 if step is None else step, data), current_user())
+    except (InvalidRequest, QueueFull) as problem:
+        return gr.skip(), {**panel_value(page, *found), "problem": str(problem)}
+    return {"id": job.id, "picture": k}, gr.skip()
+
+
+def decide(page: PageContext, value: Any, data: gr.EventData) -> Iterator[Any]:
+    """The panel's values while a run is left at several steps."""
+    found, prompt = opened_trace(page, value), event_value(data, "prompt", "")
+    if found is None:
+        yield {"problem": GONE}
+        return
+    sheet = panel_value(page, *found)
+    if not isinstance(prompt, str) or not prompt.strip() or prompt.strip() == panel_prompt(found[0]):
+        yield {**sheet, "problem": NO_CHANGE}
+        return
+    try:
+        for answer in try_steps(page, *found, prompt):
+            yield {**sheet, "decided": answer}
+        yield {**panel_value(page, *found), "decided": answer}
+    except (InvalidRequest, QueueFull) as problem:
+        yield {**sheet, "problem": str(problem)}
+
+
 def build(page: PageContext) -> Panel:
     """The panel: a drawer for one fork, a strip of several, and the tree of forks."""
     panel = gr.HTML(
@@ -193,53 +238,23 @@ def build(page: PageContext) -> Panel:
         found = opened_trace(page, value)
         return (panel_value(page, *found) if found else None,)
 
-    def look(value: Any, data: gr.EventData) -> Any:
-        found = opened_trace(page, value)
-        step = _step(found[0], data) if found else None
-        if found is None or step is None or found[0].cond is None:
-            return gr.skip()
-        try:
-            answer: dict[str, Any] = {"step": step, "samplers": samplers(page, found[0], step)}
-        except QueryFailed as problem:
-            answer = {"step": step, "samplers": [], "problem": str(problem)}
-        return {**panel_value(page, *found), "found": answer}
-
-    def fork(value: Any, data: gr.EventData) -> tuple[Any, Any]:
-        found = opened_trace(page, value)
-        if found is None:
-            return gr.skip(), {"problem": GONE}
-        trace, k = found
-        try:
-            step = _step(trace, data)
-            job = page.backend.submit(request_of(trace, -1 if step is None else step, data), current_user())
-        except (InvalidRequest, QueueFull) as problem:
-            return gr.skip(), {**panel_value(page, *found), "problem": str(problem)}
-        return {"id": job.id, "picture": k}, gr.skip()
-
-    def decide(value: Any, data: gr.EventData) -> Iterator[Any]:
-        found, prompt = opened_trace(page, value), event_value(data, "prompt", "")
-        if found is None:
-            yield {"problem": GONE}
-            return
-        sheet = panel_value(page, *found)
-        if not isinstance(prompt, str) or not prompt.strip() or prompt.strip() == panel_prompt(found[0]):
-            yield {**sheet, "problem": NO_CHANGE}
-            return
-        try:
-            for answer in try_steps(page, *found, prompt):
-                yield {**sheet, "decided": answer}
-            yield {**panel_value(page, *found), "decided": answer}
-        except (InvalidRequest, QueueFull) as problem:
-            yield {**sheet, "problem": str(problem)}
-
     def choose(data: gr.EventData) -> Any:
         run = event_value(data, "run", None)
         return {"id": run[:MAX_NAME], "picture": 0} if isinstance(run, str) else gr.skip()
 
+    def ask(value: Any, data: gr.EventData) -> Any:
+        return look(page, value, data)
+
+    def leave(value: Any, data: gr.EventData) -> tuple[Any, Any]:
+        return fork(page, value, data)
+
+    def compare(value: Any, data: gr.EventData) -> Iterator[Any]:
+        yield from decide(page, value, data)
+
     hidden = {"show_progress": "hidden", "trigger_mode": "multiple", **CONCURRENT}
-    panel.look(look, [page.opened], [panel], **hidden)
-    panel.fork(fork, [page.opened], [page.opened, panel], **hidden)
-    panel.decide(decide, [page.opened], [panel], **hidden)
+    panel.look(ask, [page.opened], [panel], **hidden)
+    panel.fork(leave, [page.opened], [page.opened, panel], **hidden)
+    panel.decide(compare, [page.opened], [panel], **hidden)
     panel.choose(choose, None, [page.opened], **hidden)
     return Panel(refresh, [panel])
 
