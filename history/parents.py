@@ -12,8 +12,9 @@ from pipelines.jobs.users import User
 from pipelines.request import GenerationRequest
 
 # How a picture came from its parent: it began with it, repainted it, took it as an image prompt or as a control map,
-# varies it, or is the same run made again to compare both.
+# varies it, is the same run made again to compare both, or left its run at a step.
 SOURCE, REFERENCE, CONTROL, VARIATION, REPLAY = "source", "reference", "control", "variation", "replay"
+FORK = "fork"
 # Bounds of a family.
 MAX_GENERATIONS, MAX_MEMBERS = 8, 60
 # Crops of one entry's picture that are remembered; then its older ones are forgotten.
@@ -62,6 +63,8 @@ def link_parents(
     if origin := origin_of(single_request(request, seed, place)):
         parent = _newest(connection, "recipe", origin, user)
         found |= {(parent, VARIATION)} if parent else set()
+    if request.fork is not None and (parent := _of_run(connection, request.fork.run, place, user)):
+        found.add((parent, FORK))
     connection.executemany(
         "INSERT OR IGNORE INTO parents (child, parent, kind) VALUES (?, ?, ?)",
         [(number, parent, kind) for parent, kind in found if parent != number],
@@ -85,6 +88,15 @@ def _of_upload(connection: sqlite3.Connection, upload: str, user: User) -> int |
         (upload, user.owner, user.id),
     ).fetchone()
     return int(row[0]) if row else _newest(connection, "pixels", upload, user)
+
+
+def _of_run(connection: sqlite3.Connection, run: str, place: int, user: User) -> int | None:
+    """The entry of a run's picture, by the picture's number."""
+    row = connection.execute(
+        "SELECT number FROM entries WHERE run = ? AND run != '' AND place = ? AND (? OR user = ?)",
+        (run, place, user.owner, user.id),
+    ).fetchone()
+    return int(row[0]) if row else None
 
 
 def _newest(connection: sqlite3.Connection, column: str, value: str, user: User) -> int | None:

@@ -49,6 +49,7 @@ class Step:
             that runs its own loop both are None, and x0 is the latents after the step.
         x_next: the latents after the step, (n, c, h, w).
         pictures: the finished images, in the last step of a pipeline that decodes by itself.
+        scheduler: that made it, where it is not the request's: in the first steps of a fork.
     """
 
     index: int
@@ -62,6 +63,7 @@ class Step:
     uncond: torch.Tensor | None
     x_next: torch.Tensor
     pictures: tuple[Image.Image, ...] = ()
+    scheduler: str = ""
 
     def with_pictures(self, pictures: Sequence[Image.Image]) -> Step:
         """The same step with the finished images."""

@@ -6,17 +6,17 @@ Every bound of the project is checked here, once, for the page, the API and ever
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
-from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, tags
+from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, editing, tags
 from pipelines.prompt.reading import read_tags
 from pipelines.request_errors import FieldError as _FieldError
 from pipelines.request_errors import InvalidRequest as InvalidRequest
 from pipelines.request_errors import first_error as first_error
+from pipelines.system.text import refuse_control_characters
 
 if TYPE_CHECKING:
     from pydantic import SerializerFunctionWrapHandler
@@ -35,20 +35,15 @@ MAX_LORAS = 5
 MAX_CONTROLS = 3
 MAX_STYLES = 16
 MAX_DRAWN = 200
+MAX_FORKS = 8
+# What a fork cannot change.
+_ENTIRE = ("model", "width", "height", "num_images", "init", "variation", "interpolation", "controls", "reference")
+KEPT_BY_FORKS = (*_ENTIRE, "num_inference_steps", "seed")
 # Id of an uploaded image: a hash of its pixels.
 _UPLOAD_ID = r"^[0-9a-f]{32}$"
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def _clean_text(value: str) -> str:
-    if _CONTROL_CHARACTERS.search(value):
-        raise ValueError("contains control characters; only printable text and line breaks are allowed")
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-        raise ValueError("is not valid Unicode text")
-    return value
-
-
-Text = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(_clean_text)]
+Text = Annotated[str, Field(max_length=MAX_PROMPT), AfterValidator(refuse_control_characters)]
 
 
 class _Frozen(BaseModel):
@@ -207,6 +202,27 @@ class TypedPrompt(_Frozen):
         return {name: value for name, value in written.items() if value or name != "negative_drawn"}
 
 
+class Fork(_Frozen):
+    """Where a run leaves another one: its first steps are the other run's, bit for bit.
+
+    Attributes:
+        run: id of the other run's trace, "" if it is not known; without the trace its first steps are computed again.
+        step: how many of its steps are kept, from 0; image-to-image counts the steps that are run.
+        original: the other run's request.
+        seed: image k draws new noise with seed + k from here on (stochastic samplers alone), None for the same noise.
+    """
+
+    run: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$")
+    step: int = Field(ge=0, lt=2 * MAX_STEPS)
+    original: GenerationRequest
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED - MAX_IMAGES)
+
+    @property
+    def depth(self) -> int:
+        """1 for a fork of a run from noise, 2 for a fork of such a fork."""
+        return 1 + (self.original.fork.depth if self.original.fork else 0)
+
+
 class GenerationRequest(_Frozen):
     """One generation, complete: nothing about it is decided later.
 
@@ -224,6 +240,7 @@ class GenerationRequest(_Frozen):
         reference: an image prompt, or None.
         prompts: the prompt of each picture where they differ; the first is ``prompt``.
         typed: what the prompts were made from, or None if they were typed like this.
+        fork: the run that this one leaves at a step, or None; then both are of one model, size, seed and start.
     """
 
     model: str = Field(min_length=1, max_length=512)
@@ -242,20 +259,22 @@ class GenerationRequest(_Frozen):
     prompt_syntax: PromptSyntax = COMPEL
     prompts: tuple[Text, ...] = Field(default=(), max_length=MAX_IMAGES)
     typed: TypedPrompt | None = None
+    fork: Fork | None = None
 
     @model_serializer(mode="wrap")
     def _without_unused_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Fields of later versions stand in a record only if they say something: earlier versions refuse unknown ones.
         written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if value or name not in ("prompts", "typed")}
+        return {name: value for name, value in written.items() if value or name not in ("prompts", "typed", "fork")}
 
     @model_validator(mode="after")
     def _prompts_can_be_read(self) -> GenerationRequest:
         # Compel's form is checked where a request is submitted: its parser needs the library.
-        for field, text in prompt_fields(self):
+        for field, text in _fields_as_given(self):
             if self.prompt_syntax == A1111:
                 try:
-                    a1111.parse(text)
+                    for plain in dict.fromkeys(editing.at_steps(text, self.steps_run)):
+                        a1111.parse(plain)
                 except PromptError as problem:
                     raise _FieldError(field, f"{field} {problem}") from None
         return self
@@ -270,6 +289,17 @@ class GenerationRequest(_Frozen):
             raise _FieldError("prompts", "prompts needs one prompt a picture, of which the first is prompt")
         if self.prompts and self.interpolation:
             raise _FieldError("prompts", "prompts and interpolation exclude each other; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_its_original(self) -> GenerationRequest:
+        original = self.fork.original if self.fork else self
+        mine, theirs = ({**vars(one.sampling), **vars(one)} for one in (self, original))
+        for name in KEPT_BY_FORKS:
+            if mine[name] != theirs[name]:
+                raise _FieldError(f"fork.{name}", f"a fork keeps {name}, but the original has another one")
+        if self.fork and self.fork.depth > MAX_FORKS:
+            raise _FieldError("fork", f"a fork can be {MAX_FORKS} deep at most; fork an earlier run")
         return self
 
     @model_validator(mode="after")
@@ -304,6 +334,10 @@ class GenerationRequest(_Frozen):
         """The words that were drawn for image k."""
         return self.typed.drawn[k] if self.typed and k < len(self.typed.drawn) else ()
 
+    def at_step(self, index: int) -> GenerationRequest:
+        """What step ``index`` (from 0) follows: this request, or the one that it forked from."""
+        return self.fork.original.at_step(index) if self.fork and index < self.fork.step else self
+
     @property
     def steps_run(self) -> int:
         """Steps that are run: fewer than requested in image-to-image."""
@@ -320,7 +354,14 @@ def steps_run(num_inference_steps: int, strength: float) -> int:
 
 
 def prompt_fields(request: GenerationRequest) -> list[tuple[str, str]]:
-    """The texts of a request that a model reads, each with the name of its field."""
+    """The texts of a request that a model reads at any step, each with the name of its field."""
+    found, steps = _fields_as_given(request), request.steps_run
+    if request.prompt_syntax != A1111:
+        return found
+    return [(field, text) for field, given in found for text in dict.fromkeys(editing.at_steps(given, steps))]
+
+
+def _fields_as_given(request: GenerationRequest) -> list[tuple[str, str]]:
     end = request.interpolation.prompt if request.interpolation else None
     ends = [("interpolation.prompt", end)] if end is not None else []
     prompts = [("prompt", text) for text in dict.fromkeys((request.prompt, *request.prompts))]

@@ -31,6 +31,7 @@ PUBLISHED = {
     "/text_to_image": (*FIELDS, "prompt_syntax"),
     "/denoising_steps": (*FIELDS, "prompt_syntax"),
     "/attention": (*FIELDS, "prompt_syntax"),
+    "/fork": ("run", "step", "prompt", "negative_prompt", "scheduler", "guidance_scale", "noise_seed"),
     "/image_to_image": (*PICTURE_FIELDS, "prompt_syntax"),
     "/inpaint": ("image", "mask", *PICTURE_FIELDS[1:], "feather", "only_masked", "padding", "prompt_syntax"),
 }
@@ -123,7 +124,30 @@ def test_the_same_seed_makes_the_same_steps(client: Client):
     first, *_ = client.predict(api_name="/denoising_steps", **asked)
     again, *_ = client.predict(api_name="/denoising_steps", **asked)
     other, *_ = client.predict(api_name="/denoising_steps", **{**asked, "seed": 4})
-    assert first == again and first["steps"][1:] != other["steps"][1:]
+    assert first["steps"] == again["steps"] and first["steps"][1:] != other["steps"][1:]
+
+
+def test_a_run_is_left_at_a_step(client: Client, site: Site):
+    asked = {"prompt": "a fox", "num_inference_steps": 5, "scheduler": "euler_a", "seed": 7}
+    (whole, *_), told = client.predict(api_name="/fork", run=(run := steps_of(client, asked)["run"]), step=0)
+    (same, *_), again = client.predict(api_name="/fork", run=told["run"], step=3)
+    (other, *_), _ = client.predict(api_name="/fork", run=run, step=3, prompt="a red apple", noise_seed=4)
+    pixels = [list(Image.open(path).getdata()) for path in (whole, same, other)]
+    assert pixels[0] == pixels[1] != pixels[2]
+    assert again["request"]["fork"]["step"] == 3 and again["request"]["fork"]["original"] == told["request"]
+    for values, said in (
+        ({"run": run, "step": 5}, "0 to 4 of its steps"),
+        ({"run": "nothing", "step": 1}, "no longer kept"),
+        ({"run": run, "step": 1, "scheduler": "pndm"}, "cannot begin in the middle"),
+        ({"run": run, "step": 1, "noise_seed": -1}, "seed"),
+    ):
+        answer = raw(site, "fork", **values)
+        assert "event: error" in answer and said in answer and "Traceback" not in answer
+
+
+def steps_of(client: Client, asked: dict[str, Any]) -> dict[str, Any]:
+    told, *_ = client.predict(api_name="/denoising_steps", **asked)
+    return told
 
 
 @pytest.mark.parametrize(
@@ -145,6 +169,9 @@ def test_every_name_is_described_with_its_type_and_only_what_is_needed_has_no_de
     for name, info in client.view_api(return_format="dict", print_info=False)["named_endpoints"].items():
         kinds = {p["parameter_name"]: p["python_type"]["type"] for p in info["parameters"]}
         needed = {p["parameter_name"] for p in info["parameters"] if not p["parameter_has_default"]}
+        if name == "/fork":
+            assert needed == {"run", "step"} and (kinds["step"], kinds["noise_seed"]) == ("int", "None | int")
+            continue
         assert needed == {"image", "mask", "prompt"} & set(PUBLISHED[name])
         assert (kinds["prompt"], kinds["seed"], kinds["guidance_scale"]) == ("str", "None | int", "None | float")
         assert kinds.get("only_masked") == ("None | bool" if name == "/inpaint" else None)

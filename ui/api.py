@@ -1,4 +1,4 @@
-"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint, /denoising_steps, /attention."""
+"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint, /denoising_steps, /fork, /attention."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import shorten
+from pipelines.trace.forks import fork_of
 from ui.components import stage_updates
 from ui.form import controls
 from ui.inspector import export, lens_frames
@@ -55,6 +56,9 @@ SETTINGS: Mapping[str, type] = {
 }  # fmt: skip
 IMAGE_SETTINGS: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
 INPAINT_SETTINGS: Mapping[str, type] = {**IMAGE_SETTINGS, "feather": int, "only_masked": bool, "padding": int}
+FORK_SETTINGS: Mapping[str, type] = {
+    "prompt": str, "negative_prompt": str, "scheduler": str, "guidance_scale": float, "noise_seed": int,
+}  # fmt: skip
 # Comes last everywhere: over plain HTTP values go by their place.
 SYNTAX: Mapping[str, type] = {"prompt_syntax": str}
 NOT_UPLOADED = (
@@ -116,7 +120,25 @@ class Endpoints:
             name, content = export.export_file(trace, 0, kind, "x0", decode, self.frame_cache)
             self.backend.guest_bytes.charge(current_user().guest, len(content))
             files.append(export.served_bytes(name, content))
-        return {"request": done.request.model_dump(mode="json"), "steps": step_records(trace)}, files[0], files[1]
+        told = {"run": job.id, "request": done.request.model_dump(mode="json"), "steps": step_records(trace)}
+        return told, files[0], files[1]
+
+    def fork(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
+        """Pictures of a run that leaves another one at a step."""
+
+        def build_request() -> GenerationRequest:
+            run, step = given["run"], controls.int_if_whole(given["step"])
+            trace = self.backend.trace(run, current_user()) if isinstance(run, str) else None
+            if trace is None:
+                raise InvalidRequest(
+                    "run", "The steps of this run are no longer kept, or it is not yours; make it again."
+                )
+            changes = {name: given[name] for name in FORK_SETTINGS if name != "noise_seed"}
+            return fork_of(trace, step, controls.int_if_whole(given["noise_seed"]), **changes)
+
+        job, done = run_to_end(self.backend, build_request)
+        files, request = results(done)
+        return files, {"run": job.id, "request": request}
 
     def attention(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from a prompt, with which word drew what in the first of them."""
@@ -352,6 +374,14 @@ def add(
         "Makes pictures as /text_to_image does and returns which word drew what in the first of them: the words (word, "
         "kind, tokens), and shares, [step][word][row][column], the share of each place's attention that goes to "
         "the word, averaged over layers and heads.",
+    )
+    publish(
+        with_signature(endpoints.fork, {"run": str, "step": int}, FORK_SETTINGS),
+        "fork",
+        "Leaves a run at a step and goes on differently: run is what /denoising_steps and /fork return by that name, "
+        "step how many of its steps are kept, from 0. What is left out stays; a prompt names its LoRAs. scheduler "
+        "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
+        "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
     publish(
         with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),

@@ -69,6 +69,7 @@ TABS: Mapping[str, TabEntry] = {
             "inspector/questions.css",
             "inspector/words/words.css",
             "inspector/origins/origins.css",
+            "inspector/forks/fork.css",
             "tabs/denoising.css",
         ),
     ),

@@ -8,6 +8,8 @@ from pathlib import Path
 from history.recipes import loras
 from history.recipes.plan import FLUX, OWN, SD, SD3, XL, NoScript, Plan
 from history.recipes.prompts import PLAIN, form_of
+from pipelines.prompt import A1111
+from pipelines.prompt.editing import is_edited
 from pipelines.system.safetensors_header import try_read_header
 
 # Where single files of Stable Diffusion 1.x keep the text encoder.
@@ -53,6 +55,23 @@ def _withheld(plan: Plan) -> str:
     return "The model's safety checker withheld a picture of this run; a script would not." if noted else ""
 
 
+def _fork(plan: Plan) -> str:
+    if plan.request.fork is None:
+        return ""
+    return (
+        f"This picture left another run after step {plan.request.fork.step}; a script makes one run from its start. "
+        "The JSON holds both parts, and this program makes it again from them."
+    )
+
+
+def _editing(plan: Plan) -> str:
+    request, end = plan.request, plan.request.interpolation
+    given = [request.prompt, *request.prompts, request.negative_prompt, (end.prompt if end else None) or ""]
+    if request.prompt_syntax != A1111 or not any(map(is_edited, given)):
+        return ""
+    return "This prompt changes over the steps, which is not written as a script; the JSON holds it as it was typed."
+
+
 def _loras(plan: Plan) -> str:
     return next(filter(None, (loras.problem(lora.name, lora.path) for lora in plan.loras)), "")
 
@@ -68,5 +87,5 @@ def _words(plan: Plan) -> str:
 
 
 _REASONS: tuple[Callable[[Plan], str], ...] = (
-    _no_steps, _model, _single_file, _withheld, _loras, _words,
+    _no_steps, _fork, _editing, _model, _single_file, _withheld, _loras, _words,
 )  # fmt: skip

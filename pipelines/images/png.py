@@ -153,18 +153,32 @@ def record_of(texts: FileTexts, name: str = "This picture") -> PictureRecord | N
 def single_image_request(request: GenerationRequest, seed: int, k: int) -> GenerationRequest:
     """The request that makes only image k of a request.
 
-    An image between two prompts cannot be made alone: then it is the whole request.
+    An image between two prompts cannot be made alone: then it is the whole request.  No run is named in it.
     """
     variation, blend = request.variation, request.interpolation
     if blend is not None and blend.prompt is not None:
         return request
     values = {**request.model_dump(), **fields_of_picture(request, k), "interpolation": None}
     values["sampling"]["seed"] = seed
+    if fork := request.fork:
+        values["fork"] |= {
+            "run": "",
+            "original": single_image_request(fork.original, seed, k).model_dump(),
+            "seed": None if fork.seed is None else fork.seed + k,
+        }
     if variation is not None:
         values["variation"] = {"seed": variation.seed + k, "strength": variation.strength}
     if blend is not None:
         values["variation"] = {"seed": blend.seed, "strength": k / (request.num_images - 1)}
     return GenerationRequest.model_validate(values)
+
+
+def _without_runs(request: GenerationRequest) -> GenerationRequest:
+    """A request that names no run: a file does not tell who made it."""
+    if request.fork is None:
+        return request
+    fork = request.fork.model_copy(update={"run": "", "original": _without_runs(request.fork.original)})
+    return request.model_copy(update={"fork": fork})
 
 
 def parameters_text(request: GenerationRequest, seed: int, facts: Mapping[str, Any] | None = None) -> str:
@@ -220,6 +234,8 @@ def _optional_parameters(request: GenerationRequest) -> dict[str, Any]:
         found[f"ControlNet {k}"] = f"{control.net} {control.weight:g} ({control.kind})"
     if request.reference is not None:
         found["IP-Adapter"] = f"{request.reference.adapter} {request.reference.weight:g}"
+    if request.fork is not None:
+        found |= {"Fork step": request.fork.step, "Fork of": request.fork.original.prompt}
     if variation is not None:
         found |= {"Variation seed": variation.seed, "Variation seed strength": variation.strength}
     return found
@@ -243,7 +259,12 @@ def _quoted(value: str) -> str:
 
 def metadata_json(request: GenerationRequest, seed: int, facts: Mapping[str, Any], ensure_ascii: bool = True) -> str:
     """The settings as JSON, for ``read_request``."""
-    found = {"version": VERSION, "request": request.model_dump(mode="json"), "seed": seed, "facts": dict(facts)}
+    found = {
+        "version": VERSION,
+        "request": _without_runs(request).model_dump(mode="json"),
+        "seed": seed,
+        "facts": dict(facts),
+    }
     return json.dumps(found, ensure_ascii=ensure_ascii)
 
 

@@ -174,6 +174,9 @@ class Queries(Protocol):
             InvalidRequest: if the picture is gone or does not fit.
         """
 
+    def fork_samplers(self, request: GenerationRequest, alpha: float, sigma: float) -> list[str]:
+        """The samplers besides the request's own that pass a noise level of its run, so that a fork can use them."""
+
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size; raises InvalidRequest, too."""
 

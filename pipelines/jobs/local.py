@@ -34,6 +34,7 @@ from pipelines.models.families import family_of
 from pipelines.models.model_files import NOT_HERE
 from pipelines.prompt import A1111, PromptError
 from pipelines.prompt.compel import has_weights
+from pipelines.prompt.editing import is_edited
 from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
 from pipelines.sampling import schedulers
 from pipelines.system import malloc
@@ -128,7 +129,7 @@ class LocalBackend:
         self._drafts = DraftKeeper(self.queries, results)
         self._runner = GenerationRunner(
             manager, self._loader, self._tasks, self.queries, self.adapters, self.inputs, init_latents, results,
-            self._drafts, FileHashes(data_dir / "memory" / "hashes.json"), on_step,
+            self._drafts, FileHashes(data_dir / "memory" / "hashes.json"), on_step, find_trace=self.trace,
         )  # fmt: skip
         self._released = 0.0
         self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
@@ -217,6 +218,8 @@ class LocalBackend:
 
     def _check(self, request: GenerationRequest) -> None:
         """Raise InvalidRequest if the request can never run here."""
+        if request.fork:
+            self._check(request.fork.original)
         card = self._manager.cards.get(request.model)
         if card is None:
             known = listed(self._manager.cards)
@@ -311,6 +314,8 @@ def check_scheduler(request: GenerationRequest) -> None:
 
 def check_prompts(card: ModelCard, request: GenerationRequest) -> None:
     """Raise InvalidRequest for weights that cannot be read; here, so that no job waits for the parser."""
+    if request.prompt_syntax == A1111 and family_of(card).own_loop:
+        refuse_editing(card, request)
     if request.prompt_syntax == A1111 or not family_of(card).prompt_weights:
         return
     for field, text in prompt_fields(request):
@@ -322,6 +327,14 @@ def check_prompts(card: ModelCard, request: GenerationRequest) -> None:
             parse_compel(text)
         except PromptError as problem:
             raise InvalidRequest(field, f"{field} {problem}.") from None
+
+
+def refuse_editing(card: ModelCard, request: GenerationRequest) -> None:
+    """Raise InvalidRequest for a prompt that changes over the steps of a loop that is not the program's."""
+    if any(is_edited(text) for text in (request.prompt, *request.prompts, request.negative_prompt)):
+        raise InvalidRequest(
+            "prompt", f"{card.name} runs a loop of its own, in which no prompt changes; write one of the words."
+        )
 
 
 def check_scheduler_of(card: ModelCard, request: GenerationRequest) -> None:
@@ -338,6 +351,8 @@ def check_task(card: ModelCard, request: GenerationRequest) -> None:
         )
     if request.init is not None and (family_of(card).own_loop or "image-to-image" not in card.tasks):
         raise InvalidRequest("model", f"{card.name} cannot start from a picture; choose another model.")
+    if request.fork is not None and family_of(card).own_loop:
+        raise InvalidRequest("model", f"{card.name} runs a loop of its own, which cannot be left at a step.")
 
 
 def default_threads() -> int:

@@ -17,7 +17,8 @@ from pipelines.jobs.messages import explain_error
 from pipelines.jobs.queue import ModelQuery
 from pipelines.jobs.users import OWNER
 from pipelines.prompt import A1111, COMPEL
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.prompt.editing import at_steps
+from pipelines.request import MAX_STEPS, GenerationRequest, InvalidRequest
 from pipelines.sampling import schedulers
 from pipelines.system.lru import LruDict
 from pipelines.system.text import shorten
@@ -153,6 +154,12 @@ class LocalQueries:
             request.width * request.height,
         )
 
+    def fork_samplers(self, request: GenerationRequest, alpha: float, sigma: float) -> list[str]:
+        """The samplers that can go on from a step of a run; see ``Queries``."""
+        from pipelines.sampling.forks import followers
+
+        return self.ask(request.model, lambda model: followers(model, request, alpha, sigma))
+
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size, made by the worker; raises InvalidRequest."""
 
@@ -257,6 +264,8 @@ def predict_x0(
         )
     kind = schedulers.prediction_type_of(model.scheduler_config)
     alpha, sigma = _levels_at(kind, model.scheduler_config, np.asarray(timesteps, np.float32)[:, None, None, None])
+    if syntax == A1111:  # a prompt that changes over the steps, as its last step reads it
+        prompt = at_steps(prompt, MAX_STEPS)[-1]
     # The control maps of the running job have its size and do not belong to these latents.
     chunks = model.count_chunks(prompt) if syntax == A1111 else 0
     conditioning = replace(model.encode_prompt([prompt], chunks=chunks).repeat(len(x_t)), controls=())

@@ -92,7 +92,7 @@ def _shown(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor, torc
     from pipelines.sampling.schedulers import SCHEDULERS, guess_of, prediction_type_of
 
     noisy = step.x_t
-    if step.cond is not None and SCHEDULERS[scheduler].variance_exploding:
+    if step.cond is not None and SCHEDULERS[step.scheduler or scheduler].variance_exploding:
         noisy = step.alpha * noisy
     return guess_of(step, noisy, prediction_type_of(model.scheduler_config)), noisy
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipelines.events import Cancelled, Decoding, Failed, Finished, Step
+from pipelines.events import Cancelled, Decoding, Failed, Finished, Preview, Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
 from pipelines.jobs.job import DraftResult
@@ -20,7 +20,9 @@ from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
 from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
 from pipelines.request import InvalidRequest
+from pipelines.trace import forks
 from pipelines.trace.recorder import Recorder
+from pipelines.trace.trace import signal_share
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     from pipelines.jobs.model_queries import InitLatentsCache, LocalQueries
     from pipelines.jobs.queue import TaskQueue
     from pipelines.jobs.results import ResultStore
+    from pipelines.jobs.users import User
     from pipelines.model import Model
     from pipelines.models.adapters.resolver import AdapterResolver
     from pipelines.models.manager import PipelineManager
     from pipelines.request import GenerationRequest
+    from pipelines.sampling.forks import Recording
+    from pipelines.trace.trace import Trace
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,11 +61,22 @@ class _Denoised:
         recorder: has the steps whose frames were made.
         last: the last step; None if there was none.
         unrecorded: the other steps, whose frames are made after the run.
+        recording: what a fork began with; None for other runs, and where that was made again.
     """
 
     recorder: Recorder
     last: Step | None = None
     unrecorded: list[Step] = field(default_factory=list)
+    recording: Recording | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told about a fork."""
+        if self.recorder.request.fork is None or not self.recorder.request.fork.step:
+            return ()
+        if self.recording is None:
+            return (forks.MADE_AGAIN,)
+        return () if self.recording.exact else (forks.NOT_EXACT,)
 
 
 @dataclass
@@ -70,6 +86,7 @@ class GenerationRunner:
     Attributes:
         on_step: called after each step's preview; tests hold the sampler here.
         guest_pictures: number of pictures made for guests.
+        find_trace: the trace of a run, if the user may see it.
     """
 
     manager: PipelineManager
@@ -84,6 +101,7 @@ class GenerationRunner:
     hashes: FileHashes
     on_step: Callable[[Job, Step], None] | None = None
     guest_pictures: int = 0
+    find_trace: Callable[[str, User], Trace | None] = lambda run, user: None
 
     def run(self, job: Job) -> None:
         """Run a job to its last event; never raises."""
@@ -161,7 +179,7 @@ class GenerationRunner:
             request,
             (),
             seconds,
-            notes(retry.model, request, withheld, retry.activated),
+            (*notes(retry.model, request, withheld, retry.activated), *run.notes),
             withheld if any(withheld) else (),
         )
         facts = {**self._run_facts(request, retry.model), "seconds": round(seconds, 3)}
@@ -207,12 +225,10 @@ class GenerationRunner:
         Making frames takes a third of a short run's time: those of a draft are made when it is kept, those of a quick
         run, and of steps at which nobody looks, once its picture is there.
         """
-        from pipelines.sampling.denoise import denoise
-
         run, clock = _Denoised(Recorder(job.id, job.request, job.created)), _StepClock()
         quick = model.quick
         with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer:
-            for step in denoise(model, job.request, init, cancelled=lambda: job.cancelled):
+            for step in self._steps(job, model, init, run):
                 run.last = step
                 hurried = quick and step.total <= QUICK_STEPS
                 if job.watched and not (draft or hurried):
@@ -227,6 +243,21 @@ class GenerationRunner:
                 if job.cancelled:
                     break
         return run
+
+    def _steps(self, job: Job, model: Model, init: Any, run: _Denoised) -> Iterator[Step]:
+        """The steps of a job; a fork takes those that were recorded over, or makes them again."""
+        from pipelines.sampling.denoise import denoise
+
+        request, fork = job.request, job.request.fork
+        trace = forks.recorded(self.find_trace(fork.run, job.user), request) if fork else None
+        if fork is None or trace is None:
+            return forks.fork_steps(model, request, init, self.adapters.apply, lambda: job.cancelled)
+        run.recording = forks.recording_of(trace, fork)
+        run.recorder.begin_with(trace, fork.step)
+        for i, step in enumerate(trace.steps[: fork.step]):
+            noisy, noise = trace.noisy[i] if trace.noisy else (), 1 - signal_share(step.alpha, step.sigma)
+            job.emit(Preview(i, trace.total, step.timestep, 0.0, trace.frames[i], noisy, noise))
+        return denoise(model, request, init, recording=run.recording, cancelled=lambda: job.cancelled)
 
     @staticmethod
     def _emit_previews(

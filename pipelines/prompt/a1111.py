@@ -2,8 +2,8 @@
 
 ``(x)`` multiplies the weight of x by 1.1, ``[x]`` by 1 / 1.1, ``(x:1.3)`` by 1.3; brackets that are never closed reach
 to the end.  A backslash makes a bracket a letter, and is dropped before anything else.  BREAK begins a new chunk of the
-text window.  What that program does over the steps (``[a:b:0.5]``, ``[a|b]``) or with several prompts (``AND``) is
-refused: nothing of it would be seen here.
+text window.  What changes over the steps (``[a:b:0.5]``, ``[a|b]``) is resolved before (``pipelines.prompt.editing``);
+what that program does with several prompts (``AND``) is refused: nothing of it would be seen here.
 """
 
 from __future__ import annotations

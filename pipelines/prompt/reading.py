@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.prompt import A1111, PromptError, a1111, compel, tags
+from pipelines.prompt import A1111, PromptError, a1111, compel, editing, tags
 from pipelines.system.text import shorten
 
 # So many weighted words are named, and so much of each.
 SHOWN, LENGTH = 4, 24
+# A prompt that changes over the steps is read as for so many; which words it has does not depend on that.
+SHOWN_STEPS = 100
 # Marks that are sent as words, each with what to say of it: in either form, in compel's, in A1111's.
 _ANY: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"(?<!\\)\([^():]*\s\d*\.\d+\s*\)"), "{} has no colon before its number"),
@@ -113,7 +115,8 @@ def words_alone(prompt: str, syntax: str) -> str:
     if syntax != A1111:
         return compel.without_weights(plain)
     try:
-        return " ".join("".join(fragment.text for fragment in part) for part in a1111.parse(plain))
+        texts = dict.fromkeys(editing.at_steps(plain, SHOWN_STEPS))
+        return " ".join("".join(one.text for one in part) for text in texts for part in a1111.parse(text))
     except PromptError:
         return plain
 
@@ -122,8 +125,10 @@ def _read_form(text: str, syntax: str, weights: bool) -> Reading:
     plain = "".join(_letters(piece) if is_tag else piece for piece, is_tag in tags.split_embeddings(text))
     unknown = [f"{shorten(tag[0], 40)} is no mark" for tag in _UNKNOWN_TAG.finditer(plain)]
     if not weights:
-        marked = compel.has_weights(plain) if syntax != A1111 else _MARKED.search(plain) and a1111.parse(plain)
-        return Reading((), (*unknown, *(("weights, which this model does not read",) if marked else ())))
+        edits = tuple(editing.describe(plain)) if syntax == A1111 else ()
+        first = editing.at_steps(plain, 1)[0] if edits else plain
+        marked = compel.has_weights(plain) if syntax != A1111 else _MARKED.search(first) and a1111.parse(first)
+        return Reading(edits, (*unknown, *(("weights, which this model does not read",) if marked else ())))
     found = _read_a1111(plain) if syntax == A1111 else _read_compel(plain)
     return Reading(found.understood, (*found.words, *unknown))
 
@@ -134,10 +139,16 @@ def _letters(tag: str) -> str:
 
 
 def _read_a1111(text: str) -> Reading:
-    parts = a1111.parse(text)
-    weighted = [(fragment.text, fragment.weight) for part in parts for fragment in part if fragment.weight != 1]
-    chunks = [f"{len(parts)} chunks by BREAK"] if len(parts) > 1 else []
-    return Reading((*_weights(weighted), *chunks), tuple(_marks(text, _A1111)))
+    weights: dict[tuple[str, float], None] = {}
+    words: list[str] = []
+    chunks = 1
+    for plain in dict.fromkeys(editing.at_steps(text, SHOWN_STEPS)):
+        parts = a1111.parse(plain)
+        weights |= {(one.text, one.weight): None for part in parts for one in part if one.weight != 1}
+        chunks = max(chunks, len(parts))
+        words += _marks(plain, _A1111)
+    found = [*editing.describe(text), *_weights(list(weights))]
+    return Reading((*found, *([f"{chunks} chunks by BREAK"] * (chunks > 1))), tuple(dict.fromkeys(words)))
 
 
 def _read_compel(text: str) -> Reading:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.prompt import A1111
+from pipelines.prompt.editing import at_steps, is_edited
 from pipelines.request import prompt_fields
 from pipelines.sampling.initial_noise import mix_weights
 
@@ -160,12 +161,23 @@ class Conditioning:
         return replace(self, **tensors)
 
 
-def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: bool) -> Conditioning:
-    """c_k = (1 - w) c(prompt) + w c(interpolation.prompt), w = k / (n - 1), for image k of n; c(prompt_k) without one.
+@dataclass(frozen=True)
+class PromptSchedule:
+    """The conditioning of a run whose prompts change over its steps.
 
-    Prompts are mixed along a straight line and not along an arc: the text encoder ends with a layer norm, so each
-    token's vector has its own centre and length, and the denoiser reads them through linear maps (the keys and values
-    of its cross-attention), which turn a mix of two embeddings into the same mix of their keys and values.
+    Attributes:
+        parts: of each step of the request, from the first that is run; steps that read the same texts share one.
+    """
+
+    parts: Sequence[Conditioning]
+
+    def at_step(self, index: int, total: int) -> Conditioning:
+        """The conditioning of model call ``index`` (from 0) of ``total``; some samplers call twice a step."""
+        return self.parts[index * len(self.parts) // total].at_step(index, total)
+
+
+def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: bool) -> Conditioning | PromptSchedule:
+    """Encode the prompts of a request; each set of texts that prompt editing makes of them once.
 
     Args:
         model: encodes the prompts.
@@ -173,15 +185,62 @@ def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: boo
         guided: whether classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598) needs the negative prompt.
 
     Returns:
-        n prompts, or 2 n when guided: the negative prompt's half comes first.
+        For each step n prompts, or 2 n when guided: the negative prompt's half comes first.
     """
-    n, interpolation, chunks = request.num_images, request.interpolation, chunks_of(model, request, guided)
-    cond = model.encode_prompt([request.prompt_of(k) for k in range(n)], chunks=chunks)
-    if interpolation is not None and interpolation.prompt is not None:
-        cond = cond.mix(model.encode_prompt([interpolation.prompt], chunks=chunks), mix_weights(request))
+    chunks, steps = chunks_of(model, request, guided), request.steps_run
+    texts = Texts([request.prompt_of(k) for k in range(request.num_images)], request.negative_prompt)
+    if request.interpolation is not None:
+        texts = replace(texts, end=request.interpolation.prompt)
+    if request.prompt_syntax != A1111 or not any(map(is_edited, texts.all)):
+        return _encode(model, request, texts, guided, chunks)
+    known: dict[tuple[str, ...], Conditioning] = {}
+    parts = []
+    for step in range(steps):
+        now = texts.at(step, steps)
+        if tuple(now.all) not in known:
+            known[tuple(now.all)] = _encode(model, request, now, guided, chunks)
+        parts.append(known[tuple(now.all)])
+    return PromptSchedule(parts)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the text encoder reads at a step: a prompt an image, the negative prompt, the interpolation's end."""
+
+    prompts: Sequence[str]
+    negative: str
+    end: str | None = None
+
+    @property
+    def all(self) -> Sequence[str]:
+        """Every text."""
+        return [*self.prompts, self.negative, *([] if self.end is None else [self.end])]
+
+    def at(self, step: int, steps: int) -> Texts:
+        """The texts of a step, with prompt editing resolved."""
+
+        def plain(text: str) -> str:
+            found = at_steps(text, steps)
+            return found[step % len(found)]
+
+        end = None if self.end is None else plain(self.end)
+        return Texts([plain(text) for text in self.prompts], plain(self.negative), end)
+
+
+def _encode(model: PromptEncoder, request: GenerationRequest, texts: Texts, guided: bool, chunks: int) -> Conditioning:
+    """c_k = (1 - w) c(prompt) + w c(interpolation.prompt), w = k / (n - 1), for image k of n; c(prompt_k) without one.
+
+    Prompts are mixed along a straight line and not along an arc: the text encoder ends with a layer norm, so each
+    token's vector has its own centre and length, and the denoiser reads them through linear maps (the keys and values
+    of its cross-attention), which turn a mix of two embeddings into the same mix of their keys and values.
+    """
+    n = request.num_images
+    cond = model.encode_prompt(list(texts.prompts), chunks=chunks)
+    if texts.end is not None:
+        cond = cond.mix(model.encode_prompt([texts.end], chunks=chunks), mix_weights(request))
     if not guided:
         return cond
-    return model.encode_prompt([request.negative_prompt], negative=True, chunks=chunks).repeat(n).concat(cond)
+    return model.encode_prompt([texts.negative], negative=True, chunks=chunks).repeat(n).concat(cond)
 
 
 def chunks_of(model: PromptEncoder, request: GenerationRequest, guided: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,21 +10,13 @@ import torch
 from pipelines.events import Step
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.sampling.conditioning import encode_prompts
-from pipelines.sampling.image_to_image import InitLatents, initial_latents
-from pipelines.sampling.initial_noise import make_generators
-from pipelines.sampling.schedulers import (
-    alpha_sigma,
-    build_scheduler,
-    check_scheduler,
-    predict_x0,
-    prediction_type_of,
-    scale_model_input,
-    set_timesteps,
-)
-from pipelines.system.gpu.device_copies import quiet_uploads, upload
+from pipelines.sampling.forks import Recording, begin, check_fork
+from pipelines.sampling.schedulers import check_scheduler, predict_x0, prediction_type_of, scale_model_input
+from pipelines.system.gpu.device_copies import upload
 
 if TYPE_CHECKING:
     from pipelines.model import Model
+    from pipelines.sampling.image_to_image import InitLatents
 
 
 @torch.inference_mode()
@@ -34,6 +25,7 @@ def denoise(
     request: GenerationRequest,
     init: InitLatents | None = None,
     *,
+    recording: Recording | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Step]:
     """Turn noise into latents, one step at a time.
@@ -46,46 +38,41 @@ def denoise(
         model: what ``PipelineManager.lease`` yields.
         request: what to make; image k draws from its own CPU generator with seed + k.
         init: latents of the init image; needed if, and only if, the request has one.
+        recording: the steps of the run that a fork leaves; needed for forks alone.
         cancelled: asked before each model call; when true, the generator ends without another step.
 
     Yields:
-        A ``Step`` for each of the scheduler's timesteps that are run.
+        A ``Step`` for each of the scheduler's timesteps that are run; of a fork, for those after the recorded ones.
 
     Raises:
         InvalidRequest: at the first ``next``, if the model cannot run this request.
     """
+    check_fork(model, request)
     if model.own_loop is not None:
         yield from model.own_loop(request, cancelled)
         return
     check(model, request)
-    scheduler = build_scheduler(request.sampling.scheduler, model.scheduler_config)
-    set_timesteps(scheduler, model, request)
-    generators = make_generators(request)
-    options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     scale = request.sampling.guidance_scale
     guided = scale > 1 and not model.guidance_embedded
     conditioning = encode_prompts(model, request, guided)
 
-    first, x_t, inpaint = initial_latents(model, request, scheduler, generators, init)
-    timesteps = scheduler.timesteps[first:]
-    total = len(timesteps)
+    run = begin(model, request, init, recording)
+    scheduler, inpaint, total = run.scheduler, run.inpaint, run.total
     # The schedule stays on the CPU, or each look at a sigma would wait for the GPU; the model gets its own copy.
-    model_timesteps = upload(timesteps, x_t.device)
-    for index, t in enumerate(timesteps):
+    model_timesteps = upload(scheduler.timesteps, run.x_t.device)
+    for index in range(run.index, total):
         if cancelled():
             return
-        alpha_t, sigma_t = alpha_sigma(scheduler, t, first + index)
+        x_t, position, t = run.x_t, run.position, scheduler.timesteps[run.position]
+        alpha_t, sigma_t = run.levels
         x_in = inpaint.concat(scale_model_input(scheduler, x_t, t))
         x_in = torch.cat([x_in, x_in]) if guided else x_in
-        predictions = model.predict(x_in, model_timesteps[index], conditioning.at_step(index, total), scale)
+        predictions = model.predict(x_in, model_timesteps[position], conditioning.at_step(index, total), scale)
         uncond, cond = predictions.chunk(2) if guided else (None, predictions)
         prediction = cond if uncond is None else uncond + scale * (cond - uncond)
-        x0 = predict_x0(scheduler, prediction, t, x_t, first + index)
-        with quiet_uploads(x_t.device):
-            x_next = scheduler.step(prediction, t, x_t, **options, return_dict=False)[0]
-        x_next = inpaint.blend(x_next, timesteps[index + 1 : index + 2])
+        x0 = predict_x0(scheduler, prediction, t, x_t, position)
+        x_next = run.step(prediction)
         yield Step(index, total, float(t), sigma_t, alpha_t, x_t, x0, cond, uncond, x_next)
-        x_t = x_next
 
 
 def check(model: Model, request: GenerationRequest) -> None:

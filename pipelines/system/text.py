@@ -11,6 +11,16 @@ _QUOTED = re.compile(r"""(['"`])(?:file:/*)?(?:~?/|[A-Za-z]:[\\/]|\\\\)[^'"`\n]*
 _POSIX = re.compile(r"""(?<![\w./~-])(?:file:/*)?~?/(?=[^\s/])(?:[^\s/'"`]+(?: [^\s/'"`:]+){0,4}/)*[^\s/'"`,;()<>]*""")
 _WINDOWS = re.compile(r"""(?<![\w])(?:[A-Za-z]:\\|\\\\)(?:[^\s\\'"`]+(?: [^\s\\'"`]+){0,4}\\)*[^\s\\'"`,;()<>]*""")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def refuse_control_characters(value: str) -> str:
+    """The text itself; raises ValueError if it is none that people can read."""
+    if _CONTROL_CHARACTERS.search(value):
+        raise ValueError("contains control characters; only printable text and line breaks are allowed")
+    if _SURROGATE.search(value):
+        raise ValueError("is not valid Unicode text")
+    return value
 
 
 def shorten(text: str, limit: int = 60) -> str:

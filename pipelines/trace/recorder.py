@@ -20,10 +20,21 @@ class Recorder:
         self._facts: list[StepRecord] = []
         self._x_t: list[np.ndarray] = []
         self._cond: list[np.ndarray] = []
-        self._uncond: list[np.ndarray] = []
+        self._uncond: list[np.ndarray | None] = []
         self._frames: list[tuple[bytes, ...]] = []
         self._noisy: list[tuple[bytes, ...]] = []
         self._last: Step | None = None
+
+    def begin_with(self, trace: Trace, steps: int) -> None:
+        """Take over the first steps of the run that this one forks from."""
+        for i in range(steps):
+            self._facts.append(trace.steps[i])
+            self._x_t.append(trace.x_t[i])
+            if trace.cond is not None:
+                self._cond.append(trace.cond[i])
+            self._uncond.append(None if trace.uncond is None else trace.uncond[i])
+            self._frames.append(trace.frames[i])
+            self._noisy.append(trace.noisy[i] if trace.noisy else ())
 
     @property
     def request(self) -> GenerationRequest:
@@ -43,11 +54,10 @@ class Recorder:
         if not frames:
             return
         self._facts.append(StepRecord(step.index, float(step.timestep), step.sigma, step.alpha))
-        self._x_t.append(_array(step.x_t))
+        self._x_t.append(as_array(step.x_t))
         if step.cond is not None:
-            self._cond.append(_array(step.cond))
-        if step.uncond is not None:
-            self._uncond.append(_array(step.uncond))
+            self._cond.append(as_array(step.cond))
+        self._uncond.append(None if step.uncond is None else as_array(step.uncond))
         self._frames.append(frames)
         self._noisy.append(noisy)
         self._last = step if self._last is None or step.index > self._last.index else self._last
@@ -70,6 +80,7 @@ class Recorder:
         """
         assert self._last is not None
         self._in_order()
+        uncond = self._unconditional()
         return Trace(
             id=self._id,
             request=self._request,
@@ -80,11 +91,11 @@ class Recorder:
             steps=tuple(self._facts),
             x_t=np.stack(self._x_t),
             cond=np.stack(self._cond) if self._cond else None,
-            uncond=np.stack(self._uncond) if self._uncond else None,
-            final=_array(self._last.x_next),
+            uncond=uncond,
+            final=as_array(self._last.x_next),
             frames=tuple(self._frames),
             noisy=tuple(self._noisy) if all(self._noisy) else (),
-            frames_guidance=1.0 if self._uncond else self._request.sampling.guidance_scale,
+            frames_guidance=self._request.sampling.guidance_scale if uncond is None else 1.0,
             pictures=pictures,
             finals=finals,
             to_rgb=model.latents.to_rgb(),
@@ -93,6 +104,14 @@ class Recorder:
             seconds=seconds,
         )
 
+    def _unconditional(self) -> np.ndarray | None:
+        """The unconditional predictions; in a fork that turns guidance on or off, the others stand in for them."""
+        if all(each is None for each in self._uncond):
+            return None
+        pairs = zip(self._uncond, self._cond, strict=True)
+        return np.stack([cond if uncond is None else uncond for uncond, cond in pairs])
 
-def _array(x: Any) -> np.ndarray:
+
+def as_array(x: Any) -> np.ndarray:
+    """A copy of a tensor as float32 on the CPU."""
     return x.detach().float().cpu().numpy().copy()

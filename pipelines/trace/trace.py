@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.events import Picture
 from pipelines.request import GenerationRequest
-from pipelines.sampling.schedulers import noise_from_prediction, x0_from_prediction
+from pipelines.sampling.schedulers import SCHEDULERS, noise_from_prediction, x0_from_prediction
 
 # What a trace may hold besides the latents: the model's predictions, both halves of guidance, attention maps.
 TraceData = Literal["predictions", "guidance", "attention"]
@@ -108,7 +108,10 @@ class Trace:
 
     def variance_preserving(self, i: int) -> np.ndarray:
         """alpha * x0 + sigma * eps: x_t of step i, (n, c, h, w), rescaled if the sampler is variance exploding."""
-        return self.steps[i].alpha * self.x_t[i] if self.variance_exploding else self.x_t[i]
+        exploding, at = self.variance_exploding, self.request.at_step(i)
+        if at is not self.request and at.sampling.scheduler in SCHEDULERS:  # the first steps of a fork
+            exploding = SCHEDULERS[at.sampling.scheduler].variance_exploding
+        return self.steps[i].alpha * self.x_t[i] if exploding else self.x_t[i]
 
     def prediction(self, i: int, g: float | None = None) -> np.ndarray:
         """The model's output at step i under guidance g: uncond + g * (cond - uncond), (n, c, h, w).
@@ -121,7 +124,7 @@ class Trace:
             raise TraceError("This model runs its own loop, so its predictions were not recorded.")
         if self.uncond is None:
             return self.cond[i]
-        g = self.request.sampling.guidance_scale if g is None else g
+        g = self.request.at_step(i).sampling.guidance_scale if g is None else g
         return self.uncond[i] + np.float32(g) * (self.cond[i] - self.uncond[i])
 
     def x0(self, i: int, g: float | None = None) -> np.ndarray:

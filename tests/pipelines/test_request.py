@@ -275,8 +275,8 @@ def test_a_request_from_json_names_the_same_fields() -> None:
         ("interpolation.prompt", {"interpolation": {"prompt": "b <lora:x:1>"}, "num_images": 2}),
         ("interpolation.prompt", {"interpolation": Interpolation(prompt="b <lora:x>"), "num_images": 2}),
         ("prompt", {"prompt": "a AND b", "prompt_syntax": "a1111"}),
-        ("negative_prompt", {"negative_prompt": "[a|b]", "prompt_syntax": "a1111"}),
-        ("interpolation.prompt", {"interpolation": {"prompt": "[a:1]"}, "num_images": 2, "prompt_syntax": "a1111"}),
+        ("negative_prompt", {"negative_prompt": "[a|b:1]", "prompt_syntax": "a1111"}),
+        ("interpolation.prompt", {"interpolation": {"prompt": "[a:b:c:1]"}, "num_images": 2, "prompt_syntax": "a1111"}),
         ("prompt_syntax", {"prompt_syntax": "comfy"}),
     ],
 )

@@ -53,6 +53,21 @@ def loras_used(request: GenerationRequest) -> str:
     return ", ".join(f"{lora.name} {lora.weight:g}" for lora in request.loras)
 
 
+def fork_changes(request: GenerationRequest) -> str:
+    """What a fork changed: "another prompt and guidance 7"; "nothing changed" if it is the original's end."""
+    fork, new, found = request.fork, request.sampling, []
+    if fork is None:
+        return ""
+    old = fork.original
+    found += ["another prompt"] * ((request.prompt, request.prompts) != (old.prompt, old.prompts))
+    found += ["another negative prompt"] * (request.negative_prompt != old.negative_prompt)
+    found += [f"guidance {new.guidance_scale:g}"] * (new.guidance_scale != old.sampling.guidance_scale)
+    found += [f"sampler {new.scheduler}"] * (new.scheduler != old.sampling.scheduler)
+    found += [f"LoRA {loras_used(request) or 'none'}"] * (request.loras != old.loras)
+    found += ["new noise"] * (fork.seed is not None)
+    return " and ".join(filter(None, (", ".join(found[:-1]), *found[-1:]))) or "nothing changed"
+
+
 def heading(request: GenerationRequest) -> str:
     """A run's title: its prompt and its LoRAs; "" without either."""
     loras = loras_used(request)

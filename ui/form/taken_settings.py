@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 NO_MODEL = "The model {name} is not on this computer, so the chosen one stays; the Models tab can bring it."
 NO_SAMPLER = "The chosen model does not work with that scheduler, so its own stays."
+FORKED = (
+    "That picture left another run after step {step}; from here the whole run is made with these settings. To leave a "
+    "run at a step, look inside it in Denoising."
+)
 # Fields whose control takes the value as it is.
 PLAIN = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed")
 SAMPLER = ("scheduler", "num_inference_steps", "guidance_scale")
@@ -53,7 +57,8 @@ def with_loras(fields: Mapping[str, Any], prompt: Any) -> dict[str, Any]:
 
 def updates_of(form: Form, fields: Mapping[str, Any], model: Any) -> Updates:
     """Updates that take over these fields of a request; what cannot be is said below Generate."""
-    page, c, problem = form.page, form.controls, ""
+    page, c = form.page, form.controls
+    problem = FORKED.format(step=fields["fork_step"]) if "fork_step" in fields else ""
     card = page.card(model)
     updates: dict[Component, Any] = {getattr(c, name): fields[name] for name in PLAIN if name in fields}
     if "seed" in fields:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ui.context import PageContext
-from ui.inspector import charts, export, forward_process, guidance, questions
+from ui.inspector import charts, export, forks, forward_process, guidance, questions
 from ui.inspector.origins import best_guess, trajectory_map
 from ui.inspector.panel import Panel
 from ui.inspector.words import attention, text_encoder
@@ -33,6 +33,7 @@ PANELS: Mapping[str, PanelSpec] = MappingProxyType(
     {
         "tour": PanelSpec("Five questions", questions.build, beside=True),
         "guidance": PanelSpec("Guidance", guidance.build),
+        "fork": PanelSpec("Go on differently", forks.build),
         "best": PanelSpec("Best possible guess", best_guess.build),
         "map": PanelSpec("Map", trajectory_map.build),
         "forward": PanelSpec("Adding noise", forward_process.build),

@@ -16,7 +16,7 @@ from ui.components import phrases, stage_updates
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.components.message import message
 from ui.context import BUNDLED, PageContext
-from ui.inspector import lens_frames
+from ui.inspector import forks, lens_frames
 from ui.inspector.panel import Panel, opened_trace
 from ui.inspector.panels import PANELS
 from ui.inspector.past_runs import past_runs, past_runs_value
@@ -27,6 +27,7 @@ RECORDED = "A recorded run that comes with the model. Make your own picture in T
 LATEST = "Your latest picture, with every step."
 STOPPED_AT_ONCE = "This run was stopped before its first step, so there is nothing to look into. Make another one."
 EARLIER = "An earlier picture of yours, with every step."
+FORKED = "A fork: the first {step} of its steps are those of another run; then it goes on with {changes}."
 LOUDEST = "Opened at step {step}, where its guess changes most."
 MAX_SESSIONS = 1000
 MAX_NAME = 80
@@ -90,6 +91,7 @@ def lay_out(page: PageContext) -> Inspector:
                     )  # fmt: skip
                     past = past_runs()
                 shown = player()
+                forks.here()
             with gr.Column(elem_id="questions-column"):
                 panels = [panel.build(page) for panel in PANELS.values() if panel.beside]
         below = {name: panel for name, panel in PANELS.items() if not panel.beside}
@@ -193,6 +195,8 @@ def first_values(page: PageContext, opened: Any, job_id: Any) -> Iterator[tuple[
     found = opened_trace(page, opened)
     if found is not None:
         which = RECORDED if opened["id"] == BUNDLED else LATEST if opened["id"] == job_id else EARLIER
+        if (request := found[0].request).fork:
+            which = FORKED.format(step=request.fork.step, changes=phrases.fork_changes(request))
         value = lens_frames.first_value(*found, page.frame_cache)
         yield value, f"{which} {LOUDEST.format(step=value['at'] + 1)}" if value["at"] else which
     elif job is not None and job.cancelled:

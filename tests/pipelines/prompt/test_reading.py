@@ -65,7 +65,7 @@ def test_what_goes_to_the_model_as_words_is_said(prompt: str, syntax: str, named
         ("<lora:x:0.8:0.5>", "", COMPEL, "The prompt has the mark <lora:x:0.8:0.5>"),
         ("a", "<lora:x:1>", COMPEL, "The negative prompt has the mark <lora:x:1>"),
         ("a AND b", "", A1111, "The prompt joins prompts"),
-        ("a", "[x|y]", A1111, "The negative prompt changes over the steps"),
+        ("a", "[x|y:0.5]", A1111, "The negative prompt mixes | and :"),
         ("(" * 60 + "a" + ")" * 60 + " (b)1.2", "", COMPEL, "The prompt nests more than"),
     ],
 )

@@ -160,6 +160,8 @@ def _left_out(request: GenerationRequest) -> Iterator[tuple[str, str]]:
         yield "Variation", f"{variation.strength:g} towards seed {variation.seed}"
     if request.interpolation is not None:
         yield "Blend", "a row of pictures"
+    if request.fork is not None:
+        yield "Fork", f"left another run after step {request.fork.step}"
     yield from ((f"ControlNet {control.net}", control.kind) for control in request.controls)
     if request.reference is not None:
         yield "Image prompt", request.reference.adapter

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ui.context import PageContext
 
 STYLES = tuple(f"tabs/history/{name}.css" for name in ("grid", "detail", "comparison", "disk", "transfers"))
-_SCRIPTS = [
+_SCRIPTS = ["components/family.js"] + [
     f"tabs/history/{name}.js"
-    for name in ("calls", "grid", "filters", "family", "recipe", "detail", "comparison", "disk", "transfers", "views")
+    for name in ("calls", "grid", "filters", "recipe", "detail", "comparison", "disk", "transfers", "views")
 ]
 _SAID = """
 <dialog class="sure" data-part="sure" aria-label="Delete for good"><form method="dialog"><p data-part="sure-text"></p>

@@ -19,7 +19,7 @@ class Detail {
     this.part = part;
     this.on = on;
     this.entry = null;
-    this.family = new Family(part('branches'), on.open);
+    this.family = new Family(part('branches'), on.open, (one) => pictureUrl('thumbnail', one.id), NO_PROMPT);
     this.recipe = new Recipe(part, on.ask, on);
     part('add-tag').addEventListener('submit', (event) => { event.preventDefault(); this.addTag(); });
     part('tags').addEventListener('click', (event) => {

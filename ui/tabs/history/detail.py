@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from history.entries import CRASHED, FOREIGN, IMAGE, INPAINTING, TEXT
-from history.parents import CONTROL, REFERENCE, REPLAY, SOURCE, VARIATION
+from history.parents import CONTROL, FORK, REFERENCE, REPLAY, SOURCE, VARIATION
 from history.strips import strip_of
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
@@ -91,7 +91,10 @@ KINDS = {
     CRASHED: "Cut off by a crash",
 }  # fmt: skip
 # How a child came from its parent.
-LINKS = {SOURCE: "made from", REFERENCE: "looks like", CONTROL: "follows", VARIATION: "varies", REPLAY: "makes again"}
+LINKS = {
+    SOURCE: "made from", REFERENCE: "looks like", CONTROL: "follows", VARIATION: "varies", REPLAY: "makes again",
+    FORK: "leaves the run of",
+}  # fmt: skip
 # Facts of a picture, in this order; what is not in here follows under its own name.
 FACTS = {
     "seconds": "Time", "device": "Device", "dtype": "Precision", "engine": "Engine", "attention": "Attention",
@@ -202,6 +205,8 @@ def extra_rows(request: GenerationRequest) -> Iterator[Row]:
         yield "blend", "Blend", "to " + ", ".join(filter(None, ends))
     for k, control in enumerate(request.controls):
         yield f"control{k}", "ControlNet", f"{control.net}, {control.kind}, weight {control.weight:g}"
+    if fork := request.fork:
+        yield "fork", "Fork", f"after step {fork.step} of another run, with {phrases.fork_changes(request)}"
     if reference := request.reference:
         yield "reference", "Image prompt", f"{reference.adapter}, weight {reference.weight:g}"
     yield "syntax", "Prompt weights", request.prompt_syntax

@@ -27,7 +27,7 @@ TEXT_TAB, IMAGE_TAB, DENOISING_TAB = "text-to-image", "image-to-image", "denoisi
 # What is taken over: the fields of a request by their flat names.
 SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax", "styles")
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength"),
+    "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength", "fork_step"),
     "prompt": PROMPT,
     "seed": SEED,
     "sampler": SAMPLER,
@@ -117,6 +117,8 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
     if "typed" in names and request.typed is not None:
         typed = request.typed
         values |= {"prompt": typed.prompt, "negative_prompt": typed.negative_prompt, "styles": list(typed.styles)}
+    if request.fork is not None:
+        values["fork_step"] = request.fork.step
     if request.init is not None:
         values["strength"] = request.init.strength
     return {name: values[name] for name in names if name in values}

@@ -1,8 +1,11 @@
 // A small tree: a column a generation, a line from each picture to what came from it.
 class Family {
-  constructor(box, open) {
+  // source: the address of a member's picture; untitled: what one without a prompt is called.
+  constructor(box, open, source, untitled) {
     this.box = box;
     this.open = open;
+    this.source = source;
+    this.untitled = untitled;
   }
 
   show({ members, links }, current) {
@@ -43,12 +46,12 @@ class Family {
     const how = links.filter(([, child]) => child === one.id).map((link) => link[2]);
     button.type = 'button';
     button.style.cssText = `left: ${x}px; top: ${y}px`;
-    button.title = [one.title || NO_PROMPT, how[0] && `${how[0]} the picture to its left`].filter(Boolean).join(', ');
+    button.title = [one.title || this.untitled, how[0] && `${how[0]} the picture to its left`].filter(Boolean).join(', ');
     button.setAttribute('aria-label', button.title);
     if (one.id === current) button.setAttribute('aria-current', 'true');
     if (one.picture) {
       const image = document.createElement('img');
-      image.src = pictureUrl('thumbnail', one.id);
+      image.src = this.source(one);
       image.alt = '';
       button.append(image);
     }
