@@ -100,7 +100,7 @@ def _span(start: str, end: str, step: str | None, count: str | None) -> list[str
 
 def split_words(text: str) -> list[str]:
     """Words with commas between them; one that holds a comma stands in quotes."""
-    row = next(csv.reader([text.replace("\n", " ")], skipinitialspace=True), [])
+    row = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
     return [part.strip() for part in row if part.strip()]
 
 

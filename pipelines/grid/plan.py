@@ -16,7 +16,7 @@ MAX_CELLS = 100
 VERSION = 1
 
 
-class Axis(BaseModel):
+class GridAxis(BaseModel):
     """One setting with its values.
 
     Attributes:
@@ -62,9 +62,9 @@ class Grid(BaseModel):
 
     version: int = Field(default=VERSION, ge=1, le=VERSION)
     request: GenerationRequest
-    x: Axis
-    y: Axis | None = None
-    pages: Axis | None = None
+    x: GridAxis
+    y: GridAxis | None = None
+    pages: GridAxis | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,7 +73,7 @@ class Grid(BaseModel):
         return count[0], count[1], len(self.x.values)
 
     @property
-    def axes(self) -> dict[str, Axis]:
+    def axes(self) -> dict[str, GridAxis]:
         """The axes that there are, by their field."""
         found = {"pages": self.pages, "y": self.y, "x": self.x}
         return {field: axis for field, axis in found.items() if axis is not None}
@@ -118,7 +118,7 @@ class Grid(BaseModel):
         return request
 
 
-def read_axis(field: str, setting: str, text: str, request: GenerationRequest) -> Axis | None:
+def read_axis(field: str, setting: str, text: str, request: GenerationRequest) -> GridAxis | None:
     """An axis as a user wrote it; None without a setting.
 
     Raises:
@@ -135,7 +135,7 @@ def read_axis(field: str, setting: str, text: str, request: GenerationRequest) -
             raise InvalidRequest(field, f"Give at least one value for {known[setting].label.lower()}.")
         if len(values) > MAX_VALUES:
             raise InvalidRequest(field, f"{len(values)} values are more than {MAX_VALUES}; leave some out.")
-        return Axis(setting=setting, values=values)
+        return GridAxis(setting=setting, values=values)
     except ValidationError as error:
         raise InvalidRequest(field, str(first_error(error)[1])) from None
     except ValueError as problem:

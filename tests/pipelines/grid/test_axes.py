@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.grid.axes import AXES, MAX_VALUES, Bounds, axis_setting, joined, settings_of, split_numbers
-from pipelines.grid.plan import Axis, Grid, expected_seconds, read_axis
+from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_is_refused_at_its_axis_in_one_sentence(setting: str, tex
         assert axis is not None or not setting
         if axis is None:
             raise InvalidRequest("y", "none.")
-        other = Axis(setting="prompt", values=("a red fox",))
+        other = GridAxis(setting="prompt", values=("a red fox",))
         Grid(request=request, x=other, y=axis).cells()
     assert refused.value.field == "y" and sentence in refused.value.message and refused.value.message.endswith(".")
 
@@ -87,8 +87,8 @@ def test_a_setting_that_a_run_has_not_is_not_offered() -> None:
 
 
 def test_labels_are_what_a_user_reads() -> None:
-    assert Axis(setting="negative_prompt", values=("", "red")).labels == ["none", "red"]
-    assert Axis(setting="size", values=("64x32",)).labels == ["64 \u00d7 32"]
+    assert GridAxis(setting="negative_prompt", values=("", "red")).labels == ["none", "red"]
+    assert GridAxis(setting="size", values=("64x32",)).labels == ["64 \u00d7 32"]
     axis = read_axis("x", "words", 'fox, "cat, sitting"', ask())
     assert axis is not None and axis.labels == ["fox", "cat, sitting"]
     assert [c.request.prompt for c in Grid(request=ask(), x=axis).cells()] == ["a red fox", "a red cat, sitting"]
@@ -116,9 +116,9 @@ def test_a_plan_is_a_row_of_requests_page_by_page_and_its_work_is_foretold() -> 
     request = ask(num_images=3)
     grid = Grid(
         request=request,
-        x=Axis(setting="seed", values=("1", "2", "3")),
-        y=Axis(setting="num_inference_steps", values=("10", "20")),
-        pages=Axis(setting="guidance_scale", values=("1", "4")),
+        x=GridAxis(setting="seed", values=("1", "2", "3")),
+        y=GridAxis(setting="num_inference_steps", values=("10", "20")),
+        pages=GridAxis(setting="guidance_scale", values=("1", "4")),
     )
     cells = grid.cells()
     assert grid.shape == (2, 2, 3) and len(cells) == 12
@@ -130,9 +130,9 @@ def test_a_plan_is_a_row_of_requests_page_by_page_and_its_work_is_foretold() -> 
 
 
 def test_two_axes_of_one_setting_and_too_many_pictures_are_refused() -> None:
-    seeds = Axis(setting="seed", values=tuple(map(str, range(20))))
+    seeds = GridAxis(setting="seed", values=tuple(map(str, range(20))))
     with pytest.raises(InvalidRequest, match="setting of its own"):
         Grid(request=ask(), x=seeds, y=seeds).cells()
-    steps = Axis(setting="num_inference_steps", values=tuple(map(str, range(1, 11))))
+    steps = GridAxis(setting="num_inference_steps", values=tuple(map(str, range(1, 11))))
     with pytest.raises(InvalidRequest, match="200 pictures; at most 100"):
         Grid(request=ask(), x=seeds, y=steps).cells()

@@ -48,6 +48,7 @@ def build(page: PageContext) -> None:
                 apply_default_css=False,
             )
     wire_setup(page, setup)
+    wire_making(page, setup, view)
     wire_view(page, setup, view)
 
 
@@ -88,8 +89,8 @@ QUESTIONS: Mapping[str, Callable[[PageContext, Any, gr.EventData], Answer]] = {
 }
 
 
-def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
-    """Make a comparison, stop it, open a kept one, save it, and look inside one of its runs."""
+def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
+    """Make a comparison, that of a file too, and stop it."""
     comparisons = Comparisons()
 
     def start(asked: Any, data: gr.EventData) -> Iterator[Answer]:
@@ -116,6 +117,15 @@ def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
 
     def stop(data: gr.EventData) -> None:
         comparisons.stop(text_of(event_value(data, "name", "")))
+
+    several = {**CONCURRENT, "trigger_mode": "multiple"}
+    setup.start(start, [page.shown_setting], [view], **several)
+    setup.again(again, None, [view], **several)
+    setup.stop(stop, None, None, **UNQUEUED)
+
+
+def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
+    """Show two runs or a kept comparison, save it, and look inside one of its runs."""
 
     def two(data: gr.EventData) -> Answer:
         return two_runs(page, text_of(event_value(data, "a", "")), text_of(event_value(data, "b", "")))
@@ -144,11 +154,7 @@ def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
         return gr.Tabs(selected="denoising"), {"id": run, "picture": 0}
 
     several = {**CONCURRENT, "trigger_mode": "multiple"}
-    setup.start(start, [page.shown_setting], [view], **several)
-    setup.again(again, None, [view], **several)
     setup.two(two, None, [view], **several)
-    setup.stop(stop, None, None, **UNQUEUED)
-    view.stop(stop, None, None, **UNQUEUED)
     view.reopen(reopen, None, [view], **several)
     view.save(save, None, [view], **several)
     view.inside(inside, None, [page.tabs, page.opened], **CONCURRENT)

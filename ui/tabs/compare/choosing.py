@@ -32,25 +32,25 @@ AXES = ("x", "y", "pages")
 
 
 @dataclass(frozen=True)
-class Base:
+class StartingPoint:
     """What a comparison starts from: a request, and how long its picture took if that is known."""
 
     request: GenerationRequest
     seconds: float = 0.0
 
 
-def base_of(page: PageContext, run: str, asked: Any) -> Base:
+def base_of(page: PageContext, run: str, asked: Any) -> StartingPoint:
     """The run that a question names, or the settings that another tab has sent.
 
     Raises:
         InvalidRequest: if there is no such run.
     """
     if run == ASKED and isinstance(asked, dict) and isinstance(asked.get("request"), GenerationRequest):
-        return Base(asked["request"])
+        return StartingPoint(asked["request"])
     trace = page.trace({"id": run})
     if trace is None:
         raise InvalidRequest("run", GONE)
-    return Base(trace.request, trace.seconds)
+    return StartingPoint(trace.request, trace.seconds)
 
 
 def bounds_of(page: PageContext, request: GenerationRequest) -> Bounds:
@@ -64,7 +64,7 @@ def bounds_of(page: PageContext, request: GenerationRequest) -> Bounds:
     return Bounds(fits, models, card.size_factor)
 
 
-def description(page: PageContext, base: Base) -> dict[str, Any]:
+def description(page: PageContext, base: StartingPoint) -> dict[str, Any]:
     """The settings of a run that can be changed, each with proposed values."""
     request, bounds = base.request, bounds_of(page, base.request)
     choices = {
@@ -88,7 +88,7 @@ def description(page: PageContext, base: Base) -> dict[str, Any]:
     }
 
 
-def plan_of(page: PageContext, data: gr.EventData, base: Base) -> Grid:
+def plan_of(page: PageContext, data: gr.EventData, base: StartingPoint) -> Grid:
     """The comparison that an event's fields describe.
 
     Raises:
@@ -122,7 +122,7 @@ def saved_plan(text: Any) -> Grid:
         raise InvalidRequest("", "This is no comparison that can be opened here.") from None
 
 
-def estimate(grid: Grid, base: Base) -> dict[str, Any]:
+def estimate(grid: Grid, base: StartingPoint) -> dict[str, Any]:
     """How many pictures a plan makes, and about how long they take."""
     cells = grid.cells()
     count = f"{len(cells)} picture{'s' * (len(cells) != 1)}"

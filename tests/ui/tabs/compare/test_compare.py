@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelines.events import Failed, Finished
-from pipelines.grid.plan import Axis, Grid
+from pipelines.grid.plan import Grid, GridAxis
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
 from pipelines.request import GenerationRequest, InvalidRequest
@@ -60,7 +60,7 @@ class Backend:
             job.cancel()
         else:
             self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
-            job.emit(Finished((), request, 0.5))
+            job.emit(Finished(request=request, pictures=(), seconds=0.5))
         return job
 
     def trace(self, name: str, user: Any = None) -> Trace | None:
@@ -88,7 +88,8 @@ def test_a_cell_holds_each_step_with_its_noise_level_from_noise_to_picture() -> 
     trace = finished("one")
     value = cell_value(trace)
     assert value["levels"] == sorted(value["levels"]) and value["levels"][0] == LOUD
-    assert value["levels"][-1] == pytest.approx(level(trace.steps[-1]), abs=1e-3) <= CLEAN
+    assert value["levels"][-1] == pytest.approx(level(trace.steps[-1]), abs=1e-3)
+    assert value["levels"][-1] <= CLEAN
     assert (
         len(value["guess"]) == 6 == value["steps"] and value["calls"] == 12 and value["end"].startswith("data:image/")
     )
@@ -115,20 +116,20 @@ def test_only_what_differs_between_two_runs_is_listed() -> None:
 
 def test_a_run_is_described_with_what_can_change_in_it() -> None:
     page = page_of(Backend())
-    found = choosing.description(page, choosing.Base(ask(), 0.6))
+    found = choosing.description(page, choosing.StartingPoint(ask(), 0.6))
     by_name = {row["name"]: row for row in found["settings"]}
     assert "strength" not in by_name and "4" in by_name["guidance_scale"]["values"]
     assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox"
 
 
 def test_a_plan_is_read_from_an_event_and_foretold() -> None:
-    page, base = page_of(Backend()), choosing.Base(ask(), 0.6)
+    page, base = page_of(Backend()), choosing.StartingPoint(ask(), 0.6)
     data = event(x={"setting": "seed", "values": "1-4"}, y={"setting": "num_inference_steps", "values": "6, 12"})
     grid = choosing.plan_of(page, data, base)
     assert grid.shape == (1, 2, 4) and choosing.estimate(grid, base) == {"count": 8, "text": "8 pictures, about 7.2 s"}
     for fields, field in (({}, "x"), ({"x": {"setting": "seed", "values": "x"}}, "x"), ({"x": 3}, "x")):
         with pytest.raises(InvalidRequest) as refused:
-            choosing.plan_of(page, event(**fields), base)
+            choosing.plan_of(page, event(**fields), base).cells()
         assert refused.value.field == field
 
 
@@ -141,7 +142,7 @@ def test_a_run_that_is_gone_is_said(run: str) -> None:
 
 def grid_of(*seeds: int) -> Grid:
     """Pictures of some seeds."""
-    return Grid(request=ask(), x=Axis(setting="seed", values=tuple(map(str, seeds))))
+    return Grid(request=ask(), x=GridAxis(setting="seed", values=tuple(map(str, seeds))))
 
 
 def run(backend: Backend, grid: Grid, stop: threading.Event | None = None) -> list[dict[str, Any]]:
@@ -215,7 +216,7 @@ def test_a_comparison_is_saved_in_every_form(kind: str) -> None:
             assert choosing.saved_plan(json.dumps(again)) == grid
     elif kind != "mp4":
         image = Image.open(io.BytesIO(data))
-        assert getattr(image, "n_frames", 1) == (25 if kind in ("webp", "gif") else 1)
+        assert (getattr(image, "n_frames", 1) > 3) == (kind in ("webp", "gif"))
         assert image.width > image.height
     with pytest.raises(InvalidRequest, match="no finished picture"):
         saved(grid.labels, grid, {}, kind)
