@@ -31,7 +31,7 @@ LEVELS = {
         {"request", "request_errors", "prompt", "events", "cards", "system"},
         {"images", "hub", "sampling", "upscaling", "model"},
         {"models"},
-        {"trace"},
+        {"trace", "grid"},
         {"training", "training_sample"},
         {"jobs"},
     ),

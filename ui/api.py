@@ -1,4 +1,4 @@
-"""The endpoints for Python and HTTP users: /text_to_image, /image_to_image, /inpaint, /denoising_steps, /fork, /attention."""
+"""The endpoints for Python and HTTP users: pictures, their denoising steps, forks and attention."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class PageContext:
         picked_model: the choice made in the Models tab, ``{"tab", "model", "prompt", "at"}`` or None.
         taken_settings: settings that a form takes over from an entry of the history or a picture's file,
             ``{"tab", "fields": of the request by flat names (LoRAs as tags), "at"}`` or None.
+        shown_setting: a setting of a form that is to be shown at several values in the Compare tab,
+            ``{"request": GenerationRequest, "setting", "at"}`` or None.
         bundled_trace: the run that comes with the default model.
         frame_cache: lenses that were drawn before.
         sharing: makes public links; None if the page cannot be shared.
@@ -74,6 +76,7 @@ class PageContext:
     sent_image: gr.State
     picked_model: gr.State
     taken_settings: gr.State
+    shown_setting: gr.State
     bundled_trace: Trace | None
     frame_cache: FrameCache
     sharing: Sharing | None = None

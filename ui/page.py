@@ -29,7 +29,7 @@ from ui.shell.keys import keys
 from ui.shell.page_blocks import PageBlocks
 from ui.shell.status_bar import status_bar
 from ui.shell.theme import reading_face, theme
-from ui.tabs import denoising, image_to_image, models, share, text_to_image
+from ui.tabs import compare, denoising, image_to_image, models, share, text_to_image
 from ui.tabs import history as history_tab
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ TABS: Mapping[str, TabEntry] = {
             "tabs/denoising.css",
         ),
     ),
+    "compare": TabEntry("Compare", compare.build, compare.STYLES),
     "history": TabEntry("History", history_tab.build, history_tab.STYLES),
     "models": TabEntry("Models", models.build, ("tabs/models.css",)),
     "share": TabEntry("Share", share.build, ("tabs/share.css",)),
@@ -106,7 +107,7 @@ def build(
         # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
         latest_job, source_history = remembered("job"), remembered("chain")
         tab_jobs = {name: remembered(f"{name}-made") for name in TABS}
-        opened, sent_image, picked_model, taken = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(4))
+        opened, sent_image, picked_model, taken, shown = (gr.State(None, time_to_live=STATE_SECONDS) for _ in range(5))
         card = library.cards[default_model]
         bundled = phrases.recording(card)
         frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
@@ -119,7 +120,7 @@ def build(
                     built[name] = tab
                     app = (demo, backend, library, default_model, pictures_dir, tab, tabs)
                     jobs = (latest_job, tab_jobs[name], source_history)
-                    states = (opened, sent_image, picked_model, taken, bundled, frame_cache)
+                    states = (opened, sent_image, picked_model, taken, shown, bundled, frame_cache)
                     context = PageContext(*app, *jobs, *states, sharing, export_slots, history, presets, digests)
                     entry.build(context)
         picture_settings.build(context)

@@ -20,6 +20,6 @@ def form_page(tmp_path: Path) -> PageContext:
     backend: Any = SimpleNamespace(inputs=UploadStore(tmp_path / "inputs"))
     backend.adapters = SimpleNamespace(loras=tuple, controlnets=tuple, ip_adapters=tuple)
     library: Any = SimpleNamespace(cards={"tiny": card}, available=lambda: [card])
-    states: list[Any] = [gr.BrowserState() for _ in range(4)] + [gr.State() for _ in range(3)]
+    states: list[Any] = [gr.BrowserState() for _ in range(4)] + [gr.State() for _ in range(4)]
     fixed: list[Any] = [nothing, backend, library, "tiny", tmp_path, nothing, nothing]
     return PageContext(*fixed, *states, None, FrameCache())

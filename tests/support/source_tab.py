@@ -40,7 +40,7 @@ class SourceTab:
         with gr.Blocks():
             self.page = PageContext(
                 nothing, backend, library, "tiny", Path("x"), nothing, nothing,
-                gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), *(gr.State() for _ in range(4)), None,
+                gr.BrowserState(), gr.BrowserState(), gr.BrowserState(), *(gr.State() for _ in range(5)), None,
                 FrameCache(), history=history,
             )  # fmt: skip
             self.form, self.source, self.views = image_to_image.lay_out(self.page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ui.form import drafts, image_guidance, variations
+from ui.form import drafts, image_guidance, show_me, variations
 from ui.form.form import FormSection
 from ui.form.layout import FormLayout
 
@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, SectionEntry] = {
     "drafts": SectionEntry(drafts.build, (TEXT_TO_IMAGE,), ("form/drafts.css",), above_settings=True),
     "variations": SectionEntry(variations.build, (TEXT_TO_IMAGE,), ("form/variations.css",)),
     "image_guidance": SectionEntry(image_guidance.build, (TEXT_TO_IMAGE, IMAGE_TO_IMAGE)),
+    "show_me": SectionEntry(show_me.build, (TEXT_TO_IMAGE, IMAGE_TO_IMAGE), show_me.STYLES),
 }
 
 

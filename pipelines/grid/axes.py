@@ -1,0 +1,375 @@
+"""What a comparison may change in a request, and how its values are written, read, applied and proposed.
+
+To add a setting, write one ``AxisSetting`` and enter it in ``AXES``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pipelines.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
+from pipelines.sampling.schedulers import SCHEDULERS
+from pipelines.system.text import shorten
+
+MAX_VALUES = 20
+MAX_TEXT = 4000
+# Values that are proposed: the present one and four around it.
+PROPOSED = 5
+NONE = "none"
+# A1111's ranges: 1-9, 1-9 (+2), 1-10 [5].
+_RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*\+\s*([\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
+_SIZE = re.compile(r"\s*(\d{1,5})\s*[x\u00d7]\s*(\d{1,5})\s*", re.IGNORECASE)
+# The samplers that are proposed first: each of another kind.
+_FAMILIAR = ("ddim", "euler", "dpmpp_2m", "euler_a", "heun", "unipc", "ddpm")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the model allows, for proposals.
+
+    Attributes:
+        schedulers: keys of the samplers that can be used.
+        models: ids of the models that can be used.
+        size_factor: width and height are multiples of it.
+    """
+
+    schedulers: Sequence[str] = tuple(SCHEDULERS)
+    models: Sequence[str] = ()
+    size_factor: int = 8
+
+
+@dataclass(frozen=True)
+class AxisSetting:
+    """A setting that a comparison may change.
+
+    Attributes:
+        label: its name on the page.
+        hint: how its values are written.
+        split: a text -> the texts of its values; raises ValueError.
+        apply: a request and the text of a value -> the changed request; raises InvalidRequest or ValueError.
+        now: a request -> the text of its present value, or None if the request has no such setting.
+        propose: a request -> the texts of values around the present one.
+        show: the text of a value -> what stands above its column.
+        bounds: of numbers, beyond which nothing is proposed.
+    """
+
+    label: str
+    hint: str
+    split: Callable[[str], list[str]]
+    apply: Callable[[GenerationRequest, str], GenerationRequest]
+    now: Callable[[GenerationRequest], str | None]
+    propose: Callable[[GenerationRequest, Bounds], list[str]]
+    show: Callable[[str], str] = str
+
+
+def changed(request: GenerationRequest, **fields: Any) -> GenerationRequest:
+    """The request with flat fields changed, checked like any other; raises InvalidRequest."""
+    flat = {name: getattr(request, name) for name in GenerationRequest.model_fields if name != "sampling"}
+    return make_request(**{**flat, **request.sampling.model_dump(), **fields})
+
+
+def split_numbers(text: str) -> list[str]:
+    """Numbers with commas between them, and ranges; "1, 3-9 (+3)" is 1, 3, 6, 9."""
+    found: list[str] = []
+    for part in text.split(","):
+        if not part.strip():
+            continue
+        span = _RANGE.fullmatch(part)
+        found += _span(*span.groups()) if span else [part.strip()]
+    return found
+
+
+def _span(start: str, end: str, step: str | None, count: str | None) -> list[str]:
+    first, last = _number(start, "a range"), _number(end, "a range")
+    if count is not None:
+        number = min(max(int(count), 1), MAX_VALUES + 1)
+        gap = (last - first) / max(number - 1, 1)
+    else:
+        gap = _number(step or "1", "a range") * (1 if last >= first else -1)
+        if not gap:
+            raise ValueError("a range needs a step other than 0")
+        number = min(int(abs((last - first) / gap) + 1e-9) + 1, MAX_VALUES + 1)
+    return [f"{first + k * gap:.6g}" for k in range(number)]
+
+
+def split_words(text: str) -> list[str]:
+    """Words with commas between them; one that holds a comma stands in quotes."""
+    row = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
+    return [part.strip() for part in row if part.strip()]
+
+
+def split_texts(text: str) -> list[str]:
+    """Texts with ``|`` or line breaks between them; an empty one counts."""
+    return [part.strip() for part in re.split(r"[|\n]", text)]
+
+
+def split_sizes(text: str) -> list[str]:
+    """Sizes such as 128x192, with commas between them; a single number is a square."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return [f"{part}x{part}" if part.isascii() and part.isdigit() else part for part in parts]
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{shorten(repr(text))} is not a number; give numbers for {what}, with commas between them")
+    return value
+
+
+def _whole(text: str, what: str) -> int:
+    if re.fullmatch(r"\+?\d{1,19}", text):
+        return int(text)
+    value = _number(text, what)
+    if not abs(value) < 2**53 or value != int(value):
+        raise ValueError(f"{shorten(repr(text))} is not a whole number; give whole numbers for {what}")
+    return int(value)
+
+
+def _around(now: float, values: Sequence[float], low: float, high: float) -> list[str]:
+    """The present value among others, each once, in order."""
+    near = sorted({round(min(max(value, low), high), 2) for value in (*values, now)})
+    return [f"{value:g}" for value in near]
+
+
+def _scheduler(text: str) -> str:
+    plain = _plain(text)
+    found = [key for key, spec in SCHEDULERS.items() if plain in (_plain(key), _plain(spec.label))]
+    if not found:
+        raise ValueError(
+            f"{shorten(repr(text))} is not a sampler; choose among {', '.join(s.label for s in SCHEDULERS.values())}"
+        )
+    return found[0]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s_]+", "", text.casefold())
+
+
+def _same_kind(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    now = request.sampling.scheduler
+    others = [key for key in (*_FAMILIAR, *bounds.schedulers) if key in bounds.schedulers and key != now]
+    return [SCHEDULERS[key].label if key in SCHEDULERS else key for key in dict.fromkeys((now, *others))][:PROPOSED]
+
+
+def _guidance(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    g = request.sampling.guidance_scale
+    others = (1, (1 + g) / 2, 1.75 * g, 3 * g) if g > 1 else (1, 2, 4, 8)
+    return _around(g, [round(2 * value) / 2 for value in others], 0, MAX_GUIDANCE)
+
+
+def _steps(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    n = request.sampling.num_inference_steps
+    others = (n // 8 or 1, n // 4 or 1, n // 2 or 1, 2 * n) if n >= 8 else (1, 2, 4, 8, 16)
+    return _around(n, others, 1, MAX_STEPS)
+
+
+def _seeds(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    first = min(request.sampling.seed, MAX_SEED - PROPOSED + 1)
+    return [str(first + k) for k in range(PROPOSED)]
+
+
+def _strengths(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    now = request.init.strength if request.init else 0.5
+    return _around(now, (0.2, 0.4, 0.6, 0.8), 0.05, 1)[:PROPOSED]
+
+
+def _sizes(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    factor = bounds.size_factor
+    scaled = [
+        tuple(max(factor, min(2048 // factor * factor, round(side * s / factor) * factor)) for side in (w, h))
+        for s in (0.5, 0.75, 1, 1.5, 2)
+        for w, h in [(request.width, request.height)]
+    ]
+    return [f"{w}x{h}" for w, h in dict.fromkeys(scaled)]
+
+
+def _apply_size(request: GenerationRequest, text: str) -> GenerationRequest:
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError(f"{shorten(repr(text))} is not a size; write width x height, such as 128x192")
+    return changed(request, width=int(found[1]), height=int(found[2]))
+
+
+def _avoided(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    """Without a negative prompt, with the present one, and with the prompt's own longest words."""
+    words = sorted(set(re.findall(r"[^\W\d_]{3,}", request.prompt)), key=len, reverse=True)
+    return list(dict.fromkeys(("", request.negative_prompt, *words)))[:PROPOSED]
+
+
+def _replace_words(request: GenerationRequest, text: str) -> GenerationRequest:
+    """``text`` is "searched\\0with": every occurrence of the first is replaced by the second."""
+    searched, _, replacement = text.partition("\0")
+    if searched not in request.prompt and searched not in request.negative_prompt:
+        raise ValueError(
+            f"{shorten(repr(searched))} does not stand in the prompt; the first value is what the others replace"
+        )
+    prompts = [each.replace(searched, replacement) for each in (request.prompt, request.negative_prompt)]
+    return changed(request, prompt=prompts[0], negative_prompt=prompts[1], typed=None)
+
+
+def _split_replacements(text: str) -> list[str]:
+    words = split_words(text)
+    return [f"{words[0]}\0{word}" for word in words]
+
+
+def _replaced_words(request: GenerationRequest, bounds: Bounds) -> list[str]:
+    words = re.findall(r"[^\W\d_]{3,}", request.prompt)
+    return words[:1] and [f"{words[0]}\0{words[0]}"]
+
+
+def _weight(name: str) -> AxisSetting:
+    """The weight of one LoRA of the request."""
+
+    def apply(request: GenerationRequest, text: str) -> GenerationRequest:
+        weight = _number(text, "weights")
+        loras = tuple(
+            lora.model_copy(update={"weight": weight}) if lora.name == name else lora for lora in request.loras
+        )
+        # Through a dump, so that bounds are checked again.
+        return changed(request, loras=tuple(lora.model_dump() for lora in loras))
+
+    def now(request: GenerationRequest) -> str | None:
+        return next((f"{lora.weight:g}" for lora in request.loras if lora.name == name), None)
+
+    def propose(request: GenerationRequest, bounds: Bounds) -> list[str]:
+        return _around(float(now(request) or 1), (0, 0.4, 0.8, 1.2), -10, 10)
+
+    return AxisSetting(f"Weight of {name}", "numbers: 0, 0.5, 1", split_numbers, apply, now, propose)
+
+
+AXES: Mapping[str, AxisSetting] = MappingProxyType(
+    {
+        "guidance_scale": AxisSetting(
+            "Guidance scale",
+            "numbers: 1, 4, 7.5 or 1-9 (+2)",
+            split_numbers,
+            lambda request, text: changed(request, guidance_scale=_number(text, "the guidance scale")),
+            lambda request: f"{request.sampling.guidance_scale:g}",
+            _guidance,
+        ),
+        "num_inference_steps": AxisSetting(
+            "Denoising steps",
+            "whole numbers: 5, 10, 25",
+            split_numbers,
+            lambda request, text: changed(request, num_inference_steps=_whole(text, "steps")),
+            lambda request: str(request.sampling.num_inference_steps),
+            _steps,
+        ),
+        "scheduler": AxisSetting(
+            "Sampler",
+            "names: DDIM, Euler, DPM++ 2M",
+            split_words,
+            lambda request, text: changed(request, scheduler=_scheduler(text)),
+            lambda request: (
+                SCHEDULERS[request.sampling.scheduler].label if request.sampling.scheduler in SCHEDULERS else None
+            ),
+            _same_kind,
+        ),
+        "seed": AxisSetting(
+            "Seed",
+            "whole numbers: 1, 2, 3 or 1-5",
+            split_numbers,
+            lambda request, text: changed(request, seed=_whole(text, "seeds")),
+            lambda request: str(request.sampling.seed),
+            _seeds,
+        ),
+        "strength": AxisSetting(
+            "Strength",
+            "numbers from 0 to 1: 0.2, 0.4, 0.6",
+            split_numbers,
+            lambda request, text: changed(
+                request, init={**(request.init.model_dump() if request.init else {}), "strength": _number(text, "it")}
+            ),
+            lambda request: f"{request.init.strength:g}" if request.init else None,
+            _strengths,
+        ),
+        "negative_prompt": AxisSetting(
+            "Negative prompt",
+            "texts with | between them; an empty one is none",
+            split_texts,
+            lambda request, text: changed(request, negative_prompt=text, typed=None),
+            lambda request: request.negative_prompt,
+            _avoided,
+            lambda text: text or NONE,
+        ),
+        "size": AxisSetting(
+            "Size",
+            "width x height: 128x128, 192x128",
+            split_sizes,
+            _apply_size,
+            lambda request: f"{request.width}x{request.height}",
+            _sizes,
+            lambda text: text.replace("x", " \u00d7 "),
+        ),
+        "words": AxisSetting(
+            "Words of the prompt",
+            "the word to replace, then what replaces it: fox, cat, owl",
+            _split_replacements,
+            _replace_words,
+            lambda request: request.prompt or None,
+            _replaced_words,
+            lambda text: text.partition("\0")[2],
+        ),
+        "prompt": AxisSetting(
+            "Prompt",
+            "whole prompts with | between them",
+            split_texts,
+            lambda request, text: changed(request, prompt=text, typed=None),
+            lambda request: request.prompt,
+            lambda request, bounds: [request.prompt],
+            lambda text: text or NONE,
+        ),
+        "model": AxisSetting(
+            "Model",
+            "ids of models, with commas between them",
+            split_words,
+            lambda request, text: changed(request, model=text),
+            lambda request: request.model,
+            lambda request, bounds: list(dict.fromkeys((request.model, *bounds.models)))[:PROPOSED],
+        ),
+    }
+)
+_LORA = "lora:"
+
+
+def axis_setting(name: str) -> AxisSetting:
+    """The setting with this name; ``lora:NAME`` is the weight of a LoRA.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return _weight(name.removeprefix(_LORA)) if name.startswith(_LORA) else AXES[name]
+
+
+def settings_of(request: GenerationRequest) -> dict[str, AxisSetting]:
+    """The settings that can be changed in this request, by name."""
+    known = {**AXES, **{f"{_LORA}{lora.name}": _weight(lora.name) for lora in request.loras}}
+    return {name: setting for name, setting in known.items() if setting.now(request) is not None}
+
+
+def joined(name: str, values: Sequence[str]) -> str:
+    """Values as a text that ``split`` reads again."""
+    if name in ("negative_prompt", "prompt"):
+        return " | ".join(values)
+    if name == "words":
+        return ", ".join(_quoted(value.partition("\0")[2]) for value in values)
+    return ", ".join(_quoted(value) for value in values)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[,"]', text) else text
+
+
+def refuse(field: str, problem: Exception) -> InvalidRequest:
+    """The problem of one value as an error of its axis."""
+    text = str(problem)
+    return InvalidRequest(field, text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."))

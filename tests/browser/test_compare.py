@@ -1,0 +1,87 @@
+"""The Compare tab: one setting at several values, two runs, Show me, and what survives a reload."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.support.page_tabs import open_tab
+from tests.support.site import Site
+
+
+def generate(page: Page, prompt: str) -> None:
+    """Make a picture, so that there is a run to start from."""
+    page.locator("#prompt textarea").fill(prompt)
+    page.locator("#generate").click()
+    expect(page.locator("#stage .stage")).to_have_attribute("data-state", "done", timeout=60_000)
+
+
+def cell(page: Page, row: int, column: int):
+    return page.locator(f'#compare-view [data-at="0,{row},{column}"]')
+
+
+@pytest.fixture
+def compared(visit) -> Page:
+    """The tab, with a run to start from."""
+    page = visit()
+    generate(page, "a fox")
+    open_tab(page, "Compare")
+    expect(page.locator("#compare-setup .from button").first).to_be_visible()
+    return page
+
+
+def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
+    page = compared
+    setup, view = page.locator("#compare-setup"), page.locator("#compare-view")
+    values = setup.locator('[data-axis="x"] [data-part="values"]')
+    expect(values).not_to_have_value("")
+    # What cannot be is said at its axis, before it starts.
+    values.fill("1, many")
+    expect(setup.locator('[data-axis="x"] [data-part="problem"]')).to_contain_text("not a number")
+    values.fill("1, 9")
+    expect(setup.locator('[data-part="cost"]')).to_contain_text("2 pictures")
+    setup.get_by_role("button", name="Compare", exact=True).click()
+    expect(cell(page, 0, 1)).to_have_attribute("data-state", "done", timeout=60_000)
+    expect(view.locator("h2")).to_have_text("Guidance scale")
+    expect(view.locator(".head.column")).to_have_text(["1", "9"])
+    expect(view.locator("header + * ~ .sentence").first).to_contain_text("differ by")
+    # At the noisy end both show their first step; the model's guess is another picture; the difference is drawn.
+    expect(cell(page, 0, 0).locator("figcaption")).to_contain_text("model calls")
+    level = view.locator('[data-part="at"]')
+    level.fill("0")
+    expect(cell(page, 0, 0).locator("figcaption")).to_contain_text("step 1 of")
+    noisy = cell(page, 0, 0).locator("img").get_attribute("src")
+    view.get_by_label("The model's guess").check()
+    assert cell(page, 0, 0).locator("img").get_attribute("src") != noisy
+    view.get_by_label("Difference").check()
+    expect(view.locator(".differ canvas")).to_be_visible()
+    found = Axe().run(page, context="#compare", options={"rules": {"color-contrast": {"enabled": False}}})
+    assert found.violations_count == 0, found.generate_report()
+    # A reload brings it back.
+    page.reload()
+    open_tab(page, "Compare")
+    expect(cell(page, 0, 1)).to_have_attribute("data-state", "done")
+    with page.expect_download(timeout=60_000) as download:
+        view.get_by_role("button", name="Save labelled picture").click()
+    assert download.value.suggested_filename.endswith(".png")
+    # Two of the runs that this made, side by side.
+    setup.get_by_text("Two runs", exact=True).click()
+    picks = setup.locator(".from button")
+    expect(picks.nth(1)).to_be_visible()
+    picks.nth(0).click()
+    picks.nth(1).click()
+    expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
+    # Look inside one of them.
+    cell(page, 0, 0).locator("button").click()
+    expect(page.locator("#player .player")).to_be_visible()
+
+
+def test_show_me_draws_five_values_and_stop_ends_it(visit, site: Site):
+    page = visit()
+    page.locator("#settings > button").click()
+    page.locator("#guidance .show-me").click()
+    view = page.locator("#compare-view")
+    expect(view.locator("h2")).to_have_text("Guidance scale", timeout=30_000)
+    expect(view.locator('[data-at][data-state="done"]')).to_have_count(5, timeout=60_000)
+    expect(view.locator(".viewer > .sentence")).to_contain_text("the picture changes most")

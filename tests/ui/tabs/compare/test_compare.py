@@ -1,0 +1,245 @@
+"""The Compare tab: cells by noise level, plans, making, keeping and saving a comparison."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.events import Failed, Finished
+from pipelines.grid.plan import Grid, GridAxis
+from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.job import Job
+from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace.trace import Trace
+from tests.support.known_trace import ask, jpeg, make_trace
+from tests.support.site import tiny_card
+from ui.tabs import compare
+from ui.tabs.compare import choosing
+from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, level
+from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
+from ui.tabs.compare.saving import KINDS, saved
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def finished(trace_id: str, colour: str = "red", **changes: Any) -> Trace:
+    """A known run with a finished picture."""
+    trace = make_trace(trace_id, **changes)
+    final = jpeg(Image.new("RGB", (32, 32), colour))
+    return Trace(**{**{name: getattr(trace, name) for name in trace.__dataclass_fields__}, "finals": (final,)})
+
+
+class Backend:
+    """Finishes every job at once with a known run; the prompts "fail" and "full" do not."""
+
+    def __init__(self) -> None:
+        self.traces: dict[str, Trace] = {}
+        self.full_after = 99
+        self.submitted: list[GenerationRequest] = []
+
+    def submit(self, request: GenerationRequest, user: Any = None) -> Job:
+        if len(self.submitted) >= self.full_after:
+            raise QueueFull("You have used your share of this hour.")
+        if request.sampling.seed == 13:
+            raise InvalidRequest("seed", "Thirteen brings no luck.")
+        job = Job(request)
+        self.submitted.append(request)
+        if request.sampling.seed == 14:
+            job.emit(Failed("The device broke."))
+        elif request.sampling.seed == 15:
+            job.cancel()
+        else:
+            self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
+            job.emit(Finished(request=request, pictures=(), seconds=0.5))
+        return job
+
+    def trace(self, name: str, user: Any = None) -> Trace | None:
+        return self.traces.get(name)
+
+
+def page_of(backend: Any) -> Any:
+    """What the tab is given."""
+    cards = {"tiny": tiny_card(Path("x"))}
+    return SimpleNamespace(
+        backend=backend,
+        cards=cards,
+        card=cards.get,
+        trace=lambda opened: backend.trace(opened["id"]),
+        bundled_trace=None,
+    )
+
+
+def event(**fields: Any) -> gr.EventData:
+    """An event of the page."""
+    return gr.EventData(None, fields)
+
+
+def test_a_cell_holds_each_step_with_its_noise_level_from_noise_to_picture() -> None:
+    trace = finished("one")
+    value = cell_value(trace)
+    assert value["levels"] == sorted(value["levels"]) and value["levels"][0] == LOUD
+    assert value["levels"][-1] == pytest.approx(level(trace.steps[-1]), abs=1e-3)
+    assert value["levels"][-1] <= CLEAN
+    assert (
+        len(value["guess"]) == 6 == value["steps"] and value["calls"] == 12 and value["end"].startswith("data:image/")
+    )
+    assert cell_value(finished("two", guidance_scale=1.0))["calls"] == 6
+    assert cell_value(make_trace(done=3))["state"] == "stopped"
+
+
+def test_of_many_cells_fewer_steps_are_sent_with_both_ends() -> None:
+    long = finished("long")
+    steps = tuple(long.steps[i % 6] for i in range(60))
+    frames = tuple(long.frames[i % 6] for i in range(60))
+    trace = SimpleNamespace(
+        **{**{n: getattr(long, n) for n in long.__dataclass_fields__}, "steps": steps, "frames": frames}
+    )
+    numbers = cell_value(trace, 0, 25)["numbers"]  # type: ignore[arg-type]
+    assert len(numbers) == 10 and (numbers[0], numbers[-1]) == (1, 60)
+
+
+def test_only_what_differs_between_two_runs_is_listed() -> None:
+    rows = differing((finished("a"), 0), (finished("b", guidance_scale=7.5), 0))
+    assert rows == [{"label": "Guidance scale (CFG)", "values": ["4", "7.5"]}]
+    assert differing((finished("a"), 0), (finished("b"), 0)) == []
+
+
+def test_a_run_is_described_with_what_can_change_in_it() -> None:
+    page = page_of(Backend())
+    found = choosing.description(page, choosing.StartingPoint(ask(), 0.6))
+    by_name = {row["name"]: row for row in found["settings"]}
+    assert "strength" not in by_name and "4" in by_name["guidance_scale"]["values"]
+    assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox"
+
+
+def test_a_plan_is_read_from_an_event_and_foretold() -> None:
+    page, base = page_of(Backend()), choosing.StartingPoint(ask(), 0.6)
+    data = event(x={"setting": "seed", "values": "1-4"}, y={"setting": "num_inference_steps", "values": "6, 12"})
+    grid = choosing.plan_of(page, data, base)
+    assert grid.shape == (1, 2, 4) and choosing.estimate(grid, base) == {"count": 8, "text": "8 pictures, about 7.2 s"}
+    for fields, field in (({}, "x"), ({"x": {"setting": "seed", "values": "x"}}, "x"), ({"x": 3}, "x")):
+        with pytest.raises(InvalidRequest) as refused:
+            choosing.plan_of(page, event(**fields), base).cells()
+        assert refused.value.field == field
+
+
+@pytest.mark.parametrize("run", ["gone", "asked", ""])
+def test_a_run_that_is_gone_is_said(run: str) -> None:
+    with pytest.raises(InvalidRequest, match="no longer kept"):
+        choosing.base_of(page_of(Backend()), run, None)
+    assert choosing.base_of(page_of(Backend()), "asked", {"request": ask()}).request == ask()
+
+
+def grid_of(*seeds: int) -> Grid:
+    """Pictures of some seeds."""
+    return Grid(request=ask(), x=GridAxis(setting="seed", values=tuple(map(str, seeds))))
+
+
+def run(backend: Backend, grid: Grid, stop: threading.Event | None = None) -> list[dict[str, Any]]:
+    return list(RunningGrid(page_of(backend), grid, "name", stop or threading.Event()).values())
+
+
+def cells(values: list[dict[str, Any]]) -> dict[tuple[int, ...], dict[str, Any]]:
+    """The last of each cell, as the page adds them up."""
+    return {tuple(cell["at"]): cell for value in values for cell in value["cells"]}
+
+
+def test_every_cell_is_made_and_one_that_cannot_be_says_why() -> None:
+    backend = Backend()
+    values = run(backend, grid_of(1, 13, 14, 2))
+    found = cells(values)
+    assert [found[0, 0, k]["state"] for k in range(4)] == ["done", "failed", "failed", "done"]
+    assert found[0, 0, 1]["text"] == "Thirteen brings no luck." and found[0, 0, 2]["text"] == "The device broke."
+    assert values[0]["started"] and values[-1]["state"] == "done" and values[-1]["sentence"] == ""
+    assert [r.sampling.seed for r in backend.submitted] == [1, 14, 2]
+
+
+def test_a_whole_row_ends_with_a_sentence() -> None:
+    values = run(Backend(), grid_of(1, 2, 3))
+    assert "picture changes most" in values[-1]["sentence"]
+
+
+def test_a_guest_whose_share_is_used_gets_what_was_made_and_the_reason() -> None:
+    backend = Backend()
+    backend.full_after = 2
+    found = cells(run(backend, grid_of(1, 2, 3, 4)))
+    assert [found[0, 0, k]["state"] for k in range(4)] == ["done", "done", "stopped", "stopped"]
+    assert found[0, 0, 3]["text"] == "You have used your share of this hour."
+
+
+def test_stop_leaves_what_is_there_and_makes_no_more() -> None:
+    comparisons, backend = Comparisons(), Backend()
+    name, stop = comparisons.begin()
+    made = RunningGrid(page_of(backend), grid_of(*range(20, 40)), name, stop).values()
+    next(made)
+    comparisons.stop("another")
+    assert not stop.is_set()
+    comparisons.stop(name)
+    last = list(made)[-1]
+    assert last["state"] == "done" and not backend.submitted and all(c["state"] == "stopped" for c in last["cells"])
+
+
+def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
+    backend, grid = Backend(), grid_of(1, 2)
+    backend.traces = {"one": finished("one")}
+    names = [[0, 0, 0, "one"], [0, 0, 1, "gone"], ["x"], 3, [0, 0, True, "one"], [0, 0, 0, 7]]
+    traces = choosing.traces_of(page_of(backend), names, 100)
+    value = kept_value(choosing.saved_plan(grid.model_dump_json()), traces, "kept")
+    assert [cell["state"] for cell in value["cells"]] == ["done", "stopped"]
+    for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000):
+        with pytest.raises(InvalidRequest):
+            choosing.saved_plan(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_comparison_is_saved_in_every_form(kind: str) -> None:
+    grid = grid_of(1, 2)
+    traces = {(0, 0, 0): finished("one", "red"), (0, 0, 1): finished("two", "blue")}
+    name, data = saved(grid.labels, grid, traces, kind)
+    assert name.startswith("compare-a-fox-5.")
+    if kind == "zip":
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            assert set(packed.namelist()) == {
+                "page1-row1-column1.png", "page1-row1-column2.png", "sheet.png", "comparison.json"
+            }  # fmt: skip
+            again = json.loads(packed.read("comparison.json"))["comparison"]
+            assert choosing.saved_plan(json.dumps(again)) == grid
+    elif kind != "mp4":
+        image = Image.open(io.BytesIO(data))
+        assert (getattr(image, "n_frames", 1) > 3) == (kind in ("webp", "gif"))
+        assert image.width > image.height
+    with pytest.raises(InvalidRequest, match="no finished picture"):
+        saved(grid.labels, grid, {}, kind)
+
+
+def test_two_runs_stand_side_by_side_with_the_setting_that_differs() -> None:
+    backend = Backend()
+    backend.traces = {
+        "a": finished("a"),
+        "b": finished("b", guidance_scale=7.5),
+        "c": finished("c", seed=9, prompt="x"),
+    }
+    page = page_of(backend)
+    value = compare.two_runs(page, "a", "b")
+    assert value["axes"]["x"] == {"label": "Guidance scale (CFG)", "values": ["4", "7.5"]} and len(value["cells"]) == 2
+    assert compare.two_runs(page, "a", "c")["axes"]["x"]["values"] == ["A", "B"]
+    assert compare.two_runs(page, "a", "a")["state"] == "refused" == compare.two_runs(page, "a", "gone")["state"]
+    labels = compare.two_labels({(0, 0, 0): backend.traces["a"], (0, 0, 1): backend.traces["b"]})
+    assert list(labels.x) == ["4", "7.5"]
+    assert np.isfinite([cell["levels"][0] for cell in value["cells"]]).all()
+
+
+def test_a_cancelled_job_is_a_stopped_cell() -> None:
+    backend = Backend()
+    found = cells(run(backend, grid_of(15)))
+    assert found[0, 0, 0]["state"] == "stopped"

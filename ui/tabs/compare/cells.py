@@ -1,0 +1,85 @@
+"""A recorded run as a cell of a comparison: its pictures from noise to the end, by noise level."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ui.components import phrases
+from ui.components.data_uri import data_uri
+from ui.inspector import lens_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipelines.trace.trace import StepRecord, Trace
+
+# The noise levels of the timeline: log of the signal-to-noise ratio; beyond it there is only noise, or hardly any.
+LOUD, CLEAN = -10.0, 10.0
+# Steps of a cell that are sent, by the number of cells.
+FEW_CELLS, MANY_STEPS, FEW_STEPS = 8, 50, 10
+MADE_IN = "Made in"
+
+
+def level(step: StepRecord) -> float:
+    """log((alpha / sigma)^2) of a step's input, within ``LOUD`` and ``CLEAN``."""
+    if step.sigma <= 0:
+        return CLEAN
+    ratio = (step.alpha / step.sigma) ** 2
+    return min(max(math.log(ratio) if ratio > 0 else LOUD, LOUD), CLEAN)
+
+
+def cell_value(trace: Trace, k: int = 0, count: int = 2) -> dict[str, Any]:
+    """What the viewer shows of a run: a picture a step in both views with its noise level, the end, and its cost.
+
+    Args:
+        trace: the run; ``k`` is the picture.
+        count: of the cells on view: of many, fewer steps are sent.
+    """
+    most = MANY_STEPS if count <= FEW_CELLS else FEW_STEPS
+    rows = _thinned(min(len(trace.steps), len(trace.frames)), most)
+    return {
+        "run": trace.id,
+        "picture": k,
+        "state": "done" if trace.finals else "stopped",
+        "levels": [round(level(trace.steps[i]), 3) for i in rows],
+        "numbers": [i + 1 for i in rows],
+        "noise": [round(1 - trace.steps[i].alpha_bar, 4) for i in rows],
+        "guess": [data_uri(trace.frames[i][k]) for i in rows],
+        "noisy": [data_uri(trace.noisy[i][k]) for i in rows] if trace.noisy else [],
+        "end": data_uri(trace.finals[k]) if k < len(trace.finals) else "",
+        "steps": len(trace.steps),
+        "calls": len(trace.steps) * (2 if trace.uncond is not None else 1),
+        "seconds": phrases.seconds(trace.seconds) if trace.seconds else "",
+    }
+
+
+def _thinned(count: int, most: int) -> list[int]:
+    """All steps, or an even choice with both ends."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def final_picture(trace: Trace, k: int = 0) -> Image.Image | None:
+    """The finished picture as the trace keeps it, or None."""
+    if k >= len(trace.finals):
+        return None
+    return Image.open(io.BytesIO(trace.finals[k])).convert("RGB")
+
+
+def differing(one: tuple[Trace, int], other: tuple[Trace, int]) -> list[dict[str, Any]]:
+    """The settings in which two runs differ, each with both values."""
+    sides = [dict(lens_frames.settings(*each)) for each in (one, other)]
+    names = [name for name in dict.fromkeys([*sides[0], *sides[1]]) if name != MADE_IN]
+    rows = [{"label": name, "values": [side.get(name, "none") for side in sides]} for name in names]
+    return [row for row in rows if row["values"][0] != row["values"][1]]
+
+
+def row_of(cells: Mapping[tuple[int, int, int], Trace], page: int, row: int, columns: int) -> Sequence[Trace] | None:
+    """The runs of one row, or None unless all are there."""
+    found = [cells.get((page, row, column)) for column in range(columns)]
+    return [trace for trace in found if trace is not None] if all(found) else None

@@ -1,0 +1,263 @@
+// What is compared: two runs, or one run and what changes in it.
+const KEPT = 'diffusion-playground-compare';
+const ABOUT = {
+  two: 'Choose a first and a second run. Both are shown at the same noise level, with what differs.',
+  one: 'One setting at several values, everything else the same, the seed too.',
+  race: 'The same noise and prompt through several samplers, side by side at the same noise level.',
+  grid: 'Two settings at once: one across, one down, and a third on further pages if you like.',
+};
+const ASKED = 'asked';
+const REST_MS = 350;
+const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
+const part = (name) => element.querySelector(`.from [data-part="${name}"], .compare-setup > [data-part="${name}"]`);
+const form = element.querySelector('.compare-setup');
+const axis = (name) => {
+  const box = form.querySelector(`[data-axis="${name}"]`);
+  return { box, part: (each) => box.querySelector(`[data-part="${each}"]`) };
+};
+const calls = new Calls((fields) => trigger('ask', fields));
+const button = (name) => form.querySelector(`[data-do="${name}"]`);
+let state = { mode: 'one', run: '', a: '', b: '', axes: {} };
+try { state = { ...state, ...JSON.parse(localStorage.getItem(KEPT) || '{}') }; } catch { /* begins as new */ }
+if (!(state.mode in AXES)) state.mode = 'one';
+let settings = [];
+let described = '';
+let running = '';
+let resting = 0;
+let listed = false;
+
+function keep() { try { localStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* the browser keeps nothing */ } }
+function make(name, fields = {}) { return Object.assign(document.createElement(name), fields); }
+function say(where, text) { where.textContent = text; where.hidden = !text; }
+function problem(field, text) {
+  const target = AXES[state.mode].includes(field) ? axis(field).part('problem') : part('problem');
+  say(target, text);
+}
+function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'pages']) say(axis(name).part('problem'), ''); }
+
+// -- the runs ----------------------------------------------------------------------------------------------------------
+
+async function list() {
+  const found = await calls.ask('list', {}, { latest: true });
+  if (!found?.runs) return;
+  listed = true;
+  const runs = state.run === ASKED ? [{ id: ASKED, title: 'The settings that you sent here', uri: '' }, ...found.runs] : found.runs;
+  const ids = runs.map((run) => run.id);
+  if (!ids.includes(state.run)) state.run = ids[0] || '';
+  for (const name of ['a', 'b']) if (!ids.includes(state[name])) state[name] = '';
+  part('runs').replaceChildren(...runs.map(({ id, title, uri }) => {
+    const pick = make('button', { type: 'button', title });
+    pick.dataset.run = id;
+    pick.append(uri ? make('img', { src: uri, alt: title, draggable: false }) : make('span', { textContent: 'Sent', className: 'sent' }));
+    pick.addEventListener('click', () => choose(id));
+    const item = make('li');
+    item.append(pick);
+    return item;
+  }));
+  mark();
+  if (state.mode !== 'two') describe();
+}
+
+function mark() {
+  for (const pick of part('runs').querySelectorAll('button')) {
+    const { run } = pick.dataset;
+    const letter = state.mode === 'two' ? { [state.b]: 'B', [state.a]: 'A' }[run] || '' : '';
+    pick.dataset.letter = letter;
+    pick.setAttribute('aria-pressed', state.mode === 'two' ? Boolean(letter) : run === state.run);
+  }
+}
+
+function choose(id) {
+  clear();
+  if (state.mode !== 'two') {
+    state.run = id;
+    mark();
+    keep();
+    describe();
+    return;
+  }
+  if (id === state.a) state.a = '';
+  else if (id === state.b) state.b = '';
+  else if (!state.a) state.a = id;
+  else state.b = id;
+  mark();
+  keep();
+  if (state.a && state.b) trigger('two', { a: state.a, b: state.b });
+}
+
+// -- the axes ----------------------------------------------------------------------------------------------------------
+
+async function describe() {
+  if (!state.run) return;
+  const run = state.run;
+  const found = await calls.ask('describe', { run }, { latest: true });
+  if (!found || run !== state.run) return;
+  if (!found.settings) { problem('run', found.message); return; }
+  settings = found.settings;
+  described = run;
+  say(part('title'), `${found.title}, seed ${found.seed}`);
+  for (const name of ['x', 'y', 'pages']) offer(name);
+  cost();
+}
+
+function chosen(name) {
+  if (state.mode === 'race') return settings.find((one) => one.name === 'scheduler');
+  return settings.find((one) => one.name === axis(name).part('setting').value);
+}
+
+function offer(name) {
+  const { part: of } = axis(name);
+  const select = of('setting');
+  const kept = state.axes[`${state.mode}-${name}`] || {};
+  const none = name === 'x' ? [] : [make('option', { value: '', textContent: name === 'y' ? 'nothing' : 'no further pages' })];
+  select.replaceChildren(...none, ...settings.map((one) => make('option', { value: one.name, textContent: one.label })));
+  const usual = { x: 'guidance_scale', y: state.mode === 'grid' ? 'num_inference_steps' : '', pages: '' }[name];
+  const wanted = kept.setting ?? usual;
+  select.value = settings.some((one) => one.name === wanted) || !wanted ? wanted : settings[0]?.name ?? '';
+  show(name, kept.setting === select.value ? kept.values : undefined);
+}
+
+// The values of an axis: those that were typed, or the proposed ones.
+function show(name, values) {
+  const { box, part: of } = axis(name);
+  const one = chosen(name);
+  of('values').value = values ?? one?.values ?? '';
+  of('values').closest('label').hidden = !one;
+  say(of('hint'), one ? one.hint : '');
+  box.querySelector('label').hidden = state.mode === 'race';
+  chips(name, one);
+  note(name);
+}
+
+function split(text) { return text.split(',').map((each) => each.trim()).filter(Boolean); }
+
+function chips(name, one) {
+  const { part: of } = axis(name);
+  const box = of('choices');
+  box.hidden = !one?.choices.length;
+  box.replaceChildren(...(one?.choices || []).map((text) => {
+    const chip = make('button', { type: 'button', className: 'chip', textContent: text });
+    chip.setAttribute('aria-pressed', split(of('values').value).includes(text));
+    chip.addEventListener('click', () => {
+      const now = split(of('values').value);
+      of('values').value = (now.includes(text) ? now.filter((each) => each !== text) : [...now, text]).join(', ');
+      chip.setAttribute('aria-pressed', split(of('values').value).includes(text));
+      note(name);
+      cost();
+    });
+    return chip;
+  }));
+}
+
+function note(name) {
+  const { part: of } = axis(name);
+  state.axes[`${state.mode}-${name}`] = { setting: of('setting').value, values: of('values').value };
+  keep();
+}
+
+function asked() {
+  const fields = { run: state.run };
+  for (const name of AXES[state.mode]) {
+    const one = chosen(name);
+    fields[name] = { setting: one?.name || '', values: axis(name).part('values').value };
+  }
+  return fields;
+}
+
+// What it costs, before it starts.
+function cost() {
+  clearTimeout(resting);
+  resting = setTimeout(async () => {
+    if (state.mode === 'two' || described !== state.run) return;
+    const found = await calls.ask('estimate', asked(), { latest: true });
+    if (!found) return;
+    clear();
+    say(part('cost'), found.text || '');
+    if (found.message) problem(found.field, found.message);
+  }, REST_MS);
+}
+
+// -- modes and what follows --------------------------------------------------------------------------------------------
+
+function enter(mode) {
+  state.mode = mode;
+  for (const radio of form.elements['compare-mode']) radio.checked = radio.value === mode;
+  form.dataset.mode = mode;
+  say(part('about'), ABOUT[mode]);
+  part('from').textContent = mode === 'two' ? 'First and second run' : 'Start from';
+  for (const name of ['x', 'y', 'pages']) axis(name).box.hidden = !AXES[mode].includes(name);
+  button('start').hidden = mode === 'two';
+  say(part('cost'), '');
+  clear();
+  mark();
+  keep();
+  if (mode === 'two') { say(part('title'), ''); return; }
+  if (described === state.run) { for (const name of AXES[mode]) offer(name); cost(); } else if (listed) describe();
+}
+
+for (const radio of form.elements['compare-mode']) radio.addEventListener('change', () => enter(radio.value));
+for (const name of ['x', 'y', 'pages']) {
+  const { part: of } = axis(name);
+  of('setting').addEventListener('change', () => { show(name); cost(); });
+  of('values').addEventListener('input', () => { chips(name, chosen(name)); note(name); cost(); });
+  of('values').addEventListener('keydown', (event) => { if (event.key === 'Enter') { event.preventDefault(); start(); } });
+}
+form.addEventListener('submit', (event) => { event.preventDefault(); start(); });
+button('stop').addEventListener('click', () => trigger('stop', { name: running }));
+
+function start() {
+  if (state.mode === 'two' || !state.run || running) return;
+  clear();
+  trigger('start', asked());
+}
+
+// A comparison that was saved: its plan is made again.
+form.querySelector('[data-part="file"]').addEventListener('change', async (event) => {
+  const file = event.target.files[0];
+  event.target.value = '';
+  if (!file) return;
+  clear();
+  try {
+    const { comparison } = JSON.parse(await file.text());
+    if (!comparison) throw new Error();
+    trigger('again', { plan: JSON.stringify(comparison) });
+  } catch {
+    problem('run', 'This file holds no comparison; choose the comparison.json of a zip that was saved here.');
+  }
+});
+
+// What the viewer says: a comparison that runs, ended, or was refused.
+document.addEventListener('playground:compared', ({ detail }) => {
+  if (!element.isConnected) return;
+  if (detail.state === 'refused') problem(detail.field, detail.problem);
+  const before = running;
+  running = detail.state === 'running' ? detail.name : '';
+  button('stop').hidden = !running;
+  button('start').disabled = Boolean(running);
+  if (before && !running) list();
+});
+document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) trigger('two', { a, b }); });
+
+function take(value) {
+  if (!value) return;
+  if (value.show) { sent(value.show); return; }
+  calls.take(value);
+}
+
+// Another tab sent its settings: five values of one of them are drawn at once.
+async function sent({ setting }) {
+  state.run = ASKED;
+  described = '';
+  delete state.axes['one-x'];
+  enter('one');
+  await list();
+  await describe();
+  axis('x').part('setting').value = setting;
+  show('x');
+  start();
+}
+
+enter(state.mode);
+new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && !calls.now) list(); }).observe(form);
+watch('value', () => take(props.value));
+take(props.value);

@@ -1,0 +1,50 @@
+// The viewer on the page: it keeps what is on view over a reload, and saves files.
+const KEPT = 'diffusion-playground-compared';
+const root = element.querySelector('.viewer');
+const viewer = new Viewer(root, { inside: (run) => trigger('inside', { run }) });
+const saving = new Saving(root.querySelector('[data-part="saving"]'), (kind, ask) => trigger('save', { kind, ask, ...kept() }));
+const setup = () => document.querySelector('#compare-setup .compare-setup');
+
+// What brings the comparison back: its plan, and the run of each cell.
+function kept() {
+  const runs = [...viewer.cells.values()].filter((cell) => cell.run).map((cell) => [...cell.at, cell.run]);
+  return { plan: viewer.value?.plan || '', runs };
+}
+
+function take(value) {
+  if (!value) return;
+  if (value.state === 'saved') { saving.take(value); return; }
+  if (value.state === 'refused') {
+    document.dispatchEvent(new CustomEvent('playground:compared', { detail: value }));
+    return;
+  }
+  if (value.started || !viewer.value || value.name !== viewer.value.name) saving.clear();
+  viewer.take(value);
+  const { state, name, plan } = value;
+  document.dispatchEvent(new CustomEvent('playground:compared', { detail: { state, name } }));
+  if (state !== 'running') try { localStorage.setItem(KEPT, JSON.stringify(kept())); } catch { /* the browser keeps nothing */ }
+  // A value that the browser missed: the cells that it held are asked for.
+  const lost = state === 'done' && plan && name !== 'kept' && [...viewer.cells.values()].some((cell) => cell.state === 'running');
+  if (lost) trigger('reopen', kept());
+}
+
+function remember() {
+  let known = null;
+  try { known = JSON.parse(localStorage.getItem(KEPT) || 'null'); } catch { return; }
+  if (!known?.runs?.length) return;
+  if (known.plan) trigger('reopen', known);
+  else document.dispatchEvent(new CustomEvent('playground:two', { detail: known.runs.map((each) => each[3]) }));
+}
+
+// Noise that nothing has resolved yet.
+const empty = root.querySelector('.empty canvas').getContext('2d');
+const grain = empty.createImageData(28, 28);
+for (let i = 0; i < grain.data.length; i += 4) {
+  const grey = 110 + Math.random() * 120;
+  grain.data.set([grey, grey - 12, grey + 14, 255], i);
+}
+empty.putImageData(grain, 0, 0);
+
+watch('value', () => take(props.value));
+take(props.value);
+if (!props.value) setTimeout(remember, 0);
