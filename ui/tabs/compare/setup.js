@@ -112,8 +112,9 @@ function offer(name) {
   const none = name === 'x' ? [] : [make('option', { value: '', textContent: name === 'y' ? 'nothing' : 'no further pages' })];
   select.replaceChildren(...none, ...settings.map((one) => make('option', { value: one.name, textContent: one.label })));
   const usual = { x: 'guidance_scale', y: state.mode === 'grid' ? 'num_inference_steps' : '', pages: '' }[name];
-  const wanted = kept.setting ?? usual;
-  select.value = settings.some((one) => one.name === wanted) || !wanted ? wanted : settings[0]?.name ?? '';
+  const known = (wanted) => settings.some((one) => one.name === wanted);
+  const empty = name !== 'x' && kept.setting === '';
+  select.value = known(kept.setting) || empty ? kept.setting : known(usual) || !usual ? usual : settings[0].name;
   show(name, kept.setting === select.value ? kept.values : undefined);
 }
 
@@ -192,7 +193,7 @@ function enter(mode) {
   mark();
   keep();
   if (mode === 'two') { say(part('title'), ''); return; }
-  if (described === state.run) { for (const name of AXES[mode]) offer(name); cost(); } else if (listed) describe();
+  if (state.run && described === state.run) { for (const name of AXES[mode]) offer(name); cost(); } else if (listed) describe();
 }
 
 for (const radio of form.elements['compare-mode']) radio.addEventListener('change', () => enter(radio.value));

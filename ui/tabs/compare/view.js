@@ -3,11 +3,10 @@ const KEPT = 'diffusion-playground-compared';
 const root = element.querySelector('.viewer');
 const viewer = new Viewer(root, { inside: (run) => trigger('inside', { run }) });
 const saving = new Saving(root.querySelector('[data-part="saving"]'), (kind, ask) => trigger('save', { kind, ask, ...kept() }));
-const setup = () => document.querySelector('#compare-setup .compare-setup');
 
 // What brings the comparison back: its plan, and the run of each cell.
 function kept() {
-  const runs = [...viewer.cells.values()].filter((cell) => cell.run).map((cell) => [...cell.at, cell.run]);
+  const runs = [...viewer.cells.values()].filter((cell) => cell.run).map((cell) => cell.at.concat(cell.run));
   return { plan: viewer.value?.plan || '', runs };
 }
 
