@@ -12,7 +12,7 @@ from pipelines.cards import ModelCard
 from pipelines.system.atomic_files import atomic_write
 from pipelines.system.paths import PROJECT
 from pipelines.training_sample.pictures import SampleError
-from pipelines.training_sample.recipe import Recipe, Shown, Wanted
+from pipelines.training_sample.recipe import SampleRecipe, Shown, Wanted
 
 # Raised when the composition changes, so that pictures encoded before are made again.
 FORMAT = b"1"
@@ -36,7 +36,7 @@ class SampleLatents:
         """The latents as rows, (n, c h w)."""
         return self.latents.reshape(len(self.latents), -1)
 
-    def showing(self, wanted: Wanted, recipe: Recipe) -> tuple[np.ndarray, Wanted]:
+    def showing(self, wanted: Wanted, recipe: SampleRecipe) -> tuple[np.ndarray, Wanted]:
         """The places of the pictures that show what a prompt wants, and how much of it they show.
 
         First all that it names; if no picture shows that, things and colour, the things, the first thing; else none.
@@ -49,7 +49,7 @@ class SampleLatents:
                 return found, less
         return np.empty(0, np.int64), Wanted()
 
-    def _shows(self, wanted: Wanted, recipe: Recipe) -> np.ndarray:
+    def _shows(self, wanted: Wanted, recipe: SampleRecipe) -> np.ndarray:
         thing, style, colour, size, other = self.facts.T
         names = [recipe.names.index(name) for name in wanted.things]
         fits = thing == names[0]
@@ -65,7 +65,7 @@ class SampleLatents:
         return fits
 
 
-def facts_of(shown: Shown, recipe: Recipe) -> list[int]:
+def facts_of(shown: Shown, recipe: SampleRecipe) -> list[int]:
     """A row of ``SampleLatents.facts``."""
     return [
         shown.thing,

@@ -21,7 +21,7 @@ from pipelines.training_sample import latents, posterior
 from pipelines.training_sample.latents import SampleLatents
 from pipelines.training_sample.nearest import NearestPicture, NearestPictures
 from pipelines.training_sample.pictures import SampleError, SamplePictures
-from pipelines.training_sample.recipe import Recipe, Wanted
+from pipelines.training_sample.recipe import SampleRecipe, Wanted
 
 if TYPE_CHECKING:
     from pipelines.model import Model
@@ -40,7 +40,7 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class SampleProgress:
     """How far a sample is: pictures encoded and all of them, whether it is being made, and what went wrong."""
 
     done: int
@@ -90,11 +90,11 @@ class _Sample:
     comparing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> SampleProgress:
         """How far it is; the last picture counts when all of them are written."""
         total = self.pictures.recipe.count
         done = total if self.found is not None else min(len(self.facts), total - 1)
-        return Progress(done, total, self.running, self.problem)
+        return SampleProgress(done, total, self.running, self.problem)
 
 
 class TrainingSamples:
@@ -118,11 +118,11 @@ class TrainingSamples:
         card = self._cards.get(model_id)
         return card is not None and bool(card.training_sample)
 
-    def recipe(self, model_id: str) -> Recipe:
+    def recipe(self, model_id: str) -> SampleRecipe:
         """How the model's training pictures were drawn; raises SampleError."""
         return self._sample(model_id).pictures.recipe
 
-    def progress(self, model_id: str) -> Progress:
+    def progress(self, model_id: str) -> SampleProgress:
         """How far the model's sample is; raises SampleError."""
         return self._sample(model_id).progress
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipelines.system.safetensors_header import read_header
-from pipelines.training_sample.recipe import Recipe, Shown
+from pipelines.training_sample.recipe import SampleRecipe, Shown
 
 # Bytes of a sample's file.
 MAX_FILE_BYTES = 4 * 2**20
@@ -30,7 +30,7 @@ class SamplePictures:
         art: for each style the pieces in the order of the things, premultiplied RGBA, uint8 (n, tile, tile, 4).
     """
 
-    def __init__(self, recipe: Recipe, art: dict[str, np.ndarray]) -> None:
+    def __init__(self, recipe: SampleRecipe, art: dict[str, np.ndarray]) -> None:
         self.recipe, self.art = recipe, art
 
     @classmethod
@@ -97,18 +97,18 @@ def premultiplied(art: np.ndarray) -> Image.Image:
     return Image.frombytes("RGBa", art.shape[1::-1], np.ascontiguousarray(art).tobytes())
 
 
-def _read(file: Path) -> tuple[Recipe, dict[str, bytes]]:
+def _read(file: Path) -> tuple[SampleRecipe, dict[str, bytes]]:
     """The recipe, and the bytes of each style's sheet."""
     from safetensors.numpy import load
 
     if file.stat().st_size > MAX_FILE_BYTES:
         raise ValueError("too large")
     metadata = read_header(file).metadata
-    recipe = Recipe.model_validate(json.loads(metadata[RECIPE]))
+    recipe = SampleRecipe.model_validate(json.loads(metadata[RECIPE]))
     return recipe, {style: sheet.astype(np.uint8).tobytes() for style, sheet in load(file.read_bytes()).items()}
 
 
-def _cut(sheet: bytes, recipe: Recipe) -> np.ndarray:
+def _cut(sheet: bytes, recipe: SampleRecipe) -> np.ndarray:
     """A sheet with all pieces in one column of ``columns``, cut: premultiplied RGBA, uint8 (n, tile, tile, 4)."""
     image = Image.open(io.BytesIO(sheet), formats=("AVIF", "WEBP"))
     tile, count = recipe.tile, len(recipe.names)

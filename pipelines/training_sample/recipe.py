@@ -48,7 +48,7 @@ class Wanted:
     size: str = ""
 
 
-class Recipe(BaseModel):
+class SampleRecipe(BaseModel):
     """How the pictures of a sample are drawn.
 
     Attributes:

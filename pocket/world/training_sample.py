@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from pipelines.training_sample.pictures import RECIPE, columns_of
-from pipelines.training_sample.recipe import Recipe
+from pipelines.training_sample.recipe import SampleRecipe
 from pocket.paths import ROOT
 from pocket.world import plain
 from pocket.world.artwork import STYLES, fetch, load_artwork
@@ -30,10 +30,10 @@ TILE = 64
 QUALITIES = {"fluent": 58, "noto": 44, "twemoji": 46}
 
 
-def recipe(concepts: Sequence[Concept]) -> Recipe:
+def recipe(concepts: Sequence[Concept]) -> SampleRecipe:
     """How ``pocket.world.plain`` draws these concepts."""
     names = [concept.name for concept in concepts]
-    return Recipe(
+    return SampleRecipe(
         seed=SEED,
         count=COUNT,
         pixels=plain.SIZE,

@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save
 
 from pipelines.training_sample.pictures import RECIPE, SamplePictures, columns_of
-from pipelines.training_sample.recipe import Recipe
+from pipelines.training_sample.recipe import SampleRecipe
 
 TILE = 32
 THINGS = {"fox": "a fox", "owl": "an owl", "red apple": "a red apple", "bus": "a bus"}
 
 
-def toy_recipe(**changes: Any) -> Recipe:
+def toy_recipe(**changes: Any) -> SampleRecipe:
     """Four things on two backgrounds in two styles, 64 px."""
     values: dict[str, Any] = {
         "seed": 3, "count": 40, "pixels": 64, "tile": TILE, "things": THINGS, "synonyms": {"fox": ["vixen"]},
@@ -27,10 +27,10 @@ def toy_recipe(**changes: Any) -> Recipe:
         "size_weights": {"": 0.8, "small": 0.2}, "sides": {"": (0.66, 0.86), "small": (0.32, 0.44)},
         "size_words": {"small": ("small", "tiny")}, "pairs": 0.2, "pair_side": (0.41, 0.48),
     }  # fmt: skip
-    return Recipe.model_validate(values | changes)
+    return SampleRecipe.model_validate(values | changes)
 
 
-def toy_art(recipe: Recipe) -> dict[str, np.ndarray]:
+def toy_art(recipe: SampleRecipe) -> dict[str, np.ndarray]:
     """Discs in one style and squares in the others, a colour for each thing: uint8 (n, TILE, TILE, 4)."""
     inks = [(230, 120, 30), (110, 70, 160), (220, 20, 30), (250, 210, 40)]
     return {style: np.stack([_piece(ink, not k) for ink in inks]) for k, style in enumerate(recipe.styles)}

@@ -26,9 +26,9 @@ from ui.inspector.panel import Panel, opened_trace
 
 if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
-    from pipelines.training_sample.library import BestGuess, Progress
+    from pipelines.training_sample.library import BestGuess, SampleProgress
     from pipelines.training_sample.posterior import Posterior
-    from pipelines.training_sample.recipe import Recipe
+    from pipelines.training_sample.recipe import SampleRecipe
     from ui.context import PageContext
 
 SIDE, POLL_SECONDS = 384, 0.5
@@ -135,12 +135,12 @@ def preparation(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, A
         yield {**head, "state": "unprepared", "why": now.problem, "total": now.total, "cost": cost(now)}
 
 
-def counted(now: Progress) -> str:
+def counted(now: SampleProgress) -> str:
     """How far the preparation is."""
     return f"Preparing the training pictures: {now.done:,} of {now.total:,}. You can go on meanwhile."
 
 
-def cost(now: Progress) -> str:
+def cost(now: SampleProgress) -> str:
     """What the preparation takes, before it is begun."""
     return (
         f"{now.total:,} pictures are drawn as training drew them and encoded, once, in the background while nothing "
@@ -148,7 +148,7 @@ def cost(now: Progress) -> str:
     )
 
 
-def guesses(page: PageContext, trace: Trace, k: int, found: BestGuess, recipe: Recipe) -> dict[str, Any]:
+def guesses(page: PageContext, trace: Trace, k: int, found: BestGuess, recipe: SampleRecipe) -> dict[str, Any]:
     """The three guesses of every step, as pictures and words; raises QueryFailed."""
     steps, shape = len(trace.steps), trace.x_t.shape[2:]
     frames, _ = lens_frames.lens_frames(trace, k, "x0", page.decode(trace), page.frame_cache)
@@ -178,7 +178,7 @@ def column(page: PageContext, trace: Trace, one: Posterior, shape: tuple[int, ..
     return [thumbnail_uri(image, SIDE) for image in images]
 
 
-def named(recipe: Recipe, found: BestGuess) -> str:
+def named(recipe: SampleRecipe, found: BestGuess) -> str:
     """What the pictures show: "a noto emoji of a small fox on a green background"."""
     shows = found.shows
     things = " next to ".join(recipe.things[name] for name in shows.things)
@@ -199,7 +199,7 @@ def _spread(share: float, many: float) -> str:
     return f"An average of about {many:,.0f} pictures"
 
 
-def sample_words(recipe: Recipe, found: BestGuess) -> str:
+def sample_words(recipe: SampleRecipe, found: BestGuess) -> str:
     """Which pictures were compared, in one or two sentences."""
     alone = (
         f"The sample: {recipe.count:,} pictures drawn as training drew its own; distances are root mean squares of the "

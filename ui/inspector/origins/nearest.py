@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.training_sample import memorisation
-from pipelines.training_sample.recipe import Recipe, Wanted, held_out
+from pipelines.training_sample.recipe import SampleRecipe, Wanted, held_out
 from ui.components.data_uri import thumbnail_uri
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _result(trace: Trace, k: int) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=("PNG", "JPEG")).convert("RGB")
 
 
-def never_shown(wanted: Wanted, recipe: Recipe) -> str:
+def never_shown(wanted: Wanted, recipe: SampleRecipe) -> str:
     """What of a prompt training never showed, in one sentence; "" if nothing was held out."""
     for thing in wanted.things:
         if wanted.colour and held_out([thing], wanted.colour):
@@ -89,7 +89,7 @@ def gauge_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
     return {"why": "", "own": pull.own / top, "others": [one / top for one in pull.others], "said": verdict(pull)}
 
 
-def reference_prompts(recipe: Recipe) -> list[str]:
+def reference_prompts(recipe: SampleRecipe) -> list[str]:
     """Plain captions of the sample's first pictures."""
     draws = (recipe.draw(np.random.default_rng((recipe.seed, k))) for k in range(memorisation.REFERENCES))
     return [recipe.caption(shown) for shown in draws]
