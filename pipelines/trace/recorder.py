@@ -24,6 +24,7 @@ class Recorder:
         self._frames: list[tuple[bytes, ...]] = []
         self._noisy: list[tuple[bytes, ...]] = []
         self._last: Step | None = None
+        self._rough = False
 
     @property
     def request(self) -> GenerationRequest:
@@ -35,10 +36,11 @@ class Recorder:
         """The number of recorded steps."""
         return len(self._facts)
 
-    def add(self, step: Step, frames: tuple[bytes, ...], noisy: tuple[bytes, ...] = ()) -> None:
+    def add(self, step: Step, frames: tuple[bytes, ...], noisy: tuple[bytes, ...] = (), rough: bool = False) -> None:
         """Record a step with its JPEG previews: the guesses, and the noisy latents if they were drawn.
 
-        A step without previews (its latents form no image) is left out.
+        ``rough`` says that they are only the linear map's, although the model could decode them.  A step without
+        previews (its latents form no image) is left out.
         """
         if not frames:
             return
@@ -50,7 +52,7 @@ class Recorder:
             self._uncond.append(_array(step.uncond))
         self._frames.append(frames)
         self._noisy.append(noisy)
-        self._last = step
+        self._last, self._rough = step, self._rough or rough
 
     def finish(self, model: Any, pictures: tuple[Picture, ...], finals: tuple[bytes, ...], seconds: float) -> Trace:
         """The trace of what was added; at least one step must have been.
@@ -83,6 +85,7 @@ class Recorder:
             model_name=model.card.name,
             model_licence=model.card.licence,
             seconds=seconds,
+            rough=self._rough,
         )
 
 

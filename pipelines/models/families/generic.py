@@ -332,6 +332,10 @@ class GenericLatents(LatentFormat):
         """One pixel a cell; nothing where the latents have no place on a grid."""
         return self.project(latents) if latents.numel() and latents.shape[1] == self.channels else []
 
+    def rough_preview(self, latents: torch.Tensor) -> list[Any]:
+        """As ``preview``."""
+        return self.preview(latents)
+
     def small_preview(self, latents: torch.Tensor, side: int) -> torch.Tensor | None:
         """As ``preview``, one pixel a cell; None where the latents have no place on a grid."""
         on_grid = latents.numel() and latents.shape[1] == self.channels
