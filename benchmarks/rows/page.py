@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.rows.program import Program, card_of, program
+from benchmarks.rows.program import ServedProgram, card_of, program
 from benchmarks.rows.results import Result, interleaved, ratio
 from benchmarks.rows.workshop import STEPS, Bench, open_workshop
 
@@ -36,7 +36,7 @@ def clicked(bench: Bench) -> Iterator[Result]:
     """Row 5."""
     card = card_of(bench)
     quality = card.qualities[card.default_quality]
-    with program(card) as served, open_workshop(bench, card) as shop, browser_page(served) as page:
+    with open_workshop(bench, card) as shop, program(bench, card) as served, browser_page(served) as page:
         served.warm_up(STEPS)
         ask = {"scheduler": quality.scheduler}
         times = interleaved(
@@ -52,7 +52,7 @@ def clicked(bench: Bench) -> Iterator[Result]:
 
 
 @contextmanager
-def browser_page(served: Program) -> Iterator[Any]:
+def browser_page(served: ServedProgram) -> Iterator[Any]:
     """The program's page in a browser of the system; raises RuntimeError where there is none."""
     try:
         from playwright.sync_api import sync_playwright

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -30,7 +31,7 @@ def card_of(bench: Bench, model: str = "") -> Any:
     return card_for(model or bench.model, load())
 
 
-class Program:
+class ServedProgram:
     """A running program and its owner, who asks over one open connection."""
 
     def __init__(self, server: RunningProgram, card: Any) -> None:
@@ -74,15 +75,17 @@ def compiled(pid: int) -> bool:
 
 
 @contextmanager
-def program(card: Any, *options: str) -> Iterator[Program]:
-    """The program, started as a user does, in a data folder of its own."""
+def program(bench: Bench, card: Any) -> Iterator[ServedProgram]:
+    """The program, started as a user does, in a data folder of its own that has the converted networks."""
     from pipelines.jobs.local import default_threads
 
     with tempfile.TemporaryDirectory() as folder:
-        more = ("--threads", str(default_threads()), "--model", card.id, *options)
+        if bench.compiled:
+            shutil.copytree(bench.compiled, Path(folder) / "data" / "compiled")
+        more = ("--threads", str(default_threads()), "--model", card.id)
         server = RunningProgram(Path(folder) / "data", *more)
         try:
-            yield Program(server, card)
+            yield ServedProgram(server, card)
         finally:
             server.kill()
 
@@ -90,7 +93,7 @@ def program(card: Any, *options: str) -> Iterator[Program]:
 def over_http(bench: Bench) -> Iterator[Result]:
     """Row 6."""
     card = card_of(bench, TURBO)
-    with program(card) as served, open_workshop(bench, card) as shop:
+    with open_workshop(bench, card) as shop, program(bench, card) as served:
         served.warm_up(TURBO_STEPS)
         settings = {"scheduler": "lcm", "guidance_scale": 1.0}
         times = interleaved(
@@ -109,7 +112,7 @@ def over_http(bench: Bench) -> Iterator[Result]:
 def against_the_demo(bench: Bench) -> Iterator[Result]:
     """Row 7: both asked over HTTP; with preview, ours as the page asks, until its stage shows the picture."""
     card = card_of(bench)
-    with program(card) as served, demo(card, STEPS) as theirs:
+    with program(bench, card) as served, demo(card, STEPS) as theirs:
         served.warm_up(STEPS, scheduler="ddim")
         times = interleaved(
             {
@@ -124,7 +127,7 @@ def against_the_demo(bench: Bench) -> Iterator[Result]:
     yield ratio(7, "against the usual Gradio demo with preview", times["watched"], times["their preview"], 0.15)
 
 
-def press(served: Program) -> float:
+def press(served: ServedProgram) -> float:
     """Seconds from Generate to the message that shows the picture; the rest is waited for."""
     started, shown = time.perf_counter(), 0.0
     stream = served.owner.press("generate")
@@ -142,7 +145,7 @@ def starting(bench: Bench) -> Iterator[Result]:
     pictures, pages, bare = [], [], []
     for k in range(max(2, bench.rounds // 5) + 1):
         started = time.perf_counter()
-        with program(card) as served:
+        with program(bench, card) as served:
             page = time.perf_counter() - started
             served.draw(STEPS, scheduler="ddim")
             picture = time.perf_counter() - started
@@ -161,7 +164,7 @@ def memory(bench: Bench) -> Iterator[Result]:
     card = card_of(bench)
     with tempfile.TemporaryDirectory() as folder, bare_script(card, STEPS, f"{folder}/one.png") as (pid, _):
         bare = resident(pid)
-    with program(card) as served:
+    with program(bench, card) as served:
         served.warm_up(STEPS, scheduler="ddim")
         one_size = resident(served.server.process.pid)
         after = {}

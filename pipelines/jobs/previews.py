@@ -233,7 +233,7 @@ class LivePainter:
         if self._thread is not None:
             self._thread.join()
         if self._pending and self._watched():
-            self._paint(self._pending)
+            self._paint(list(self._pending))
 
     def _work(self) -> None:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
@@ -66,14 +68,18 @@ def test_a_page_that_watches_sees_rough_steps_at_once_and_decoded_ones_after_the
     assert not any(e.frames for e in events if isinstance(e, Preview) and e.rough)  # better ones have replaced them
 
 
-def test_a_run_that_is_stopped_keeps_rough_steps(make_backend: Any) -> None:
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_run_that_is_stopped_keeps_rough_steps(make_backend: Any, watched: bool) -> None:
     gate = Gate(1)
     backend = make_backend(on_step=gate)
     job = backend.submit(ask())
-    assert gate.reached.acquire(timeout=WAIT)
-    job.cancel()
-    gate.open.set()
-    assert finish(job)[-1] == Cancelled(2)
+    with job.watching() if watched else nullcontext():
+        assert gate.reached.acquire(timeout=WAIT)
+        job.cancel()
+        gate.open.set()
+        events = finish(job)
+    assert events[-1] == Cancelled(2)
+    assert [e.index for e in events if isinstance(e, Preview)] == ([0, 1] if watched else [])
     trace = backend.trace(job.id)
     assert trace.rough and len(trace.frames) == len(trace.noisy) == 2
     assert not backend.trace(_finished(backend)).rough
