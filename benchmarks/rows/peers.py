@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from benchmarks.running_program import START_SECONDS, free_port
@@ -136,8 +136,12 @@ class DemoClient:
     def call(self, name: str, data: list[Any]) -> Any:
         """The result of an endpoint; raises RuntimeError if it has none."""
         path, headers = f"/gradio_api/call/{name}", {**self._headers, "Content-Type": "application/json"}
-        self._http.request("POST", path, json.dumps({"data": data}), headers)
-        event = json.loads(self._http.getresponse().read())["event_id"]
+        body = json.dumps({"data": data})
+        try:
+            event = self._join(path, body, headers)
+        except (ConnectionError, HTTPException):  # a server closes a connection that is idle for some seconds
+            self._http.close()
+            event = self._join(path, body, headers)
         self._http.request("GET", f"{path}/{event}", headers=self._headers)
         answer = self._http.getresponse()
         kind = ""
@@ -151,3 +155,7 @@ class DemoClient:
                     raise RuntimeError(f"{name} failed: {found}")
                 return found
         raise RuntimeError(f"{name} has no answer")
+
+    def _join(self, path: str, body: str, headers: dict[str, str]) -> str:
+        self._http.request("POST", path, body, headers)
+        return str(json.loads(self._http.getresponse().read())["event_id"])
