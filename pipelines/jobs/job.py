@@ -192,11 +192,10 @@ class Job:
             self._withheld = finished.withheld
             self._events = [hide_withheld(each, self._withheld) for each in self._events]
         if isinstance(event, Preview) and event.frames:
+            place, self._places[event.index] = self._places.get(event.index), len(self._events)
             event = hide_withheld(event, self._withheld) if self._withheld else event
-            place = self._places.get(event.index)
             if place is not None and isinstance(old := self._events[place], Preview):
                 self._events[place] = replace(old, frames=(), noisy=())  # better ones replace them
-            self._places[event.index] = len(self._events)
         self._events.append(event)
         self._settled = self._settled or isinstance(event, (Announced, *TERMINAL))
         if isinstance(event, TERMINAL):

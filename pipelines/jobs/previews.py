@@ -66,7 +66,8 @@ def step_frames(model: Model, step: Step, scheduler: str) -> StepFrames:
         return frames_of(*(None if row is None else row.cpu() for row in small_frames(model, step, scheduler)))
     with torch.inference_mode():
         rows = [model.latents.preview(latents) for latents in _shown(model, step, scheduler)]
-    return StepFrames(*(tuple(preview_jpeg(image) for image in row) for row in rows))
+    guess, noisy = (tuple(preview_jpeg(image) for image in row) for row in rows)
+    return StepFrames(guess, noisy)
 
 
 def rough_frames(model: Model, steps: Sequence[Step], scheduler: str) -> list[StepFrames]:
