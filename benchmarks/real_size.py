@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.random_models import MODELS, random_model
-from benchmarks.run import alternate
+from benchmarks.rows.results import alternate
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

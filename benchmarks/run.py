@@ -1,10 +1,10 @@
-"""``make bench``: ratios against what a user would otherwise run, measured in one run on one machine.
+"""``make bench``: ratios against what a user would otherwise run, each measured in turns in one run on one machine.
 
-    python -m benchmarks.run [--model FOLDER_OR_ID] [--steps 25] [--rounds 5] [--entries 100000]
+    python -m benchmarks.run [--rows 1,4] [--model pocket] [--rounds 15] [--device cpu|cuda] [--entries 100000] [--json FILE]
 
-Prints JSON; a ratio above 1 means that the playground takes longer.  Also what each step asks of a graphics
-card, counted on the pretend GPU, with its targets; and the history at so many entries, with the
-targets that it misses.
+Prints a table with a target a row, and JSON.  Also what each step asks of a graphics card, counted on the pretend GPU,
+and the history at so many entries, with the targets that it misses; not where rows are chosen.
+On a graphics card it measures the rows that concern it, on an architecture of real size.
 """
 
 from __future__ import annotations
@@ -12,137 +12,120 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import platform
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from benchmarks.rows import page, program, real_sizes, sampler, work
+from benchmarks.rows.results import MISSED, NOT_MEASURED, Result, table
+from benchmarks.rows.workshop import Bench, Workshop, has_openvino, open_workshop
+
+# Rows that share one backend in this process, and rows that start what they need.
+IN_PROCESS: dict[int, Callable[[Workshop], Iterable[Result]]] = {
+    1: sampler.against_the_networks, 2: sampler.watched, 3: sampler.recorded, 4: sampler.strip, 9: sampler.stopped,
+    10: work.users, 11: work.batch, 13: work.growth,
+}  # fmt: skip
+ALONE: dict[int, Callable[[Bench], Iterable[Result]]] = {
+    5: page.clicked, 6: program.over_http, 7: program.against_the_demo, 8: program.starting, 12: program.memory,
+    14: real_sizes.real_sizes,
+}  # fmt: skip
+ON_A_GPU = (1, 2, 3, 10, 11, 14)
 
 
-def alternate(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each candidate; they take turns, so that a busy machine slows all alike."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for k in range(rounds + 1):
-        for name, run in candidates.items():
-            start = time.perf_counter()
-            run()
-            if k:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+def measure(bench: Bench, rows: Sequence[int], say: Callable[[Result], None]) -> list[Result]:
+    """The results of these rows; ``say`` is called with each when it is there."""
+    found: list[Result] = []
+
+    def take(number: int, results: Callable[[], Iterable[Result]]) -> None:
+        try:
+            for one in results():
+                found.append(one)
+                say(one)
+        except Exception as error:
+            traceback.print_exc()
+            found.append(Result(number, "", None, None, 0, problem=f"{type(error).__name__}: {str(error)[:200]}"))
+            say(found[-1])
+
+    inside = [row for row in rows if row in IN_PROCESS]
+    if inside:
+        with open_workshop(bench) as shop:
+            for row in inside:
+                take(row, lambda row=row: IN_PROCESS[row](shop))
+    for row in rows:
+        if row in ALONE:
+            take(row, lambda row=row: ALONE[row](bench))
+    return sorted(found, key=lambda one: one.row)
 
 
-def measure(model_name: str, steps: int, rounds: int) -> dict[str, Any]:
-    """Our loop, with and without live previews, against diffusers' pipeline on the same weights and threads."""
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    from benchmarks.gpu.counters import counters
-    from pipelines.jobs.local import default_threads
-    from pipelines.models.manager import PipelineManager
-    from pipelines.request import make_request
-    from pipelines.sampling.denoise import denoise
-    from presets.catalogue import card_for, load
+    from benchmarks.engines import machine as processor
 
-    torch.set_num_threads(default_threads())
-    cards = load()
-    card = card_for(model_name, cards)
-    pipeline = StableDiffusionPipeline.from_pretrained(card.source, use_safetensors=True)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
-    prompt = card.prompts[0] if card.prompts else "a house"
-    request = make_request(
-        model=card.id,
-        prompt=prompt,
-        width=card.width,
-        height=card.height,
-        scheduler="ddim",
-        num_inference_steps=steps,
-        guidance_scale=card.guidance_scale,
-        seed=1,
-    )
-
-    def theirs() -> None:
-        pipeline(
-            prompt,
-            width=card.width,
-            height=card.height,
-            num_inference_steps=steps,
-            guidance_scale=card.guidance_scale,
-            generator=torch.Generator().manual_seed(1),
-        )
-
-    with PipelineManager([*cards, card], device="cpu").lease(card.id) as model:
-
-        def ours(previews: bool) -> None:
-            for step in denoise(model, request):
-                if previews:
-                    model.latents.preview(step.x0)
-            model.latents.decode(step.x_next)
-
-        seconds = alternate(
-            {"diffusers": theirs, "loop": lambda: ours(False), "loop_with_previews": lambda: ours(True)}, rounds
-        )
-        overhead = recording_overhead(model, request, rounds)
-    return {
-        "steps": steps,
-        "diffusers_seconds": round(seconds["diffusers"], 3),
-        "loop_ratio": round(seconds["loop"] / seconds["diffusers"], 3),
-        "loop_with_previews_ratio": round(seconds["loop_with_previews"] / seconds["diffusers"], 3),
-        **overhead,
-        "graphics_card": counters(card.id, [*cards, card]),
-    }
+    versions = {name: sys.modules[name].__version__ for name in ("torch", "diffusers") if name in sys.modules}
+    card = {"graphics_card": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"processor": processor(), "system": platform.platform(), "load": os.getloadavg()[0], **versions, **card}
 
 
-def recording_overhead(model: Any, request: Any, rounds: int) -> dict[str, float]:
-    """What keeping the trace adds to a generation with previews: time of the recorder and the store against the rest.
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default="", help="numbers of the rows, with commas; all by default")
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--entries", type=int, default=100_000, help="of the history; 0 leaves it out")
+    parser.add_argument("--json", type=Path, help="write the JSON there, too")
+    return parser.parse_args(arguments)
 
-    Both are timed within the same generations, since the difference between two runs is below the machine's noise.
-    """
-    from pipelines.images.provenance import xmp_packet
-    from pipelines.jobs.previews import final_bytes, step_frames
-    from pipelines.sampling.denoise import denoise
-    from pipelines.trace.recorder import Recorder
-    from pipelines.trace.store import TraceStore
 
-    shares, per_step = [], 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        store = TraceStore(folder)
-        for k in range(rounds + 1):
-            spent, start = 0.0, time.perf_counter()
-            recorder = Recorder(f"run{k}", request, 0.0)
-            for step in denoise(model, request):
-                frames = step_frames(model, step, request.sampling.scheduler)
-                before = time.perf_counter()
-                recorder.add(step, frames.guess, frames.noisy)
-                spent += time.perf_counter() - before
-            images = model.latents.decode(step.x_next)
-            before = time.perf_counter()
-            trace = recorder.finish(model, (), tuple(final_bytes(image, xmp_packet(request)) for image in images), 0.0)
-            store.put(trace)
-            end = time.perf_counter()
-            spent += end - before
-            if k:  # the first round warms up
-                shares.append(spent / (end - start - spent))
-                per_step = trace.nbytes / len(trace.steps)
-    return {"recording_overhead": round(statistics.median(shares), 4), "trace_bytes_per_step": round(per_step)}
+def rows_of(options: argparse.Namespace) -> list[int]:
+    """The rows that are asked for; raises SystemExit for one that does not exist."""
+    known = sorted({**IN_PROCESS, **ALONE}) if options.device == "cpu" else list(ON_A_GPU)
+    asked = [int(one) for one in options.rows.split(",") if one.strip()] or known
+    if unknown := set(asked) - set(known):
+        raise SystemExit(f"There is no row {min(unknown)} here; there are {', '.join(map(str, known))}.")
+    return asked
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--entries", type=int, default=100_000, help="of the history; 0 leaves it out")
-    options = parser.parse_args()
-    found = measure(options.model, options.steps, options.rounds)
-    if options.entries:
+    options, started = read_options(), time.monotonic()
+    rows = rows_of(options)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) if options.device == "cpu" and has_openvino() else None
+        bench = Bench(options.model, options.rounds, options.device, compiled)
+        found = measure(bench, rows, lambda one: print(json.dumps(one.as_json()), file=sys.stderr, flush=True))
+    counted: list[Any] = []
+    history: dict[str, Any] = {}
+    if not options.rows:
         from benchmarks.history import everything
+        from benchmarks.gpu.counters import counters
+        from presets.catalogue import card_for, load
 
-        found["history"] = everything(options.entries, options.entries, 3 * options.rounds)
-    print(json.dumps(found, indent=2))
+        card = card_for(options.model, load())
+        counted = counters(card.id, [*load(), card])
+        if options.entries and options.device == "cpu":
+            history = everything(options.entries, options.entries, 3 * options.rounds)
+    report = {
+        "machine": machine(), "minutes": round((time.monotonic() - started) / 60, 1),
+        "rows": [one.as_json() for one in found], "pretend_gpu": counted, "history": history,
+    }  # fmt: skip
+    text = json.dumps(report, indent=2)
+    if options.json:
+        options.json.write_text(text, encoding="utf-8")
+    print(text)
+    print(table(found))
+    missed = [str(one.row) for one in found if one.result in (MISSED, NOT_MEASURED)]
+    print(f"{len(found) - len(missed)} of {len(found)} met; see rows {', '.join(missed)}." if missed else "All met.")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,8 @@ class Preview:
         frames: the model's guess, one JPEG an image; none for a draft.
         noisy: the noisy latents that the model was given, decoded, one JPEG an image; none for a draft.
         noise: the noise's share of them by power, 0 to 1.
+        rough: which of "guess" and "noisy" are only the model's linear map from latents to colours; the decoded ones
+            follow in another event.
     """
 
     index: int
@@ -87,6 +89,7 @@ class Preview:
     frames: tuple[bytes, ...] = field(repr=False)
     noisy: tuple[bytes, ...] = field(default=(), repr=False)
     noise: float = 0.0
+    rough: tuple[str, ...] = ()
 
     def with_withheld(self, withheld: Sequence[bool], black: bytes) -> Preview:
         """The same step with ``black`` in place of the images that are withheld."""
@@ -129,6 +132,13 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Announced:
+    """The pictures are made and stored, and can be shown; frames of the steps may follow, then ``finished`` itself."""
+
+    finished: Finished
+
+
+@dataclass(frozen=True)
 class Cancelled:
     """The job was stopped after ``steps_done`` model calls; nothing was decoded."""
 
@@ -142,5 +152,5 @@ class Failed:
     message: str
 
 
-Event = Queued | Loading | Preview | Decoding | Finished | Cancelled | Failed
+Event = Queued | Loading | Preview | Decoding | Announced | Finished | Cancelled | Failed
 TERMINAL = (Finished, Cancelled, Failed)

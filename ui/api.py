@@ -17,7 +17,7 @@ from gradio_client.utils import is_http_url_like
 from pydantic import ValidationError
 
 from pipelines.cards import ModelCard
-from pipelines.events import Cancelled, Failed, Finished
+from pipelines.events import Announced, Cancelled, Failed, Finished
 from pipelines.images import geometry
 from pipelines.images.masks import mask_from_picture
 from pipelines.images.uploads import upload_id
@@ -333,7 +333,7 @@ def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest])
         raise gr.Error(str(problem), print_exception=False) from None
     for event in job.events():
         match event:
-            case Finished():
+            case Announced(Finished() as event) | (Finished() as event):
                 if not event.pictures:  # the disk took none, as the first note says
                     raise gr.Error(event.notes[0], print_exception=False)
                 return job, event

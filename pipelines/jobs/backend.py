@@ -263,6 +263,7 @@ class Backend(Protocol):
     def trace(self, trace_id: str, user: User = OWNER) -> Trace | None:
         """The recorded steps of the job with this id, also after a restart; None if there are none.
 
+        Of a job whose picture is announced, or that has ended, it waits for the last frames.
         A guest finds only the traces of its own jobs.
         """
 

@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.events import TERMINAL, Cancelled, Event, Finished, Preview, Step
+from pipelines.events import TERMINAL, Announced, Cancelled, Event, Finished, Preview, Step
 from pipelines.jobs.previews import hide_withheld
 from pipelines.jobs.users import OWNER, User
 
@@ -44,7 +44,7 @@ class DraftResult:
 class Job:
     """One request with its events.  Thread-safe; any number of pages may watch it.
 
-    ``begin_denoising``, ``emit`` and the methods about drafts are for the backend.
+    ``begin_denoising``, ``emit``, ``end_recording`` and the methods about drafts are for the backend.
 
     Attributes:
         id: unguessable; a client that knows it may watch and cancel the job.
@@ -54,6 +54,7 @@ class Job:
         draft_result: what ``keep`` saves; None until the draft is done, and once it is saved.
         created: seconds since the epoch.
         submitted_at: seconds of the monotonic clock.
+        at: the number of steps that are done, and of all steps; (0, 0) before the first.
     """
 
     def __init__(
@@ -69,7 +70,12 @@ class Job:
         self.created, self.submitted_at = time.time(), time.monotonic()
         self.draft_result: DraftResult | None = None
         self._began = self._ended = math.inf
+        self.at = (0, 0)
         self._events: list[Event] = []
+        self._places: dict[int, int] = {}  # step -> number of the event that has its frames
+        self._withheld: tuple[bool, ...] = ()
+        self._settled = False  # the pictures, or an end without them, are known
+        self._recorded = threading.Event()
         self._changed = threading.Condition()
         self._cancelled = threading.Event()
         self._denoising = False
@@ -135,8 +141,18 @@ class Job:
     @property
     def progress(self) -> float:
         """Share of the steps that are done, 0 to 1."""
-        last = next((event for event in reversed(self.poll()) if isinstance(event, Preview)), None)
-        return (last.index + 1) / last.total if last else 0.0
+        done, total = self.at
+        return done / total if total else 0.0
+
+    def end_recording(self) -> None:
+        """The steps are stored, or never will be."""
+        self._recorded.set()
+
+    def wait_until_recorded(self, timeout: float) -> bool:
+        """Wait until the steps of a job that is done, or whose pictures are, are stored; others are not waited for."""
+        with self._changed:
+            ending = self._denoising and self._settled
+        return ending and self._recorded.wait(timeout)
 
     @property
     def preview_bytes(self) -> int:
@@ -161,18 +177,30 @@ class Job:
             self._began = time.perf_counter()
             return self._denoising
 
-    def emit(self, event: Event) -> None:
-        """Append an event, unless the job is done."""
+    def emit(self, *events: Event) -> None:
+        """Append events, unless the job is done."""
         with self._changed:
-            if self.done:
-                return
-            if isinstance(event, Finished) and any(event.withheld):
-                # A client that connects later must not see the steps of a withheld picture either.
-                self._events = [hide_withheld(each, event.withheld) for each in self._events]
-            self._events.append(event)
-            if isinstance(event, TERMINAL):
-                self._ended = time.perf_counter()
+            for event in events:
+                self._append(event)
             self._changed.notify_all()
+
+    def _append(self, event: Event) -> None:
+        if self.done:
+            return
+        finished = event.finished if isinstance(event, Announced) else event
+        if isinstance(finished, Finished) and any(finished.withheld):
+            # A client that connects later must not see the steps of a withheld picture either.
+            self._withheld = finished.withheld
+            self._events = [hide_withheld(each, self._withheld) for each in self._events]
+        if isinstance(event, Preview) and event.frames:
+            place, self._places[event.index] = self._places.get(event.index), len(self._events)
+            event = hide_withheld(event, self._withheld) if self._withheld else event
+            if place is not None and isinstance(old := self._events[place], Preview):
+                self._events[place] = replace(old, frames=(), noisy=())  # better ones replace them
+        self._events.append(event)
+        self._settled = self._settled or isinstance(event, (Announced, *TERMINAL))
+        if isinstance(event, TERMINAL):
+            self._ended = time.perf_counter()
 
     def finish_draft(self, result: DraftResult) -> None:
         """End a draft; ``keep`` can save the result from now on."""
@@ -184,6 +212,7 @@ class Job:
         with self._changed:
             gone = (Finished, Preview) if previews else Finished
             self._events = [*(event for event in self._events if not isinstance(event, gone)), *previews, finished]
+            self._places = {}
             self.draft_result = None
             self._changed.notify_all()
 

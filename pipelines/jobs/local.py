@@ -63,6 +63,8 @@ KEEP_DRAFTS = 4
 GUEST_TRACE_MEMORY, GUEST_TRACE_BYTES, GUEST_TRACE_BYTES_AN_HOUR = 8 * 2**20, 512 * 2**20, (2**30, 4 * 2**30)
 # ``close`` waits so long for the running step: Ctrl+C should end the program within ten seconds.
 CLOSE_SECONDS = 4.0
+# Opening a run whose picture is there waits so long for its last frames.
+RECORDING_SECONDS = 60.0
 # Freed memory is given back to the system after a job, at most this often.
 RELEASE_SECONDS = 10.0
 
@@ -194,7 +196,9 @@ class LocalBackend:
     def trace(self, trace_id: str, user: User = OWNER) -> Trace | None:
         """The recorded steps of a job, also after a restart; guests find those of their own jobs, until the restart."""
         with self._tasks.changed:
-            allowed = self._jobs.may_see(trace_id, user)
+            allowed, job = self._jobs.may_see(trace_id, user), self._jobs.get(trace_id, user)
+        if job is not None:
+            job.wait_until_recorded(RECORDING_SECONDS)
         return (self._traces.get(trace_id) or self._guest_traces.get(trace_id)) if allowed else None
 
     def runs(self, count: int, user: User = OWNER) -> list[TraceSummary]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,15 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.trace.recorder import Recorder
 
+log = logging.getLogger(__name__)
+
 PREVIEW_SIDE = 256
+# While a page watches, steps are painted this often, and so many times in a run however short it is.
+LIVE_SECONDS, LIVE_TIMES = 0.06, 3
+# Frames that are painted after the picture go to the page together, this often.
+STRIP_SECONDS = 0.1
+# What the stage shows large comes first.
+VIEWS = ("noisy", "guess")
 # Up to these sides a finished picture is stored without loss: in a trace (larger ones are scaled down), in a draft.
 FINAL_SIDE = 512
 DRAFT_SIDE = 256
@@ -35,15 +46,18 @@ class StepFrames:
     Attributes:
         guess: the model's guess for the prompt; see ``pipelines.sampling.schedulers.guess_of``.
         noisy: the noisy latents, decoded.
+        rough: which of them are only a linear map of the latents.
     """
 
     guess: tuple[bytes, ...] = ()
     noisy: tuple[bytes, ...] = ()
+    rough: tuple[str, ...] = ()
 
     def preview(self, step: Step, seconds_left: float = 0.0) -> Preview:
         """The event that carries them."""
         noise = 1 - signal_share(step.alpha, step.sigma)
-        return Preview(step.index, step.total, float(step.timestep), seconds_left, self.guess, self.noisy, noise)
+        facts = (step.index, step.total, float(step.timestep), seconds_left)
+        return Preview(*facts, self.guess, self.noisy, noise, self.rough)
 
 
 def step_frames(model: Model, step: Step, scheduler: str) -> StepFrames:
@@ -55,7 +69,23 @@ def step_frames(model: Model, step: Step, scheduler: str) -> StepFrames:
         return frames_of(*(None if row is None else row.cpu() for row in small_frames(model, there, scheduler)))
     with torch.inference_mode():
         rows = [model.latents.preview(latents) for latents in _shown(model, step, scheduler)]
-    return StepFrames(*(tuple(preview_jpeg(image) for image in row) for row in rows))
+    guess, noisy = (tuple(preview_jpeg(image) for image in row) for row in rows)
+    return StepFrames(guess, noisy)
+
+
+def rough_frames(model: Model, steps: Sequence[Step], scheduler: str) -> list[StepFrames]:
+    """The guesses and the noisy latents of steps on the CPU by the linear map: a fraction of a millisecond each."""
+    import torch
+
+    with torch.inference_mode():
+        shown = [_shown(model, step, scheduler) for step in steps]
+        guesses, noisy = (
+            [preview_jpeg(image) for image in model.latents.rough_preview(torch.cat(row))]
+            for row in zip(*shown, strict=True)
+        )
+    n = len(steps[0].x_t)
+    rough = () if model.latents.preview_is_linear else VIEWS
+    return [StepFrames(tuple(guesses[k : k + n]), tuple(noisy[k : k + n]), rough) for k in range(0, n * len(steps), n)]
 
 
 def small_frames(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -98,7 +128,7 @@ def _shown(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor, torc
 
 
 class StepWriter:
-    """Makes the previews of steps, emits and records them: on a CPU at once, for a GPU one step behind.
+    """Makes the previews of a GPU's steps, emits and records them, one step behind.
 
     A GPU computes while the CPU only says what comes next.  To look at its latents would stop both, so they are copied
     while the next step is computed, and a thread makes JPEGs of them.  The loop never gets more than a step ahead of
@@ -131,9 +161,6 @@ class StepWriter:
     def add(self, step: Step, seconds_left: float) -> None:
         """Emit and record a step."""
         device = step.x_t.device
-        if device.type == "cpu":
-            self._write(step, step_frames(self._model, step, self._scheduler), seconds_left)
-            return
         parts = (step.x_t, step.cond, step.uncond, *small_frames(self._model, step, self._scheduler))
         self._later(HostCopy(parts, device), replace(step, x_t=step.x_next, x0=step.x_next), seconds_left)
 
@@ -169,6 +196,172 @@ class StepWriter:
     def _wait(self) -> None:
         if self._behind is not None:
             self._behind.result()
+
+
+class LivePainter:
+    """Paints the steps of a CPU while the next ones are computed, if a page watches; the sampler never waits for it.
+
+    Decoding would take longer than a step of a small model, so these frames are the linear map's.  A thread paints all
+    steps that have come since it last did.
+
+    Args:
+        emit: called with the previews of some steps.
+        watched: says whether a page looks.
+        model: that runs.
+        scheduler: that makes the steps.
+
+    Attributes:
+        frames: what was painted and emitted, by step.
+    """
+
+    def __init__(self, emit: Callable[..., None], watched: Callable[[], bool], model: Model, scheduler: str) -> None:
+        self._emit, self._watched, self._model, self._scheduler = emit, watched, model, scheduler
+        self.frames: dict[int, StepFrames] = {}
+        self._pending: list[tuple[Step, float]] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._due = self._over = False
+        self._times = 0
+
+    def __enter__(self) -> LivePainter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Take nothing more; what is being painted now is not shown, for something better follows."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+
+    def add(self, step: Step, seconds_left: float) -> None:
+        """A step is done; ``seconds_left`` are those of the run."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="playground-previews", daemon=True)
+            self._thread.start()
+        with self._changed:
+            self._pending.append((step, seconds_left))
+            if self._watched() and self._times * step.total < LIVE_TIMES * (step.index + 1):
+                self._due = True
+                self._changed.notify()
+
+    def catch_up(self) -> None:
+        """Paint what a run that was stopped has left; after the context."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._pending and self._watched():
+            self._paint(list(self._pending))
+
+    def _work(self) -> None:
+        try:
+            while (taken := self._next()) is not None:
+                if taken:
+                    self._paint(taken)
+        except Exception:
+            log.exception("The steps of a running job could not be painted")
+
+    def _next(self) -> list[tuple[Step, float]] | None:
+        """Steps to paint now, perhaps none; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._over, LIVE_SECONDS)
+            if self._over:
+                return None
+            self._due = False
+            if not self._watched():
+                return []
+            self._times += bool(self._pending)
+            return list(self._pending)
+
+    def _paint(self, taken: list[tuple[Step, float]]) -> None:
+        painted = rough_frames(self._model, [step for step, _ in taken], self._scheduler)
+        with self._changed:
+            if self._over and threading.current_thread() is self._thread:
+                return
+            del self._pending[: len(taken)]
+            self.frames |= {step.index: frames for (step, _), frames in zip(taken, painted, strict=True)}
+            self._emit(*(frames.preview(*one) for one, frames in zip(taken, painted, strict=True)))
+
+
+class StripPainter:
+    """Paints the steps of a CPU once the picture is there: first roughly all that are missing, then decoded.
+
+    One view after the other, and each frame by itself: several at once are no faster on a CPU.  While one is decoded, a
+    thread makes JPEGs of those before.
+
+    Args:
+        emit: called with the previews of some steps, from one thread at a time.
+        watched: says whether a page looks; else each step is emitted once, at the end.
+        model: that ran.
+        scheduler: that made the steps.
+        frames: what has been painted, by step; completed here.
+    """
+
+    def __init__(
+        self, emit: Callable[..., None], watched: Callable[[], bool], model: Model, scheduler: str,
+        frames: Mapping[int, StepFrames],
+    ) -> None:  # fmt: skip
+        self._emit, self._watched, self._model, self._scheduler = emit, watched, model, scheduler
+        self.frames = dict(frames)
+        self._fresh: dict[int, Step] = {}
+        self._sent = 0.0
+
+    def rough(self, steps: Sequence[Step]) -> None:
+        """Paint those that are missing by the linear map."""
+        missing = [step for step in steps if step.index not in self.frames]
+        if missing:
+            painted = rough_frames(self._model, missing, self._scheduler)
+            self.frames |= {step.index: frames for step, frames in zip(missing, painted, strict=True)}
+            self._fresh |= {step.index: step for step in missing}
+            self._send(last=self._model.latents.preview_is_linear)
+
+    def decoded(
+        self, steps: Sequence[Step], known: Mapping[int, tuple[bytes, ...]], stopped: Callable[[], bool]
+    ) -> None:
+        """Paint all of them by the autoencoder, unless the model has none for previews.
+
+        Args:
+            steps: of the run.
+            known: guesses that need not be decoded, by step.
+            stopped: asked before each; when true, the rest stays as it is.
+        """
+        if not steps or self._model.latents.preview_is_linear:
+            return
+        self._sent = time.monotonic()
+        with ThreadPoolExecutor(1, thread_name_prefix="playground-frames") as files:
+            for view in VIEWS:
+                made = [
+                    files.submit(self._store, step, view, self._decode(step, view, known))
+                    for step in steps
+                    if not stopped()
+                ]
+                for each in made:
+                    each.result()
+                self._send(last=view == VIEWS[-1])
+
+    def _decode(self, step: Step, view: str, known: Mapping[int, tuple[bytes, ...]]) -> Sequence[Image.Image | bytes]:
+        import torch
+
+        if view == "guess" and step.index in known:
+            return known[step.index]
+        with torch.inference_mode():
+            guess, noisy = _shown(self._model, step, self._scheduler)
+            return self._model.latents.preview(guess if view == "guess" else noisy)
+
+    def _store(self, step: Step, view: str, made: Sequence[Image.Image | bytes]) -> None:
+        jpegs = tuple(one if isinstance(one, bytes) else preview_jpeg(one) for one in made)
+        before = self.frames[step.index]
+        rough = tuple(name for name in before.rough if name != view)
+        self.frames[step.index] = (
+            replace(before, guess=jpegs, rough=rough) if view == "guess" else replace(before, noisy=jpegs, rough=rough)
+        )
+        self._fresh[step.index] = step
+        if time.monotonic() - self._sent > STRIP_SECONDS:
+            self._send()
+
+    def _send(self, last: bool = False) -> None:
+        if not (last or self._watched()):
+            return
+        fresh, self._fresh = list(self._fresh.values()), {}
+        self._emit(*(self.frames[step.index].preview(step) for step in fresh))
+        self._sent = time.monotonic()
 
 
 def preview_jpeg(image: Image.Image) -> bytes:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipelines.events import Cancelled, Decoding, Failed, Finished, Preview, Step
+from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Preview, Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
 from pipelines.jobs.job import DraftResult
 from pipelines.jobs.loader import free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
-from pipelines.jobs.previews import StepFrames, StepWriter, black, preview_jpeg, step_frames
+from pipelines.jobs.previews import LivePainter, StepFrames, StepWriter, StripPainter, black, preview_jpeg, step_frames
 from pipelines.jobs.results import run_facts
 from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# A run of so few steps with a quick model is over before a user could look at its previews.
+# The last frame of a quick model's run of so few steps is its picture, which need not be decoded twice.
 QUICK_STEPS = 8
 # Where the last x0 and the final latents differ by no more than this, they decode to the same picture.
 SAME_LATENTS = 1e-3
@@ -59,12 +59,15 @@ class _Denoised:
 
     Attributes:
         recorder: has the steps whose frames were made.
+        live: has painted what a page has seen.
         last: the last step; None if there was none.
-        unrecorded: the other steps, whose frames are made after the run.
+        unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
+            GPU at which nobody looked.
         recording: what a fork began with; None for other runs, and where that was made again.
     """
 
     recorder: Recorder
+    live: LivePainter
     last: Step | None = None
     unrecorded: list[Step] = field(default_factory=list)
     recording: Recording | None = None
@@ -127,6 +130,7 @@ class GenerationRunner:
             if exhausted:
                 self.manager.reset_fallbacks(model_id)
             free_memory()
+        job.end_recording()
 
     def _generate(self, job: Job) -> None:
         started = time.perf_counter()
@@ -163,10 +167,7 @@ class GenerationRunner:
         run = retry(STEP, lambda model: self._denoise(job, model, init, draft))
         last = run.last
         if job.cancelled or last is None:
-            self._emit_previews(job, retry.model, run.recorder, () if draft else run.unrecorded)
-            seconds = time.perf_counter() - started
-            self.results.save_trace(run.recorder, retry.model, (), [], seconds, job.user.guest)
-            job.emit(Cancelled(last.index + 1 if last else 0))
+            self._stop(job, retry.model, run, draft, started)
             return
         job.emit(Decoding())
         decoded = list(last.pictures) or retry(DECODE, lambda model: _decode(model, last))
@@ -189,18 +190,55 @@ class GenerationRunner:
         else:
             self._finish(job, retry.model, run, DraftResult(images, facts, (), finished), decoded)
 
+    def _stop(self, job: Job, model: Model, run: _Denoised, draft: bool, started: float) -> None:
+        """End a job that was stopped; nothing is decoded, so its record has rough frames."""
+        run.live.catch_up()
+        job.emit(Cancelled(run.last.index + 1 if run.last else 0))
+        seconds = time.perf_counter() - started
+        if not draft:
+            self._paint_strip(job, model, run, None)
+        self.results.save_trace(run.recorder, model, (), [], seconds, job.user.guest)
+
     def _finish(
         self, job: Job, model: Model, run: _Denoised, result: DraftResult, decoded: Sequence[Image.Image]
     ) -> None:
-        """Save the pictures and the trace, and end the job."""
+        """Save and announce the pictures, make the frames that are missing, save the trace, and end the job."""
         finished = self._saved(job, result.images, result.facts, result.finished)
-        pictures = finished.pictures
-        self._emit_previews(job, model, run.recorder, run.unrecorded, () if finished.withheld else decoded)
+        self.guest_pictures += len(finished.pictures) * (not job.user.owner)
+        job.emit(Announced(finished))
+        try:
+            self._paint_strip(job, model, run, () if finished.withheld else decoded)
+        except Exception:
+            log.exception("The steps of job %s could not be painted", job.id)
         if not finished.withheld:  # the steps show what was withheld
             # Before the last event: a client may open the trace as soon as it gets that.
-            self.results.save_trace(run.recorder, model, pictures, result.images, finished.seconds, job.user.guest)
-        self.guest_pictures += len(pictures) * (not job.user.owner)
+            made = (finished.pictures, result.images, finished.seconds)
+            self.results.save_trace(run.recorder, model, *made, job.user.guest)
         job.emit(finished)
+
+    @staticmethod
+    def _paint_strip(job: Job, model: Model, run: _Denoised, images: Sequence[Image.Image] | None) -> None:
+        """Emit and record the steps of a run that are not yet; a quick run's last guess is its finished pictures.
+
+        Without pictures the run was stopped: on a CPU nothing more is decoded.
+        """
+        steps, last, known, scheduler = run.unrecorded, run.last, {}, job.request.sampling.scheduler
+        if model.placement.kind != "cpu":
+            for step in steps:
+                frames = step_frames(model, step, scheduler)
+                run.recorder.add(step, frames.guess, frames.noisy)
+                job.emit(frames.preview(step))
+            return
+        short = last is not None and model.quick and last.total <= QUICK_STEPS
+        if short and images and last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
+            known[last.index] = tuple(preview_jpeg(image.copy()) for image in images)
+        strip = StripPainter(job.emit, lambda: job.watched, model, scheduler, run.live.frames)
+        strip.rough(steps)
+        if images is not None:
+            strip.decoded(steps, known, lambda: job.cancelled)
+        for step in steps:
+            painted = strip.frames[step.index]
+            run.recorder.add(step, painted.guess, painted.noisy, bool(painted.rough))
 
     def _saved(self, job: Job, images: Sequence[Image.Image], made: dict[str, Any], finished: Finished) -> Finished:
         """The last event of a job with its pictures saved; in the event itself where the disk does not take them."""
@@ -220,23 +258,27 @@ class GenerationRunner:
         return run_facts(model, card.source, folder, files, self.hashes)
 
     def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> _Denoised:
-        """Run the loop; emit and record each step.
+        """Run the loop; keep each step.
 
-        Making frames takes a third of a short run's time: those of a draft are made when it is kept, those of a quick
-        run, and of steps at which nobody looks, once its picture is there.
+        Frames of a GPU are made and recorded one step behind, where somebody looks.  On a CPU they would take longer
+        than the steps of a small model, so the decoded ones are made once the picture is there, and those of a draft
+        when it is kept.
         """
-        run, clock = _Denoised(Recorder(job.id, job.request, job.created)), _StepClock()
-        quick = model.quick
-        with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer:
+        scheduler, clock = job.request.sampling.scheduler, _StepClock()
+        live = LivePainter(job.emit, lambda: job.watched, model, scheduler)
+        run = _Denoised(Recorder(job.id, job.request, job.created), live)
+        with StepWriter(job.emit, model, run.recorder, scheduler) as writer, live:
             for step in self._steps(job, model, init, run):
-                run.last = step
-                hurried = quick and step.total <= QUICK_STEPS
-                if job.watched and not (draft or hurried):
-                    writer.add(step, clock.seconds_left(step))
-                else:
+                run.last, job.at = step, (step.index + 1, step.total)
+                left, on_cpu = clock.seconds_left(step), step.x_t.device.type == "cpu"
+                if draft or not (on_cpu or job.watched):
                     writer.keep(step, run.unrecorded)
-                    if not hurried or draft:
-                        job.emit(StepFrames().preview(step, clock.seconds_left(step)))
+                    job.emit(StepFrames().preview(step, left))
+                elif on_cpu:
+                    run.unrecorded.append(step)
+                    live.add(step, left)
+                else:
+                    writer.add(step, left)
                 if self.on_step is not None:
                     self.on_step(job, step)
                 self.queries.answer_one(model, job.request.model, job.user)
@@ -258,23 +300,6 @@ class GenerationRunner:
             noisy, noise = trace.noisy[i] if trace.noisy else (), 1 - signal_share(step.alpha, step.sigma)
             job.emit(Preview(i, trace.total, step.timestep, 0.0, trace.frames[i], noisy, noise))
         return denoise(model, request, init, recording=run.recording, cancelled=lambda: job.cancelled)
-
-    @staticmethod
-    def _emit_previews(
-        job: Job, model: Model, recorder: Recorder, steps: Sequence[Step], images: Sequence[Image.Image] = ()
-    ) -> None:
-        """Emit and record the steps of a quick run; the last one first where the finished pictures show it."""
-        scheduler, shown = job.request.sampling.scheduler, {}
-        last = steps[-1] if steps and images else None
-        if last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
-            finished = tuple(preview_jpeg(image.copy()) for image in images)
-            shown[last.index] = replace(step_frames(model, last, scheduler), guess=finished)
-            job.emit(shown[last.index].preview(last))
-        for step in steps:
-            frames = shown.get(step.index) or step_frames(model, step, scheduler)
-            recorder.add(step, frames.guess, frames.noisy)
-            if step.index not in shown:
-                job.emit(frames.preview(step))
 
 
 class OomRetry:

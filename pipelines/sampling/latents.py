@@ -93,6 +93,15 @@ class LatentFormat:
             return [image for one in latents.split(1) for image in self._preview(one)]
         return self._preview(latents)
 
+    @property
+    def preview_is_linear(self) -> bool:
+        """Whether ``preview`` is the linear map itself: there is no autoencoder that is small enough."""
+        return self.preview_vae is None and not self._cheap
+
+    def rough_preview(self, latents: torch.Tensor) -> list[Image.Image]:
+        """Images of latents (n, c, h, w), one pixel per latent, in less than a millisecond: the linear map."""
+        return self.project(latents)
+
     def _preview(self, latents: torch.Tensor) -> list[Image.Image]:
         if self.preview_vae is not None:
             return to_images(_vae_decode(self.preview_vae, latents / self.preview_vae.config.scaling_factor))

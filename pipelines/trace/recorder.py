@@ -24,6 +24,7 @@ class Recorder:
         self._frames: list[tuple[bytes, ...]] = []
         self._noisy: list[tuple[bytes, ...]] = []
         self._last: Step | None = None
+        self._rough = False
 
     def begin_with(self, trace: Trace, steps: int) -> None:
         """Take over the first steps of the run that this one forks from."""
@@ -46,10 +47,11 @@ class Recorder:
         """The number of recorded steps."""
         return len(self._facts)
 
-    def add(self, step: Step, frames: tuple[bytes, ...], noisy: tuple[bytes, ...] = ()) -> None:
+    def add(self, step: Step, frames: tuple[bytes, ...], noisy: tuple[bytes, ...] = (), rough: bool = False) -> None:
         """Record a step with its JPEG previews: the guesses, and the noisy latents if they were drawn.
 
-        A step without previews (its latents form no image) is left out.
+        ``rough`` says that they are only the linear map's, although the model could decode them.  A step without
+        previews (its latents form no image) is left out.
         """
         if not frames:
             return
@@ -60,6 +62,7 @@ class Recorder:
         self._uncond.append(None if step.uncond is None else as_array(step.uncond))
         self._frames.append(frames)
         self._noisy.append(noisy)
+        self._rough = self._rough or rough
         self._last = step if self._last is None or step.index > self._last.index else self._last
 
     def _in_order(self) -> None:
@@ -102,6 +105,7 @@ class Recorder:
             model_name=model.card.name,
             model_licence=model.card.licence,
             seconds=seconds,
+            rough=self._rough,
         )
 
     def _unconditional(self) -> np.ndarray | None:

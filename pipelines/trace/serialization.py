@@ -80,6 +80,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "model_name": trace.model_name,
         "model_licence": trace.model_licence,
         "seconds": trace.seconds,
+        **({"rough": True} if trace.rough else {}),
     }
 
 
@@ -135,6 +136,7 @@ def _from_files(trace_id: str, facts: dict[str, Any], data: bytes) -> Trace:
         model_name=str(facts["model_name"]),
         model_licence=str(facts["model_licence"]),
         seconds=float(facts["seconds"]),
+        rough=bool(facts.get("rough", False)),
     )
 
 

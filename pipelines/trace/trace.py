@@ -83,6 +83,7 @@ class Trace:
         to_rgb: linear map from latents to RGB in [-1, 1], (c + 1, 3); the last row is added.
         model_name, model_licence: for the credits.
         seconds: how long the generation took.
+        rough: whether some of the frames are only the linear map's: the run was stopped before they were decoded.
     """
 
     id: str
@@ -105,6 +106,7 @@ class Trace:
     seconds: float = 0.0
     noisy: tuple[tuple[bytes, ...], ...] = ()
     frames_guidance: float = 1.0
+    rough: bool = False
 
     def variance_preserving(self, i: int) -> np.ndarray:
         """alpha * x0 + sigma * eps: x_t of step i, (n, c, h, w), rescaled if the sampler is variance exploding."""

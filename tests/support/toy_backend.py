@@ -31,6 +31,10 @@ CARD = ModelCard(
 
 class ToyLatents:
     decoded = 0
+    preview_is_linear = False
+
+    def rough_preview(self, latents: torch.Tensor) -> list[Image.Image]:
+        return [Image.new("RGB", (2, 2), "red") for _ in latents]
 
     def preview(self, latents: torch.Tensor) -> list[Image.Image]:
         return [Image.new("RGB", (300, 400), "red") for _ in latents]

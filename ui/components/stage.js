@@ -7,7 +7,8 @@ const button = (name) => form.querySelector(`.${name}-button`);
 const cells = part('cells');
 const timeline = new Timeline(part('strip'), { visible: () => root.offsetParent, go, step, pause, toggle });
 const lightbox = new Lightbox(part('lightbox'), large);
-const BUSY = new Set(['queued', 'loading', 'running', 'decoding']);
+// shown: the picture is there, and the frames of its steps are on their way.
+const BUSY = new Set(['queued', 'loading', 'running', 'decoding', 'shown']);
 // A played run takes so long, and rests on its picture before it stops.
 const PLAY_MS = 4500;
 // Small pictures are shown at a whole number of screen pixels for each of theirs, at most three times their size.
@@ -116,7 +117,7 @@ function drawInset() {
   part('swap').hidden = !both;
   if (!both) return;
   part('inset').src = sources(view.at, other)[Math.max(view.chosen, 0)];
-  part('inset-name').textContent = NAMES[other];
+  part('inset-name').textContent = named(frame, other);
   part('swap').title = other === 'guess'
     ? "What the model expects at the end, for your prompt and without guidance. Click to see it large."
     : 'What the model is given at this step. Click to see it large.';
@@ -137,9 +138,12 @@ function drawCurve() {
 
 function caption(slot) {
   if (final(slot)) return 'The finished picture';
-  const shown = view.frames[slot]?.x.length ? NAMES[mode] : NAMES.guess;
-  return `Step ${slot + 1} of ${view.total}, ${percent(view.frames[slot]?.n)} noise: ${shown}`;
+  const frame = view.frames[slot];
+  return `Step ${slot + 1} of ${view.total}, ${percent(frame?.n)} noise: ${named(frame, frame?.x.length ? mode : 'guess')}`;
 }
+
+// While a picture is made, its steps may be rough: the colours of the latents, not decoded.
+function named(frame, kind) { return frame?.r?.includes(kind) ? `${NAMES[kind]}, rough` : NAMES[kind]; }
 
 function percent(share) { return share === undefined ? '' : `${Math.round(100 * share)}%`; }
 

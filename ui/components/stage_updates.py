@@ -16,6 +16,7 @@ from gradio.utils import get_upload_folder
 from pipelines.events import (
     DOWNLOADING,
     TERMINAL,
+    Announced,
     Cancelled,
     Decoding,
     Event,
@@ -78,6 +79,9 @@ class JobView:
                 self._step(event)
             case Decoding():
                 self.state, self.text = "decoding", "Decoding: turning the result into pixels"
+            case Announced(finished):
+                self._finish(finished)
+                self.state, self.text = "shown", f"{self.text} · drawing the timeline"
             case Finished():
                 self._finish(event)
             case Cancelled(steps):
@@ -88,22 +92,25 @@ class JobView:
         self.over = isinstance(event, TERMINAL)
 
     def _step(self, event: Preview) -> None:
-        self.state, self.total = "running", event.total
+        self.total = event.total
         if event.frames:
             self.frames[event.index] = event
             self.fresh.append(event.index)
-            if event.index < max(self.frames):
-                return  # a quick run: its last step comes first
+        if self.state == "shown":
+            return  # the picture is there, and its words
+        self.state = "running"
         left = f" · {phrases.seconds(event.seconds_left)} left" if event.index + 1 < event.total else ""
         self.text = f"Denoising {event.index + 1} of {event.total}{left}"
 
     def _finish(self, event: Finished) -> None:
-        self.seconds = event.seconds
-        self.state, self.text = "done", done_text(self.total or event.request.steps_run, event.seconds)
-        self.notes = " ".join(event.notes)
+        self.seconds, self.notes = event.seconds, " ".join(event.notes)
         # Previews may differ now: some were withheld, or a draft's were rendered when it was kept.
         previews = [each for each in self.job.poll() if isinstance(each, Preview) and each.frames]
         self.frames = {each.index: each for each in previews} or self.frames
+        shown, self.state = self.state == "shown", "done"
+        self.text = done_text(self.total or event.request.steps_run, event.seconds)
+        if shown:
+            return  # the pictures are on the page already
         # Seeds reach 2**63 - 1, which JavaScript numbers cannot hold: they travel as text.
         self.pictures = [{"file": served_file(p), "seed": str(p.seed), "name": p.path.name} for p in event.pictures]
         self.pictures += [
@@ -125,13 +132,13 @@ class JobView:
             "count": request.num_images,
             "size": [request.width, request.height],
             "total": self.total or request.sampling.num_inference_steps,
-            "frames": [_frame(f.index, f.noise, f.frames, f.noisy) for f in frames],
+            "frames": [_frame(f.index, f.noise, f.frames, f.noisy, f.rough) for f in frames],
             "pictures": self.pictures,
         }
 
     def delta(self) -> dict[str, Any]:
         """What is new since the last value."""
-        indexes, self.fresh = self.fresh, []
+        indexes, self.fresh = sorted(set(self.fresh)), []
         return self.value(indexes)
 
     def snapshot(self) -> dict[str, Any]:
@@ -141,13 +148,19 @@ class JobView:
         return self.value(indexes[:: 1 + size // SNAPSHOT_BYTES])
 
 
-def _frame(index: int, noise: float, guess: Sequence[bytes], noisy: Sequence[bytes]) -> dict[str, Any]:
-    """A step on the stage: its pictures as the model guesses them and as it was given them, and the share of noise."""
+def _frame(
+    index: int, noise: float, guess: Sequence[bytes], noisy: Sequence[bytes], rough: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A step on the stage: its pictures as the model guesses them and as it was given them, and the share of noise.
+
+    ``rough`` names those that are not decoded.
+    """
     return {
         "i": index,
         "n": round(noise, 4),
         "p": [data_uri(one) for one in guess],
         "x": [data_uri(one) for one in noisy],
+        **({"r": list(rough)} if rough else {}),
     }
 
 

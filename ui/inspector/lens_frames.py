@@ -181,7 +181,9 @@ def render(trace: Trace, k: int, name: str, decode: Decode) -> tuple[list[Image.
 
 
 def _drawn_during_run(trace: Trace, k: int, name: str) -> list[str] | None:
-    """The frames of a lens as the stage showed them during the run; None for other lenses."""
+    """The frames of a lens that were decoded with the run; None for other lenses."""
+    if trace.rough:
+        return None
     guess = "x0" if trace.uncond is None or trace.frames_guidance == 1 else "guided"
     rows = {guess: trace.frames, "x_t": trace.noisy}.get(name)
     return _uris(rows, k) if rows else None

@@ -300,7 +300,7 @@ class _PipelineThread:
 
     def _to_grid(self, x: torch.Tensor) -> torch.Tensor:
         """Latents of any known form as (n, c, h, w) float32; empty for unknown forms."""
-        x = x.detach().float()
+        x = x.detach().float().clone()  # a pipeline may change its latents in place, and steps are kept to the end
         if x.ndim == 5 and x.shape[2] == 1:  # a video of one frame
             x = x[:, :, 0]
         if x.ndim == 3:  # a row of tokens, one for each patch of 2 x 2 cells
@@ -332,6 +332,10 @@ class GenericLatents(LatentFormat):
     def preview(self, latents: torch.Tensor) -> list[Any]:
         """One pixel a cell; nothing where the latents have no place on a grid."""
         return self.project(latents) if latents.numel() and latents.shape[1] == self.channels else []
+
+    def rough_preview(self, latents: torch.Tensor) -> list[Any]:
+        """As ``preview``."""
+        return self.preview(latents)
 
     def small_preview(self, latents: torch.Tensor, side: int) -> torch.Tensor | None:
         """As ``preview``, one pixel a cell; None where the latents have no place on a grid."""

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 MAX_PARAMETERS = 30_000_000
 # Shapes for which a network stays compiled; the least recently used goes first.
 KEEP_SHAPES = 3
+# Rows of one call: two, as guidance needs, or one.  A CPU takes no less time for a row among many, and every further
+# number of rows would have to be compiled, which takes seconds and 95 MB.
+MAX_ROWS = 2
 # Positions of the latents, of all rows together, above which a network is not compiled: there it is at most 1.4 times
 # as fast, and its buffers stay, gigabytes for a picture of 2,048 px.
 MAX_POSITIONS = 2 * 32 * 32
@@ -203,11 +206,12 @@ class Network:
         """Run it; inputs that are None count as absent."""
         given = {name: value for name, value in inputs.items() if value is not None}
         if not self._disabled and self._module_state.unchanged() and _are_convertible(given):
-            rows = _with_rows(given)
-            compiled = self._compiled(_shapes(rows))
+            parts = _parts(_with_rows(given))
+            compiled = self._compiled(_shapes(parts[0]))
             if compiled is not None:
                 try:
-                    return compiled(rows)
+                    found = [compiled(part) for part in parts]
+                    return found[0] if len(found) == 1 else torch.cat(found)
                 except Exception as error:
                     log.debug("OpenVINO failed: %s", error)
                     self.disable()
@@ -334,6 +338,15 @@ def _with_rows(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The inputs with one row each; a single timestep counts for all rows."""
     rows = len(next(iter(inputs.values())))
     return {name: value.float().expand(rows) if name == "timestep" else value for name, value in inputs.items()}
+
+
+def _parts(inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The inputs in equal parts of few rows."""
+    rows = len(next(iter(inputs.values())))
+    if rows <= MAX_ROWS:
+        return [inputs]
+    size = MAX_ROWS if rows % MAX_ROWS == 0 else 1
+    return [{name: value[k : k + size] for name, value in inputs.items()} for k in range(0, rows, size)]
 
 
 def _positions(sizes: Shapes) -> int:

@@ -102,7 +102,7 @@ def test_a_kept_draft_is_a_picture_like_any_other(backend: LocalBackend, gate: S
     assert saved_files(backend) == sorted([kept.path, other.path])
     assert read_request(kept.path) == read_request(other.path) == ask()
     assert [type(e) for e in job.poll()] == [Queued, Loading, Loading, Decoding, *[Preview] * 4, Finished]
-    for one in (job, ordinary):
+    for one in (job, ordinary):  # a draft that is kept has no rough frames
         assert all(len(e.frames) == 1 for e in one.poll() if isinstance(e, Preview))
     mine, theirs = backend.trace(job.id), backend.trace(ordinary.id)
     assert (mine.request, len(mine.steps), mine.pictures) == (ask(), 4, (kept,))

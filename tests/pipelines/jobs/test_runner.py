@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from pipelines.events import Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
+from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
 from pipelines.images.png import read_request
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
@@ -20,8 +22,9 @@ from tests.support.toy_backend import WAIT, Gate, ToyManager, ask, finish
 
 def test_events_of_a_job_from_the_queue_to_the_file(make_backend: Any) -> None:
     events = finish(make_backend().submit(ask(num_images=2)))
-    assert [type(e) for e in events] == [Queued, Loading, Loading, *[Preview] * 4, Decoding, Finished]
-    assert events[0] == Queued(0)
+    # The picture comes first, and then the frames of its steps.
+    assert [type(e) for e in events] == [Queued, Loading, Loading, Decoding, Announced, *[Preview] * 4, Finished]
+    assert events[0] == Queued(0) and events[4].finished == events[-1]
     assert events[1] == Loading("toy", "unet", 0, 2)
     assert [(e.index, e.total) for e in events if isinstance(e, Preview)] == [(k, 4) for k in range(4)]
     assert [picture.seed for picture in events[-1].pictures] == [7, 8]
@@ -44,6 +47,48 @@ def test_cancel_stops_before_the_next_call_and_decodes_nothing(make_backend: Any
     assert manager.model.latents.decoded == 0
     assert list((tmp_path / "pictures").glob("*")) == []
     assert isinstance(finish(backend.submit(ask()))[-1], Finished)
+
+
+def test_a_page_that_watches_sees_rough_steps_at_once_and_decoded_ones_after_the_picture(make_backend: Any) -> None:
+    gate, job = Gate(2), None
+    backend = make_backend(on_step=gate)
+    job = backend.submit(ask())
+    with job.watching():
+        assert gate.reached.acquire(timeout=WAIT)
+        while sum(isinstance(e, Preview) for e in job.poll()) < 3:  # while the sampler is held
+            assert job.wait_for_event(len(job.poll()), WAIT)
+        live = [e for e in job.poll() if isinstance(e, Preview)]
+        assert [e.index for e in live] == [0, 1, 2] and all(e.rough == ("noisy", "guess") for e in live)
+        gate.open.set()
+        events = finish(job)
+    after = [e for e in events[[type(e) for e in events].index(Announced) :] if isinstance(e, Preview)]
+    assert {e.index for e in after} == {0, 1, 2, 3} and not any(e.rough for e in after[-4:])
+    # The stage's own view is whole before the other one is decoded.
+    assert [e.index for e in after if e.rough == ("guess",)] == [0, 1, 2, 3]
+    assert not any(e.frames for e in events if isinstance(e, Preview) and e.rough)  # better ones have replaced them
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_run_that_is_stopped_keeps_rough_steps(make_backend: Any, watched: bool) -> None:
+    gate = Gate(1)
+    backend = make_backend(on_step=gate)
+    job = backend.submit(ask())
+    with job.watching() if watched else nullcontext():
+        assert gate.reached.acquire(timeout=WAIT)
+        job.cancel()
+        gate.open.set()
+        events = finish(job)
+    assert events[-1] == Cancelled(2)
+    assert [e.index for e in events if isinstance(e, Preview)] == ([0, 1] if watched else [])
+    trace = backend.trace(job.id)
+    assert trace.rough and len(trace.frames) == len(trace.noisy) == 2
+    assert not backend.trace(_finished(backend)).rough
+
+
+def _finished(backend: LocalBackend) -> str:
+    job = backend.submit(ask())
+    assert isinstance(finish(job)[-1], Finished)
+    return job.id
 
 
 def test_cancel_at_the_last_step_decodes_nothing(make_backend: Any) -> None:
@@ -75,7 +120,8 @@ def test_a_real_model_from_the_request_to_the_file(tiny_folder: Path, tmp_path: 
         values = {"model": card.id, "width": 32, "height": 32, "scheduler": "dpmpp_2m", "guidance_scale": 2.0}
         request = make_request(prompt="x " * 90, num_inference_steps=3, seed=1, num_images=2, **values)
         events = finish(backend.submit(request))
-        assert [type(e) for e in events if not isinstance(e, Queued | Loading)] == [*[Preview] * 3, Decoding, Finished]
+        found = [type(e) for e in events if not isinstance(e, Queued | Loading)]
+        assert found == [Decoding, Announced, *[Preview] * 3, Finished]
         assert [(e.done, e.total) for e in events if isinstance(e, Loading)] == [(k, 5) for k in range(6)]
         assert [Image.open(picture.path).size for picture in events[-1].pictures] == [(32, 32)] * 2
         assert "did not see" in events[-1].notes[0]

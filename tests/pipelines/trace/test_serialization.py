@@ -28,9 +28,9 @@ def test_what_comes_back_from_the_disk_is_the_same(epsilon, tmp_path: Path) -> N
 def test_a_trace_of_an_earlier_version_has_guided_guesses_and_no_noisy_pictures(epsilon, tmp_path: Path) -> None:
     _, trace = record(epsilon, ask(num_images=2))
     noisy = tuple((b"one", b"two") for _ in trace.steps)
-    save_trace(dataclasses.replace(trace, noisy=noisy, frames_guidance=1.0), tmp_path)
+    save_trace(dataclasses.replace(trace, noisy=noisy, frames_guidance=1.0, rough=True), tmp_path)
     again = load_trace(tmp_path, "run")
-    assert again.noisy == noisy and again.frames_guidance == 1.0
+    assert again.noisy == noisy and again.frames_guidance == 1.0 and again.rough
     save_trace(trace, tmp_path)
     facts = json.loads((tmp_path / "run.json").read_text())
     del facts["frames_guidance"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from pipelines.events import Cancelled, Decoding, Event, Failed, Finished, Loading, Picture, Preview, Queued
+from pipelines.events import Announced, Cancelled, Decoding, Event, Failed, Finished, Loading, Picture, Preview, Queued
 from pipelines.jobs.job import Job
 from pipelines.request import make_request
 from presets.catalogue import load
@@ -105,6 +106,33 @@ def test_finished_pictures_are_byte_true_copies_and_seeds_are_text(tmp_path: Pat
     assert Path(picture["file"]["path"]) != path
     assert Path(picture["file"]["path"]).read_bytes() == path.read_bytes()
     assert (last["text"], last["notes"]) == ("4 steps in 3.1 s", "Words were not read.")
+
+
+def test_the_picture_is_shown_before_the_frames_of_its_steps(tmp_path: Path):
+    path = tmp_path / "one.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    finished = Finished(request(), (Picture(path, 7),), 1.0, ("A note.",))
+    roll, said = stage_updates.JobView(Job(request())), []
+    for event in (replace(preview(1), rough=("guess",)), Decoding(), Announced(finished), preview(0), finished):
+        roll.take(event)
+        said.append((roll.state, roll.text, len(roll.pictures), roll.over))
+    assert said == [
+        ("running", "Denoising 2 of 4 · 1.2 s left", 0, False),
+        ("decoding", "Decoding: turning the result into pixels", 0, False),
+        ("shown", "4 steps in 1.0 s · drawing the timeline", 1, False),
+        ("shown", "4 steps in 1.0 s · drawing the timeline", 1, False),
+        ("done", "4 steps in 1.0 s", 1, True),
+    ]
+    assert [frame.get("r") for frame in roll.snapshot()["frames"]] == [None, ["guess"]]
+
+
+def test_a_page_that_watches_is_counted():
+    job = Job(request())
+    values = stage_updates.watch(job)
+    job.emit(Queued(0))
+    assert next(values)["state"] == "queued" and job.watched
+    values.close()
+    assert not job.watched
 
 
 def test_a_long_run_is_thinned_out_when_it_is_repeated():

@@ -55,6 +55,14 @@ def test_noisy_latents_that_were_drawn_during_the_run_play_at_once(trace: Trace)
     assert base64.b64decode(values[-1]["lenses"]["x_t"]["frames"][2].split(",", 1)[1]) == b"noisy 2"
 
 
+def test_rough_frames_of_a_run_that_was_stopped_are_drawn_again(trace: Trace):
+    rough = replace(trace, noisy=tuple((b"rough",) for _ in trace.steps), frames_guidance=1.0, rough=True)
+    *_, last = lens_frames.render_lenses(rough, 0, decode, FrameCache())
+    for name in ("x_t", "x0"):
+        frames = [base64.b64decode(uri.split(",", 1)[1]) for uri in last["lenses"][name]["frames"]]
+        assert len(frames) == len(trace.steps) and not set(frames) & {b"rough", *(row[0] for row in trace.frames)}
+
+
 def test_an_earlier_versions_guesses_are_shown_as_what_they_are(trace: Trace):
     """They were drawn with guidance; the guess without it is drawn anew from the latents."""
     values = list(lens_frames.render_lenses(replace(trace, frames_guidance=4.0), 0, decode, FrameCache()))

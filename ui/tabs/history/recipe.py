@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from history.recipes.files import json_file, script_file
 from history.recipes.plan import Materials, NoScript
-from pipelines.events import Loading, Preview
+from pipelines.events import Loading
 from pipelines.jobs.backend import QueueFull
 from pipelines.request import InvalidRequest
 from ui.inspector.export import save_answer
@@ -101,9 +101,7 @@ def stop_replay(question: Question) -> dict[str, Any]:
 
 def progress(job: Job | None) -> str:
     """How far a job is, in words."""
-    last = (
-        next((event for event in reversed(job.poll()) if isinstance(event, Preview | Loading)), None) if job else None
-    )
-    if isinstance(last, Preview):
-        return f"Making it again: step {last.index + 1} of {last.total}."
-    return "Making it again: loading the model." if last else WAITING
+    if job is not None and job.at[0]:
+        return f"Making it again: step {job.at[0]} of {job.at[1]}."
+    loading = job is not None and any(isinstance(event, Loading) for event in job.poll())
+    return "Making it again: loading the model." if loading else WAITING
