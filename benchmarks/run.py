@@ -1,6 +1,7 @@
 """``make bench``: ratios against what a user would otherwise run, each measured in turns in one run on one machine.
 
-    python -m benchmarks.run [--rows 1,4] [--model pocket] [--rounds 15] [--device cpu|cuda] [--entries 100000] [--json FILE]
+    python -m benchmarks.run [--rows 1,4] [--model pocket] [--rounds 15] [--device cpu|cuda] [--entries 100000]
+        [--json FILE]
 
 Prints a table with a target a row, and JSON.  Also what each step asks of a graphics card, counted on the pretend GPU,
 and the history at so many entries, with the targets that it misses; not where rows are chosen.
@@ -107,8 +108,8 @@ def main() -> None:
     counted: list[Any] = []
     history: dict[str, Any] = {}
     if not options.rows:
-        from benchmarks.history import everything
         from benchmarks.gpu.counters import counters
+        from benchmarks.history import everything
         from presets.catalogue import card_for, load
 
         card = card_for(options.model, load())

@@ -18,13 +18,14 @@ from pipelines.system.lru import LruDict
 from ui.components.data_uri import data_uri
 from ui.components.stage_updates import JobView
 from ui.server.current_user import current_user
-from ui.tabs.compare.cells import cell_value, final_picture, row_of
+from ui.tabs.compare.cells import FEW_CELLS, cell_value, final_picture, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipelines.grid.plan import Cell, Grid
     from pipelines.jobs.job import Job
+    from pipelines.jobs.users import User
     from pipelines.trace.trace import Trace
     from ui.context import PageContext
 
@@ -112,7 +113,7 @@ class RunningGrid:
         yield {**head(self.grid, self.name, "running"), "started": True}
         fresh: dict[Place, dict[str, Any]] = {}
         while (waiting or self._active) and not self.stop.is_set():
-            for place, value in self._submit(waiting, user):
+            for place, value in self._submit(waiting, user, count):
                 fresh[place] = value
             if not self._active:
                 continue
@@ -132,12 +133,12 @@ class RunningGrid:
         cells = [{"at": list(place), **value} for place, value in fresh.items()]
         return {**head(self.grid, self.name, state), "cells": cells}
 
-    def _submit(self, waiting: deque[Cell], user: Any) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _submit(self, waiting: deque[Cell], user: User, count: int) -> Iterator[tuple[Place, dict[str, Any]]]:
         """Keep a few jobs waiting; a refused cell says why, and a full queue is tried again later."""
         while waiting and len(self._active) < AHEAD:
             cell = waiting[0]
             try:
-                job = self.page.backend.submit(cell.request, user)
+                job = self.page.backend.submit(cell.request, user, watched=count <= FEW_CELLS)
             except InvalidRequest as problem:
                 waiting.popleft()
                 yield _place(cell), {"state": "failed", "text": str(problem)}

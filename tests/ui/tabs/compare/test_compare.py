@@ -47,7 +47,7 @@ class Backend:
         self.full_after = 99
         self.submitted: list[GenerationRequest] = []
 
-    def submit(self, request: GenerationRequest, user: Any = None) -> Job:
+    def submit(self, request: GenerationRequest, user: Any = None, watched: bool = True) -> Job:
         if len(self.submitted) >= self.full_after:
             raise QueueFull("You have used your share of this hour.")
         if request.sampling.seed == 13:
