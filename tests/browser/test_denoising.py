@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.support.accessibility import violations
 from tests.support.site import Site
-from tests.support.visitors import visitors
 
 LENSES = ("x0", "x_t", "noise", "change", "channels", "guidance", "latent")
 QUESTIONS = 5
@@ -106,25 +104,6 @@ def looked(visit, site: Site):
         return page
 
     return open_it
-
-
-@pytest.fixture(scope="module")
-def one_look(browser: Browser, server: Site) -> Iterator[Page]:
-    """A visitor who looks inside a picture, for the tests that leave the run as it is."""
-    with visitors(browser) as new:
-        page = new.open(server.url)
-        page.locator("#generate").wait_for()
-        make(page)
-        page.click('#stage [data-part="inside"]')
-        ready(page)
-        yield page
-
-
-@pytest.fixture
-def looking(one_look: Page, site: Site) -> Page:
-    """This visitor, at step 1."""
-    still(one_look)
-    return one_look
 
 
 def test_with_nothing_made_the_tab_says_where_pictures_come_from(visit, site: Site):
@@ -223,8 +202,8 @@ def test_each_picture_of_several_is_opened(visit, site: Site):
     assert pixels(page, "right") != before
 
 
-def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looking: Page):
-    page = looking
+def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looked):
+    page = looked()
     look(page, "Charts")
     expect(page.locator('#status [data-part="queue"]')).to_have_text("Queue empty")
     asked = []
@@ -253,8 +232,8 @@ def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looking: P
     assert [url for url in asked if "gradio_api" not in url] == []
 
 
-def test_every_lens_shows_something_of_its_own(looking: Page):
-    page = looking
+def test_every_lens_shows_something_of_its_own(looked):
+    page = looked()
     go(page, index=4)
     shown = {}
     for name in LENSES:
@@ -266,8 +245,8 @@ def test_every_lens_shows_something_of_its_own(looking: Page):
     assert len(set(shown.values())) == len(LENSES)
 
 
-def test_the_five_questions_move_the_player(looking: Page):
-    page = looking
+def test_the_five_questions_move_the_player(looked):
+    page = looked()
     expect(page.locator("#questions li")).to_have_count(QUESTIONS)
     wanted = (("x_t", "x0"), ("noise", "x0"), ("x0", "change"), ("guidance", "x0"), ("latent", "x0"))
     for item, (left, right) in zip(page.locator("#questions li").all(), wanted, strict=True):
@@ -315,8 +294,8 @@ def test_every_kind_is_saved_and_its_link_stays(looked):
     expect(page.locator("#export .problem")).to_be_hidden()
 
 
-def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looking: Page):
-    page = looking
+def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looked):
+    page = looked()
     look(page, "Save")
     page.evaluate(
         "document.dispatchEvent(new CustomEvent('playground:step', {detail: {run: 'x', index: 0, lens: '../../etc'}}))"
@@ -326,8 +305,8 @@ def test_a_lens_that_is_not_there_is_refused_with_a_sentence(looking: Page):
     expect(page.locator('#export [data-kind="gif"]')).to_be_enabled()
 
 
-def test_guesses_at_another_guidance_are_answered(looking: Page):
-    page = looking
+def test_guesses_at_another_guidance_are_answered(looked):
+    page = looked()
     look(page, "Guidance")
     before = page.locator("#guidance-panel .three-views img").first.get_attribute("src")
     page.locator("#guess-g").fill("9")
