@@ -40,7 +40,7 @@ LEVELS = {
         {"database", "readers"},
         {"entries", "thumbnails"},
         {"search", "parents", "bin", "strips", "taking_in", "marks"},
-        {"import_sources", "export_listing"},
+        {"transfers"},
         {"reconcile", "exchange", "recipes", "replays"},
         {"store"},
     ),
