@@ -15,16 +15,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from history import export_listing, marks
+from history import marks
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
 from history.entries import COLUMNS, Entry, EntryDetail, NewEntry, from_row, insert
-from history.export_listing import Listed
 from history.folders import Folders
-from history.import_sources import Found, Unreadable, pictures_in
 from history.parents import link_parents
 from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
+from history.transfers import export_listing
+from history.transfers.export_listing import Listed
+from history.transfers.import_sources import Found, Unreadable, pictures_in
 from pipelines.images.geometry import flatten
 from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
 from pipelines.images.signing import Sign

@@ -6,27 +6,17 @@ names its matrices are stored.  The names come from the model's configuration; n
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from history.recipes.plan import FLUX, SD, SD3, XL, AdapterFile, NoScript, Plan
+from history.recipes.plan import AdapterFile, NoScript, Plan
 from pipelines.models.adapters.lora_format import split
 from pipelines.system.safetensors_header import try_read_header
 
-# Networks that LoRAs change, by their class, in the order of the families' own tables.
-_CLIP, _PROJECTED, _T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
-_NETWORKS: Mapping[str, Mapping[str, str]] = {
-    SD: {"text_encoder": _CLIP, "unet": "UNet2DConditionModel"},
-    XL: {"text_encoder": _CLIP, "text_encoder_2": _PROJECTED, "unet": "UNet2DConditionModel"},
-    SD3: {
-        "text_encoder": _PROJECTED, "text_encoder_2": _PROJECTED, "text_encoder_3": _T5,
-        "transformer": "SD3Transformer2DModel",
-    },
-    FLUX: {"text_encoder": _CLIP, "text_encoder_2": _T5, "transformer": "FluxTransformer2DModel"},
-}  # fmt: skip
+if TYPE_CHECKING:
+    from pipelines.models.adapters.lora_targets import LayerPaths
+
 CODE = '''
 def factor(parts, name, core):
     """One matrix of a product: whole, or of two small ones, around a core of four dimensions for convolutions."""
@@ -152,7 +142,12 @@ def files(plan: Plan) -> dict[str, bytes]:
     Raises:
         NoScript: if the model's configuration is not known, or a LoRA names its layers by patterns.
     """
-    names = _LayersOf(plan)
+    from pipelines.models.adapters.lora_targets import NETWORKS, LayerPaths
+
+    configs = {part: plan.config(part) for part in NETWORKS[plan.family]}
+    if not (configs.get("unet") or configs.get("transformer")):
+        raise NoScript(f"The configuration of {plan.card.name} is not on this computer; fetch the model.")
+    names = LayerPaths(plan.family, configs)
     return {file_name(k): _listing(names, lora) for k, lora in enumerate(plan.loras)}
 
 
@@ -161,7 +156,7 @@ def file_name(k: int) -> str:
     return f"lora-{k + 1}.json"
 
 
-def _listing(names: _LayersOf, lora: AdapterFile) -> bytes:
+def _listing(names: LayerPaths, lora: AdapterFile) -> bytes:
     from pipelines.models.adapters.lora_file import Refused, scale_of
     from pipelines.models.adapters.lora_layers import rank_of
 
@@ -173,7 +168,7 @@ def _listing(names: _LayersOf, lora: AdapterFile) -> bytes:
         raise NoScript(f"The LoRA {lora.name} {problem}.") from None
     found = []
     for layer, places in layout.layers.items():
-        if bases := names.of(layer):
+        if bases := names.find(layer):
             shapes = {part: SimpleNamespace(shape=_shape(header, name)) for part, name in places.items()}
             parts = {part: [name, layout.scales.get(name, "")] for part, name in places.items()}
             found.append({"to": bases, "scale": scale(layer, rank_of(shapes)), "parts": parts})
@@ -184,39 +179,6 @@ def _shape(header: Any, name: str) -> list[int]:
     entry = header.tensors[name]
     shape = entry.get("shape") if isinstance(entry, dict) else None
     return shape if isinstance(shape, list) and shape else [0]
-
-
-class _LayersOf:
-    """Finds the layers of a plan's model that a LoRA file names, from configurations alone."""
-
-    def __init__(self, plan: Plan) -> None:
-        from pipelines.models.adapters.lora_names import LayerNames
-
-        parts = dict(_networks(plan))
-        if not {"unet", "transformer"} & parts.keys():
-            raise NoScript(f"The configuration of {plan.card.name} is not on this computer; fetch the model.")
-        self._layers = LayerNames(parts)
-        self._names = {
-            module: (part, name) for part, network in parts.items() for name, module in network.named_modules() if name
-        }
-
-    def of(self, layer: str) -> list[list[str]]:
-        """Part and name of each layer of the model, in the order of the rows of the file's matrix."""
-        return [list(self._names[base]) for base in self._layers.find(layer)]
-
-
-def _networks(plan: Plan) -> Iterator[tuple[str, Any]]:
-    """The networks of a model without weights."""
-    import torch
-
-    for part, name in _NETWORKS[plan.family].items():
-        config = dict(plan.config(part))
-        if not config:
-            continue
-        library = importlib.import_module("diffusers" if part in ("unet", "transformer") else "transformers")
-        cls = getattr(library, name)
-        with torch.device("meta"):
-            yield part, cls.from_config(config) if library.__name__ == "diffusers" else cls(cls.config_class(**config))
 
 
 def calls(plan: Plan, names: list[str]) -> list[str]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from history import export_listing
-from history.export_listing import Listed
 from history.folders import SUFFIXES, Folders
 from history.taking_in import MAX_FILE_BYTES
+from history.transfers import export_listing
+from history.transfers.export_listing import Listed
 
 log = logging.getLogger(__name__)
 ZIP = ".zip"
