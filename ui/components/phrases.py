@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.cards import ModelCard
 from pipelines.request import GenerationRequest
+from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.bounded_json import read_json_file
 from pipelines.system.paths import PROJECT
 from pipelines.trace.lens_files import LENSES_SUFFIX, load_lenses
@@ -62,10 +63,15 @@ def fork_changes(request: GenerationRequest) -> str:
     found += ["another prompt"] * ((request.prompt, request.prompts) != (old.prompt, old.prompts))
     found += ["another negative prompt"] * (request.negative_prompt != old.negative_prompt)
     found += [f"guidance {new.guidance_scale:g}"] * (new.guidance_scale != old.sampling.guidance_scale)
-    found += [f"sampler {new.scheduler}"] * (new.scheduler != old.sampling.scheduler)
+    found += [f"sampler {label_of(new.scheduler)}"] * (new.scheduler != old.sampling.scheduler)
     found += [f"LoRA {loras_used(request) or 'none'}"] * (request.loras != old.loras)
     found += ["new noise"] * (fork.seed is not None)
     return " and ".join(filter(None, (", ".join(found[:-1]), *found[-1:]))) or "nothing changed"
+
+
+def label_of(scheduler: str) -> str:
+    """What the page calls a scheduler."""
+    return SCHEDULERS[scheduler].label if scheduler in SCHEDULERS else scheduler
 
 
 def heading(request: GenerationRequest) -> str:

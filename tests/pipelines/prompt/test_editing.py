@@ -38,7 +38,6 @@ def test_the_text_of_each_step(prompt: str, texts: list[str]) -> None:
         "[a:b:0.5",
         "a:b] [c",
         "((",
-        "[(a:0.5]",
         "\\",
         "a|b",
     ],
