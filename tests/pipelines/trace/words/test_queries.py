@@ -70,7 +70,9 @@ def test_the_run_s_own_adapters_are_put_on_again(backend: LocalBackend, added: s
         "control": {"controls": (Control(net="edges", image=key, end=0.5),)},
         "reference": {"reference": ImagePrompt(adapter="face", image=key, weight=1.0)},
     }[added]
-    trace, plain = run(backend, ask(**changes)), run(backend, ask(seed=4))
+    prompt = changes.pop("prompt", "a fox")
+    trace = run(backend, ask(prompt=prompt).model_copy(update=changes))
+    plain = run(backend, ask(seed=4))
     found = backend.queries.words.attention(trace, 0, range(5))
     assert found.steps == tuple(range(5)) and found.difference < 1e-4
     # They are taken off again: the plain run's attention is what it was.
