@@ -42,7 +42,7 @@ def test_a_word_is_chosen_and_a_place_ranks_the_words(visit, site: Site, tmp_pat
     expect(panel.locator('[data-part="place"]')).to_be_hidden()
 
     panel.locator("summary").click()
-    expect(panel.locator(".heads canvas")).to_have_count(2)
+    expect(panel.locator(".heads canvas")).to_have_count(4)
     panel.locator('[data-part="level"]').select_option(index=1)
     assert not violations(page)
 

@@ -82,12 +82,12 @@ class AttentionMaps:
 
 
 def scaled(maps: np.ndarray, size: Size) -> np.ndarray:
-    """Maps (..., h, w) at another size, bicubic as in DAAM, not below 0."""
+    """Maps (..., h, w) at another size, linear and not bicubic as in DAAM, so that shares still add up."""
     if maps.shape[-2:] == size:
         return maps
     rows = maps.reshape(-1, *maps.shape[-2:]).astype(np.float32)
-    found = [np.asarray(Image.fromarray(row).resize(size[::-1], Image.Resampling.BICUBIC)) for row in rows]
-    return np.maximum(np.stack(found), 0).reshape(*maps.shape[:-2], *size)
+    found = [np.asarray(Image.fromarray(row).resize(size[::-1], Image.Resampling.BILINEAR)) for row in rows]
+    return np.stack(found).reshape(*maps.shape[:-2], *size)
 
 
 def unavailable(trace: Trace, k: int) -> str:

@@ -17,6 +17,7 @@ from pipelines.jobs.local import LocalBackend
 from pipelines.jobs.queue import GuestShare, ModelQuery
 from pipelines.jobs.users import User
 from pipelines.models.manager import PipelineManager
+from pipelines.request import Control, ImagePrompt
 from tests.support.pipeline_parity import load
 from tests.support.recorded_runs import ask
 from tests.support.tiny_controlnets import make_controlnet
@@ -66,10 +67,12 @@ def test_the_run_s_own_adapters_are_put_on_again(backend: LocalBackend, added: s
     key = backend.inputs.put(picture(1))
     changes: dict[str, Any] = {
         "lora": {"prompt": "<lora:ink:1> a fox"},
-        "control": {"controls": [{"net": "edges", "image": key, "end": 0.5}]},
-        "reference": {"reference": {"adapter": "face", "image": key, "weight": 1.0}},
+        "control": {"controls": (Control(net="edges", image=key, end=0.5),)},
+        "reference": {"reference": ImagePrompt(adapter="face", image=key, weight=1.0)},
     }[added]
-    trace, plain = run(backend, ask(**changes)), run(backend, ask(seed=4))
+    prompt = changes.pop("prompt", "a fox")
+    trace = run(backend, ask(prompt=prompt).model_copy(update=changes))
+    plain = run(backend, ask(seed=4))
     found = backend.queries.words.attention(trace, 0, range(5))
     assert found.steps == tuple(range(5)) and found.difference < 1e-4
     # They are taken off again: the plain run's attention is what it was.

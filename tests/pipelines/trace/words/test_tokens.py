@@ -61,7 +61,7 @@ def test_weights_are_taken_off_as_compel_does(epsilon: Any) -> None:
 
 def test_a_blend_has_no_words_of_its_own(epsilon: Any) -> None:
     with pytest.raises(InvalidRequest, match="blends several prompts"):
-        prompt_words(epsilon, '("a fox", "a red apple").blend(1, 1)')
+        prompt_words(epsilon, '("a (fox)1.2", "a red apple").blend(1, 1)')
 
 
 def test_every_chunk_of_a_long_prompt_is_read(epsilon: Any) -> None:

@@ -82,7 +82,7 @@ def test_heads_are_asked_for_within_bounds(page: Any, model: Any) -> None:
     *_, ready = attention.compute(page, trace, 0)
     maps, layer = ready["maps"], ready["maps"]["layers"][0]["name"]
     found = attention.heads(page, trace, 0, maps, event(step=1, word=1, layer=layer))
-    assert found is not None and found["heads"] == len(found["peak"]) == 2
+    assert found is not None and found["heads"] == len(found["peak"]) == 4
     for wrong in ({"step": 9}, {"word": -1}, {"word": float("nan")}, {"layer": "x"}, {"layer": None}, {"step": "1"}):
         assert attention.heads(page, trace, 0, maps, event(**{"step": 1, "word": 1, "layer": layer, **wrong})) is None
     assert [attention.place_of(k, ["word", "word", "start", "end", "mark"], 70) for k in range(5)] == [0, 1, 68, 69, 69]
