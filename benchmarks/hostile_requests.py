@@ -13,7 +13,7 @@ import string
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -260,13 +260,19 @@ def call_function(client: Client, path: str, body: Mapping[str, Any], report: Re
 
 
 def call_every_function(
-    client: Client, functions: Iterable[PageFunction], report: Report, secrets: Iterable[str]
+    client: Client,
+    functions: Iterable[PageFunction],
+    report: Report,
+    secrets: Iterable[str],
+    over: Callable[[], bool] = bool,
 ) -> None:
     """Call every function by every route, with no values and with useless ones."""
 
     def one(function: PageFunction) -> None:
         for path in routes_of(function):
             for k, data in enumerate(([], [{"path": "/etc/passwd"}] * len(function.page_values))):
+                if over():
+                    return
                 # Few sessions, since a guest's sessions are limited.
                 body = {"fn_index": function.number, "data": data, "session_hash": f"once{function.number % 12}x{k}"}
                 call_function(client, path, body, report, secrets)
@@ -276,7 +282,13 @@ def call_every_function(
 
 
 def send_random_calls(
-    client: Client, functions: Sequence[PageFunction], cases: int, report: Report, secrets: Iterable[str], start: int
+    client: Client,
+    functions: Sequence[PageFunction],
+    cases: int,
+    report: Report,
+    secrets: Iterable[str],
+    start: int,
+    over: Callable[[], bool] = bool,
 ) -> None:
     """Make random calls drawn by Hypothesis; the same ones for the same ``start``."""
 
@@ -287,6 +299,8 @@ def send_random_calls(
     )  # fmt: skip
     @given(malformed_calls(functions), st.integers(0, 99))
     def one(drawn: tuple[PageFunction, dict[str, Any]], number: int) -> None:
+        if over():
+            return
         function, body = drawn
         found = routes_of(function)
         # Half of them through the queue, which most functions use.
@@ -327,10 +341,14 @@ ODD_HEADERS: tuple[Mapping[str, str], ...] = (
 )  # fmt: skip
 
 
-def send_malformed_requests(client: Client, report: Report, secrets: Iterable[str]) -> None:
+def send_malformed_requests(
+    client: Client, report: Report, secrets: Iterable[str], over: Callable[[], bool] = bool
+) -> None:
     """Request all other routes, with malformed headers and bodies; some at once."""
 
     def one(method: str, path: str, body: bytes, kind: str, more: Mapping[str, str]) -> None:
+        if over():
+            return
         # The server waits for announced bytes that never come; endless answers are read for a second.
         waits = {"Content-Length", "Transfer-Encoding", "Expect"} & set(more)
         answer = client.request(method, path, body, kind, 1, more, 1 if waits else TIMEOUT_SECONDS)
@@ -357,7 +375,9 @@ _HEADER_ROUTES = (
 )  # fmt: skip
 
 
-def attack(address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = ()) -> Report:
+def attack(
+    address: str, cookie: str, cases: int, seed: int, secrets: Sequence[str] = (), over: Callable[[], bool] = bool
+) -> Report:
     """Send a running server malformed requests to every route and every function.
 
     Args:
@@ -366,12 +386,13 @@ def attack(address: str, cookie: str, cases: int, seed: int, secrets: Sequence[s
         cases: random calls, in addition to the fixed requests.
         seed: of the random calls.
         secrets: texts that no answer may contain, such as the data folder.
+        over: whether no more are to be sent.
     """
     client, report = Client(address, cookie), Report()
     functions = page_functions(client.config()) if cookie else [PageFunction(k, "", (), True) for k in range(4)]
-    send_malformed_requests(client, report, secrets)
-    call_every_function(client, functions, report, secrets)
-    send_random_calls(client, functions, cases, report, secrets, seed)
+    send_malformed_requests(client, report, secrets, over)
+    call_every_function(client, functions, report, secrets, over)
+    send_random_calls(client, functions, cases, report, secrets, seed, over)
     return report
 
 

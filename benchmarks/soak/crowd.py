@@ -143,7 +143,7 @@ class Crowd:
             self.over.wait(max(0.0, begun + self.seconds * part / parts - time.monotonic()))
             guest, cases = self.server.guest(), self.cases * (part + 1) // parts - self.cases * part // parts
             found = attack(f"http://127.0.0.1:{self.server.port}/", guest.cookie, cases, dice.randrange(2**31),
-                           [str(self.server.data)])  # fmt: skip
+                           [str(self.server.data)], self.over.is_set)  # fmt: skip
             self.notes.faults += found.faults
             self.notes.statuses += found.statuses
             self.notes.did("hostile requests", found.cases)

@@ -111,7 +111,7 @@ class PlainEvaluation:
         pictures = self.draw([plain.caption(self.concepts[i], None, c) for i, c in self.pairs], steps)
         if sheet:
             rows = [np.concatenate(pictures[k : k + 8], axis=1) for k in range(0, min(64, self.count), 8)]
-            Image.fromarray(np.concatenate(rows)).save(sheet)
+            Image.fromarray(np.concatenate(rows)).save(sheet, quality=88)
         wanted, orders = [i for i, _ in self.pairs], self.guesses(pictures)
         near = [self.nearest.ranked(p, c)[0] for p, (_, c) in zip(pictures, self.pairs, strict=True)]
         missed = [
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, default=ROOT, help="a folder for the contact sheets")
     options = parser.parse_args()
     names = options.models or ["pocket", *(["turbo"] if TURBO.is_dir() else [])]
-    sheets = {"pocket": options.sheets / "contact_sheet.png", "turbo": options.sheets / "contact_sheet_turbo.png"}
+    sheets = {"pocket": options.sheets / "contact_sheet.webp", "turbo": options.sheets / "contact_sheet_turbo.webp"}
     stdout, sys.stdout = sys.stdout, sys.stderr
     figures = {
         name: evaluate(name, options.weights, options.count, options.steps, options.parts, sheets[name])
