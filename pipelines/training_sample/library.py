@@ -153,11 +153,11 @@ class TrainingSamples:
         wanted = recipe.read(trace.request.prompt_of(k))
         rows, shows = found.showing(wanted, recipe)
         x_t = np.stack([trace.variance_preserving(i)[k].ravel() for i in range(len(trace.steps))])
-        levels = np.array([(step.alpha, step.sigma) for step in trace.steps]).T
+        alpha, sigma = (np.array([getattr(step, level) for step in trace.steps]) for level in ("alpha", "sigma"))
 
         def compute(_: Any) -> BestGuess:
-            given = posterior.posterior(x_t, *levels, found.flat[rows]) if len(rows) else None
-            return BestGuess(posterior.posterior(x_t, *levels, found.flat), given, wanted, shows, len(rows))
+            given = posterior.posterior(x_t, alpha, sigma, found.flat[rows]) if len(rows) else None
+            return BestGuess(posterior.posterior(x_t, alpha, sigma, found.flat), given, wanted, shows, len(rows))
 
         return ask(None, compute, len(x_t) * recipe.pixels**2)
 
