@@ -6,22 +6,21 @@ Every bound of the project is checked here, once, for the page, the API and ever
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, editing, tags
-from pipelines.prompt.reading import read_tags
 from pipelines.request_errors import FieldError as _FieldError
 from pipelines.request_errors import InvalidRequest as InvalidRequest
 from pipelines.request_errors import first_error as first_error
+from pipelines.request_tags import MAX_PROMPT as MAX_PROMPT
+from pipelines.request_tags import read_all_tags
 from pipelines.system.text import refuse_control_characters
 
 if TYPE_CHECKING:
     from pydantic import SerializerFunctionWrapHandler
 
-MAX_PROMPT = 2000
 MAX_STEPS = 150
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**63 - 1
@@ -387,7 +386,7 @@ def make_request(**values: Any) -> GenerationRequest:
     if isinstance(flat.get("guidance_scale"), int) and not isinstance(flat["guidance_scale"], bool):
         flat["guidance_scale"] = float(flat["guidance_scale"]) if abs(flat["guidance_scale"]) < 1e6 else math.inf
     sampling = {name: flat.pop(name) for name in Sampling.model_fields if name in flat}
-    named = _read_all_tags(flat)
+    named = read_all_tags(flat)
     try:
         loras = tuple(Lora(name=name, weight=weight) for name, weight in named)
         given = flat.get("loras", ())
@@ -395,56 +394,6 @@ def make_request(**values: Any) -> GenerationRequest:
         return GenerationRequest(sampling=Sampling(**sampling), **flat)
     except ValidationError as error:
         raise InvalidRequest(*first_error(error)) from None
-
-
-def _read_all_tags(flat: dict[str, Any]) -> tuple[tuple[str, float], ...]:
-    """Read the tags in the texts of flat values, in place; the LoRAs that the prompt names, with their weights.
-
-    Raises:
-        InvalidRequest: for a tag that is not understood.
-    """
-    named: tuple[tuple[str, float], ...] = ()
-    # Longer texts are refused as they are; no time is spent on them.
-    if _is_text(flat.get("prompt")):
-        flat["prompt"], named = _or_refuse("prompt", tags.take_lora_tags, flat["prompt"])
-        flat["prompt"] = _or_refuse("prompt", read_tags, flat["prompt"])
-    if flat.get("prompts"):
-        flat["prompts"] = tuple(_read_prompt(text, named) for text in flat["prompts"])
-    if _is_text(flat.get("negative_prompt")):
-        flat["negative_prompt"] = _or_refuse("negative_prompt", _read_other_tags, flat["negative_prompt"])
-    end = flat.get("interpolation")
-    if isinstance(end, Interpolation):
-        end = end.model_dump()
-    if isinstance(end, dict) and _is_text(end.get("prompt")):
-        known = _or_refuse("interpolation.prompt", _read_other_tags, end["prompt"])
-        flat["interpolation"] = {**end, "prompt": known}
-    return named
-
-
-def _read_prompt(text: Any, named: tuple[tuple[str, float], ...]) -> Any:
-    """The prompt of one of several pictures without its LoRA tags, which must be those of the first."""
-    if not _is_text(text):
-        return text
-    plain, own = _or_refuse("prompt", tags.take_lora_tags, text)
-    if own != named:
-        message = "The pictures of one run have the same LoRAs, but wildcards drew different ones; make one at a time."
-        raise InvalidRequest("prompt", message)
-    return _or_refuse("prompt", read_tags, plain)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_PROMPT
-
-
-def _read_other_tags(text: str) -> str:
-    return read_tags(text, negative=True)
-
-
-def _or_refuse(field: str, read: Callable[[str], Any], text: str) -> Any:
-    try:
-        return read(text)
-    except PromptError as problem:
-        raise InvalidRequest(field, f"{field} {problem}.") from None
 
 
 def replaced(request: GenerationRequest, **values: Any) -> GenerationRequest:

@@ -28,7 +28,7 @@ MAY = {
 # Inside a room: the lowest level first; a module may import its own level and those before it.
 LEVELS = {
     "pipelines": (
-        {"request", "request_errors", "prompt", "events", "cards", "system"},
+        {"request", "request_errors", "request_tags", "prompt", "events", "cards", "system"},
         {"images", "hub", "sampling", "upscaling", "model"},
         {"models"},
         {"trace", "grid"},

@@ -54,6 +54,7 @@ class Job:
         draft_result: what ``keep`` saves; None until the draft is done, and once it is saved.
         created: seconds since the epoch.
         submitted_at: seconds of the monotonic clock.
+        watchers: the number of pages that look at the steps as they are made.
         at: the number of steps that are done, and of all steps; (0, 0) before the first.
     """
 
@@ -80,7 +81,7 @@ class Job:
         self._cancelled = threading.Event()
         self._denoising = False
         self._on_cancel = on_cancel
-        self._watched, self._watchers = watched, 0
+        self._watched, self.watchers = watched, 0
 
     def events(self, start: int = 0) -> Iterator[Event]:
         """Yield the events from number ``start`` on, then live ones; ends after Finished, Cancelled or Failed."""
@@ -96,17 +97,17 @@ class Job:
     def watching(self) -> Iterator[None]:
         """Somebody looks at the previews until the context ends."""
         with self._changed:
-            self._watched, self._watchers = False, self._watchers + 1
+            self._watched, self.watchers = False, self.watchers + 1
         try:
             yield
         finally:
             with self._changed:
-                self._watchers -= 1
+                self.watchers -= 1
 
     @property
     def watched(self) -> bool:
-        """Whether previews are made while it runs: not for one that was submitted as unwatched, or left by all."""
-        return self._watched or self._watchers > 0
+        """Whether a GPU makes previews while it runs: not for one that was submitted as unwatched, or left by all."""
+        return self._watched or self.watchers > 0
 
     def poll(self, start: int = 0) -> list[Event]:
         """The events so far, from number ``start`` on."""

@@ -35,8 +35,6 @@ VIEWS = ("noisy", "guess")
 # Up to these sides a finished picture is stored without loss: in a trace (larger ones are scaled down), in a draft.
 FINAL_SIDE = 512
 DRAFT_SIDE = 256
-# The tensors of a step.
-_LATENTS = ("x_t", "x0", "cond", "uncond", "x_next")
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,8 @@ def frames_of(guess: torch.Tensor | None, noisy: torch.Tensor | None) -> StepFra
 
 def _moved(step: Step, device: str) -> Step:
     """A step with the latents that its frames show on a device."""
-    here = {name: getattr(step, name) for name in ("x_t", "x0", "cond")}
-    return replace(step, **{name: None if one is None else one.to(device) for name, one in here.items()})
+    cond = None if step.cond is None else step.cond.to(device)
+    return replace(step, x_t=step.x_t.to(device), x0=step.x0.to(device), cond=cond)
 
 
 def _jpegs(pixels: torch.Tensor | None) -> tuple[bytes, ...]:
@@ -170,10 +168,12 @@ class StepWriter:
         if device.type == "cpu":
             steps.append(step)
             return
-        copy = HostCopy([getattr(step, name) for name in _LATENTS], device)
+        copy = HostCopy((step.x_t, step.x0, step.cond, step.uncond, step.x_next), device)
         # The copies are filled later; nobody reads them before the writer has ended.
         self._later(copy)
-        steps.append(replace(step, **dict(zip(_LATENTS, copy.tensors, strict=True))))
+        x_t, x0, cond, uncond, x_next = copy.tensors
+        assert x_t is not None and x0 is not None and x_next is not None
+        steps.append(replace(step, x_t=x_t, x0=x0, cond=cond, uncond=uncond, x_next=x_next))
 
     def _later(self, copy: HostCopy, step: Step | None = None, seconds_left: float = 0.0) -> None:
         self._wait()

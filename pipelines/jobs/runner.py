@@ -232,7 +232,7 @@ class GenerationRunner:
         short = last is not None and model.quick and last.total <= QUICK_STEPS
         if short and images and last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
             known[last.index] = tuple(preview_jpeg(image.copy()) for image in images)
-        strip = StripPainter(job.emit, lambda: job.watched, model, scheduler, run.live.frames)
+        strip = StripPainter(job.emit, lambda: job.watchers > 0, model, scheduler, run.live.frames)
         strip.rough(steps)
         if images is not None:
             strip.decoded(steps, known, lambda: job.cancelled)
@@ -265,7 +265,7 @@ class GenerationRunner:
         when it is kept.
         """
         scheduler, clock = job.request.sampling.scheduler, _StepClock()
-        live = LivePainter(job.emit, lambda: job.watched, model, scheduler)
+        live = LivePainter(job.emit, lambda: job.watchers > 0, model, scheduler)
         run = _Denoised(Recorder(job.id, job.request, job.created), live)
         with StepWriter(job.emit, model, run.recorder, scheduler) as writer, live:
             for step in self._steps(job, model, init, run):

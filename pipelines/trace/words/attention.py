@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pipelines.prompt import A1111
+from pipelines.prompt.editing import is_edited
 from pipelines.request import InvalidRequest
-from pipelines.sampling.conditioning import chunks_of, encode_prompts
+from pipelines.sampling.conditioning import Conditioning, chunks_of, encode_prompts
 from pipelines.trace.words.tokens import PromptWord, prompt_words
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from pipelines.model import Model
     from pipelines.request import GenerationRequest
-    from pipelines.sampling.conditioning import Conditioning
     from pipelines.trace.trace import Trace
     from pipelines.trace.words.probe import AttentionLayer
 
@@ -37,6 +38,7 @@ OWN_LOOP = "This model runs a loop of its own, so its attention cannot be read h
 INPAINTING = "The attention of inpainting models is not computed here: they are given the masked picture as well."
 NO_LAYERS = "This model has no attention to a prompt that can be read here. Pocket and Stable Diffusion have."
 MIXED = "This picture blends two prompts, so each place in the prompt holds a mix of two words. Open another picture."
+EDITED = "The prompt of this run changes over its steps, so no word has one place in all of them. Open another picture."
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,8 @@ def unavailable(trace: Trace, k: int) -> str:
     if trace.cond is None:
         return OWN_LOOP
     request = trace.request
+    if request.prompt_syntax == A1111 and is_edited(request.prompt_of(k)):
+        return EDITED
     return MIXED if _prompt_of(request, k) is None else ""
 
 
@@ -109,8 +113,8 @@ def _prompt_of(request: GenerationRequest, k: int) -> str | None:
 def words_of(model: Model, trace: Trace, k: int) -> tuple[PromptWord, ...]:
     """The words of picture k's prompt and their places in the sequence; raises InvalidRequest."""
     prompt = _prompt_of(trace.request, k)
-    if prompt is None:
-        raise InvalidRequest("prompt", MIXED)
+    if prompt is None or unavailable(trace, k):
+        raise InvalidRequest("prompt", unavailable(trace, k))
     return prompt_words(model, prompt, chunks_of(model, trace.request, trace.uncond is not None))
 
 
@@ -235,5 +239,7 @@ def _conditioning(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> C
     """The conditional half of the run's conditioning for picture k, one row a step."""
     guided = trace.uncond is not None
     both = encode_prompts(model, trace.request, guided)
+    if not isinstance(both, Conditioning):
+        raise InvalidRequest("prompt", EDITED)
     row = both.row(k + (trace.request.num_images if guided else 0))
     return row.at_step(steps[0], trace.total).repeat(len(steps))

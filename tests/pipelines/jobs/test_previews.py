@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.events import Preview, Step
 from pipelines.jobs.previews import StepFrames, hide_withheld, step_frames
+from pipelines.model import Placement
 from tests.support.toy_backend import ask, finish
 
 
@@ -42,7 +43,8 @@ def of(alpha: float, sigma: float, x_t: float, cond: float, uncond: float | None
     values = [torch.full((1, 1, 2, 2), one) for one in (x_t, x0, cond)]
     more = None if uncond is None else torch.full((1, 1, 2, 2), uncond)
     step = Step(0, 4, 999.0, sigma, alpha, *values, more, values[0])
-    model: Any = SimpleNamespace(latents=Channels(), scheduler_config={"prediction_type": "sample"})
+    config, placement = {"prediction_type": "sample"}, Placement("cpu", "float32", "sdpa")
+    model: Any = SimpleNamespace(latents=Channels(), scheduler_config=config, placement=placement)
     return step_frames(model, step, scheduler)
 
 

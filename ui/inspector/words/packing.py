@@ -12,7 +12,7 @@ from pipelines.trace.words.attention import AttentionMaps, Size, scaled
 from pipelines.trace.words.tokens import PromptWord
 
 # Bytes of all maps together, the longest side of one, and the words that have maps of their own.
-MAX_BYTES, MAX_SIDE, LEAST_SIDE, MAX_WORDS = 1_500_000, 32, 8, 64
+MAX_BYTES, MAX_SIDE, LEAST_SIDE, MAX_WORDS = 1_500_000, 32, 6, 64
 # The numbers of one API call.
 MAX_NUMBERS = 250_000
 NAMES = {"start": "start of the text", "end": "end and padding"}

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class _Active:
     job: Job
     view: JobView
     seen: int = 0
+    watching: ExitStack = field(default_factory=ExitStack)
 
 
 @dataclass
@@ -124,6 +126,7 @@ class RunningGrid:
                 fresh, shown = {}, time.monotonic()
         for active in self._active:
             active.job.cancel()
+            active.watching.close()
             fresh[_place(active.cell)] = {"state": "stopped", "text": STOPPED}
         for cell in waiting:
             fresh[_place(cell)] = {"state": "stopped", "text": self._refused or STOPPED}
@@ -150,7 +153,10 @@ class RunningGrid:
                     self.stop.set()
                 return
             waiting.popleft()
-            self._active.append(_Active(cell, job, JobView(job)))
+            active = _Active(cell, job, JobView(job))
+            if count <= FEW_CELLS:
+                active.watching.enter_context(job.watching())
+            self._active.append(active)
 
     def _watch(self, count: int) -> Iterator[tuple[Place, dict[str, Any]]]:
         """What is new of the oldest job; it leaves the row once it is over."""
@@ -166,7 +172,7 @@ class RunningGrid:
             live = {"live": data_uri(newest.noisy[0] if newest.noisy else newest.frames[0])} if newest else {}
             yield _place(cell), {"state": "running", "text": view.text, **live}
             return
-        self._active.popleft()
+        self._active.popleft().watching.close()
         trace = self.page.backend.trace(job.id, job.user)
         if trace is not None and isinstance(job.poll()[-1], Finished):
             self.traces[_place(cell)] = trace
