@@ -17,6 +17,7 @@ let top = 0;
 let undo = null;
 let typing = 0;
 let isOwner = false;
+let shows = 0;
 
 const grid = new Grid(part('scroll'), part('tiles'), {
   open: (id) => show([id]),
@@ -247,10 +248,13 @@ async function send(id, to, what) { if (await ask('send', { ids: [id], to, what 
 // What the address names after the tab: nothing, "bin", one entry or two.
 async function show(parts, { replace = false, announced = false, asked = bar.query() } = {}) {
   const bin = parts[0] === BIN;
+  const turn = shows += 1;
   if (bar.read(asked)) stale = true;
   const next = parts.length === 2 ? 'compare' : parts.length === 1 && !bin ? 'detail' : 'browse';
   if (next !== 'browse') {
     const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, { latest: true });
+    // Whoever asked has gone elsewhere meanwhile, as with Forward and Back in a row.
+    if (turn !== shows) return;
     if (!found) { if (view !== 'browse') reveal('browse'); announce(filters.bin ? [BIN] : [], true); if (stale) reload(); return; }
     if (next === 'detail') openDetail(found.entry); else comparison.show(found);
   } else if (bin !== filters.bin || stale) enterBin(bin);
