@@ -20,7 +20,7 @@ from pipelines.images.settings_in_files import (
     turned_exif,
     without_settings,
 )
-from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.request import Fork, GenerationRequest, InvalidRequest, make_request, replaced
 
 ID = "0123456789abcdef" * 2
 TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
@@ -97,6 +97,7 @@ extras = st.fixed_dictionaries(
                                    "start": st.floats(0, 0.4), "end": st.floats(0.5, 1)})
         ),
         "reference": st.fixed_dictionaries({"adapter": st.just("plus"), "image": st.just(ID), "weight": weights}),
+        "left": st.integers(0, 3),
     },
 )  # fmt: skip
 
@@ -104,11 +105,13 @@ extras = st.fixed_dictionaries(
 @given(prompt=prompts, negative=prompts, values=sampling, more=extras, form=st.sampled_from(sorted(FORMATS)))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_field_and_prompt_comes_back(prompt: str, negative: str, values: dict, more: dict, form: str) -> None:
-    others, ways = more.pop("others", None), more.pop("ways", {})
+    others, ways, left = more.pop("others", None), more.pop("ways", {}), more.pop("left", None)
     if others and "interpolation" not in ways:
         more["prompts"] = (prompt, *others)[: values["num_images"]]
     try:
         request = make_request(prompt=prompt, negative_prompt=negative, **values, **more, **ways)
+        if left is not None:
+            request = replaced(request, fork=Fork(step=left, original=request))
     except InvalidRequest:
         return
     seen.update(name for name, value in request if value not in (None, (), ""))

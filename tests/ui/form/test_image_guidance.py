@@ -141,6 +141,6 @@ def test_there_is_no_map_of_what_a_browser_should_not_send(given: tuple[Any, ...
 
 
 def test_the_closed_drawer_says_what_is_in_use() -> None:
-    titles = [image_guidance.title(*given).get("label") for given in ((None, None), (ID, None), (ID, OTHER))]
+    titles = [image_guidance.title(*given).label for given in ((None, None), (ID, None), (ID, OTHER))]
     alone = "Guide with an image"
     assert titles == [alone, f"{alone}: ControlNet", f"{alone}: ControlNet and IP-Adapter"]
