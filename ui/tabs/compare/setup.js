@@ -41,9 +41,10 @@ async function list() {
   const found = await calls.ask('list', {}, { latest: true });
   if (!found?.runs) return;
   listed = true;
-  const runs = state.run === ASKED ? [{ id: ASKED, title: 'The settings that you sent here', uri: '' }, ...found.runs] : found.runs;
+  // Settings that were sent have no steps yet: they are compared with nothing.
+  const runs = state.run === ASKED && state.mode !== 'two' ? [{ id: ASKED, title: 'The settings that you sent here', uri: '' }, ...found.runs] : found.runs;
   const ids = runs.map((run) => run.id);
-  if (!ids.includes(state.run)) state.run = ids[0] || '';
+  if (!ids.includes(state.run) && state.mode !== 'two') state.run = ids[0] || '';
   for (const name of ['a', 'b']) if (!ids.includes(state[name])) state[name] = '';
   part('runs').replaceChildren(...runs.map(({ id, title, uri }) => {
     const pick = make('button', { type: 'button', title });
@@ -192,6 +193,7 @@ function enter(mode) {
   clear();
   mark();
   keep();
+  if (listed) list();
   if (mode === 'two') { say(part('title'), ''); return; }
   if (state.run && described === state.run) { for (const name of AXES[mode]) offer(name); cost(); } else if (listed) describe();
 }

@@ -9,7 +9,7 @@ _AXIS = """
 <div class="axis" data-axis="{name}">
   <label>{title}<select data-part="setting" aria-label="{title}"></select></label>
   <label>Values<textarea rows="1" data-part="values" spellcheck="false" maxlength="4000"></textarea></label>
-  <p class="hint" data-part="hint"></p>
+  <p class="tip-line" data-part="hint"></p>
   <div class="choices" data-part="choices" role="group" aria-label="Values to choose from" hidden></div>
   <p class="sentence problem" data-part="problem" role="alert" hidden></p>
 </div>
@@ -19,7 +19,7 @@ SETUP = f"""
 <form class="compare-setup" aria-label="What to compare">
   <fieldset class="modes"><legend class="unseen">What to compare</legend>
     {"".join(_RADIO.format(value=value, label=label) for value, label in _MODES.items())}</fieldset>
-  <p class="hint" data-part="about"></p>
+  <p class="tip-line" data-part="about"></p>
   <div class="from"><b data-part="from">Start from</b><ol data-part="runs"></ol>
     <p class="sentence" data-part="title"></p>
     <p class="sentence problem" data-part="problem" role="alert" hidden></p></div>

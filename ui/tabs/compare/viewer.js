@@ -96,7 +96,7 @@ class Viewer {
   cell(row, column) {
     const box = this.make('figure', '', { className: 'cell' });
     box.dataset.at = this.key(row, column);
-    const well = this.make(this.host.inside ? 'button' : 'div', '', { className: 'well' });
+    const well = this.make(this.host.inside ? 'button' : 'div', '', { className: 'shot' });
     if (this.host.inside) {
       well.type = 'button';
       well.addEventListener('click', () => { const cell = this.cells.get(box.dataset.at); if (cell?.run) this.host.inside(cell.run); });
@@ -108,7 +108,7 @@ class Viewer {
 
   difference() {
     const box = this.make('figure', '', { className: 'cell differ' });
-    const well = this.make('div', '', { className: 'well' });
+    const well = this.make('div', '', { className: 'shot' });
     well.append(this.make('canvas', '', { role: 'img', ariaLabel: 'Where the two pictures differ; black is the same' }));
     box.append(well, this.make('figcaption', 'black: the same'));
     return box;
@@ -139,7 +139,7 @@ class Viewer {
     const [image, words] = [box.querySelector('img'), box.querySelector('figcaption')];
     const state = cell?.state || 'waiting';
     box.dataset.state = state;
-    const well = box.querySelector('.well');
+    const well = box.querySelector('.shot');
     if (well.tagName === 'BUTTON') well.disabled = !cell?.run;
     let source = cell?.live || '';
     let text = { waiting: 'waits', running: cell?.text || 'is made' }[state] ?? cell?.text ?? '';
