@@ -31,7 +31,7 @@ Answer = dict[str, Any]
 def build(page: PageContext) -> None:
     """Lay the tab out and attach its events."""
     with gr.Row(elem_id="compare", elem_classes="compare"):
-        with gr.Column(elem_id="compare-column", elem_classes="form-column"):
+        with gr.Column(elem_id="compare-column"):
             setup = gr.HTML(
                 None,
                 html_template=templates.SETUP,

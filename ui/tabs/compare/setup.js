@@ -20,6 +20,8 @@ const button = (name) => form.querySelector(`[data-do="${name}"]`);
 let state = { mode: 'one', run: '', a: '', b: '', axes: {} };
 try { state = { ...state, ...JSON.parse(localStorage.getItem(KEPT) || '{}') }; } catch { /* begins as new */ }
 if (!(state.mode in AXES)) state.mode = 'one';
+// What another tab sent is gone with the page that got it.
+if (state.run === ASKED) state.run = '';
 let settings = [];
 let described = '';
 let running = '';

@@ -94,7 +94,7 @@ class Viewer {
   head(text, kind) { return this.make('p', text, { className: `head ${kind}`, title: text }); }
 
   cell(row, column) {
-    const box = this.make('figure', '', { className: 'cell' });
+    const box = this.make('figure', '', { className: 'lane' });
     box.dataset.at = this.key(row, column);
     const well = this.make(this.host.inside ? 'button' : 'div', '', { className: 'shot' });
     if (this.host.inside) {
@@ -107,7 +107,7 @@ class Viewer {
   }
 
   difference() {
-    const box = this.make('figure', '', { className: 'cell differ' });
+    const box = this.make('figure', '', { className: 'lane differ' });
     const well = this.make('div', '', { className: 'shot' });
     well.append(this.make('canvas', '', { role: 'img', ariaLabel: 'Where the two pictures differ; black is the same' }));
     box.append(well, this.make('figcaption', 'black: the same'));
