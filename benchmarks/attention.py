@@ -4,7 +4,7 @@
 
 Two things: "a cat next to a rocket on a red background"; the left thing's map should lie on the left half, the other's
 on the right (of pairs that were held out in training).  One thing: its map should lie on it, that of the background's
-colour beside it; the picture's own pixels say where the thing is.  Prints JSON.
+colour around it; the picture's own pixels say where the thing is.  Prints JSON.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def two_things(model: Any, count: int, steps: int) -> dict[str, Any]:
 
 
 def one_thing(model: Any, count: int, steps: int) -> dict[str, Any]:
-    """How often the thing's map lies on the thing, and that of the background's colour beside it."""
+    """How often the thing's map lies on the thing, and that of the background's colour around it."""
     concepts = vocabulary(model)
     samples = plain.held_out_pairs(concepts)[:count]
     prompts = [plain.caption(concepts[i], None, colour) for i, colour in samples]
@@ -143,7 +143,7 @@ def one_thing(model: Any, count: int, steps: int) -> dict[str, Any]:
 
 
 def contrast(each: np.ndarray, mask: np.ndarray) -> float:
-    """The mean of a map on the thing over that beside it."""
+    """The mean of a map on the thing over that around it."""
     on, beside = (float((each * part).sum() / part.sum()) for part in (mask, 1 - mask))
     return on / beside
 

@@ -31,7 +31,7 @@ class Labels:
     """What is written around the pictures of a comparison.
 
     Attributes:
-        x, y, pages: above each column, beside each row, above each page; one empty text where there is no such axis.
+        x, y, pages: above each column, left of each row, above each page; one empty text where there is no such axis.
         about_x: what the columns differ in.
         about_pages: what the pages differ in.
     """
@@ -44,7 +44,7 @@ class Labels:
 
 
 def sheet(labels: Labels, pictures: Mapping[Place, Image.Image]) -> Image.Image:
-    """Every page of a comparison below each other, with the values above the columns and beside the rows.
+    """Every page of a comparison below each other, with the values above the columns and to the left of the rows.
 
     Args:
         labels: the values.

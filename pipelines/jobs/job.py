@@ -95,7 +95,7 @@ class Job:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Somebody looks at the previews until the context ends."""
+        """A page watches the previews until the context ends."""
         with self._changed:
             self._watched, self.watchers = False, self.watchers + 1
         try:

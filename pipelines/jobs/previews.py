@@ -169,7 +169,7 @@ class StepWriter:
             steps.append(step)
             return
         copy = HostCopy((step.x_t, step.x0, step.cond, step.uncond, step.x_next), device)
-        # The copies are filled later; nobody reads them before the writer has ended.
+        # The copies are filled later; the runner reads them only after the writer has ended.
         self._later(copy)
         x_t, x0, cond, uncond, x_next = copy.tensors
         assert x_t is not None and x0 is not None and x_next is not None

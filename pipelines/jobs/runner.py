@@ -62,7 +62,7 @@ class _Denoised:
         live: has painted what a page has seen.
         last: the last step; None if there was none.
         unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
-            GPU at which nobody looked.
+            GPU that no page watched.
         recording: what a fork began with; None for other runs, and where that was made again.
     """
 
@@ -260,7 +260,7 @@ class GenerationRunner:
     def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> _Denoised:
         """Run the loop; keep each step.
 
-        Frames of a GPU are made and recorded one step behind, where somebody looks.  On a CPU they would take longer
+        Frames of a GPU are made and recorded one step behind, where a page watches.  On a CPU they would take longer
         than the steps of a small model, so the decoded ones are made once the picture is there, and those of a draft
         when it is kept.
         """

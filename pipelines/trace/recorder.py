@@ -66,7 +66,7 @@ class Recorder:
         self._last = step if self._last is None or step.index > self._last.index else self._last
 
     def _in_order(self) -> None:
-        """Steps at which nobody looked were added last."""
+        """Steps that no page watched were added last."""
         order = sorted(range(len(self._facts)), key=lambda k: self._facts[k].index)
         rows: Any
         for rows in (self._facts, self._x_t, self._cond, self._uncond, self._frames, self._noisy):

@@ -1,4 +1,4 @@
-// A button beside each control: it draws five values of it. The controls are laid out before this component is.
+// A button next to each of these controls: it draws five values of it. The controls are laid out before this component is.
 const wanted = JSON.parse(props.value?.controls || '{}');
 
 function add() {

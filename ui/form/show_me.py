@@ -1,4 +1,4 @@
-"""Show me: a button beside each control that draws five values of it, from the present seed, in the Compare tab."""
+"""Show me: a button next to a control that draws five values of it, from the present seed, in the Compare tab."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ def test_a_quantised_model_with_a_lora_takes_rungs_too(
         assert {weight.device.type for weight in model.denoiser.parameters()} == {pretend_gpu.NAME}
 
 
-def test_the_share_is_bounded_anew_before_each_load(tiny_folder: Path, gpu: PretendGpu) -> None:
+def test_the_share_is_bounded_again_before_each_load(tiny_folder: Path, gpu: PretendGpu) -> None:
     """A bound that another program's memory has set must not outlast that program."""
     machine, calls = PretendMachine("GTX 1060"), []
     machine.bound_share = lambda: calls.append("bound")  # type: ignore[method-assign]
