@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PREVIEW_SIDE = 256
 # While a page watches, steps are painted this often, and so many times in a run however short it is.
-LIVE_SECONDS, LIVE_TIMES = 0.06, 3
+LIVE_SECONDS, LIVE_TIMES = 0.04, 3
 # Frames that are painted after the picture go to the page together, this often.
 STRIP_SECONDS = 0.1
 # What the stage shows large comes first.

@@ -33,12 +33,14 @@ class LatentFormat:
         channels: of the latents, c.
         factor: pixels per latent, along one side.
         decoder: calls the VAE's decoder: ``latents`` in the VAE's own scale to pixels (n, 3, height, width).
+        preview_decoder: calls that of ``preview_vae`` in the same way.
     """
 
     def __init__(self, vae: Any, preview_vae: Any = None) -> None:
         self.vae = vae
         self.decoder: Callable[..., torch.Tensor] = partial(_vae_decode, vae)
         self.preview_vae = preview_vae
+        self.preview_decoder: Callable[..., torch.Tensor] = partial(_vae_decode, preview_vae)
         self.channels: int = vae.config.latent_channels
         self.factor: int = 2 ** (self._stages() - 1)
         self.scale: float = vae.config.scaling_factor
@@ -104,7 +106,7 @@ class LatentFormat:
 
     def _preview(self, latents: torch.Tensor) -> list[Image.Image]:
         if self.preview_vae is not None:
-            return to_images(_vae_decode(self.preview_vae, latents / self.preview_vae.config.scaling_factor))
+            return to_images(self.preview_decoder(latents=latents / self.preview_vae.config.scaling_factor))
         if self._cheap:
             # Channels last is the faster layout for small convolutions on a CPU; rounding may differ from ``decode``.
             return to_images(self._pixels(latents.contiguous(memory_format=torch.channels_last)))
@@ -123,7 +125,7 @@ class LatentFormat:
     def _small_pixels(self, latents: torch.Tensor, side: int) -> torch.Tensor:
         if self.preview_vae is not None:
             small = _at_most(latents, side // self.factor)
-            return _vae_decode(self.preview_vae, small / self.preview_vae.config.scaling_factor)
+            return self.preview_decoder(latents=small / self.preview_vae.config.scaling_factor)
         if self._cheap:
             return self._pixels(_at_most(latents, side // self.factor))
         return self._projected(latents)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import convert_component_dict_to_list
 
 from pipelines.system.text import hide_paths
 
@@ -39,6 +41,27 @@ class PageBlocks(gr.Blocks):
         except OSError as error:
             log.exception("A file of the page could not be read or written")
             raise gr.Error(file_problem(error), print_exception=False) from None
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """The values of a function's outputs for the page; those that stay as they are cost nothing.
+
+        Gradio makes each of those anew and keeps it for the session, which took 40 ms for each step of a run.
+        """
+        unchanged: dict[str, Any] = gr.skip()  # type: ignore[assignment]
+        outputs = block_fn.outputs
+        if isinstance(predictions, dict) and predictions and predictions != unchanged:
+            predictions = convert_component_dict_to_list(list(outputs), predictions)
+        if not isinstance(predictions, (list, tuple)) or len(predictions) != len(outputs) or len(outputs) < 2:
+            return await super().postprocess_data(block_fn, predictions, state)
+        changed = [k for k, value in enumerate(predictions) if not isinstance(value, dict) or value != unchanged]
+        if not changed:
+            return [unchanged] * len(outputs)
+        some = copy.copy(block_fn)
+        some.outputs = [outputs[k] for k in changed]
+        values = [predictions[k] for k in changed]
+        made = await super().postprocess_data(some, values if len(values) > 1 else values[0], state)
+        found = dict(zip(changed, made, strict=True))
+        return [found.get(k, unchanged) for k in range(len(outputs))]
 
     def _with_later_arguments(self, block_fn: Any, inputs: list[Any]) -> list[Any]:
         """The values of a call of the API, with None for arguments that are newer than the program that calls."""

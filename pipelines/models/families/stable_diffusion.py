@@ -18,7 +18,7 @@ from pipelines.sampling.conditioning import Conditioning
 from pipelines.system.gpu.device_copies import upload
 
 if TYPE_CHECKING:
-    from pipelines.models.openvino.engine import Engine
+    from pipelines.models.openvino.engine import Engine, Network
     from pipelines.models.text_encoder import TextEncoder
 
 KIND = "Stable Diffusion 1.x or 2.x"
@@ -90,6 +90,7 @@ class StableDiffusion(Base):
         unet = engine.network("unet", self.unet, self._call)
         decoder = engine.network("decoder", self.latents.vae, self.latents.decoder)
         self._call, self.latents.decoder = unet, decoder
+        preview = self._preview_network(engine)
         one = self.latents.shape(1, self.card.width, self.card.height)
         rows = 1 if self.guidance_embedded or self.card.guidance_scale <= 1 else 2
         conditioning: dict[str, tuple[int, ...]] = {
@@ -99,6 +100,18 @@ class StableDiffusion(Base):
             conditioning["timestep_cond"] = (rows, self.unet.config.time_cond_proj_dim)
         unet.request(sample=(rows, self.unet.config.in_channels, *one[2:]), timestep=(rows,), **conditioning)
         decoder.request(latents=one)
+        if preview is not None:
+            preview.request(latents=one)
+
+    def _preview_network(self, engine: Engine) -> Network | None:
+        """The small autoencoder for previews, compiled too; None without one, or where it is too large."""
+        from pipelines.models.openvino.engine import is_supported
+
+        small = self.latents.preview_vae
+        if small is None or not is_supported(small):
+            return None
+        self.latents.preview_decoder = network = engine.network("preview", small, self.latents.preview_decoder)
+        return network
 
     def controlnet_kwargs(self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> dict[str, Any]:
         """What ControlNets add to the UNet's own features."""

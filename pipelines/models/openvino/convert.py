@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 # Packages whose version changes the converted graph.
 VERSIONED_PACKAGES = ("openvino", "torch", "diffusers")
 TIMEOUT_SECONDS = 600.0
-# Converted networks that stay on disk; pocket has two.
-KEEP_FILES = 8
+# Converted networks that stay on disk; pocket has three.
+KEEP_FILES = 9
 WEIGHTS, GRAPH = "diffusion_pytorch_model.safetensors", "graph.xml"
 
 
@@ -215,7 +215,9 @@ def _decoder_inputs(config: Any) -> dict[str, torch.Tensor]:
     return {"latents": torch.randn(2, config.latent_channels, 4, 6)}
 
 
-KINDS = {"unet": (_Unet, _unet_inputs), "decoder": (_Decoder, _decoder_inputs)}
+KINDS = {
+    "unet": (_Unet, _unet_inputs), "decoder": (_Decoder, _decoder_inputs), "preview": (_Decoder, _decoder_inputs),
+}  # fmt: skip
 
 
 def main(folder: Path, kinds: list[str]) -> None:

@@ -1,0 +1,49 @@
+"""What a function leaves as it is costs nothing: its component is not made anew, and what goes to the page is equal."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.state_holder import SessionState
+
+from ui.shell.page_blocks import PageBlocks
+
+
+def answer(page_class: type[gr.Blocks], given: Any) -> tuple[list[Any], set[int]]:
+    """What the page gets for ``given(first, second, third)``, and which components were made anew."""
+    with page_class() as page:
+        boxes = [gr.Textbox(f"value {k}", label=f"box {k}") for k in range(3)]
+        button = gr.Button()
+        button.click(lambda: None, None, boxes)
+    state = SessionState(page)
+    function = next(iter(page.fns.values()))
+    values = asyncio.run(page.postprocess_data(function, given(*boxes), state))
+    return values, {k for k, box in enumerate(boxes) if state[box._id] is not box}
+
+
+CASES = {
+    "one of three": lambda a, b, c: {b: "new"},
+    "two of three": lambda a, b, c: {a: "new", c: gr.Textbox(visible=False)},
+    "a tuple": lambda a, b, c: (gr.skip(), "new", gr.update(value="newer")),
+    "all": lambda a, b, c: ("1", "2", "3"),
+    "nothing at all": lambda a, b, c: gr.skip(),
+}
+
+
+@pytest.mark.parametrize("given", CASES.values(), ids=CASES)
+def test_the_page_gets_what_gradio_would_send(given: Any) -> None:
+    assert answer(PageBlocks, given)[0] == answer(gr.Blocks, given)[0]
+
+
+def test_only_what_changes_is_made_anew() -> None:
+    assert answer(PageBlocks, CASES["two of three"])[1] == {2}
+    assert answer(gr.Blocks, CASES["two of three"])[1] == {1, 2}, "else the method is no longer needed"
+
+
+@pytest.mark.parametrize("given", [lambda a, b, c: ("1", "2"), lambda a, b, c: {gr.Textbox(): "strange"}])
+def test_wrong_answers_are_still_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="output"):
+        answer(PageBlocks, given)
