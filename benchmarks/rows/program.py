@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import statistics
 import tempfile
@@ -40,6 +41,7 @@ class ServedProgram:
         self._client = DemoClient(server.port, self.owner.cookie)
         info = json.loads(self.owner.request("GET", "/gradio_api/info").body)
         self._parameters = info["named_endpoints"]["/text_to_image"]["parameters"]
+        self.session = secrets.token_hex(6)
         self._seed = 0
 
     def draw(self, steps: int, **values: Any) -> float:
@@ -130,7 +132,7 @@ def against_the_demo(bench: Bench) -> Iterator[Result]:
 def press(served: ServedProgram) -> float:
     """Seconds from Generate to the message that shows the picture; the rest is waited for."""
     started, shown = time.perf_counter(), 0.0
-    stream = served.owner.press("generate")
+    stream = served.owner.press("generate", session=served.session)  # a page has one as long as it is open
     for _ in stream.updates():
         if not shown and stream.stage().get("state") in ("shown", "done"):
             shown = time.perf_counter() - started
