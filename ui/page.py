@@ -22,6 +22,7 @@ from ui.form import picture_settings
 from ui.form.sections import SECTIONS
 from ui.server.http.history_files import history_route
 from ui.server.middleware import outermost
+from ui.server.session_states import keep_no_descriptions
 from ui.shell.address import address, place
 from ui.shell.brand import brand
 from ui.shell.early_tabs import early_tabs
@@ -85,8 +86,8 @@ MAX_WAITING = 128
 MAX_FILE_SIZE = "20mb"
 # Ids of what a page shows are forgotten a day after it was closed.
 STATE_SECONDS = 86400
-# Browser pages that Gradio remembers at once: each is a copy of the page's settings, half a megabyte. An open page
-# sends a request every few seconds and stays; of a closed one only what it showed is lost.
+# Browser pages that Gradio remembers at once. An open page sends a request every few seconds and stays; of a closed one
+# only what it showed is lost.
 SESSIONS = 128
 # Gradio asks for a secret; a job's id cannot be guessed.
 SECRET = "diffusion-playground"
@@ -102,6 +103,7 @@ def build(
     history: History | None = None,
 ) -> gr.Blocks:
     """The page for this backend; no model is loaded before it is opened."""
+    keep_no_descriptions()
     with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
         head = brand("head")
         # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
