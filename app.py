@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     from pipelines.system import atomic_files, malloc
-    from ui.server import gradio_import
     from ui.server.addresses import FolderInUse, NoLink, ask_for_links, lock_folder
     from ui.server.command_line import Settings, is_loopback, new_link_folder, parse
+    from ui.shell import gradio_import
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name} is not installed; start with make run, or pip install -r requirements.txt.")
 

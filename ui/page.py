@@ -22,12 +22,12 @@ from ui.form import picture_settings
 from ui.form.sections import SECTIONS
 from ui.server.http.history_files import history_route
 from ui.server.middleware import outermost
-from ui.server.session_states import keep_no_descriptions
 from ui.shell.address import address, place
 from ui.shell.brand import brand
 from ui.shell.early_tabs import early_tabs
 from ui.shell.keys import keys
 from ui.shell.page_blocks import PageBlocks
+from ui.shell.session_states import keep_no_descriptions
 from ui.shell.status_bar import status_bar
 from ui.shell.theme import reading_face, theme
 from ui.tabs import compare, denoising, image_to_image, models, share, text_to_image

@@ -9,7 +9,7 @@ from pipelines.system.paths import PROJECT
 
 SCRIPT = """
 import ast, sys
-from ui.server import gradio_import
+from ui.shell import gradio_import
 gradio_import.skip_stubs()
 gradio_import.skip_stubs()
 import pathlib

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from pocket.train import preview_decoder
+from pocket import preview_decoder
 from pocket.train.checkpoints import Checkpoints
 from pocket.train.loop import Until
 

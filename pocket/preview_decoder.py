@@ -1,6 +1,6 @@
 """Train the preview decoder: as the autoencoder's decoder, with half the channels and a quarter of the work.
 
-    python -m pocket.train.preview_decoder [--minutes 20] [--runs FOLDER] [--pictures 400] [--evaluate]
+    python -m pocket.preview_decoder [--minutes 20] [--runs FOLDER] [--pictures 400] [--evaluate]
 
 It learns from the decoder itself (a distillation: Hinton et al. 2015, arXiv:1503.02531) on latents that the embedded
 models make: finished ones, guesses of all steps, and both with noise of any strength.  Resumes from its checkpoint.

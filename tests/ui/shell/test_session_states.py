@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState, StateHolder
 
-from ui.server import session_states
+from ui.shell import session_states
 
 
 @pytest.fixture(autouse=True)
