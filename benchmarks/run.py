@@ -37,7 +37,7 @@ IN_PROCESS: dict[int, Callable[[Workshop], Iterable[Result]]] = {
 }  # fmt: skip
 ALONE: dict[int, Callable[[Bench], Iterable[Result]]] = {
     5: page.clicked, 6: program.over_http, 7: program.against_the_demo, 8: program.starting, 12: program.memory,
-    14: real_sizes.real_sizes, 15: visits.first_visit, 16: visits.open_page,
+    14: real_sizes.real_sizes, 18: visits.first_visit, 19: visits.open_page,
 }  # fmt: skip
 ON_A_GPU = (1, 2, 3, 10, 11, 14)
 

@@ -1,4 +1,4 @@
-"""What a visitor waits for, in a real browser: row 15, a first visit; row 16, an open page.
+"""What a visitor waits for, in a real browser: row 18, a first visit; row 19, an open page.
 
 Unlike other rows these are seconds: people notice them, whatever else the machine does.
 """
@@ -74,7 +74,7 @@ ALL_BUILT = f"() => {TABS}.every((name) => document.getElementById(`tab-${{name}
 
 
 def first_visit(bench: Bench) -> Iterator[Result]:
-    """Row 15: each time a browser that has nothing of the page yet; the first after the program's start counts, too."""
+    """Row 18: each time a browser that has nothing of the page yet; the first after the program's start counts, too."""
     with program(bench, card_of(bench)) as served, browser_of(served) as visitor:
         found = []
         for _ in range(max(3, bench.rounds // 3)):
@@ -88,7 +88,7 @@ def first_visit(bench: Bench) -> Iterator[Result]:
         again = [_visit_again(visited, served) for _ in range(3)]
     seconds = [one.pop("seconds") for one in found]
     facts = {**found[-1], "first_s": round(seconds[0], 2), "again_s": round(sorted(again)[1], 2)}
-    yield limit(15, "seconds from a first visit to noise that moves", seconds, 2.0, **facts)
+    yield limit(18, "seconds from a first visit to noise that moves", seconds, 2.0, **facts)
 
 
 def _visit_again(page: Any, served: ServedProgram) -> float:
@@ -100,7 +100,7 @@ def _visit_again(page: Any, served: ServedProgram) -> float:
 
 
 def open_page(bench: Bench) -> Iterator[Result]:
-    """Row 16: the page's answers to clicks."""
+    """Row 19: the page's answers to clicks."""
     card = card_of(bench)
     with program(bench, card) as served, browser_page(served) as page:
         served.warm_up(STEPS)
@@ -120,10 +120,10 @@ def open_page(bench: Bench) -> Iterator[Result]:
                 firsts.append(first)
                 alls.append(every)
                 switches += switched
-    yield limit(16, "seconds from Generate to the first frame", frames, 0.3)
-    yield limit(16, "seconds from a tab's click to the tab", switches, 0.1, tabs=len(names))
-    yield limit(16, "seconds from Look inside to the first lens", firsts, 0.3)
-    yield limit(16, "seconds from Look inside to all lenses", alls, 1.0, lenses=count)
+    yield limit(19, "seconds from Generate to the first frame", frames, 0.3)
+    yield limit(19, "seconds from a tab's click to the tab", switches, 0.1, tabs=len(names))
+    yield limit(19, "seconds from Look inside to the first lens", firsts, 0.3)
+    yield limit(19, "seconds from Look inside to all lenses", alls, 1.0, lenses=count)
 
 
 def limit(row: int, what: str, seconds: list[float], target: float, **facts: Any) -> Result:
