@@ -203,7 +203,7 @@ def launch_options(access: Access | None = None, history: History | None = None)
         "max_file_size": MAX_FILE_SIZE,
         "root_path": (access.root_url or access.root_path) if access else "",
         "app_kwargs": {
-            **({"lifespan": outermost(access)} if access else {}),
+            "lifespan": outermost(access),
             **({"routes": [history_route(history)]} if history else {}),
         },
     }

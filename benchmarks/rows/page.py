@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,23 +54,38 @@ def clicked(bench: Bench) -> Iterator[Result]:
 @contextmanager
 def browser_page(served: ServedProgram) -> Iterator[Any]:
     """The program's page in a browser of the system; raises RuntimeError where there is none."""
+    with browser_of(served) as visitor:
+        page = visitor()
+        page.goto(f"http://127.0.0.1:{served.server.port}")
+        page.wait_for_selector(".generate-button", timeout=120_000)
+        page.wait_for_timeout(3000)
+        yield page
+
+
+@contextmanager
+def browser_of(served: ServedProgram) -> Iterator[Callable[[], Any]]:
+    """A browser of the system; each call gives an empty page of an owner who has nothing of the program's page yet.
+
+    Raises:
+        RuntimeError: if there is no browser.
+    """
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise RuntimeError("playwright is not installed") from None
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    name, _, value = served.owner.cookie.partition("=")
+    cookie = {"name": name, "value": value, "url": f"http://127.0.0.1:{served.server.port}"}
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=path, args=arguments)
-        try:
-            name, _, value = served.owner.cookie.partition("=")
-            address = f"http://127.0.0.1:{served.server.port}"
+
+        def visitor() -> Any:
             context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
-            context.add_cookies([{"name": name, "value": value, "url": address}])
-            page = context.new_page()
-            page.goto(address)
-            page.wait_for_selector(".generate-button", timeout=120_000)
-            page.wait_for_timeout(3000)
-            yield page
+            context.add_cookies([cookie])
+            return context.new_page()
+
+        try:
+            yield visitor
         finally:
             browser.close()

@@ -114,8 +114,8 @@ LENSES: Mapping[str, Lens] = MappingProxyType(
         "x0": Lens(
             "The model's guess",
             "predicted x0",
-            "The finished image as the model predicts it at this step, with all noise taken away at once. "
-            "Early on it is a blur, the average of all that might come; it sharpens as fewer pictures remain possible.",
+            "The model's answer to your prompt alone, before guidance, with all noise gone. Early on it is a blur, the "
+            "average of all that still fits; it sharpens as fewer pictures remain possible.",
             "Song et al. 2021",
             "https://arxiv.org/abs/2010.02502",
             predicted_x0,

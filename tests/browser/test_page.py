@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
+from tests.support import page_tabs
 from tests.support.site import Site
+from ui.page import TABS
 
 PROMPT = "#prompt textarea"
 
@@ -50,6 +52,37 @@ def test_fields_survive_a_reload_and_a_second_tab_has_its_own(visit, site: Site)
     expect(page.locator(PROMPT)).to_have_value("an anvil on a blue background")
 
 
+def test_a_reload_stays_in_each_tab(visit, site: Site):
+    page = visit()
+    for entry in TABS.values():
+        page_tabs.open_tab(page, entry.label)
+        tab = page.get_by_role("tab", name=entry.label, exact=True)
+        expect(tab).to_have_attribute("aria-selected", "true")
+        page.reload()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        settle(page)
+
+
+def test_a_lost_connection_loses_nothing(visit, site: Site):
+    page = visit()
+    settle(page)
+    page.fill(PROMPT, "an anvil on a blue background")
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    run = page.locator("#stage .stage").get_attribute("data-run") or ""
+    page.evaluate("window.before = true")
+    page.context.set_offline(True)
+    expect(page.locator(".toast-body")).to_be_visible()
+    page.context.set_offline(False)
+    page.wait_for_function("() => !window.before")
+    expect(page.locator("#stage .stage")).to_have_attribute("data-run", run)
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    expect(page.locator(PROMPT)).to_have_value("an anvil on a blue background")
+    site.gate.open()
+    done(page)
+
+
 def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     page = visit()
     run = make(page, "a fox")
@@ -85,7 +118,8 @@ def test_tabs_share_the_prompt_and_say_when_theirs_differ(visit, site: Site):
     settle(page)
     page.fill(PROMPT, "a fox on a blue background")
     page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('on a blue background'))")
-    page.get_by_role("tab", name="Image to image").click()
+    # Also where the tab is built only when it is opened, without the pointer's having been there.
+    page.evaluate("document.querySelector('#tabs button[data-tab-id=\"image-to-image\"]').click()")
     expect(page.locator(other)).to_have_value("a fox on a blue background")
     page.fill(other, "an anvil")
     page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('an anvil'))")
@@ -129,14 +163,25 @@ def test_the_stage_shows_noise_and_swaps_it_for_the_guess(visit, site: Site):
     inset, large = page.locator("#stage [data-part=inset]"), page.locator("#stage .cell img")
     noisy, guess = large.get_attribute("src"), inset.get_attribute("src")
     assert noisy != guess
+    # What the guess is stands next to it, wherever it is.
+    small_told, large_told = page.locator("#stage [data-part=inset-told]"), page.locator("#stage [data-part=told]")
+    expect(small_told).to_contain_text("Your prompt's own answer, before guidance")
+    expect(large_told).to_be_hidden()
     page.click("#stage [data-part=swap]")
     assert (large.get_attribute("src"), inset.get_attribute("src")) == (guess, noisy)
+    expect(large_told).to_contain_text("Your prompt's own answer, before guidance")
+    expect(small_told).to_be_empty()
     points = page.locator("#stage .curve polyline").first.get_attribute("points") or ""
     assert len(points.split()) >= 4
     site.gate.open()
     done(page)
     expect(page.locator("#stage [data-part=count]")).to_have_text("picture")
     expect(page.locator("#stage [data-part=swap]")).to_be_hidden()
+    expect(large_told).to_be_hidden()
+    # Early on it is a blur, and the line says why.
+    page.locator("#stage .strip").focus()
+    page.keyboard.press("Home")
+    expect(large_told).to_contain_text("A blur: the average of all pictures that still fit")
 
 
 def test_everything_is_on_view_without_scrolling(visit, site: Site):

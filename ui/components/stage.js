@@ -15,6 +15,11 @@ const PLAY_MS = 4500;
 const SMALL = 256;
 const LARGEST = 3;
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
+// With so large a share of noise many pictures are still possible, and the guess is their average.
+const EARLY = 0.5;
+const EARLY_GUESS = "Your prompt's own answer, before guidance. A blur: the average of all pictures that still fit.";
+const LATE_GUESS = "Your prompt's own answer, before guidance. Sharp by now: few pictures still fit.";
+const [SHORT_EARLY, SHORT_LATE] = ['an average of what still fits', 'little else fits now'];
 const NAMES = { noisy: 'noisy latent', guess: "the model's guess" };
 // at: the slot on the stage (total = the finished picture); follow: the newest frame takes the stage.
 let view = blank(null);
@@ -108,6 +113,7 @@ function drawStage() {
   stir(waiting && BUSY.has(view.state) && !calm.matches);
   part('hint').hidden = list.length > 0 || view.state !== 'empty';
   drawInset();
+  drawTold();
 }
 
 function drawInset() {
@@ -118,9 +124,17 @@ function drawInset() {
   if (!both) return;
   part('inset').src = sources(view.at, other)[Math.max(view.chosen, 0)];
   part('inset-name').textContent = named(frame, other);
-  part('swap').title = other === 'guess'
-    ? "What the model expects at the end, for your prompt and without guidance. Click to see it large."
-    : 'What the model is given at this step. Click to see it large.';
+  part('swap').title = 'Click to see it large.';
+}
+
+// One line says what a guess is and why an early one is a blur, next to the guess: the small one or the large one.
+function drawTold() {
+  const frame = final(view.at) ? null : view.frames[view.at];
+  const text = !frame ? '' : frame.n >= EARLY ? EARLY_GUESS : LATE_GUESS;
+  const onStage = mode === 'guess' || Boolean(frame && !frame.x.length);
+  part('told').textContent = onStage ? text : '';
+  part('inset-told').textContent = onStage ? '' : text;
+  part('told-short').textContent = text && `The guess: ${frame.n >= EARLY ? SHORT_EARLY : SHORT_LATE}`;
 }
 
 function drawStrip() {

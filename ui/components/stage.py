@@ -19,12 +19,14 @@ _TEMPLATE = """
     <div class="cells" data-part="cells"></div>
     <p class="hint" data-part="hint">Every picture starts as noise. Describe yours and press Generate.</p>
     <div class="counter">
+      <p class="told" data-part="told"></p>
       <b data-part="count"></b>
       <p class="words" data-part="words"></p>
       <button type="button" class="quiet" data-part="retry" hidden>Try again</button>
     </div>
     <button type="button" class="inset" data-part="swap" hidden>
       <img data-part="inset" alt=""><span data-part="inset-name"></span>
+      <span class="told" data-part="inset-told"></span>
     </button>
     <div class="zoom">
       <p data-part="scale"></p>
@@ -44,7 +46,8 @@ _TEMPLATE = """
       <polyline class="rim"></polyline><polyline></polyline>
     </svg>
     <div class="ends"><span class="from">noise</span><span class="keys-hint"
-      >drag, or \u2190 \u2192 and space; the line is the noise left</span><span class="to">picture</span></div>
+      >drag, or \u2190 \u2192 and space; the line is the noise left</span><span class="told-short"
+      data-part="told-short"></span><span class="to">picture</span></div>
   </div>
   <div class="acts">
     <button type="button" class="quiet play" data-part="play" hidden>Play</button>

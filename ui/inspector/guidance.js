@@ -54,8 +54,8 @@ function words() {
   const [title, term, about] = cells.children[0].querySelectorAll('figcaption > *');
   title.textContent = `Guidance ${g.toFixed(1)}`;
   term.textContent = g === sheet.own ? 'this run, guided x0' : 'guided x0';
-  about.textContent = g === sheet.own ? "The run's own value: what it believed at this step."
-    : `What this step would have believed; the run used ${sheet.own}.`;
+  about.textContent = g === sheet.own ? "The run's own value: what the model predicted at this step."
+    : `What the model would have predicted at this step; the run used ${sheet.own}.`;
 }
 
 function ask() {

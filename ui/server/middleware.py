@@ -21,6 +21,7 @@ from ui.server import call_validation
 from ui.server.access import USER_KEY, Access, is_guest
 from ui.server.call_validation import InvalidCall
 from ui.server.http import bodies
+from ui.server.http.answer_cache import AnswerCache
 from ui.server.http.answers import (
     GUESTS_LINK,
     OWNERS_LINK,
@@ -74,16 +75,18 @@ TOO_MANY_CALLS = "Too many calls at once; try again in a minute."
 OTHERS_PAGE = "This page was opened by someone else; reload it."
 
 
-def outermost(access: Access) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """A ``lifespan`` that puts ``AccessMiddleware`` around an application and all of its layers.
+def outermost(access: Access | None) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """A ``lifespan`` that puts ``AnswerCache`` and ``AccessMiddleware`` around an application and all of its layers.
 
-    Gradio puts layers of its own outside of those that it is given: one reflects the origins of other programs on
-    localhost.  The lifespan begins before the server takes its first connection.
+    Without ``access`` everyone may come in, as in a notebook.  Gradio puts layers of its own outside of those that it
+    is given: one reflects the origins of other programs on localhost.  The lifespan begins before the server takes its
+    first connection.
     """
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = AccessMiddleware(app.middleware_stack, access)
+        cache = AnswerCache(app.middleware_stack)
+        app.middleware_stack = AccessMiddleware(cache, access) if access else cache
         yield
 
     return lifespan

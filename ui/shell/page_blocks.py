@@ -12,6 +12,8 @@ from gradio.blocks import convert_component_dict_to_list
 from pipelines.system.text import hide_paths
 
 log = logging.getLogger(__name__)
+# What Gradio says of a component's values, for programs.
+_OF_THE_API = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 
 
 class PageBlocks(gr.Blocks):
@@ -31,6 +33,21 @@ class PageBlocks(gr.Blocks):
         """
         for function in self.fns.values():
             function.show_progress_on = [component]
+
+    def get_config_file(self) -> Any:
+        """The page's settings, of which browsers read each one at every visit.
+
+        What a component's values look like is left out where no program asks: browsers do not read it, and it is a
+        third of all.
+        """
+        config = super().get_config_file()
+        asked = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
+        public = {block._id for fn in asked for block in (*fn.inputs, *fn.outputs)}
+        for part in config["components"]:
+            if part["id"] not in public:
+                for name in _OF_THE_API:
+                    part.pop(name, None)  # type: ignore[misc]
+        return config
 
     async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> dict[str, Any]:
         """Answer one call of the page or of the API."""

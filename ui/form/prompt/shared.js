@@ -28,11 +28,13 @@ function take(text) {
 }
 
 function compare() {
+  // On a slow machine the field is laid out later than this line.
+  if (!box.field) { later(); return; }
   const from = read(LAST);
   const other = from && from !== tab ? promptOf(from) : null;
   write(LAST, tab);
   note.hidden = true;
-  if (other === null || !box.field) return;
+  if (other === null) return;
   // All tabs begin with the same prompt.
   const same = read(SAME) ?? props.value;
   if (other === box.text || box.text === same) { take(other); return; }
@@ -41,12 +43,18 @@ function compare() {
   note.hidden = false;
 }
 
+function later() { setTimeout(() => { if (onView()) compare(); }, SETTLE_MS); }
+
 note.querySelector('button').addEventListener('click', () => take(offered));
 if (tab) {
-  if (shown) write(LAST, tab);
+  // A tab that is opened before it was built comes from another one; the tab that a page begins with does not.
+  if (shown && window.playgroundPromptTab) later();
+  else if (shown) write(LAST, tab);
+  if (shown) window.playgroundPromptTab = tab;
   new ResizeObserver(() => {
     const now = onView();
-    if (now && !shown) setTimeout(() => { if (onView()) compare(); }, SETTLE_MS);
+    if (now) window.playgroundPromptTab = tab;
+    if (now && !shown) later();
     shown = now;
   }).observe(desk);
   desk.addEventListener('input', () => { note.hidden = true; });

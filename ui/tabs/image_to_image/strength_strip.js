@@ -185,7 +185,7 @@ function drawColumn({ button, noisy, look, value, steps }, runs, chosen) {
   button.setAttribute('aria-label', `Strength ${share}: ${runs} of ${levels.steps} steps`);
   button.dataset.run = runs;
   value.textContent = share;
-  steps.textContent = `${runs} of ${levels.steps} steps`;
+  steps.textContent = `${runs} step${runs === 1 ? '' : 's'}`;
   picture(noisy, levels.frames[at], `Strength ${share}: ${levels.mix[at]}`);
   picture(look, looks[runs], `What the model sees in it at strength ${share}`);
 }
