@@ -15,6 +15,8 @@ from pipelines.training_sample.pictures import SamplePictures, premultiplied
 
 # Pixels of a reference's drawing and of the rim around it.
 DRAWING, RIM = 80, 8
+# Root mean square differences of aligned pixels: the same drawing at another place and size; and another drawing.
+SAME, OTHER = 0.08, 0.16
 # References that are made at once; backgrounds whose references stay in memory, 35 MB each for pocket.
 PART, KEEP_BACKGROUNDS = 240, 2
 # Runs work that goes over so many pixels; the worker may do something else between two calls.
