@@ -81,11 +81,12 @@ def make_grid(shop: Workshop) -> tuple[float, float, int]:
         while waiting and len(running) < AHEAD:
             running.append(shop.backend.submit(waiting.popleft().request, watched=False))
         job = running.popleft()
+        event = None
         for event in job.events():
             if isinstance(event, Announced):
                 last = time.perf_counter() - started
-            elif not isinstance(event, Finished) and job.done:
-                raise RuntimeError(f"A picture of the grid ended with {event}")
+        if not isinstance(event, Finished):
+            raise RuntimeError(f"A picture of the grid ended with {event}")
         trace = shop.backend.trace(job.id)
         rough += trace is None or trace.rough or len(trace.noisy) != TURBO_STEPS
     return time.perf_counter() - started, last, rough

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 # Prompts of the training that a run's prompt is compared with, and how many the model is asked at once.
 REFERENCES, BATCH = 64, 8
-# A memorised picture's prompt pulls more strongly than nearly all others, and far more than the median of them.
-UNUSUAL, STRONG = 0.95, 1.5
+# A memorised picture's prompt pulls more strongly than nearly all others, and far more than the median of them.  Of 80
+# plain prompts, half of them pairs that training never showed, the strongest pulls 1.88 times as much as the median
+# (``benchmarks.origins``); one in eight is above 95% of the others, so this share alone says nothing.
+UNUSUAL, STRONG = 0.95, 2.0
 
 
 @dataclass(frozen=True)

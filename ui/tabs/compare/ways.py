@@ -67,14 +67,16 @@ def lanes(traces: Mapping[Place, Trace], names: Mapping[Place, str]) -> tuple[li
 
 
 def lane_names(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[Place, str]:
-    """What each lane is called: its values, with commas between them."""
+    """What each lane is called: its value, or its values with their settings."""
     if plan is None:
         return dict(zip(sorted(traces), two_labels(traces).x, strict=False))
-    axes = (plan.pages, plan.y, plan.x)
-    return {
-        place: ", ".join(axis.labels[n] for axis, n in zip(axes, place, strict=True) if axis and n < len(axis.values))
-        for place in traces
-    }
+    axes = [(axis, number) for number, axis in enumerate((plan.pages, plan.y, plan.x)) if axis is not None]
+    names = {}
+    for place in traces:
+        parts = [(axis.about.label, axis.labels[place[n]]) for axis, n in axes if place[n] < len(axis.labels)]
+        alone = len(axes) == 1
+        names[place] = ", ".join(text if alone else f"{label.lower()} {text}" for label, text in reversed(parts))
+    return names
 
 
 def ways_value(page: PageContext, plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[str, Any]:

@@ -267,6 +267,8 @@ def test_the_lanes_of_a_comparison_lie_in_one_plane_with_their_noise_levels() ->
     for way, trace in zip(value["ways"], traces.values(), strict=False):
         assert len(way["x_t"]) == 7 and len(way["x0"]) == 6 == len(way["levels"])
         assert way["levels"] == [pytest.approx(level(step), abs=1e-3) for step in trace.steps]
+    two = grid.model_copy(update={"y": GridAxis(setting="size", values=("32x32",))})
+    assert ways.lane_names(two, {(0, 0, 1): odd})[0, 0, 1].startswith("seed 2, size 32")
     # Both began with the same latents here, and end apart.
     first, second = (np.array(way["x0"]) for way in value["ways"])
     assert not np.allclose(first, second) and "of the variance" in value["variance"]
