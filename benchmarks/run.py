@@ -26,18 +26,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks.rows import page, program, real_sizes, sampler, visits, work
+from benchmarks.rows import comparing, page, program, real_sizes, sampler, visits, work
 from benchmarks.rows.results import MISSED, NOT_MEASURED, Result, table
 from benchmarks.rows.workshop import Bench, Workshop, has_openvino, open_workshop
 
 # Rows that share one backend in this process, and rows that start what they need.
 IN_PROCESS: dict[int, Callable[[Workshop], Iterable[Result]]] = {
     1: sampler.against_the_networks, 2: sampler.watched, 3: sampler.recorded, 4: sampler.strip, 9: sampler.stopped,
-    10: work.users, 11: work.batch, 13: work.growth,
+    10: work.users, 11: work.batch, 13: work.growth, 17: comparing.forked,
 }  # fmt: skip
 ALONE: dict[int, Callable[[Bench], Iterable[Result]]] = {
     5: page.clicked, 6: program.over_http, 7: program.against_the_demo, 8: program.starting, 12: program.memory,
-    14: real_sizes.real_sizes, 18: visits.first_visit, 19: visits.open_page,
+    14: real_sizes.real_sizes, 15: comparing.attention_off, 16: comparing.grid, 18: visits.first_visit,
+    19: visits.open_page,
 }  # fmt: skip
 ON_A_GPU = (1, 2, 3, 10, 11, 14)
 

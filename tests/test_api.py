@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,7 +21,9 @@ from history.search import Filters
 from pipelines.jobs.users import OWNER
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
-from ui.api import init_image, resolve
+from tests.support.waiting import wait_for
+from ui.api import init_image
+from ui.api.settings import resolve
 
 FIELDS = (
     "prompt", "negative_prompt", "model", "scheduler", "num_inference_steps",
@@ -32,6 +35,7 @@ PUBLISHED = {
     "/denoising_steps": (*FIELDS, "prompt_syntax"),
     "/attention": (*FIELDS, "prompt_syntax"),
     "/fork": ("run", "step", "prompt", "negative_prompt", "scheduler", "guidance_scale", "noise_seed"),
+    "/compare": ("prompt", "changes", *FIELDS[1:-1], "comparison", "prompt_syntax"),
     "/image_to_image": (*PICTURE_FIELDS, "prompt_syntax"),
     "/inpaint": ("image", "mask", *PICTURE_FIELDS[1:], "feather", "only_masked", "padding", "prompt_syntax"),
 }
@@ -145,6 +149,58 @@ def test_a_run_is_left_at_a_step(client: Client, site: Site):
         assert "event: error" in answer and said in answer and "Traceback" not in answer
 
 
+def test_settings_are_compared(client: Client):
+    asked = {"prompt": "a fox", "num_inference_steps": 2, "seed": 7}
+    changes = {"guidance_scale": [1, 4.5], "scheduler": "DDIM, Euler"}
+    files, sheet, told = client.predict(api_name="/compare", changes=changes, **asked)
+    assert told["state"] == "done" and told["shape"] == [1, 2, 2] and "Guidance scale" in told["sentence"]
+    for cell in told["cells"]:
+        sampling = cell["request"]["sampling"]
+        assert sampling["guidance_scale"] == (1, 4.5)[cell["column"]] and sampling["seed"] == 7
+        assert sampling["scheduler"] == ("ddim", "euler")[cell["row"]] and cell["values"]["scheduler"]
+        assert cell["model_calls"] == (2, 4)[cell["column"]] and len(cell["log_snr"]) == 2
+        stored = json.loads(Image.open(files[cell["file"]]).text["diffusion_playground"])
+        assert stored["request"]["sampling"]["scheduler"] == sampling["scheduler"]
+        assert ("difference" in cell) == (cell["column"] == 1) and cell.get("difference", 1) > 0
+    assert Image.open(sheet).width > Image.open(files[0]).width * 2
+    again, *_ = client.predict(api_name="/compare", comparison=told)
+    assert [pixels(path).tolist() for path in again] == [pixels(path).tolist() for path in files]
+
+
+def test_a_comparison_that_cannot_be_says_why(site: Site):
+    for values, said in (
+        ({"prompt": "a fox"}, "Give a prompt with changes"),
+        ({"prompt": "a fox", "changes": {}}, "one to three settings"),
+        ({"prompt": "a fox", "changes": {"nothing": [1]}}, "no such setting"),
+        ({"prompt": "a fox", "changes": {"seed": 3}}, "must be a list or a text"),
+        ({"prompt": "a fox", "changes": {"seed": [True]}}, "is no value of a setting"),
+        ({"prompt": "a fox", "changes": {"seed": "1-20", "guidance_scale": "1-20"}}, "at most 100"),
+        ({"prompt": "a fox", "changes": {"words": ["owl", "cat"]}}, "does not stand in the prompt"),
+        ({"changes": {"seed": [1]}}, "prompt is None"),
+        ({"comparison": {"version": 1}}, "no comparison that can be opened"),
+        ({"prompt": "a fox", "changes": {"model": ["/etc"]}}, "/etc"),
+    ):
+        answer = raw(site, "compare", **values)
+        assert "event: error" in answer and said in answer and "Traceback" not in answer, (values, answer)
+
+
+def test_a_cancelled_comparison_makes_no_more(client: Client, site: Site):
+    before = len(site.backend.jobs)
+    job = client.submit(api_name="/compare", prompt="a fox", changes={"seed": "1-60"}, num_inference_steps=2)
+    wait_for(lambda: len(job.outputs()) > 0)
+    job.cancel()
+    wait_for(lambda: all(one.done for one in site.backend.jobs[before:]) and still(site))
+    made = site.backend.jobs[before:]
+    assert 0 < len(made) < 60 and made[-1].cancelled
+
+
+def still(site: Site) -> bool:
+    """Whether no job is added for longer than a comparison waits between two."""
+    before = len(site.backend.jobs)
+    time.sleep(2.5)
+    return len(site.backend.jobs) == before
+
+
 def steps_of(client: Client, asked: dict[str, Any]) -> dict[str, Any]:
     told, *_ = client.predict(api_name="/denoising_steps", **asked)
     return told
@@ -169,6 +225,9 @@ def test_every_name_is_described_with_its_type_and_only_what_is_needed_has_no_de
     for name, info in client.view_api(return_format="dict", print_info=False)["named_endpoints"].items():
         kinds = {p["parameter_name"]: p["python_type"]["type"] for p in info["parameters"]}
         needed = {p["parameter_name"] for p in info["parameters"] if not p["parameter_has_default"]}
+        if name == "/compare":
+            assert not needed and kinds["changes"].startswith("None | dict")
+            continue
         if name == "/fork":
             assert needed == {"run", "step"} and (kinds["step"], kinds["noise_seed"]) == ("int", "None | int")
             continue

@@ -13,6 +13,7 @@ from pipelines.hub.digests import LocalDigests
 from pipelines.images.decoding_slots import DecodingSlots
 from presets.user_presets import UserPresets
 from ui import api
+from ui.api.publishing import refuse_addresses
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.frame_cache import FrameCache
@@ -131,7 +132,7 @@ def build(
         early_tabs(built)
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
-            api.refuse_addresses(block)
+            refuse_addresses(block)
         api.add(backend, library.cards, default_model, frame_cache, context.note_source)
         demo.report_progress_on(head)
     # Closed, so that no client bypasses the queue's limits.

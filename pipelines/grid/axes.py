@@ -50,6 +50,7 @@ class AxisSetting:
 
     Attributes:
         label: its name on the page.
+        does: what it does to a picture, in one or two sentences.
         hint: how its values are written.
         split: a text -> the texts of its values; raises ValueError.
         apply: a request and the text of a value -> the changed request; raises InvalidRequest or ValueError.
@@ -60,6 +61,7 @@ class AxisSetting:
     """
 
     label: str
+    does: str
     hint: str
     split: Callable[[str], list[str]]
     apply: Callable[[GenerationRequest, str], GenerationRequest]
@@ -243,13 +245,16 @@ def _weight(name: str) -> AxisSetting:
     def propose(request: GenerationRequest, bounds: Bounds) -> list[str]:
         return _around(float(now(request) or 1), (0, 0.4, 0.8, 1.2), -10, 10)
 
-    return AxisSetting(f"Weight of {name}", "numbers: 0, 0.5, 1", split_numbers, apply, now, propose)
+    does = "How strongly the LoRA changes the model: 0 is off, 1 is as it was trained, below 0 turns it around."
+    return AxisSetting(f"Weight of {name}", does, "numbers: 0, 0.5, 1", split_numbers, apply, now, propose)
 
 
 AXES: Mapping[str, AxisSetting] = MappingProxyType(
     {
         "guidance_scale": AxisSetting(
             "Guidance scale",
+            "How strongly the picture follows the prompt: 1 takes the model's guess as it is, more pushes away from "
+            "the guess without the prompt. Too much makes shapes crude and colours harsh.",
             "numbers: 1, 4, 7.5 or 1-9 (+2)",
             split_numbers,
             lambda request, text: changed(request, guidance_scale=_number(text, "the guidance scale")),
@@ -258,6 +263,8 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "num_inference_steps": AxisSetting(
             "Denoising steps",
+            "In how many steps noise becomes the picture. Few are quick and rough, more are slower and finer; from "
+            "some number on hardly anything changes.",
             "whole numbers: 5, 10, 25",
             split_numbers,
             lambda request, text: changed(request, num_inference_steps=_whole(text, "steps")),
@@ -266,6 +273,9 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "scheduler": AxisSetting(
             "Sampler",
+            "The method of each step from noise to picture. From the same noise most samplers end at nearly the same "
+            "picture, some in fewer steps; those that add new noise on the way (DDPM, Euler a, SDE, LCM) end at "
+            "others.",
             "names: DDIM, Euler, DPM++ 2M",
             split_words,
             lambda request, text: changed(request, scheduler=_scheduler(text)),
@@ -276,6 +286,8 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "seed": AxisSetting(
             "Seed",
+            "The number that the noise at the start is drawn from. Another seed gives another picture of the same "
+            "prompt, the same seed the same picture again.",
             "whole numbers: 1, 2, 3 or 1-5",
             split_numbers,
             lambda request, text: changed(request, seed=_whole(text, "seeds")),
@@ -284,6 +296,8 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "strength": AxisSetting(
             "Strength",
+            "How far the result goes from your image: how much noise it is given before it is denoised. Little keeps "
+            "it, 1 keeps nothing of it.",
             "numbers from 0 to 1: 0.2, 0.4, 0.6",
             split_numbers,
             lambda request, text: changed(
@@ -294,6 +308,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "negative_prompt": AxisSetting(
             "Negative prompt",
+            "What to avoid: guidance pushes the picture away from these words. At guidance 1 it does nothing.",
             "texts with | between them; an empty one is none",
             split_texts,
             lambda request, text: changed(request, negative_prompt=text, typed=None),
@@ -303,6 +318,8 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "size": AxisSetting(
             "Size",
+            "Width and height. Another size is other noise, so another picture; a model draws best at the size that "
+            "it was trained with.",
             "width x height: 128x128, 192x128",
             split_sizes,
             _apply_size,
@@ -312,6 +329,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "words": AxisSetting(
             "Words of the prompt",
+            "One word is replaced by others, and everything else stays: what it is there for.",
             "the word to replace, then what replaces it: fox, cat, owl",
             _split_replacements,
             _replace_words,
@@ -321,6 +339,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "prompt": AxisSetting(
             "Prompt",
+            "What the picture shows. From the same noise, similar prompts often give similar layouts.",
             "whole prompts with | between them",
             split_texts,
             lambda request, text: changed(request, prompt=text, typed=None),
@@ -330,6 +349,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
         "model": AxisSetting(
             "Model",
+            "Which network takes the noise away. Models differ in what they were trained on.",
             "ids of models, with commas between them",
             split_words,
             lambda request, text: changed(request, model=text),
@@ -363,6 +383,16 @@ def joined(name: str, values: Sequence[str]) -> str:
     if name == "words":
         return ", ".join(_quoted(value.partition("\0")[2]) for value in values)
     return ", ".join(_quoted(value) for value in values)
+
+
+def listed(name: str, values: Sequence[object]) -> list[str]:
+    """Values that were given one by one, as an axis holds them; raises ValueError unless they are texts or numbers."""
+    texts = []
+    for value in values[: MAX_VALUES + 1]:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{shorten(repr(value))} is no value of a setting; give texts and numbers")
+        texts.append(f"{value:.12g}" if isinstance(value, float) else str(value).strip())
+    return [f"{texts[0]}\0{text}" for text in texts] if name == "words" else texts
 
 
 def _quoted(text: str) -> str:

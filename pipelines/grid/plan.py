@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.grid.axes import MAX_TEXT, MAX_VALUES, AxisSetting, axis_setting, refuse, settings_of
+from pipelines.grid.axes import MAX_TEXT, MAX_VALUES, AxisSetting, axis_setting, listed, refuse, settings_of
 from pipelines.grid.sheet import Labels
 from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, first_error, replaced
 
@@ -118,8 +118,14 @@ class Grid(BaseModel):
         return request
 
 
-def read_axis(field: str, setting: str, text: str, request: GenerationRequest) -> GridAxis | None:
+def read_axis(field: str, setting: str, given: str | Sequence[object], request: GenerationRequest) -> GridAxis | None:
     """An axis as a user wrote it; None without a setting.
+
+    Args:
+        field: x, y or pages.
+        setting: a name of ``axes.AXES`` or ``lora:NAME``.
+        given: the values in one text, as the page takes them, or one by one: texts and numbers.
+        request: what it changes.
 
     Raises:
         InvalidRequest: whose field is ``field``.
@@ -130,7 +136,8 @@ def read_axis(field: str, setting: str, text: str, request: GenerationRequest) -
     if setting not in known:
         raise InvalidRequest(field, "This run has no such setting; choose another one.")
     try:
-        values = tuple(dict.fromkeys(known[setting].split(text[:MAX_TEXT])))
+        found = known[setting].split(given[:MAX_TEXT]) if isinstance(given, str) else listed(setting, given)
+        values = tuple(dict.fromkeys(found))
         if not values:
             raise InvalidRequest(field, f"Give at least one value for {known[setting].label.lower()}.")
         if len(values) > MAX_VALUES:

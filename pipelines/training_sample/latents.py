@@ -14,8 +14,8 @@ from pipelines.system.paths import PROJECT
 from pipelines.training_sample.pictures import SampleError
 from pipelines.training_sample.recipe import SampleRecipe, Shown, Wanted
 
-# Raised when the composition changes, so that pictures encoded before are made again.
-FORMAT = b"1"
+# Raised when the composition or the file changes, so that pictures encoded before are made again.
+FORMAT = b"2"
 NO_AUTOENCODER = "The files of {name} cannot be found, so its training pictures cannot be encoded."
 
 
@@ -98,11 +98,13 @@ def save(file: Path, found: SampleLatents) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as opened:
-        opened.write(to_bytes({"latents": found.latents, "facts": found.facts}))
+        # The writer takes the bytes as they lie in memory, and a decoder may order them by channels.
+        arrays = {"latents": found.latents, "facts": found.facts}
+        opened.write(to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
-def load(file: Path, count: int) -> SampleLatents | None:
-    """The encoded pictures of a file, or None where it is missing, broken or of another number."""
+def load(file: Path, count: int | None) -> SampleLatents | None:
+    """The encoded pictures of a file, or None where it is missing, broken or not of this number (None: of any)."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -110,5 +112,27 @@ def load(file: Path, count: int) -> SampleLatents | None:
             found = SampleLatents(opened.get_tensor("latents"), opened.get_tensor("facts"))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
-    fits = found.latents.ndim == 4 and found.facts.shape == (count, 5) and len(found.latents) == count
+    count = len(found.latents) if count is None else count
+    fits = found.latents.ndim == 4 and found.facts.shape == (count, 5) and len(found.latents) == count > 0
     return found if fits and found.latents.dtype == np.float16 else None
+
+
+def part_file(file: Path, first: int) -> Path:
+    """Where a part of a preparation is kept until it is whole; ``first`` is the part's first picture."""
+    return file.with_name(f"{file.stem}-from-{first}{file.suffix}")
+
+
+def load_parts(file: Path, most: int) -> list[SampleLatents]:
+    """The parts of a preparation that was cut off, as far as they follow each other."""
+    found: list[SampleLatents] = []
+    first = 0
+    while first < most and (part := load(part_file(file, first), None)) is not None:
+        found.append(part)
+        first += len(part.latents)
+    return found if first <= most else []
+
+
+def remove_parts(file: Path) -> None:
+    """Remove all parts, which the whole file has replaced; raises OSError."""
+    for part in file.parent.glob(f"{file.stem}-from-*{file.suffix}"):
+        part.unlink(missing_ok=True)

@@ -1,16 +1,19 @@
 """The training samples of models: encoded in the background at first use, kept on the disk, asked about.
 
-The worker encodes a few pictures at a time, and only while no job runs or waits.
+The worker encodes a few pictures at a time, and only when no job has run or waited for a moment.  What was encoded is
+kept every now and then, so that a preparation that is stopped or cut off goes on from there.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
 
 log = logging.getLogger(__name__)
-# Pictures that the worker encodes at once, and seconds between two looks whether it has nothing else to do.
-BATCH, WAIT_SECONDS = 16, 0.1
+# Pictures that the worker encodes at once: a job that comes meanwhile waits for them.
+BATCH = 4
+# Seconds between two looks whether a job runs, and for how long none must have run.
+WAIT_SECONDS, QUIET_SECONDS = 0.1, 1.0
+# Pictures that are kept on the disk at a time.
+PART = 256
 UNREADABLE = "The training pictures could not be prepared; try again."
 
 
@@ -64,6 +71,7 @@ class BestGuess:
         wanted: what the prompt names.
         shows: how much of it these show.
         count: how many they are.
+        before: steps of a fork that followed the other run's prompt, and are given what that one names.
     """
 
     alone: posterior.Posterior
@@ -71,6 +79,7 @@ class BestGuess:
     wanted: Wanted
     shows: Wanted
     count: int
+    before: int = 0
 
 
 @dataclass
@@ -84,7 +93,10 @@ class _Sample:
     # What was encoded so far; a preparation that was cut off goes on from there.
     rows: list[np.ndarray] = field(default_factory=list)
     facts: list[list[int]] = field(default_factory=list)
+    # How many of them are on the disk.
+    kept: int = 0
     running: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
     problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
     comparing: threading.Lock = field(default_factory=threading.Lock)
@@ -133,7 +145,12 @@ class TrainingSamples:
             if sample.running or sample.found is not None:
                 return
             sample.running, sample.problem = True, ""
+            sample.stopping.clear()
         threading.Thread(target=self._encode, args=(model_id, sample, ask), name="training-sample", daemon=True).start()
+
+    def stop(self, model_id: str) -> None:
+        """Stop the preparation, if there is one; what was encoded stays.  Raises SampleError."""
+        self._sample(model_id).stopping.set()
 
     def best_guess(self, trace: Trace, k: int, ask: Ask) -> BestGuess:
         """What the best denoiser for the sample believes at each step of picture k of a run.
@@ -150,14 +167,24 @@ class TrainingSamples:
                 f"The training pictures have {recipe.pixels} x {recipe.pixels} pixels, so only runs of this size can "
                 "be compared with them."
             )
-        wanted = recipe.read(trace.request.prompt_of(k))
+        own = trace.request.prompt_of(k)
+        wanted = recipe.read(own)
         rows, shows = found.showing(wanted, recipe)
+        asked = [trace.request.at_step(i).prompt_of(k) for i in range(len(trace.steps))]
         x_t = np.stack([trace.variance_preserving(i)[k].ravel() for i in range(len(trace.steps))])
         alpha, sigma = (np.array([getattr(step, level) for step in trace.steps]) for level in ("alpha", "sigma"))
 
         def compute(_: Any) -> BestGuess:
-            given = posterior.posterior(x_t, alpha, sigma, found.flat[rows]) if len(rows) else None
-            return BestGuess(posterior.posterior(x_t, alpha, sigma, found.flat), given, wanted, shows, len(rows))
+            parts, start = [], 0
+            for prompt, steps in groupby(asked):
+                part = slice(start, start + len(list(steps)))
+                its = rows if prompt == own else found.showing(recipe.read(prompt), recipe)[0]
+                pictures = found.flat[its] if len(its) else found.flat
+                parts.append(posterior.posterior(x_t[part], alpha[part], sigma[part], pictures))
+                start = part.stop
+            given = posterior.joined(parts) if len(rows) else None
+            alone = posterior.posterior(x_t, alpha, sigma, found.flat)
+            return BestGuess(alone, given, wanted, shows, len(rows), sum(prompt != own for prompt in asked))
 
         return ask(None, compute, len(x_t) * recipe.pixels**2)
 
@@ -187,9 +214,11 @@ class TrainingSamples:
     def _encode(self, model_id: str, sample: _Sample, ask: Ask) -> None:
         try:
             self._encode_rest(model_id, sample, ask)
-            found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
-            latents.save(sample.file, found)
-            sample.found, sample.rows = found, []
+            if len(sample.facts) == sample.pictures.recipe.count:
+                found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
+                latents.save(sample.file, found)
+                latents.remove_parts(sample.file)
+                sample.found, sample.rows = found, []
         except RuntimeError as problem:  # QueryFailed and SampleError say what happened
             sample.problem = str(problem)
         except Exception:
@@ -198,21 +227,53 @@ class TrainingSamples:
         sample.running = False
 
     def _encode_rest(self, model_id: str, sample: _Sample, ask: Ask) -> None:
-        """Draw and encode the pictures that are missing, a few at a time."""
+        """Draw and encode the pictures that are missing, a few at a time, until all are there or it is stopped."""
         recipe = sample.pictures.recipe
-        while (first := len(sample.facts)) < recipe.count:
-            while not self._idle():
-                time.sleep(WAIT_SECONDS)
-            drawn = [sample.pictures.draw(k) for k in range(first, min(first + BATCH, recipe.count))]
-            pixels = np.stack([picture for _, picture in drawn])
-            sample.rows.append(ask(model_id, partial(_latents, pixels=pixels), pixels[..., 0].size))
-            sample.facts += [latents.facts_of(shown, recipe) for shown, _ in drawn]
+        try:
+            while (first := len(sample.facts)) < recipe.count and self._quiet(sample.stopping):
+                drawn = [sample.pictures.draw(k) for k in range(first, min(first + BATCH, recipe.count))]
+                pixels = np.stack([picture for _, picture in drawn])
+                sample.rows.append(ask(model_id, partial(_latents, pixels=pixels), pixels[..., 0].size))
+                sample.facts += [latents.facts_of(shown, recipe) for shown, _ in drawn]
+                if len(sample.facts) - sample.kept >= PART:
+                    _keep(sample)
+        finally:
+            _keep(sample)
+
+    def _quiet(self, stopping: threading.Event) -> bool:
+        """Wait until no job runs; where one did, until none has for a moment.  False if it is stopped."""
+        quiet_from = -QUIET_SECONDS if self._idle() else math.inf
+        while not stopping.is_set():
+            now = time.monotonic()
+            if not self._idle():
+                quiet_from = math.inf
+            elif quiet_from == math.inf:
+                quiet_from = now
+            if now - quiet_from >= QUIET_SECONDS:
+                return True
+            stopping.wait(WAIT_SECONDS)
+        return False
+
+
+def _keep(sample: _Sample) -> None:
+    """Write what was encoded since the last time into a part of its own; raises OSError."""
+    count, start = len(sample.facts), sample.kept
+    if start < count < sample.pictures.recipe.count:
+        fresh = SampleLatents(np.concatenate(sample.rows)[start:], np.array(sample.facts[start:], np.int16))
+        latents.save(latents.part_file(sample.file, start), fresh)
+        sample.kept = count
 
 
 def _open(file: Path, encoded: Path) -> _Sample:
     """A sample from its file, with the pictures that were encoded before."""
     pictures = SamplePictures.open(file)
-    return _Sample(encoded, pictures, NearestPictures(pictures), latents.load(encoded, pictures.recipe.count))
+    count = pictures.recipe.count
+    sample = _Sample(encoded, pictures, NearestPictures(pictures), latents.load(encoded, count))
+    for part in [] if sample.found else latents.load_parts(encoded, count - 1):
+        sample.rows.append(part.latents)
+        sample.facts += part.facts.tolist()
+    sample.kept = len(sample.facts)
+    return sample
 
 
 def _latents(model: Model, pixels: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -49,6 +50,12 @@ def posterior(x_t: np.ndarray, alpha: np.ndarray, sigma: np.ndarray, pictures: n
         weights[np.arange(len(weights)), nearest],
         1 / np.square(weights).sum(1),
     )
+
+
+def joined(parts: Sequence[Posterior]) -> Posterior:
+    """The steps of some posteriors one after the other."""
+    names = [each.name for each in fields(Posterior)]
+    return Posterior(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _squares(x_t: np.ndarray, alpha: np.ndarray, pictures: np.ndarray) -> np.ndarray:

@@ -65,6 +65,19 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     with page.expect_download(timeout=60_000) as download:
         view.get_by_role("button", name="Save labelled picture").click()
     assert download.value.suggested_filename.endswith(".png")
+    with page.expect_download(timeout=60_000) as download:
+        view.get_by_role("button", name="Save capsule").click()
+    assert download.value.suggested_filename.endswith(".html")
+    # The ways of both in one map, at the noise level of the timeline.
+    ways = page.locator("#compare-ways .compared-ways")
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    expect(ways).to_have_attribute("data-state", "open", timeout=60_000)
+    expect(ways.locator(".lanes li")).to_have_text(["1", "9"])
+    expect(ways.locator('[data-part="variance"]')).to_contain_text("of the variance")
+    dot = ways.locator(".lane-now").first
+    expect(dot).to_have_attribute("data-step", "4")
+    level.fill("0")
+    expect(dot).to_have_attribute("data-step", "0")
     # Two of the runs that this made, side by side.
     setup.get_by_text("Two runs", exact=True).click()
     picks = setup.locator(".from button")

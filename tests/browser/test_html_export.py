@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from pipelines.images.provenance import digital_source_type
 from tests.support.accessibility import violations
-from tests.support.known_trace import draw, make_trace
+from tests.support.known_trace import draw, jpeg, make_trace
 from ui.components.frame_cache import FrameCache
 from ui.inspector import lens_frames
 from ui.inspector.export import credit_lines
 from ui.inspector.html_export import html_export
+from ui.tabs.compare.capsule import capsule
 
 HOSTILE = '<img src=x onerror="window.hurt=1">${window.hurt=1}{{hurt}}</script><script>window.hurt=1</script>'
 STEPS = 6
@@ -237,3 +240,27 @@ def test_nothing_moves_while_it_plays(open_capsule: Open):
 def test_axe_finds_nothing(open_capsule: Open):
     # The capsule's policy would keep out the test tool's script as well.
     assert violations(open_capsule(bypass_csp=True)) == []
+
+
+def test_a_comparison_plays_on_one_timeline(browser: Browser, tmp_path: Path):
+    traces = {}
+    for k, colour in enumerate(("red", "blue")):
+        final = jpeg(Image.new("RGB", (32, 32), colour))
+        traces[0, 0, k] = replace(make_trace(f"run{k}", guidance_scale=2.0 + k, prompt=HOSTILE), finals=(final,))
+    path = tmp_path / "capsule.html"
+    path.write_text(capsule(None, traces), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.goto(path.as_uri())
+    expect(page.locator(".viewer h2")).to_have_text("Guidance scale (CFG): 2 or 3")
+    expect(page.locator(".lane figcaption")).to_have_text(["12 model calls, 0.6 s", "12 model calls, 0.6 s"])
+    page.locator('[data-part="at"]').fill("0")
+    expect(page.locator(".lane figcaption")).to_have_text(["step 1 of 6", "step 1 of 6"])
+    page.get_by_role("button", name="Play from noise").click()
+    expect(page.locator(".lane figcaption").first).to_contain_text("model calls", timeout=20_000)
+    page.get_by_label("Difference").check()
+    expect(page.locator(".differ canvas")).to_be_visible()
+    assert page.evaluate("window.hurt") is None and violations(page) == [] and problems == []
+    context.close()

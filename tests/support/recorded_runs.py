@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.events import Picture
 from pipelines.request import make_request
 from pipelines.sampling.denoise import denoise
+from pipelines.trace.forks import fork_of, recording_of
 from pipelines.trace.recorder import Recorder
 from pipelines.trace.trace import Trace
 
@@ -20,10 +21,17 @@ def ask(**changes: Any):
     return make_request(**{**values, **changes})
 
 
-def record(model: Any, request: Any, name: str = "run") -> tuple[list[Any], Trace]:
+def record(model: Any, request: Any, name: str = "run", left: Trace | None = None) -> tuple[list[Any], Trace]:
     recorder = Recorder(name, request, 12.5)
-    steps = list(denoise(model, request))
+    if left is not None:
+        recorder.begin_with(left, request.fork.step)
+    recording = recording_of(left, request.fork) if left is not None else None
+    steps = list(denoise(model, request, recording=recording))
     for step in steps:
         recorder.add(step, tuple(f"jpeg {step.index} {k}".encode() for k in range(request.num_images)))
     pictures = tuple(Picture(Path(f"/pictures/{seed}.png"), seed) for seed in request.seeds)
     return steps, recorder.finish(model, pictures, tuple(b"png %d" % seed for seed in request.seeds), 1.5)
+
+
+def fork(model: Any, original: Trace, step: int, **changes: Any) -> tuple[list[Any], Trace]:
+    return record(model, fork_of(original, step, **changes), "fork", original)

@@ -216,11 +216,21 @@ def settings(trace: Trace, k: int) -> list[tuple[str, str]]:
         ("Guidance scale (CFG)", f"{sampling.guidance_scale:g}"),
         ("Seed", str(request.seeds[k])),
         *_init_rows(request),
+        *_fork_rows(request),
         *_blend_rows(request, k),
         ("Size", f"{request.width} x {request.height}"),
         ("Made in", phrases.seconds(trace.seconds) if trace.seconds else ""),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _fork_rows(request: GenerationRequest) -> list[tuple[str, str]]:
+    """Where a fork left another run, and that run's prompt if it was another one."""
+    fork = request.fork
+    if fork is None:
+        return []
+    other = f"; its prompt: {fork.original.prompt}" if fork.original.prompt != request.prompt else ""
+    return [("Left another run", f"after {fork.step} step{'s' * (fork.step != 1)}{other}")]
 
 
 def _init_rows(request: GenerationRequest) -> list[tuple[str, str]]:

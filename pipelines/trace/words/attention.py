@@ -2,7 +2,8 @@
 
 For word w, place p and step t: the share of p's attention that goes to w's tokens, softmax(Q K^T / sqrt(d)), averaged
 over layers and heads, coarse layers scaled up (DAAM, Tang et al. 2022, arXiv:2210.04885).  The conditional half of
-the run is computed once more from its recorded latents; a run itself records no attention.
+the run is computed once more from its recorded latents; a run itself records no attention.  The first steps of a fork
+read the prompt of the run that it left, so words may come and go: a word has no attention where it was not read.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class AttentionMaps:
     """The attention of some steps of one picture.
 
     Attributes:
-        words: of the prompt, m of them, with start and end.
+        words: of the prompt, m of them, with start and end; those that only the first steps of a fork read come after
+            its own, and a word that was not read at a step has zeros there.
         steps: indices of the s steps.
         maps: (s, m, h, w) for each size of the layers' maps, the finest first: the mean over its layers and heads.
         heads: number of heads, over all layers of a size.
@@ -54,6 +56,7 @@ class AttentionMaps:
         joint: whether the picture attends to itself too, so that the shares add up to less than 1.
         difference: of the recomputed predictions to the run's own, as a share of these (root mean square).
         unread: the end of the prompt that did not fit into the model's text window.
+        read: of each step, the places in ``words`` that its prompt has.
     """
 
     words: tuple[PromptWord, ...]
@@ -64,6 +67,7 @@ class AttentionMaps:
     joint: bool = False
     difference: float = 0.0
     unread: str = ""
+    read: tuple[frozenset[int], ...] = ()
 
     @property
     def size(self) -> Size:
@@ -78,9 +82,40 @@ class AttentionMaps:
 
     def followed_by(self, later: AttentionMaps) -> AttentionMaps:
         """These steps and later ones of the same picture."""
-        maps = {size: np.concatenate([found, later.maps[size]]) for size, found in self.maps.items()}
+        words = joined_words(self.words, later.words)
+        before, after = self.among(words), later.among(words)
+        maps = {size: np.concatenate([found, after.maps[size]]) for size, found in before.maps.items()}
         worst = max(self.difference, later.difference)
-        return replace(self, steps=self.steps + later.steps, maps=maps, difference=worst)
+        return replace(
+            later, words=words, steps=self.steps + later.steps, maps=maps, difference=worst,
+            read=before.read + after.read,
+        )  # fmt: skip
+
+    def among(self, words: Sequence[PromptWord]) -> AttentionMaps:
+        """The same maps for these words, which are these and others."""
+        if tuple(words) == self.words:
+            return self
+        places = [list(names(words)).index(name) for name in names(self.words)]
+        maps = {}
+        for size, found in self.maps.items():
+            maps[size] = np.zeros((len(found), len(words), *size), found.dtype)
+            maps[size][:, places] = found
+        read = tuple(frozenset(places[k] for k in each) for each in self.read)
+        return replace(self, words=tuple(words), maps=maps, read=read)
+
+
+def names(words: Sequence[PromptWord]) -> list[tuple[str, str, int]]:
+    """What tells each word from the others: kind, text, and which of those with the same text it is, from 0."""
+    alike = [(word.kind, word.text) for word in words]
+    return [(*one, alike[:k].count(one)) for k, one in enumerate(alike)]
+
+
+def joined_words(earlier: Sequence[PromptWord], later: Sequence[PromptWord]) -> tuple[PromptWord, ...]:
+    """The words of the later steps, then those that only the earlier steps read, then start and end."""
+    known = set(names(later))
+    gone = [word for word, name in zip(earlier, names(earlier), strict=True) if name not in known]
+    both = (*later, *gone)
+    return tuple(sorted(both, key=lambda word: word.kind in ("start", "end")))
 
 
 def scaled(maps: np.ndarray, size: Size) -> np.ndarray:
@@ -96,10 +131,12 @@ def unavailable(trace: Trace, k: int) -> str:
     """Why there are no maps of a recorded picture, as far as the trace alone tells; "" where there are."""
     if trace.cond is None:
         return OWN_LOOP
-    request = trace.request
-    if request.prompt_syntax == A1111 and is_edited(request.prompt_of(k)):
-        return EDITED
-    return MIXED if _prompt_of(request, k) is None else ""
+    for request in {id(one): one for one in map(trace.request.at_step, range(len(trace.steps)))}.values():
+        if request.prompt_syntax == A1111 and is_edited(request.prompt_of(k)):
+            return EDITED
+        if _prompt_of(request, k) is None:
+            return MIXED
+    return ""
 
 
 def _prompt_of(request: GenerationRequest, k: int) -> str | None:
@@ -110,24 +147,39 @@ def _prompt_of(request: GenerationRequest, k: int) -> str | None:
     return blend.prompt if k == request.num_images - 1 else None
 
 
-def words_of(model: Model, trace: Trace, k: int) -> tuple[PromptWord, ...]:
-    """The words of picture k's prompt and their places in the sequence; raises InvalidRequest."""
-    prompt = _prompt_of(trace.request, k)
+def words_of(model: Model, trace: Trace, k: int, step: int) -> tuple[PromptWord, ...]:
+    """The words that picture k's prompt has at a step, and their places in the sequence; raises InvalidRequest."""
+    request = trace.request.at_step(step)
+    prompt = _prompt_of(request, k)
     if prompt is None or unavailable(trace, k):
         raise InvalidRequest("prompt", unavailable(trace, k))
-    return prompt_words(model, prompt, chunks_of(model, trace.request, trace.uncond is not None))
+    return prompt_words(model, prompt, chunks_of(model, request, is_guided(trace, request)))
 
 
-def _unread(model: Model, trace: Trace, k: int) -> str:
-    chunks = chunks_of(model, trace.request, trace.uncond is not None)
-    return "" if chunks else model.truncated_text(_prompt_of(trace.request, k) or "")
+def is_guided(trace: Trace, request: GenerationRequest) -> bool:
+    """Whether the steps that followed this request, the run's or one that it forked from, had two halves."""
+    return trace.uncond is not None and request.sampling.guidance_scale > 1
+
+
+def _unread(model: Model, trace: Trace, k: int, step: int) -> str:
+    request = trace.request.at_step(step)
+    chunks = chunks_of(model, request, is_guided(trace, request))
+    return "" if chunks else model.truncated_text(_prompt_of(request, k) or "")
 
 
 def batches(trace: Trace, steps: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
-    """Steps that may be computed together: one at a time with ControlNets, which may begin and end between two."""
-    most = 1 if trace.request.controls else max(1, most)
-    for start in range(0, len(steps), most):
-        yield tuple(steps[start : start + most])
+    """Steps that may be computed together: those of one prompt, and one at a time with ControlNets, which may begin
+    and end between two."""
+    batch: list[int] = []
+    for step in steps:
+        request = trace.request.at_step(step)
+        full = len(batch) >= (1 if request.controls else max(1, most))
+        if batch and (full or trace.request.at_step(batch[-1]) is not request):
+            yield tuple(batch)
+            batch = []
+        batch.append(step)
+    if batch:
+        yield tuple(batch)
 
 
 def attention_maps(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> AttentionMaps:
@@ -141,7 +193,7 @@ def attention_maps(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> 
     Raises:
         InvalidRequest: if this model or this prompt cannot be read.
     """
-    words = words_of(model, trace, k)
+    words = words_of(model, trace, k, steps[0])
     sums = _Sums(trace.x_t.shape[-2:])
     difference = _run(model, trace, k, steps, words, sums.take)
     if not sums.layers:
@@ -149,13 +201,12 @@ def attention_maps(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> 
     sizes = sorted(sums.maps, reverse=True)
     maps = {size: (sums.maps[size] / sums.heads[size]).transpose(0, 3, 1, 2) for size in sizes}
     heads = {size: sums.heads[size] for size in sizes}
-    return AttentionMaps(
-        words, tuple(steps), maps, heads, tuple(sums.layers), sums.joint, difference, _unread(model, trace, k)
-    )
+    unread, read = _unread(model, trace, k, steps[0]), (frozenset(range(len(words))),) * len(steps)
+    return AttentionMaps(words, tuple(steps), maps, heads, tuple(sums.layers), sums.joint, difference, unread, read)
 
 
-def head_maps(model: Model, trace: Trace, k: int, step: int, layer: str) -> np.ndarray:
-    """The attention of one step in one layer, head by head, (heads, m, h, w); raises InvalidRequest."""
+def head_maps(model: Model, trace: Trace, k: int, step: int, layer: str) -> tuple[tuple[PromptWord, ...], np.ndarray]:
+    """The m words of a step, and their attention in one layer, by heads, (heads, m, h, w); raises InvalidRequest."""
     found: list[np.ndarray] = []
 
     def take(each: AttentionLayer, shares: torch.Tensor) -> None:
@@ -163,10 +214,11 @@ def head_maps(model: Model, trace: Trace, k: int, step: int, layer: str) -> np.n
             size = grid(shares.shape[2], trace.x_t.shape[-2:])
             found.append(shares[0].unflatten(1, size).permute(0, 3, 1, 2).cpu().numpy())
 
-    _run(model, trace, k, [step], words_of(model, trace, k), take)
+    words = words_of(model, trace, k, step)
+    _run(model, trace, k, [step], words, take)
     if not found:
         raise InvalidRequest("layer", "This model has no such layer; choose one of the list.")
-    return found[0]
+    return words, found[0]
 
 
 @dataclass
@@ -222,7 +274,8 @@ def _run(model: Model, trace: Trace, k: int, steps: Sequence[int], words: Sequen
     x = torch.from_numpy(np.stack([trace.variance_preserving(i)[k] for i in steps])).to(device)
     t = torch.tensor([trace.steps[i].timestep for i in steps], device=device)
     with probing(model.denoiser, groups, take):
-        prediction = model.predict(x, t, conditioning, trace.request.sampling.guidance_scale).cpu().numpy()
+        guidance = trace.request.at_step(steps[0]).sampling.guidance_scale
+        prediction = model.predict(x, t, conditioning, guidance).cpu().numpy()
     recorded = np.stack([trace.cond[i][k] for i in steps])
     return _relative(prediction - recorded, recorded)
 
@@ -237,9 +290,10 @@ def _relative(away: np.ndarray, whole: np.ndarray) -> float:
 
 def _conditioning(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> Conditioning:
     """The conditional half of the run's conditioning for picture k, one row a step."""
-    guided = trace.uncond is not None
-    both = encode_prompts(model, trace.request, guided)
+    request = trace.request.at_step(steps[0])
+    guided = is_guided(trace, request)
+    both = encode_prompts(model, request, guided)
     if not isinstance(both, Conditioning):
         raise InvalidRequest("prompt", EDITED)
-    row = both.row(k + (trace.request.num_images if guided else 0))
+    row = both.row(k + (request.num_images if guided else 0))
     return row.at_step(steps[0], trace.total).repeat(len(steps))

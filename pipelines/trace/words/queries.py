@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.request import GenerationRequest
     from pipelines.trace.trace import Trace
+    from pipelines.trace.words.tokens import PromptWord
 
 # Pixels of the pictures whose steps are computed together, and their number at most.
 PIXELS_AT_ONCE, STEPS_AT_ONCE = 2 * 2**20, 8
@@ -49,15 +50,17 @@ class WordQueries:
         pixels = request.width * request.height
         parts = [
             self._with_adapters(
-                request, partial(attention.attention_maps, trace=trace, k=k, steps=batch), len(batch) * pixels
+                request.at_step(batch[0]),
+                partial(attention.attention_maps, trace=trace, k=k, steps=batch),
+                len(batch) * pixels,
             )
             for batch in attention.batches(trace, steps, min(STEPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
         ]
         return reduce(AttentionMaps.followed_by, parts)
 
-    def heads(self, trace: Trace, k: int, step: int, layer: str) -> np.ndarray:
-        """The attention of one step in one layer, head by head, (heads, words, h, w)."""
-        request = trace.request
+    def heads(self, trace: Trace, k: int, step: int, layer: str) -> tuple[tuple[PromptWord, ...], np.ndarray]:
+        """The words of one step, and their attention in one layer, head by head, (heads, words, h, w)."""
+        request = trace.request.at_step(step)
         return self._with_adapters(
             request,
             lambda model: attention.head_maps(model, trace, k, step, layer),

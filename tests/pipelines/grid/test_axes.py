@@ -136,3 +136,8 @@ def test_two_axes_of_one_setting_and_too_many_pictures_are_refused() -> None:
     steps = GridAxis(setting="num_inference_steps", values=tuple(map(str, range(1, 11))))
     with pytest.raises(InvalidRequest, match="200 pictures; at most 100"):
         Grid(request=ask(), x=seeds, y=steps).cells()
+
+
+def test_every_setting_says_what_it_does_in_few_words() -> None:
+    for setting in (*AXES.values(), axis_setting("lora:ink")):
+        assert setting.does.endswith(".") and 30 < len(setting.does) < 260

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.request import Fork
 from pipelines.training_sample import latents
-from pipelines.training_sample.library import TrainingSamples
+from pipelines.training_sample.library import BATCH, TrainingSamples
 from pipelines.training_sample.pictures import SampleError
 from pipelines.training_sample.posterior import posterior
 from tests.support.known_trace import make_trace
@@ -59,7 +60,7 @@ def test_it_is_encoded_once_counted_and_kept(card: Any, tmp_path: Path) -> None:
     model.held.clear()
     samples.prepare("tiny", model.ask)
     samples.prepare("tiny", model.ask)  # a second press begins nothing
-    wait_for(lambda: model.encoded == 16)
+    wait_for(lambda: model.encoded == BATCH)
     assert samples.progress("tiny").running and not samples.progress("tiny").ready
     model.held.set()
     wait_for(lambda: samples.progress("tiny").ready)
@@ -87,6 +88,70 @@ def test_it_waits_while_a_job_runs(card: Any, tmp_path: Path) -> None:
     assert samples.progress("tiny").running and model.encoded == 0
     idle.set()
     wait_for(lambda: samples.progress("tiny").ready)
+
+
+def test_jobs_in_a_row_are_not_held_up_between_them(card: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pipelines.training_sample.library.QUIET_SECONDS", 1e9)
+    model, looks = Mean(), iter([False, True, True, False, *[True] * 20])
+    asked: list[bool] = []
+
+    def idle() -> bool:
+        asked.append(next(looks, True))
+        return asked[-1]
+
+    monkeypatch.setattr("pipelines.training_sample.library.WAIT_SECONDS", 0.001)
+    samples = library(card, tmp_path, idle)
+    samples.prepare("tiny", model.ask)
+    wait_for(lambda: len(asked) > 30)
+    # A job ran, and none has been away for long enough since.
+    assert samples.progress("tiny").running and model.encoded == 0
+    samples.stop("tiny")
+    wait_for(lambda: not samples.progress("tiny").running)
+
+
+def test_it_is_stopped_kept_and_goes_on_after_a_restart(card: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pipelines.training_sample.library.PART", 8)
+    samples, model = library(card, tmp_path), Mean()
+
+    def ask(*asked: Any) -> Any:
+        found = model.ask(*asked)
+        if model.encoded == 20:
+            samples.stop("tiny")
+        return found
+
+    samples.prepare("tiny", ask)
+    wait_for(lambda: not samples.progress("tiny").running)
+    now = samples.progress("tiny")
+    assert (now.done, now.problem, now.ready) == (20, "", False)
+    again, other = library(card, tmp_path), Mean()
+    assert again.progress("tiny").done == 20
+    assert prepared(again, other).progress("tiny").ready and other.encoded == 20
+    whole = prepared(library(card, tmp_path / "at once"), Mean())
+    assert whole.progress("tiny").ready
+    # No part is left, and the pictures are those of a preparation at one go.
+    (one,), (other_file,) = (list((folder / "samples").iterdir()) for folder in (tmp_path, tmp_path / "at once"))
+    found, expected = (latents.load(file, 40) for file in (one, other_file))
+    assert found is not None and expected is not None and np.array_equal(found.facts, expected.facts)
+    np.testing.assert_allclose(found.latents, expected.latents, atol=1e-3)
+
+
+def test_a_part_that_is_broken_is_made_again(card: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pipelines.training_sample.library.PART", 8)
+    model = Mean()
+
+    def fail(*asked: Any) -> Any:
+        if model.encoded == 24:
+            raise RuntimeError("gone")
+        return model.ask(*asked)
+
+    prepared_until = library(card, tmp_path)
+    prepared_until.prepare("tiny", fail)
+    wait_for(lambda: not prepared_until.progress("tiny").running)
+    parts = sorted((tmp_path / "samples").iterdir(), key=lambda file: int(file.stem.rpartition("-")[2]))
+    assert len(parts) == 3
+    parts[1].write_bytes(b"no tensors")
+    again, other = library(card, tmp_path), Mean()
+    assert again.progress("tiny").done == 8 and prepared(again, other).progress("tiny").ready and other.encoded == 32
 
 
 def test_a_failure_is_told_and_the_next_try_goes_on_from_there(card: Any, tmp_path: Path) -> None:
@@ -126,6 +191,18 @@ def test_the_best_guess_weighs_all_pictures_and_those_of_the_prompt(card: Any, t
     assert found.shows.colour == "sky blue"
 
 
+def test_the_first_steps_of_a_fork_are_given_what_the_other_prompt_names(card: Any, tmp_path: Path) -> None:
+    model = Mean()
+    samples = prepared(library(card, tmp_path), model)
+    fox, owl = (make_trace(prompt=f"{thing} on a green background") for thing in ("a fox", "an owl"))
+    request = owl.request.model_copy(update={"fork": Fork(run="a", step=2, original=fox.request)})
+    found = [samples.best_guess(trace, 0, model.ask) for trace in (replace(owl, request=request), fox, owl)]
+    assert [one.before for one in found] == [2, 0, 0]
+    means = [one.given.mean for one in found if one.given is not None]
+    np.testing.assert_allclose(means[0], np.concatenate([means[1][:2], means[2][2:]]), atol=1e-6)
+    assert not np.allclose(means[1], means[2])
+
+
 def test_a_prompt_that_names_nothing_and_a_run_of_another_size(card: Any, tmp_path: Path) -> None:
     model = Mean()
     samples = prepared(library(card, tmp_path), model)
@@ -149,6 +226,13 @@ def test_what_the_disk_holds_is_checked(tmp_path: Path) -> None:
     good = latents.SampleLatents(np.zeros((2, 1, 1, 1), np.float16), np.zeros((2, 5), np.int16))
     latents.save(file, good)
     assert latents.load(file, 2) is not None and latents.load(file, 3) is None
+
+
+def test_the_disk_holds_them_in_order_however_they_lie_in_memory(tmp_path: Path) -> None:
+    rows = np.arange(96, dtype=np.float16).reshape(2, 4, 4, 3).transpose(0, 3, 1, 2)
+    latents.save(tmp_path / "some.safetensors", latents.SampleLatents(rows, np.zeros((2, 5), np.int16)))
+    found = latents.load(tmp_path / "some.safetensors", 2)
+    assert found is not None and np.array_equal(found.latents, rows)
 
 
 def latents_of(model: Mean, pictures: list[np.ndarray]) -> np.ndarray:

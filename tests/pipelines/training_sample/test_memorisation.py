@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pipelines.models.manager import PipelineManager
+from pipelines.request import Fork
 from pipelines.sampling.denoise import denoise
 from pipelines.trace.recorder import Recorder
 from pipelines.training_sample import memorisation
@@ -14,6 +17,7 @@ from pipelines.training_sample.memorisation import Pull
 from tests.support.known_trace import make_trace
 from tests.support.tiny_model import tiny_card
 from tests.support.toy_backend import ask
+from tests.support.toy_sample import toy_recipe
 
 
 def test_the_model_gives_for_the_runs_own_prompt_what_the_run_recorded(tiny_folder) -> None:
@@ -46,3 +50,13 @@ def test_runs_that_cannot_be_compared_say_why() -> None:
     assert "without guidance" in memorisation.why_not(make_trace(guidance_scale=1.0))
     assert "negative prompt" in memorisation.why_not(make_trace(negative_prompt="rain"))
     assert memorisation.why_not(make_trace()) == ""
+    original = make_trace()
+    fork = original.request.model_copy(update={"fork": Fork(run="a", step=2, original=original.request)})
+    assert "left another one" in memorisation.why_not(replace(original, request=fork))
+
+
+def test_the_reference_prompts_are_captions_of_the_training() -> None:
+    recipe = toy_recipe()
+    prompts = memorisation.reference_prompts(recipe)
+    assert prompts == memorisation.reference_prompts(recipe) and len(prompts) == 64
+    assert all(recipe.read(prompt).things for prompt in prompts)

@@ -57,9 +57,10 @@ _TEMPLATE = """
     </form>
     <form class="decided" data-part="decide">
       <h3>When was it decided?</h3>
-      <p class="said">Leaves the run at up to eight steps for another prompt. Early the new words win, late they come
-        too late.</p>
+      <p class="said">Leaves the run at many of its steps for another prompt. Early the new words win, late they come
+        too late: thing, colours and outlines each have their own time.</p>
       <label>Other prompt<textarea data-part="other" rows="2"></textarea></label>
+      <div class="swaps" data-part="swaps" role="group" aria-label="Other prompts"></div>
       <button type="submit" class="quiet" data-part="try">Try it</button>
       <ol class="outcomes" data-part="outcomes"></ol>
       <p class="verdict" data-part="verdict" role="status"></p>
@@ -97,10 +98,25 @@ def panel_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
         "guidance": sampling.guidance_scale,
         "limits": {"prompt": MAX_PROMPT, "guidance": MAX_GUIDANCE},
         "scheduler": sampling.scheduler,
-        "other": decided.other_colour(prompt),
+        "other": decided.other_colour(prompt) or decided.other_thing(prompt),
+        "others": others(prompt),
         "tree": tree_value(page, trace),
-        "tries": len(decided.steps_to_try(len(trace.steps))),
+        "tries": len(tries(page, trace)),
     }
+
+
+def others(prompt: str) -> list[dict[str, str]]:
+    """Prompts to choose from, each with what its button says."""
+    found = {"Another colour": decided.other_colour(prompt), "Another thing": decided.other_thing(prompt)}
+    return [{"label": label, "prompt": text} for label, text in found.items() if text]
+
+
+def tries(page: PageContext, trace: Trace) -> list[int]:
+    """The steps at which a strip leaves a run: every one where that is quick, and for the owner."""
+    steps = len(trace.steps)
+    known = trace is not page.bundled_trace and trace.seconds > 0 and current_user().owner
+    seconds = trace.seconds / max(steps, 1) / trace.request.num_images * steps * (steps + 1) / 2
+    return decided.steps_to_try(steps, known and seconds <= decided.QUICK_SECONDS)
 
 
 def samplers(page: PageContext, trace: Trace, step: int) -> list[dict[str, Any]]:
@@ -144,7 +160,7 @@ def try_steps(page: PageContext, trace: Trace, k: int, prompt: str) -> Iterator[
         InvalidRequest, QueueFull: if a fork cannot be made.
     """
     user, traces = current_user(), []
-    cells: list[dict[str, Any]] = [{"step": step} for step in decided.steps_to_try(len(trace.steps))]
+    cells: list[dict[str, Any]] = [{"step": step} for step in tries(page, trace)]
     for number, cell in enumerate(cells):
         yield {"cells": cells, "text": f"{number} of {len(cells)} done"}
         # One after the other: a strip does not fill the queue, and ends with the page that shows it.
@@ -248,13 +264,13 @@ def build(page: PageContext) -> Panel:
     def leave(value: Any, data: gr.EventData) -> tuple[Any, Any]:
         return fork(page, value, data)
 
-    def compare(value: Any, data: gr.EventData) -> Iterator[Any]:
+    def try_all(value: Any, data: gr.EventData) -> Iterator[Any]:
         yield from decide(page, value, data)
 
     hidden = {"show_progress": "hidden", "trigger_mode": "multiple", **CONCURRENT}
     panel.look(ask, [page.opened], [panel], **hidden)
     panel.fork(leave, [page.opened], [page.opened, panel], **hidden)
-    panel.decide(compare, [page.opened], [panel], **hidden)
+    panel.decide(try_all, [page.opened], [panel], **hidden)
     panel.choose(choose, None, [page.opened], **hidden)
     return Panel(refresh, [panel])
 

@@ -75,6 +75,12 @@ function fill() {
   }
   for (const name of ['prompt', 'negative', 'other']) part(name).maxLength = sheet.limits.prompt;
   part('guidance').max = sheet.limits.guidance;
+  part('swaps').replaceChildren(...sheet.others.map(({ label, prompt }) => {
+    const button = document.createElement('button');
+    Object.assign(button, { type: 'button', className: 'chip', textContent: label, title: prompt });
+    button.addEventListener('click', () => { part('other').value = prompt; });
+    return button;
+  }));
   part('noise').checked = false;
   part('scheduler').replaceChildren(new Option('The same', sheet.scheduler));
   part('noise-box').hidden = true;

@@ -82,15 +82,18 @@ function drawGauge(gauge) {
 
 function drawPreparation() {
   const bar = part('progress');
-  bar.hidden = sheet.state !== 'preparing';
-  if (!bar.hidden) { bar.max = sheet.total; bar.value = sheet.done; }
+  const preparing = sheet.state === 'preparing';
+  part('making').hidden = !preparing;
+  part('stop').hidden = !sheet.may_stop;
+  if (preparing) { bar.max = sheet.total; bar.value = sheet.done; }
   part('ask').hidden = sheet.state !== 'unprepared';
+  part('prepare').textContent = sheet.begun ? 'Go on' : 'Prepare the training pictures';
   part('cost').textContent = sheet.cost || '';
 }
 
 function draw() {
   root.dataset.state = sheet ? sheet.state : 'empty';
-  if (!sheet) { for (const name of ['guesses', 'nearest', 'gauge', 'ask', 'progress']) part(name).hidden = true; }
+  if (!sheet) { for (const name of ['guesses', 'nearest', 'gauge', 'ask', 'making']) part(name).hidden = true; }
   part('why').textContent = sheet?.why || '';
   part('why').hidden = !sheet?.why;
   part('badge').textContent = sheet?.badge || '';
@@ -131,6 +134,7 @@ function follow(event) {
 document.addEventListener('playground:step', follow);
 
 part('prepare').addEventListener('click', () => { part('ask').hidden = true; trigger('prepare'); });
+part('stop').addEventListener('click', () => trigger('stop'));
 part('timeline').addEventListener('click', () => {
   const { lens, frames } = sheet.guesses;
   const detail = { run: wanted, name: 'best', about: lens, frames: frames[1] };

@@ -23,6 +23,7 @@ from ui.inspector import lens_frames
 from ui.inspector.origins import lens
 from ui.inspector.origins.nearest import gauge_value, nearest_value, never_shown
 from ui.inspector.panel import Panel, opened_trace
+from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
@@ -56,7 +57,9 @@ _TEMPLATE = """
     <button type="button" class="quiet second" data-part="prepare">Prepare the training pictures</button>
     <span class="said" data-part="cost"></span>
   </div>
-  <progress data-part="progress" aria-label="Training pictures that are prepared" hidden></progress>
+  <div class="ask" data-part="making" hidden>
+    <progress data-part="progress" aria-label="Training pictures that are prepared"></progress>
+    <button type="button" class="quiet" data-part="stop">Stop</button></div>
   <div data-part="guesses" hidden>
     <div class="bar"><p class="state" data-part="state" role="status"></p>
       <button type="button" class="quiet" data-part="timeline">Show both on the timeline</button></div>
@@ -129,10 +132,11 @@ def preparation(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, A
     samples, model, head = page.backend.training_samples, trace.request.model, key_of(trace, k)
     end = time.monotonic() + MAX_WAIT
     while (now := samples.progress(model)).running and time.monotonic() < end:
-        yield {**head, "state": "preparing", "why": counted(now), "done": now.done, "total": now.total}
+        how_far = {"why": counted(now), "done": now.done, "total": now.total}
+        yield {**head, "state": "preparing", **how_far, "may_stop": current_user().owner}
         time.sleep(POLL_SECONDS)
     if not now.ready:
-        yield {**head, "state": "unprepared", "why": now.problem, "total": now.total, "cost": cost(now)}
+        yield {**head, "state": "unprepared", "why": now.problem, "cost": cost(now), "begun": now.done > 0}
 
 
 def counted(now: SampleProgress) -> str:
@@ -141,7 +145,9 @@ def counted(now: SampleProgress) -> str:
 
 
 def cost(now: SampleProgress) -> str:
-    """What the preparation takes, before it is begun."""
+    """What the preparation takes, before it is begun; how much of it is left where it was begun before."""
+    if now.done:
+        return f"{now.done:,} of {now.total:,} pictures are prepared; the others follow while nothing else runs."
     return (
         f"{now.total:,} pictures are drawn as training drew them and encoded, once, in the background while nothing "
         "else runs; that can take ten minutes or more."
@@ -209,7 +215,9 @@ def sample_words(recipe: SampleRecipe, found: BestGuess) -> str:
         return f"{alone} The prompt names nothing that it shows, so only all pictures together are compared."
     pictures = "picture shows" if found.count == 1 else "pictures show"
     less = "" if found.shows == found.wanted else " None shows all that the prompt names."
-    return f"{alone} {found.count:,} {pictures} {named(recipe, found)}.{less}"
+    first = f"The first {found.before} steps" if found.before > 1 else "The first step"
+    before = f" {first} followed another prompt: there its pictures are weighed." if found.before else ""
+    return f"{alone} {found.count:,} {pictures} {named(recipe, found)}.{less}{before}"
 
 
 def build(page: PageContext) -> Panel:
@@ -245,7 +253,13 @@ def build(page: PageContext) -> Panel:
             return
         yield from values(page, *found)
 
+    def stop(value: Any) -> None:
+        found = opened_trace(page, value)
+        if found is not None and current_user().owner and page.backend.training_samples.offered(found[0].request.model):
+            page.backend.training_samples.stop(found[0].request.model)
+
     several = {**CONCURRENT, "trigger_mode": "multiple"}
     panel.open(look, [page.opened], [panel], **several)
     panel.prepare(prepare, [page.opened], [panel], **several)
+    panel.stop(stop, [page.opened], None, **{**several, "queue": False})
     return Panel(refresh, [panel])

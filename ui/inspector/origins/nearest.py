@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.training_sample import memorisation
+from pipelines.training_sample.nearest import OTHER, SAME
 from pipelines.training_sample.recipe import SampleRecipe, Wanted, held_out
 from ui.components.data_uri import thumbnail_uri
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from ui.context import PageContext
 
 COUNT, SIDE = 5, 192
-# Root mean square differences of aligned pixels: the same drawing at another place and size; and another drawing.
-SAME, OTHER = 0.08, 0.16
-# A memorised picture's prompt pulls more strongly than nearly all others (Wen et al. 2024, arXiv:2407.21720).
-UNUSUAL = 0.95
 
 
 def nearest_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
@@ -77,27 +74,14 @@ def gauge_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
     if why := memorisation.why_not(trace):
         return {"why": why}
     recipe = page.backend.training_samples.recipe(trace.request.model)
-    prompts = reference_prompts(recipe)
-    others: list[float] = []
-    for start in range(0, len(prompts), memorisation.BATCH):
-        few = prompts[start : start + memorisation.BATCH]
-        ask = memorisation.reference(trace, k, few)
-        work = len(few) * trace.request.width * trace.request.height
-        others += page.queries.ask(trace.request.model, ask, work)
-    pull = memorisation.Pull(memorisation.recorded(trace, k), tuple(others))
+    pull = memorisation.pull_of(trace, k, recipe, page.queries.ask)
     top = max(pull.own, *pull.others) or 1.0
     return {"why": "", "own": pull.own / top, "others": [one / top for one in pull.others], "said": verdict(pull)}
 
 
-def reference_prompts(recipe: SampleRecipe) -> list[str]:
-    """Plain captions of the sample's first pictures."""
-    draws = (recipe.draw(np.random.default_rng((recipe.seed, k))) for k in range(memorisation.REFERENCES))
-    return [recipe.caption(shown) for shown in draws]
-
-
 def verdict(pull: memorisation.Pull) -> str:
     """The figure in words."""
-    sign = "a sign of" if pull.above > UNUSUAL else "no sign of"
+    sign = "a sign of" if pull.unusual else "no sign of"
     return (
         f"This prompt pulls {pull.ratio:.2f} times as strongly as the median of {len(pull.others)} prompts of the "
         f"training from the same noise, and more strongly than {pull.above:.0%} of them: {sign} a memorised picture."

@@ -3,66 +3,13 @@ const root = element.querySelector('.map-panel');
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const frame = part('frame');
 const svg = part('svg');
-const SPACE = 'http://www.w3.org/2000/svg';
-// Units of the drawing: its longer side, its margin, and sides of the pictures at the ends.
-const LONG = 1000;
-const MARGIN = 60;
-const END = { own: 84, relative: 64, seed: 44 };
+const { shape, projection, path, ending, coloured } = Ways;
 let sheet = null;
 let wanted = '';
 let asked = '';
 let step = 0;
 
 const visible = () => element.isConnected && element.offsetParent !== null;
-
-function shape(tag, facts, kind) {
-  const found = document.createElementNS(SPACE, tag);
-  for (const [name, value] of Object.entries(facts)) found.setAttribute(name, value);
-  if (kind) found.setAttribute('class', kind);
-  return found;
-}
-
-// One scale for both directions, so that distances look as they are.
-function projection(ways) {
-  const points = ways.flatMap(({ x_t, x0 }) => [...x_t, ...x0]);
-  const [xs, ys] = [0, 1].map((axis) => points.map((one) => one[axis]));
-  const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const [wide, tall] = [right - left || 1, high - low || 1];
-  const scale = LONG / Math.max(wide, tall);
-  const least = LONG * 0.5;
-  const [width, height] = [wide, tall].map((side) => Math.max(side * scale, least) + 2 * MARGIN);
-  svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
-  const [across, up] = [(width - wide * scale) / 2, (height - tall * scale) / 2];
-  return ([x, y]) => [across + (x - left) * scale, height - up - (y - low) * scale];
-}
-
-function path(points, kind) {
-  return shape('polyline', { points: points.map((one) => one.map((n) => n.toFixed(1)).join()).join(' ') }, kind);
-}
-
-function ending({ kind, name, picture }, [x, y]) {
-  if (!picture) return shape('circle', { cx: x, cy: y, r: 8 }, `end ${kind}`);
-  const side = END[kind];
-  const group = shape('g', {}, `end ${kind}`);
-  group.append(
-    shape('image', { href: picture, x: x - side / 2, y: y - side / 2, width: side, height: side }),
-    shape('rect', { x: x - side / 2, y: y - side / 2, width: side, height: side, rx: 4 }),
-  );
-  const title = shape('title', {});
-  title.textContent = name;
-  group.append(title);
-  return group;
-}
-
-// The own way goes from the colour of noise to the colour of pictures.
-function coloured(points) {
-  return points.slice(1).map((to, i) => {
-    const from = points[i];
-    const line = shape('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1] }, 'own');
-    line.style.setProperty('--share', `${Math.round((100 * i) / Math.max(points.length - 2, 1))}%`);
-    return line;
-  });
-}
 
 const set = (name, facts) => {
   for (const [fact, value] of Object.entries(facts)) svg.querySelector(`[data-now="${name}"]`).setAttribute(fact, value);
@@ -71,7 +18,7 @@ const mark = (name) => svg.querySelector(`[data-now="${name}"]`);
 
 let own = null;
 function draw() {
-  const place = projection(sheet.ways);
+  const place = projection(svg, sheet.ways);
   const ways = sheet.ways.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
   own = ways.find(({ kind }) => kind === 'own');
   const others = ways.filter((way) => way !== own);

@@ -58,7 +58,10 @@ _TEMPLATE = """
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way on the map: "own", "relative" or "seed", a name, and the picture at its end as a data URI."""
+    """One way on the map: its kind, a name, and the picture at its end as a data URI.
+
+    The kinds are "own", "relative", "seed", and "lane" of a comparison.
+    """
 
     kind: str
     name: str
@@ -92,14 +95,16 @@ def relatives(page: PageContext, trace: Trace, k: int) -> list[tuple[str, int]]:
 
 def map_value(page: PageContext, trace: Trace, k: int, ways: Sequence[Way]) -> dict[str, Any]:
     """The map of some ways; raises QueryFailed."""
+    return {**closed_value(trace, k), "state": "open", "steps": len(trace.steps), **plane_value(page, ways)}
+
+
+def plane_value(page: PageContext, ways: Sequence[Way]) -> dict[str, Any]:
+    """Some ways in their first two principal components, and how much these hold; raises QueryFailed."""
     ways = within_bounds(ways)
     numbers = sum(one.way.x_t.size + one.way.x0.size for one in ways)
     plane, flat = page.queries.ask(None, lambda _: trajectories.plane([one.way for one in ways]), numbers)
     first, second = plane.shares
     return {
-        **closed_value(trace, k),
-        "state": "open",
-        "steps": len(trace.steps),
         "ways": [
             {"kind": one.kind, "name": one.name, "picture": one.picture, "x_t": way.x_t.round(3).tolist(),
              "x0": way.x0.round(3).tolist()}
@@ -175,7 +180,7 @@ def build(page: PageContext) -> Panel:
     panel = gr.HTML(
         None,
         html_template=_TEMPLATE,
-        js_on_load=asset("inspector/origins/trajectory_map.js"),
+        js_on_load=asset("inspector/origins/ways.js", "inspector/origins/trajectory_map.js"),
         elem_id="trajectory-map",
         apply_default_css=False,
     )

@@ -102,6 +102,7 @@ class WordMaps {
     [...this.part('chips').children].forEach((chip, i) => {
       chip.setAttribute('aria-checked', i === this.word);
       chip.tabIndex = i === this.word ? 0 : -1;
+      chip.classList.toggle('is-absent', this.absent(i));
     });
   }
 
@@ -110,6 +111,9 @@ class WordMaps {
     this.part('level').parentElement.hidden = this.maps.levels.length < 2;
     this.set('note', [this.maps.note, this.maps.about].filter(Boolean).join(' '));
   }
+
+  // The first steps of a fork read another prompt: whether a word was not in it.
+  absent(word) { return Boolean(this.maps.absent?.[Math.min(this.step, this.maps.steps - 1)]?.includes(word)); }
 
   // The shares of a word at the step, one a cell.
   shares(word) {
@@ -137,7 +141,7 @@ class WordMaps {
     const most = Math.max(...shares);
     const { text } = this.maps.words[this.word];
     const when = this.final ? 'at the last step' : `at step ${this.step + 1} of ${this.sheet.total}`;
-    this.set('caption', `\u201c${text}\u201d ${when}: bright where it gets most of the attention, ${this.percent(most)} at most, ${this.percent(mean)} on average.`);
+    this.set('caption', this.absent(this.word) ? `The prompt did not have \u201c${text}\u201d ${when}.` : `\u201c${text}\u201d ${when}: bright where it gets most of the attention, ${this.percent(most)} at most, ${this.percent(mean)} on average.`);
     this.part('well').setAttribute('aria-label', `Attention to ${text}, ${when}. Arrow keys choose a place.`);
     this.mark(box, canvas);
     this.root.dataset.step = this.step;
@@ -194,8 +198,8 @@ class WordMaps {
       const share = this.place ? shares[row * width + column] : mean;
       return { ...word, i, share, times: share / Math.max(mean, 1e-9) };
     });
-    const special = rows.filter((row) => ['start', 'end'].includes(row.kind));
-    const ranked = rows.filter((row) => !special.includes(row)).toSorted((a, b) => b.share - a.share).slice(0, BARS);
+    const special = rows.filter((row) => !this.absent(row.i) && ['start', 'end'].includes(row.kind));
+    const ranked = rows.filter((row) => !['start', 'end'].includes(row.kind) && !this.absent(row.i)).toSorted((a, b) => b.share - a.share).slice(0, BARS);
     const top = Math.max(...ranked.map((row) => row.share), 1e-9);
     this.set('where', this.place ? 'What this place reads' : 'What the whole picture reads');
     this.part('bars').replaceChildren(...ranked.map((row) => this.bar(row, top)));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -16,11 +16,12 @@ from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, event_value
 from ui.inspector.forward_process import SLOW_SECONDS
 from ui.inspector.panel import Panel, number_within, opened_trace
-from ui.inspector.words.packing import NAMES, packed, packed_heads
+from ui.inspector.words.packing import packed, packed_heads, word_name
 
 if TYPE_CHECKING:
     from pipelines.request import GenerationRequest
     from pipelines.trace.trace import Trace
+    from pipelines.trace.words.tokens import PromptWord
     from ui.components.frame_cache import FrameCache
     from ui.context import PageContext
 
@@ -81,6 +82,8 @@ ADDED = " LoRAs, ControlNets and the image prompt of the run are put on again fo
 WEIGHTED = "Words with weights are shown as words; a weight changes a word's vector and so what is read of it."
 CHUNKED = "This prompt was read in {count} chunks of the text window; every chunk has a start and an end of its own."
 CUT = "The model's text window ends before: {text}. These words were not read."
+NOT_READ = "This word was not read at this step, or shares its map with others."
+FORKED = "The first {count} followed the prompt of the run that this one left, so there its words are shown."
 JOINT = "In this model the picture also attends to itself, so the words' shares add up to less than 100%."
 
 
@@ -155,7 +158,14 @@ def about(trace: Trace, found: AttentionMaps) -> str:
         said.append(CUT.format(text=shorten(found.unread, 80)))
     if found.joint:
         said.append(JOINT)
+    own = sum(request.at_step(step) is request for step in found.steps)
+    if own < len(found.steps) and len(set(found.read)) > 1:
+        said.append(FORKED.format(count=_steps(len(found.steps) - own)))
     return " ".join(said)
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else f"{count} steps"
 
 
 def heads(page: PageContext, trace: Trace, k: int, maps: dict[str, Any], asked: gr.EventData) -> dict[str, Any] | None:
@@ -167,18 +177,18 @@ def heads(page: PageContext, trace: Trace, k: int, maps: dict[str, Any], asked: 
         return None
     key = {"step": int(step), "word": int(word), "layer": layer}
     try:
-        found = page.queries.words.heads(trace, k, int(step), layer)
+        words, found = page.queries.words.heads(trace, k, int(step), layer)
     except QueryFailed as problem:
         return {**key, "text": str(problem)}
-    place = place_of(int(word), [each["kind"] for each in maps["words"]], found.shape[1])
-    return {**key, "text": "", **packed_heads(found[:, place])}
+    place = place_of(int(word), [(each["kind"], each["text"]) for each in maps["words"]], words)
+    return {**key, "text": NOT_READ} if place is None else {**key, "text": "", **packed_heads(found[:, place])}
 
 
-def place_of(word: int, kinds: list[str], count: int) -> int:
-    """Where a word of the page stands among all words: those in the middle may have been joined on the page."""
-    special = sum(kind in NAMES for kind in kinds)
-    first = next((k for k, kind in enumerate(kinds) if kind in NAMES), len(kinds))
-    return word if word < first else min(count - special + word - first, count - 1)
+def place_of(word: int, shown: Sequence[tuple[str, str]], words: Sequence[PromptWord]) -> int | None:
+    """Where a word of the page, of kinds and texts, stands among those of a step; None if it was not read there."""
+    alike = [k for k, each in enumerate(words) if (each.kind, word_name(each)) == shown[word]]
+    number = shown[:word].count(shown[word])
+    return alike[number] if number < len(alike) else None
 
 
 def build(page: PageContext) -> Panel:

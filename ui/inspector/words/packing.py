@@ -36,6 +36,7 @@ def packed(found: AttentionMaps) -> dict[str, Any]:
         "steps": len(found.steps),
         "first": _first(words, levels[0][2]),
         "joint": found.joint,
+        "absent": absent(found),
         "levels": [{"label": label, "heads": heads, **_pack(_within(each, side))} for label, heads, each in levels],
         "layers": [
             {"name": name, "label": f"Layer {place}: {size[1]} \u00d7 {size[0]}, {heads} heads"}
@@ -65,6 +66,16 @@ def kept_words(found: AttentionMaps) -> tuple[tuple[PromptWord, ...], Any]:
         return np.concatenate([rows, each[:, rest].sum(1, keepdims=True)], axis=1) if rest else rows
 
     return tuple(words), maps
+
+
+def absent(found: AttentionMaps) -> list[list[int]]:
+    """Of each step, the places in ``kept_words`` whose words its prompt did not have; [] where all steps have all."""
+    words, read = found.words, found.read
+    if all(len(each) == len(words) for each in read):
+        return []
+    named = [k for k, word in enumerate(words) if word.kind not in NAMES][:MAX_WORDS]
+    special = [k for k, word in enumerate(words) if word.kind in NAMES]
+    return [[place for place, k in enumerate((*named, *special)) if k not in each] for each in read]
 
 
 def word_name(word: PromptWord) -> str:

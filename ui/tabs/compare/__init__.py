@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.grid.plan import MAX_CELLS
-from pipelines.grid.sheet import Labels
-from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.request import InvalidRequest
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.inspector.export import save_answer
-from ui.tabs.compare import choosing, templates
-from ui.tabs.compare.cells import cell_value, differing
+from ui.tabs.compare import choosing, templates, ways
+from ui.tabs.compare.cells import two_labels, two_value
 from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
 from ui.tabs.compare.saving import saved
 from ui.tabs.history.question import text_of
 
 if TYPE_CHECKING:
-    from pipelines.trace.trace import Trace
     from ui.context import PageContext
 
-STYLES = ("tabs/compare/compare.css",)
+STYLES = ("tabs/compare/compare.css", "tabs/compare/viewer.css")
 TWO = "Choose two runs to compare."
 Answer = dict[str, Any]
 
@@ -47,6 +45,7 @@ def build(page: PageContext) -> None:
                 elem_id="compare-view",
                 apply_default_css=False,
             )
+            ways.build(page)
     wire_setup(page, setup)
     wire_making(page, setup, view)
     wire_view(page, setup, view)
@@ -102,7 +101,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
             yield {"state": "refused", "field": problem.field, "problem": problem.message}
             return
         name, stop = comparisons.begin()
-        yield from RunningGrid(page, grid, name, stop).values()
+        yield from RunningGrid(page.backend, grid, stop).values(name)
 
     def again(data: gr.EventData) -> Iterator[Answer]:
         """A comparison from a file that was saved."""
@@ -113,7 +112,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
             yield {"state": "refused", "field": "", "problem": problem.message}
             return
         name, stop = comparisons.begin()
-        yield from RunningGrid(page, grid, name, stop).values()
+        yield from RunningGrid(page.backend, grid, stop).values(name)
 
     def stop(data: gr.EventData) -> None:
         comparisons.stop(text_of(event_value(data, "name", "")))
@@ -165,30 +164,4 @@ def two_runs(page: PageContext, a: str, b: str) -> Answer:
     found = [page.trace({"id": run}) for run in (a, b)]
     if found[0] is None or found[1] is None or a == b:
         return {"state": "refused", "field": "run", "problem": TWO if a == b or not (a and b) else choosing.GONE}
-    traces = [found[0], found[1]]
-    rows = differing((found[0], 0), (found[1], 0))
-    request: GenerationRequest = found[0].request
-    return {
-        "name": "two",
-        "state": "done",
-        "shape": [1, 1, 2],
-        "axes": {"x": {"label": rows[0]["label"] if len(rows) == 1 else "", "values": two_names(traces, rows)}},
-        "plan": "",
-        "size": [request.width, request.height],
-        "cells": [{"at": [0, 0, i], **cell_value(trace)} for i, trace in enumerate(traces)],
-        "differs": rows,
-        "sentence": "" if rows else "The two runs have the same settings.",
-    }
-
-
-def two_names(traces: list[Trace], rows: list[dict[str, Any]]) -> list[str]:
-    """What stands above each of two runs: the one setting that differs, else A and B."""
-    return list(rows[0]["values"]) if len(rows) == 1 else ["A", "B"]
-
-
-def two_labels(traces: Mapping[tuple[int, int, int], Trace]) -> Labels:
-    """The labels of two runs on a sheet."""
-    both = [traces[place] for place in sorted(traces)][:2]
-    if len(both) < 2:
-        return Labels(["A"])
-    return Labels(two_names(both, differing((both[0], 0), (both[1], 0))))
+    return two_value(found[0], found[1])

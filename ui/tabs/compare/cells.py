@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from pipelines.grid.axes import AXES
+from pipelines.grid.sheet import Labels
 from ui.components import phrases
 from ui.components.data_uri import data_uri
 from ui.inspector import lens_frames
@@ -15,6 +17,7 @@ from ui.inspector import lens_frames
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pipelines.grid.sheet import Place
     from pipelines.trace.trace import StepRecord, Trace
 
 # The noise levels of the timeline: log of the signal-to-noise ratio; beyond it there is only noise, or hardly any.
@@ -22,6 +25,11 @@ LOUD, CLEAN = -10.0, 10.0
 # Steps of a cell that are sent, by the number of cells.
 FEW_CELLS, MANY_STEPS, FEW_STEPS = 8, 50, 10
 MADE_IN = "Made in"
+# Which setting a row of a run's settings is.
+SETTING_OF = {
+    "Guidance scale (CFG)": "guidance_scale", "Steps": "num_inference_steps", "Scheduler (sampler)": "scheduler",
+    "Seed": "seed", "Negative prompt": "negative_prompt", "Size": "size", "Prompt": "prompt", "Model": "model",
+}  # fmt: skip
 
 
 def level(step: StepRecord) -> float:
@@ -52,9 +60,14 @@ def cell_value(trace: Trace, k: int = 0, count: int = 2) -> dict[str, Any]:
         "noisy": [data_uri(trace.noisy[i][k]) for i in rows] if trace.noisy else [],
         "end": data_uri(trace.finals[k]) if k < len(trace.finals) else "",
         "steps": len(trace.steps),
-        "calls": len(trace.steps) * (2 if trace.uncond is not None else 1),
+        "calls": calls_of(trace),
         "seconds": phrases.seconds(trace.seconds) if trace.seconds else "",
     }
+
+
+def calls_of(trace: Trace) -> int:
+    """How often the model was called, a step with guidance counting as two."""
+    return len(trace.steps) * (2 if trace.uncond is not None else 1)
 
 
 def _thinned(count: int, most: int) -> list[int]:
@@ -83,3 +96,32 @@ def row_of(cells: Mapping[tuple[int, int, int], Trace], page: int, row: int, col
     """The runs of one row, or None unless all are there."""
     found = [cells.get((page, row, column)) for column in range(columns)]
     return [trace for trace in found if trace is not None] if all(found) else None
+
+
+def two_value(first: Trace, second: Trace) -> dict[str, Any]:
+    """The viewer's value of two runs side by side, with what differs."""
+    rows, request = differing((first, 0), (second, 0)), first.request
+    label = rows[0]["label"] if len(rows) == 1 else ""
+    does = AXES[SETTING_OF[label]].does if label in SETTING_OF else ""
+    return {
+        "name": "two",
+        "state": "done",
+        "shape": [1, 1, 2],
+        "axes": {"x": {"label": label, "does": does, "values": two_names(rows)}},
+        "plan": "",
+        "size": [request.width, request.height],
+        "cells": [{"at": [0, 0, i], **cell_value(trace)} for i, trace in enumerate((first, second))],
+        "differs": rows,
+        "sentence": "" if rows else "The two runs have the same settings.",
+    }
+
+
+def two_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands above each of two runs: the one setting that differs, else A and B."""
+    return list(rows[0]["values"]) if len(rows) == 1 else ["A", "B"]
+
+
+def two_labels(traces: Mapping[Place, Trace]) -> Labels:
+    """The labels of two runs on a sheet."""
+    both = [traces[place] for place in sorted(traces)][:2]
+    return Labels(two_names(differing((both[0], 0), (both[1], 0)))) if len(both) == 2 else Labels(["A"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # What a question calls the settings that another tab has sent, in place of a run.
 ASKED = "asked"
 GONE = "This run is no longer kept; choose another one."
+NO_PLAN = "This is no comparison that can be opened here."
 MAX_PLAN = 60_000
 AXES = ("x", "y", "pages")
 
@@ -75,6 +77,7 @@ def description(page: PageContext, base: StartingPoint) -> dict[str, Any]:
         {
             "name": name,
             "label": setting.label,
+            "does": setting.does,
             "hint": setting.hint,
             "values": joined(name, setting.propose(request, bounds)),
             "choices": choices.get(name, []),
@@ -115,11 +118,19 @@ def saved_plan(text: Any) -> Grid:
         InvalidRequest: if it is none.
     """
     if not isinstance(text, str) or len(text) > MAX_PLAN:
-        raise InvalidRequest("", "This is no comparison that can be opened here.")
+        raise InvalidRequest("", NO_PLAN)
     try:
         return Grid.model_validate_json(text)
     except (ValidationError, RecursionError):
-        raise InvalidRequest("", "This is no comparison that can be opened here.") from None
+        raise InvalidRequest("", NO_PLAN) from None
+
+
+def plan_from(value: Any) -> Grid:
+    """A plan as JSON's parts; raises InvalidRequest if it is none."""
+    try:
+        return saved_plan(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequest("comparison", NO_PLAN) from None
 
 
 def estimate(grid: Grid, base: StartingPoint) -> dict[str, Any]:

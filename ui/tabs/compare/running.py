@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipelines.grid.plan import Cell, Grid
+    from pipelines.jobs.backend import Backend
     from pipelines.jobs.job import Job
     from pipelines.jobs.users import User
     from pipelines.trace.trace import Trace
-    from ui.context import PageContext
 
 # Jobs that wait for the device at once, so that it is never idle and others' jobs come in between.
 AHEAD = 2
@@ -60,7 +60,10 @@ class Comparisons:
 def head(grid: Grid, name: str, state: str) -> dict[str, Any]:
     """What the viewer shows around the cells."""
     pages, rows, columns = grid.shape
-    axes = {field: {"label": axis.about.label, "values": axis.labels} for field, axis in grid.axes.items()}
+    axes = {
+        field: {"label": axis.about.label, "does": axis.about.does, "values": axis.labels}
+        for field, axis in grid.axes.items()
+    }
     return {
         "name": name,
         "state": state,
@@ -71,6 +74,25 @@ def head(grid: Grid, name: str, state: str) -> dict[str, Any]:
         "cells": [],
         "sentence": "",
     }
+
+
+@dataclass(frozen=True, eq=False)
+class CellNews:
+    """What is new of one cell.
+
+    Attributes:
+        cell: its place and request.
+        state: "running", "done", "failed" or "stopped".
+        text: in one sentence, where it is not done.
+        view: of its job, while that runs.
+        trace: of the finished run.
+    """
+
+    cell: Cell
+    state: str
+    text: str = ""
+    view: JobView | None = None
+    trace: Trace | None = None
 
 
 @dataclass
@@ -89,62 +111,72 @@ class RunningGrid:
     """One comparison on its way.
 
     Attributes:
-        page: submits the jobs.
+        backend: runs the jobs.
         grid: what is made.
         stop: ends it.
+        watched: whether a page shows it.
         traces: the finished cells, by place.
     """
 
-    page: PageContext
+    backend: Backend
     grid: Grid
-    name: str
     stop: threading.Event
+    watched: bool = True
     traces: dict[Place, Trace] = field(default_factory=dict)
     _active: deque[_Active] = field(default_factory=deque)
     _refused: str = ""
 
-    def values(self) -> Iterator[dict[str, Any]]:
-        """Values of the viewer until every cell is made, refused or stopped.
+    def news(self) -> Iterator[CellNews | None]:
+        """What is new, cell by cell, and None where nothing is, until all are made, refused or stopped.
 
         Raises:
             InvalidRequest: before anything is made, if a cell can never be.
         """
-        cells = self.grid.cells()
-        waiting, count = deque(cells), len(cells)
-        user, shown = current_user(), 0.0
-        yield {**head(self.grid, self.name, "running"), "started": True}
-        fresh: dict[Place, dict[str, Any]] = {}
+        cells, user = self.grid.cells(), current_user()
+        waiting = deque(cells)
+        # While a page looks at a few cells, their steps are painted as they come.
+        live = self.watched and len(cells) <= FEW_CELLS
         while (waiting or self._active) and not self.stop.is_set():
-            for place, value in self._submit(waiting, user, count):
-                fresh[place] = value
-            if not self._active:
-                continue
-            for place, value in self._watch(count):
-                fresh[place] = value
-            if fresh and time.monotonic() - shown > VALUE_SECONDS:
-                yield self._value("running", fresh)
-                fresh, shown = {}, time.monotonic()
-        for active in self._active:
+            yield from self._submit(waiting, user, live)
+            if self._active:
+                yield self._watch()
+        active = [each.cell for each in self._active]
+        self.cancel()
+        yield from (CellNews(cell, "stopped", STOPPED) for cell in active)
+        yield from (CellNews(cell, "stopped", self._refused or STOPPED) for cell in waiting)
+
+    def cancel(self) -> None:
+        """Cancel the jobs that are queued or run."""
+        while self._active:
+            active = self._active.popleft()
             active.job.cancel()
             active.watching.close()
-            fresh[_place(active.cell)] = {"state": "stopped", "text": STOPPED}
-        for cell in waiting:
-            fresh[_place(cell)] = {"state": "stopped", "text": self._refused or STOPPED}
-        yield {**self._value("done", fresh), "sentence": sentence(self.grid, self.traces)}
 
-    def _value(self, state: str, fresh: Mapping[Place, Mapping[str, Any]]) -> dict[str, Any]:
+    def values(self, name: str) -> Iterator[dict[str, Any]]:
+        """Values of the viewer, under this name; raises as ``news`` does."""
+        shown, count = 0.0, len(self.grid.cells())
+        yield {**head(self.grid, name, "running"), "started": True}
+        fresh: dict[Place, dict[str, Any]] = {}
+        for each in self.news():
+            if each is not None:
+                fresh[place_of(each.cell)] = news_value(each, count)
+            if fresh and time.monotonic() - shown > VALUE_SECONDS and not self.stop.is_set():
+                yield self._value(name, "running", fresh)
+                fresh, shown = {}, time.monotonic()
+        yield {**self._value(name, "done", fresh), "sentence": sentence(self.grid, self.traces)}
+
+    def _value(self, name: str, state: str, fresh: Mapping[Place, Mapping[str, Any]]) -> dict[str, Any]:
         cells = [{"at": list(place), **value} for place, value in fresh.items()]
-        return {**head(self.grid, self.name, state), "cells": cells}
+        return {**head(self.grid, name, state), "cells": cells}
 
-    def _submit(self, waiting: deque[Cell], user: User, count: int) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _submit(self, waiting: deque[Cell], user: User, live: bool) -> Iterator[CellNews]:
         """Keep a few jobs waiting; a refused cell says why, and a full queue is tried again later."""
         while waiting and len(self._active) < AHEAD:
             cell = waiting[0]
             try:
-                job = self.page.backend.submit(cell.request, user, watched=count <= FEW_CELLS)
+                job = self.backend.submit(cell.request, user, watched=live)
             except InvalidRequest as problem:
-                waiting.popleft()
-                yield _place(cell), {"state": "failed", "text": str(problem)}
+                yield CellNews(waiting.popleft(), "failed", str(problem))
                 continue
             except QueueFull as problem:
                 if not self._active:
@@ -154,11 +186,11 @@ class RunningGrid:
                 return
             waiting.popleft()
             active = _Active(cell, job, JobView(job))
-            if count <= FEW_CELLS:
+            if live:
                 active.watching.enter_context(job.watching())
             self._active.append(active)
 
-    def _watch(self, count: int) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _watch(self) -> CellNews | None:
         """What is new of the oldest job; it leaves the row once it is over."""
         active = self._active[0]
         cell, job, view = active.cell, active.job, active.view
@@ -168,20 +200,27 @@ class RunningGrid:
         for event in events:
             view.take(event)
         if not view.over:
-            newest = view.frames[max(view.frames)] if view.frames else None
-            live = {"live": data_uri(newest.noisy[0] if newest.noisy else newest.frames[0])} if newest else {}
-            yield _place(cell), {"state": "running", "text": view.text, **live}
-            return
+            return CellNews(cell, "running", view.text, view) if events else None
         self._active.popleft().watching.close()
-        trace = self.page.backend.trace(job.id, job.user)
-        if trace is not None and isinstance(job.poll()[-1], Finished):
-            self.traces[_place(cell)] = trace
-            yield _place(cell), cell_value(trace, 0, count)
-        else:
-            yield _place(cell), {"state": "failed" if view.state == "failed" else "stopped", "text": view.text}
+        trace = self.backend.trace(job.id, job.user)
+        if trace is None or not isinstance(job.poll()[-1], Finished):
+            return CellNews(cell, "failed" if view.state == "failed" else "stopped", view.text)
+        self.traces[place_of(cell)] = trace
+        return CellNews(cell, "done", trace=trace)
 
 
-def _place(cell: Cell) -> Place:
+def news_value(news: CellNews, count: int) -> dict[str, Any]:
+    """What the viewer shows of a cell; ``count`` is the number of all cells."""
+    if news.trace is not None:
+        return cell_value(news.trace, 0, count)
+    frames = news.view.frames if news.view else {}
+    newest = frames[max(frames)] if frames else None
+    live = {"live": data_uri(newest.noisy[0] if newest.noisy else newest.frames[0])} if newest else {}
+    return {"state": news.state, "text": news.text, **live}
+
+
+def place_of(cell: Cell) -> Place:
+    """Page, row and column of a cell."""
     return cell.page, cell.row, cell.column
 
 
@@ -200,7 +239,7 @@ def kept_value(grid: Grid, traces: Mapping[Place, Trace], name: str) -> dict[str
     cells = grid.cells()
     found = []
     for cell in cells:
-        trace = traces.get(_place(cell))
+        trace = traces.get(place_of(cell))
         value = cell_value(trace, 0, len(cells)) if trace else {"state": "stopped", "text": NOT_MADE}
-        found.append({"at": list(_place(cell)), **value})
+        found.append({"at": list(place_of(cell)), **value})
     return {**head(grid, name, "done"), "cells": found, "sentence": sentence(grid, traces)}

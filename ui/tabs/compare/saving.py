@@ -1,4 +1,4 @@
-"""A comparison as a file: the labelled sheet, everything in a zip, or an animation from noise to the pictures."""
+"""A comparison as a file: the labelled sheet, a zip of everything, a capsule, or an animation from noise to the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from PIL import Image
 from pipelines.grid.sheet import Labels, sheet, sheet_png
 from pipelines.request import InvalidRequest
 from pipelines.trace.export import EXPORTS, export
-from ui.inspector.export import file_stem
+from ui.inspector.export import CAPSULE, file_stem
+from ui.tabs.compare.capsule import capsule
 from ui.tabs.compare.cells import CLEAN, LOUD, final_picture, level
+from ui.tabs.compare.templates import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
     from pipelines.grid.sheet import Place
     from pipelines.trace.trace import Trace
 
-KINDS: Mapping[str, str] = {
-    "sheet": "labelled picture",
-    "zip": "all as zip",
-    "webp": "WebP",
-    "gif": "GIF",
-    "mp4": "MP4",
-}
 # Noise levels of an animation, and the longer side of its pictures.
 LEVELS, LONGEST = 24, 1280
 NOTHING = "There is no finished picture in this comparison yet; let it finish, or make another one."
@@ -55,6 +50,8 @@ def saved(labels: Labels, plan: Grid | None, traces: Mapping[Place, Trace], kind
         return f"{stem}.png", sheet_png(labels, first.request, pictures)
     if kind == "zip":
         return f"{stem}.zip", zipped(labels, plan, traces)
+    if kind == CAPSULE:
+        return f"{stem}.html", capsule(plan, traces).encode()
     frames = [_small(sheet(labels, at_level(traces, share / (LEVELS - 1)))) for share in range(LEVELS)]
     frames.append(_small(sheet(labels, pictures)))
     return f"{stem}{EXPORTS[kind].suffix}", export(kind, frames, first, 0, "Compared by noise level", crisp=False)

@@ -128,6 +128,7 @@ function show(name, values) {
   of('values').value = values ?? one?.values ?? '';
   of('values').closest('label').hidden = !one;
   say(of('hint'), one ? one.hint : '');
+  say(of('does'), one ? one.does : '');
   box.querySelector('label').hidden = state.mode === 'race';
   chips(name, one);
   note(name);

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from ui.tabs.compare.saving import KINDS
+from collections.abc import Mapping
+
+from ui.inspector.export import CAPSULE
+
+# What a comparison is saved as, each with what its button says.
+KINDS: Mapping[str, str] = {
+    "sheet": "labelled picture",
+    "zip": "all as zip",
+    "webp": "WebP",
+    "gif": "GIF",
+    "mp4": "MP4",
+    CAPSULE: "capsule",
+}
 
 _MODES = {"two": "Two runs", "one": "One setting", "race": "Samplers", "grid": "Grid"}
 _AXIS = """
 <div class="axis" data-axis="{name}">
   <label>{title}<select data-part="setting" aria-label="{title}"></select></label>
+  <p class="does" data-part="does" hidden></p>
   <label>Values<textarea rows="1" data-part="values" spellcheck="false" maxlength="4000"></textarea></label>
   <p class="tip-line" data-part="hint"></p>
   <div class="choices" data-part="choices" role="group" aria-label="Values to choose from" hidden></div>
@@ -34,9 +47,10 @@ SETUP = f"""
 </form>
 """
 _SAVE = '<button type="button" class="quiet" data-kind="{kind}">Save {label}</button>'
-VIEW = f"""
+_VIEWER = """
 <section class="viewer" data-state="empty" aria-label="Comparison">
   <header><h2 data-part="changes"></h2><p class="sentence" data-part="progress" role="status"></p></header>
+  <div class="does" data-part="does"></div>
   <div class="empty" data-part="empty"><canvas width="28" height="28" aria-hidden="true"></canvas>
     <p>Choose two runs, or one run and what is to change. All pictures are then shown at the same noise level,
       from noise to the end.</p></div>
@@ -54,11 +68,15 @@ VIEW = f"""
   <p class="sentence" data-part="sentence"></p>
   <table class="differs" data-part="differs" hidden><thead><tr><th scope="col">Setting</th><th scope="col">A</th>
     <th scope="col">B</th></tr></thead><tbody data-part="rows"></tbody></table>
-  <div class="saving" data-part="saving" hidden>
+{saving}</section>
+"""
+_SAVING = f"""  <div class="saving" data-part="saving" hidden>
     <div class="saves">{"".join(_SAVE.format(kind=kind, label=label) for kind, label in KINDS.items())}</div>
     <p class="sentence" data-part="state" role="status"></p>
     <p class="sentence problem" data-part="problem" role="alert" hidden></p>
     <ul class="files" data-part="files"></ul>
   </div>
-</section>
 """
+VIEW = _VIEWER.format(saving=_SAVING)
+# In a capsule, where nothing is saved.
+VIEWER_HTML = _VIEWER.format(saving="")

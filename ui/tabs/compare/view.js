@@ -20,7 +20,7 @@ function take(value) {
   if (value.started || !viewer.value || value.name !== viewer.value.name) saving.clear();
   viewer.take(value);
   const { state, name, plan } = value;
-  document.dispatchEvent(new CustomEvent('playground:compared', { detail: { state, name } }));
+  document.dispatchEvent(new CustomEvent('playground:compared', { detail: { state, name, ...kept() } }));
   if (state !== 'running') try { localStorage.setItem(KEPT, JSON.stringify(kept())); } catch { /* the browser keeps nothing */ }
   // A value that the browser missed: the cells that it held are asked for.
   const lost = state === 'done' && plan && name !== 'kept' && [...viewer.cells.values()].some((cell) => cell.state === 'running');

@@ -51,8 +51,11 @@ class Viewer {
     this.part('progress').textContent = state === 'running' ? `${done} of ${pages * rows * columns} pictures` : '';
     this.part('sentence').textContent = this.value.sentence;
     this.part('empty').hidden = true;
+    const said = ['x', 'y', 'pages'].map((name) => axes[name]).filter((axis) => axis?.does);
+    this.part('does').replaceChildren(...said.map(({ label, does }) => this.make('p', said.length > 1 ? `${label}: ${does}` : does)));
     this.part('level').hidden = !done;
-    this.part('saving').hidden = state === 'running' || !done;
+    const saving = this.part('saving');
+    if (saving) saving.hidden = state === 'running' || !done;
     this.part('differs').hidden = !differs || differs.length < 2;
     this.part('rows').replaceChildren(...(differs || []).map(({ label, values }) => {
       const row = document.createElement('tr');
@@ -133,6 +136,7 @@ class Viewer {
     this.part('words').textContent = words;
     this.part('at').setAttribute('aria-valuetext', words);
     if (this.part('sheet').querySelector('canvas')) this.compare();
+    document.dispatchEvent(new CustomEvent('playground:level', { detail: { level: this.at >= this.last ? Infinity : level } }));
   }
 
   paint(box, cell, guess) {
@@ -146,7 +150,7 @@ class Viewer {
     if (cell?.levels?.length) {
       const i = this.stepOf(cell);
       source = i < 0 ? cell.end : (guess || !cell.noisy.length ? cell.guess : cell.noisy)[i];
-      const calls = `${cell.calls} model calls${cell.seconds ? `, ${cell.seconds}` : ''}`;
+      const calls = `${cell.calls} ${this.cells.size > 8 ? 'calls' : 'model calls'}${cell.seconds ? `, ${cell.seconds}` : ''}`;
       text = i < 0 ? calls : `step ${cell.numbers[i]} of ${cell.steps}`;
       if (well.tagName === 'BUTTON') well.setAttribute('aria-label', `Look inside: ${this.nameOf(cell)}`);
     }

@@ -48,7 +48,7 @@ def wire(form: Form, source: Source, views: Views) -> None:
     """Run both when the strength strip asks for it."""
     page = form.page
 
-    def compare(values: dict[Component, Any]) -> Iterator[Updates]:
+    def compared(values: dict[Component, Any]) -> Iterator[Updates]:
         try:
             jobs = [page.backend.submit(request, current_user()) for request in requests(form, source, values)]
         except (InvalidRequest, QueueFull) as problem:
@@ -65,7 +65,7 @@ def wire(form: Form, source: Source, views: Views) -> None:
             yield {**shown, views.target: turn_to(COMPARISON)}
 
     options = {**CONCURRENT, "show_progress_on": [form.run_error]}
-    views.strength_strip.compare(compare, form.inputs, form.outputs, **options)
+    views.strength_strip.compare(compared, form.inputs, form.outputs, **options)
 
 
 def first_picture(job: Job) -> Image.Image | None:

@@ -22,7 +22,7 @@ from pipelines.trace.words.attention import (
     unavailable,
 )
 from tests.support.pipeline_parity import load
-from tests.support.recorded_runs import ask, record
+from tests.support.recorded_runs import ask, fork, record
 from tests.support.tiny_model import make_tiny_model
 
 
@@ -36,7 +36,7 @@ def test_the_mean_over_layers_and_heads_is_that_of_the_heads(epsilon: Any) -> No
     _, trace = record(epsilon, ask())
     found = attention_maps(epsilon, trace, 0, (3,))
     size = found.size
-    each = [head_maps(epsilon, trace, 0, 3, name) for name, at, _ in found.layers if at == size]
+    each = [head_maps(epsilon, trace, 0, 3, name)[1] for name, at, _ in found.layers if at == size]
     assert np.allclose(found.maps[size][0], np.concatenate(each).mean(0), atol=1e-6)
     assert found.heads[size] == sum(len(one) for one in each)
     assert len(found.maps) > 1 and found.combined().shape == (1, len(found.words), *size)
@@ -50,6 +50,25 @@ def test_batches_change_nothing_and_follow_each_other(epsilon: Any) -> None:
     assert np.allclose(parts.combined(), whole.combined(), atol=1e-5)
     other = attention_maps(epsilon, trace, 0, (0, 1, 2))
     assert not np.allclose(other.combined(), whole.combined(), atol=1e-3)
+
+
+def test_the_first_steps_of_a_fork_read_the_prompt_that_they_had(epsilon: Any) -> None:
+    _, original = record(epsilon, ask(prompt="a red fox", num_inference_steps=4, scheduler="euler"))
+    _, trace = fork(epsilon, original, 2, prompt="two blue foxes", guidance_scale=1.0, scheduler="ddim")
+    assert list(batches(trace, range(4), 8)) == [(0, 1), (2, 3)]
+    parts = [attention_maps(epsilon, trace, 0, batch) for batch in batches(trace, range(4), 8)]
+    found = parts[0].followed_by(parts[1])
+    # The predictions are the recorded ones, which they are only with the prompt of each step.
+    assert found.difference < 1e-4
+    names = [word.text for word in found.words]
+    assert names == ["two", "blue", "foxes", "a", "red", "fox", "start", "end"]
+    assert found.read == (frozenset(range(3, 8)),) * 2 + (frozenset((0, 1, 2, 6, 7)),) * 2
+    shares = found.combined()
+    assert np.allclose(shares.sum(1), 1, atol=1e-4) and not shares[:2, :3].any() and not shares[2:, 3:6].any()
+    own = attention_maps(epsilon, original, 0, (0, 1)).combined()
+    assert np.allclose(shares[:2, 3:], own, atol=1e-5)
+    words, _ = head_maps(epsilon, trace, 0, 1, found.layers[0][0])
+    assert [word.text for word in words] == ["a", "red", "fox", "start", "end"]
 
 
 def test_steps_with_controlnets_are_computed_one_by_one(epsilon: Any) -> None:

@@ -130,5 +130,5 @@ def test_a_run_of_every_family_can_be_looked_into(model_of: Any, family: str) ->
     assert total.shape[0] == 2 and found.size[0] > found.size[1]
     assert (total < 1).all() if flow else abs(total - 1).max() < 1e-3
     name, size, heads = found.layers[-1]
-    each = head_maps(model, trace, 1, 2, name)
+    _, each = head_maps(model, trace, 1, 2, name)
     assert each.shape == (heads, len(found.words), *size)

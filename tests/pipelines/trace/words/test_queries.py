@@ -78,7 +78,7 @@ def test_the_run_s_own_adapters_are_put_on_again(backend: LocalBackend, added: s
     # They are taken off again: the plain run's attention is what it was.
     assert backend.queries.words.attention(plain, 0, [2]).difference < 1e-4
     backend.queries.decode("tiny", trace.final)
-    assert backend.queries.words.heads(trace, 0, 1, found.layers[0][0]).shape[1] == len(found.words)
+    assert backend.queries.words.heads(trace, 0, 1, found.layers[0][0])[1].shape[1] == len(found.words)
 
 
 def test_a_missing_adapter_is_said(folder: Path, tmp_path: Path, backend: LocalBackend) -> None:

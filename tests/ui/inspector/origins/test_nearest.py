@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.training_sample.memorisation import Pull
 from pipelines.training_sample.recipe import Wanted, held_out
 from tests.support.toy_sample import toy_recipe
-from ui.inspector.origins.nearest import likeness, never_shown, reference_prompts, verdict
+from ui.inspector.origins.nearest import likeness, never_shown, verdict
 
 
 def test_a_badge_names_the_pair_that_training_never_showed() -> None:
@@ -25,13 +25,6 @@ def test_the_verdict_holds_its_figures() -> None:
     said = verdict(Pull(3.0, (1.0, 2.0, 4.0, 2.0)))
     assert "1.50 times" in said and "75%" in said and "no sign of" in said
     assert "a sign of" in verdict(Pull(9.0, (1.0, 2.0)))
-
-
-def test_the_reference_prompts_are_captions_of_the_training() -> None:
-    recipe = toy_recipe()
-    prompts = reference_prompts(recipe)
-    assert prompts == reference_prompts(recipe) and len(prompts) == 64
-    assert all(recipe.read(prompt).things for prompt in prompts)
 
 
 def test_a_distance_is_told_in_words() -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from gradio import EventData
 
 from pipelines.jobs.backend import QueryFailed
-from pipelines.trace.words.attention import attention_maps, head_maps
+from pipelines.trace.words.attention import AttentionMaps, attention_maps, batches, head_maps
+from pipelines.trace.words.tokens import PromptWord
 from tests.support.pipeline_parity import load
-from tests.support.recorded_runs import ask, record
+from tests.support.recorded_runs import ask, fork, record
 from tests.support.tiny_families import make
 from tests.support.tiny_model import make_tiny_model, tiny_card
 from ui.components.frame_cache import FrameCache
 from ui.inspector.html_export import html_export
 from ui.inspector.words import attention, text_encoder
+from ui.inspector.words.packing import NAMES, REST
 
 
 class Words:
@@ -33,9 +35,10 @@ class Words:
         if self.problem:
             raise QueryFailed(self.problem)
         with torch.inference_mode():
-            return attention_maps(self.model, trace, k, steps)
+            parts = [attention_maps(self.model, trace, k, batch) for batch in batches(trace, steps, 8)]
+            return reduce(AttentionMaps.followed_by, parts)
 
-    def heads(self, trace: Any, k: int, step: int, layer: str) -> np.ndarray:
+    def heads(self, trace: Any, k: int, step: int, layer: str) -> Any:
         with torch.inference_mode():
             return head_maps(self.model, trace, k, step, layer)
 
@@ -85,7 +88,26 @@ def test_heads_are_asked_for_within_bounds(page: Any, model: Any) -> None:
     assert found is not None and found["heads"] == len(found["peak"]) == 4
     for wrong in ({"step": 9}, {"word": -1}, {"word": float("nan")}, {"layer": "x"}, {"layer": None}, {"step": "1"}):
         assert attention.heads(page, trace, 0, maps, event(**{"step": 1, "word": 1, "layer": layer, **wrong})) is None
-    assert [attention.place_of(k, ["word", "word", "start", "end", "mark"], 70) for k in range(5)] == [0, 1, 68, 69, 69]
+
+
+def test_a_word_of_the_page_is_found_among_those_of_a_step() -> None:
+    words = [PromptWord(text, kind, (k,)) for k, (text, kind) in enumerate(
+        [("a", "word"), ("fox", "word"), ("a", "word"), ("start", "start"), ("end", "end")])]  # fmt: skip
+    shown = [("word", "fox"), ("word", "a"), ("word", "a"), ("word", "a"), ("end", NAMES["end"]), ("mark", REST)]
+    assert [attention.place_of(k, shown, words) for k in range(len(shown))] == [1, 0, 2, None, 4, None]
+
+
+def test_the_first_steps_of_a_fork_show_the_other_prompts_words(page: Any, model: Any) -> None:
+    _, original = record(model, ask(prompt="a red fox", num_inference_steps=4))
+    _, trace = fork(model, original, 2, prompt="a blue fox")
+    *_, ready = attention.compute(page, trace, 0)
+    maps = ready["maps"]
+    names = [word["text"] for word in maps["words"]]
+    blue, red = names.index("blue"), names.index("red")
+    assert maps["absent"] == [[blue], [blue], [red], [red]] and "first 2 steps" in maps["about"] and not maps["note"]
+    layer = maps["layers"][0]["name"]
+    found = [attention.heads(page, trace, 0, maps, event(step=step, word=red, layer=layer)) for step in (1, 2)]
+    assert found[0]["heads"] == 4 and found[1]["text"] == attention.NOT_READ
 
 
 def test_what_cannot_be_shown_says_why(page: Any, model: Any) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +25,11 @@ from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
 from ui.tabs import compare
-from ui.tabs.compare import choosing
+from ui.tabs.compare import choosing, ways
 from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, level
 from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
-from ui.tabs.compare.saving import KINDS, saved
+from ui.tabs.compare.saving import saved
+from ui.tabs.compare.templates import KINDS
 
 COLOURS = ("red", "green", "blue", "white")
 
@@ -146,7 +148,7 @@ def grid_of(*seeds: int) -> Grid:
 
 
 def run(backend: Backend, grid: Grid, stop: threading.Event | None = None) -> list[dict[str, Any]]:
-    return list(RunningGrid(page_of(backend), grid, "name", stop or threading.Event()).values())
+    return list(RunningGrid(backend, grid, stop or threading.Event()).values("name"))
 
 
 def cells(values: list[dict[str, Any]]) -> dict[tuple[int, ...], dict[str, Any]]:
@@ -180,7 +182,7 @@ def test_a_guest_whose_share_is_used_gets_what_was_made_and_the_reason() -> None
 def test_stop_leaves_what_is_there_and_makes_no_more() -> None:
     comparisons, backend = Comparisons(), Backend()
     name, stop = comparisons.begin()
-    made = RunningGrid(page_of(backend), grid_of(*range(20, 40)), name, stop).values()
+    made = RunningGrid(backend, grid_of(*range(20, 40)), stop).values(name)
     next(made)
     comparisons.stop("another")
     assert not stop.is_set()
@@ -204,7 +206,7 @@ def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_comparison_is_saved_in_every_form(kind: str) -> None:
     grid = grid_of(1, 2)
-    traces = {(0, 0, 0): finished("one", "red"), (0, 0, 1): finished("two", "blue")}
+    traces = {(0, 0, 0): finished("one", "red"), (0, 0, 1): finished("two", "blue", seed=9)}
     name, data = saved(grid.labels, grid, traces, kind)
     assert name.startswith("compare-a-fox-5.")
     if kind == "zip":
@@ -214,6 +216,13 @@ def test_a_comparison_is_saved_in_every_form(kind: str) -> None:
             }  # fmt: skip
             again = json.loads(packed.read("comparison.json"))["comparison"]
             assert choosing.saved_plan(json.dumps(again)) == grid
+    elif kind == "capsule":
+        page = data.decode()
+        assert page.startswith("<!doctype html>") and "connect-src" not in page and page.count("<script") == 2
+        value = json.loads(page.split('id="reel">')[1].split("</script>")[0])
+        assert [len(cell["levels"]) for cell in value["cells"]] == [6, 6] and 'data-part="saving"' not in page
+        # Without a plan: two runs that were chosen, with what differs.
+        assert '"differs":[{' in saved(grid.labels, None, traces, kind)[1].decode()
     elif kind != "mp4":
         image = Image.open(io.BytesIO(data))
         assert (getattr(image, "n_frames", 1) > 3) == (kind in ("webp", "gif"))
@@ -231,7 +240,9 @@ def test_two_runs_stand_side_by_side_with_the_setting_that_differs() -> None:
     }
     page = page_of(backend)
     value = compare.two_runs(page, "a", "b")
-    assert value["axes"]["x"] == {"label": "Guidance scale (CFG)", "values": ["4", "7.5"]} and len(value["cells"]) == 2
+    axis = value["axes"]["x"]
+    assert (axis["label"], axis["values"]) == ("Guidance scale (CFG)", ["4", "7.5"]) and len(value["cells"]) == 2
+    assert axis["does"].startswith("How strongly the picture follows")
     assert compare.two_runs(page, "a", "c")["axes"]["x"]["values"] == ["A", "B"]
     assert compare.two_runs(page, "a", "a")["state"] == "refused" == compare.two_runs(page, "a", "gone")["state"]
     labels = compare.two_labels({(0, 0, 0): backend.traces["a"], (0, 0, 1): backend.traces["b"]})
@@ -243,3 +254,22 @@ def test_a_cancelled_job_is_a_stopped_cell() -> None:
     backend = Backend()
     found = cells(run(backend, grid_of(15)))
     assert found[0, 0, 0]["state"] == "stopped"
+
+
+def test_the_lanes_of_a_comparison_lie_in_one_plane_with_their_noise_levels() -> None:
+    grid = grid_of(1, 2, 3)
+    traces = {(0, 0, k): finished(f"run{k}", seed=k + 1, guidance_scale=2.0 + k) for k in range(3)}
+    odd = finished("odd")
+    traces[0, 0, 2] = replace(odd, x_t=odd.x_t[..., :2])
+    page = SimpleNamespace(queries=SimpleNamespace(ask=lambda model, ask, work=0: ask(None)))
+    value = ways.ways_value(page, grid, traces)
+    assert [way["name"] for way in value["ways"]] == ["1", "2"] and "2 of 3 pictures" in value["left_out"]
+    for way, trace in zip(value["ways"], traces.values(), strict=False):
+        assert len(way["x_t"]) == 7 and len(way["x0"]) == 6 == len(way["levels"])
+        assert way["levels"] == [pytest.approx(level(step), abs=1e-3) for step in trace.steps]
+    two = grid.model_copy(update={"y": GridAxis(setting="size", values=("32x32",))})
+    assert ways.lane_names(two, {(0, 0, 1): odd})[0, 0, 1].startswith("seed 2, size 32")
+    # Both began with the same latents here, and end apart.
+    first, second = (np.array(way["x0"]) for way in value["ways"])
+    assert not np.allclose(first, second) and "of the variance" in value["variance"]
+    assert ways.ways_value(page, None, {(0, 0, 0): traces[0, 0, 0]})["state"] == "failed"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio import FileData
-from gradio.context import get_blocks_context
 from gradio.utils import get_upload_folder
-from gradio_client.utils import is_http_url_like
 from pydantic import ValidationError
 
 from pipelines.cards import ModelCard
@@ -22,19 +18,18 @@ from pipelines.images import geometry
 from pipelines.images.masks import mask_from_picture
 from pipelines.images.uploads import upload_id
 from pipelines.jobs.backend import QueryFailed, QueueFull
-from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
-from pipelines.system.guest_bytes import NoBytesLeft
-from pipelines.system.text import shorten
+from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error
 from pipelines.trace.forks import fork_of
+from ui.api import comparison
+from ui.api.publishing import NOT_UPLOADED, calling_user, publish, with_signature
+from ui.api.settings import FORK_SETTINGS, IMAGE_SETTINGS, INPAINT_SETTINGS, SETTINGS, SYNTAX, CallValues, resolve
 from ui.components import stage_updates
 from ui.form import controls
 from ui.inspector import export, lens_frames
 from ui.inspector.words.packing import as_numbers
 from ui.server.current_user import current_user
-from ui.shell.page_blocks import file_problem
 
 if TYPE_CHECKING:
-    from gradio.blocks import Block
     from PIL import Image
 
     from pipelines.images.uploads import UserUploads
@@ -44,53 +39,8 @@ if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
     from ui.components.frame_cache import FrameCache
 
-log = logging.getLogger(__name__)
-# A call's values by name.
-CallValues = Mapping[str, Any]
 # note_source(uploads, original): these uploads were made from that picture (``PageContext.note_source``).
 NoteSource = Callable[[Collection[str], str], None]
-# What every endpoint takes besides a prompt and its own arguments.
-SETTINGS: Mapping[str, type] = {
-    "negative_prompt": str, "model": str, "scheduler": str, "num_inference_steps": int, "guidance_scale": float,
-    "seed": int, "width": int, "height": int, "num_images": int,
-}  # fmt: skip
-IMAGE_SETTINGS: Mapping[str, type] = {"strength": float, **SETTINGS, "fit": str, "colour": str}
-INPAINT_SETTINGS: Mapping[str, type] = {**IMAGE_SETTINGS, "feather": int, "only_masked": bool, "padding": int}
-FORK_SETTINGS: Mapping[str, type] = {
-    "prompt": str, "negative_prompt": str, "scheduler": str, "guidance_scale": float, "noise_seed": int,
-}  # fmt: skip
-# Comes last everywhere: over plain HTTP values go by their place.
-SYNTAX: Mapping[str, type] = {"prompt_syntax": str}
-NOT_UPLOADED = (
-    "Files are uploaded, not named: send it with handle_file of gradio_client, or to /gradio_api/upload first."
-)
-
-
-def resolve(
-    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any]
-) -> GenerationRequest:
-    """A request from the given values; those left out (None) come from the model's card.
-
-    Raises:
-        InvalidRequest: with one sentence. Only an id of the catalogue names a model, never a path.
-    """
-    model = default_model if model is None else model
-    card = cards.get(model) if isinstance(model, str) else None
-    if card is None:
-        shown = shorten(repr(model))
-        raise InvalidRequest("model", f"model is {shown}; allowed: {', '.join(sorted(cards))}.")
-    quality = card.qualities[card.default_quality]
-    values: dict[str, Any] = {
-        "width": card.width,
-        "height": card.height,
-        "scheduler": quality.scheduler,
-        "num_inference_steps": quality.num_inference_steps,
-        "guidance_scale": card.guidance_scale,
-        "prompt_syntax": card.prompt_syntax,
-        "seed": controls.draw_seed(),
-    }
-    values.update({name: value for name, value in given.items() if value is not None})
-    return make_request(model=card.id, prompt=prompt, **values)
 
 
 @dataclass(frozen=True)
@@ -198,35 +148,6 @@ class Endpoints:
         return resolve(self.cards, self.default_model, given["prompt"], given["model"], {**settings, "init": init})
 
 
-def with_signature(
-    work: Callable[[CallValues], Any], needed: Mapping[str, Any], optional: Mapping[str, Any]
-) -> Callable[..., Any]:
-    """``work`` as a function with these arguments by name and type, which is what Gradio makes its description from.
-
-    Gradio counts a single result even if ``work`` returns several: a client gets a tuple as a list.
-    """
-    types = {**needed, **{name: kind | None for name, kind in optional.items()}}
-
-    def call(*values: Any) -> Any:
-        try:
-            return work(dict(zip(types, values, strict=True)))
-        except NoBytesLeft as problem:
-            raise gr.Error(str(problem), print_exception=False) from None
-        except OSError as problem:
-            log.exception("A file of a call could not be read or written")
-            raise gr.Error(file_problem(problem), print_exception=False) from None
-
-    parameters = [
-        Parameter(
-            name, Parameter.POSITIONAL_OR_KEYWORD, annotation=kind, default=Parameter.empty if name in needed else None
-        )
-        for name, kind in types.items()
-    ]
-    call.__signature__ = Signature(parameters, return_annotation=Any)  # type: ignore[attr-defined]
-    call.__annotations__ = {**types, "return": Any}
-    return call
-
-
 def init_image(card: ModelCard, **values: Any) -> InitImage:
     """Where a run of this model starts; what is None has its default.
 
@@ -324,9 +245,7 @@ def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest])
     Raises:
         gr.Error: with one sentence, if it is wrong, fails or is stopped.
     """
-    user = current_user()
-    if not user.may_use_api:
-        raise gr.Error("Programs may not use this link; use the page.", print_exception=False)
+    user = calling_user()
     try:
         job = backend.submit(build_request(), user, watched=False)
     except (InvalidRequest, QueueFull) as problem:
@@ -383,6 +302,7 @@ def add(
         "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
         "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
+    comparison.add(backend, cards, default_model)
     publish(
         with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),
         "image_to_image",
@@ -403,34 +323,3 @@ def add(
         "around the mask, with padding, 0 to 256 pixels (32), around it, and the result has the size of the image, "
         f"{MAX_SIDE} pixels a side at most. The rest is as in /image_to_image. {returned}",
     )
-
-
-def publish(function: Callable[..., Any], name: str, about: str) -> None:
-    """Add one endpoint to the page under construction; its inputs refuse addresses."""
-    added = gr.api(function, api_name=name, api_description=about, concurrency_limit=None)
-    page = get_blocks_context()
-    for number in added["inputs"]:
-        page.blocks[number].async_move_resource_to_block_cache = uploaded
-
-
-def refuse_addresses(block: Block) -> None:
-    """Make a component refuse addresses: Gradio downloads any that a value names as the path of a file."""
-
-    async def moved(path: Any) -> str | None:
-        return await move(await uploaded(path))
-
-    move = block.async_move_resource_to_block_cache
-    block.async_move_resource_to_block_cache = moved  # type: ignore[method-assign]
-
-
-async def uploaded(path: Any) -> str | None:
-    """A file's path as it is; Gradio's own would download an address that a client names.
-
-    Gradio has refused paths outside its folder of uploads before.
-
-    Raises:
-        gr.Error: with one sentence, for an address.
-    """
-    if is_http_url_like(str(path)):
-        raise gr.Error(f"Addresses are not opened here. {NOT_UPLOADED}", print_exception=False)
-    return path

@@ -1,0 +1,119 @@
+"""The map of a comparison: the ways of its lanes from noise to their pictures, in one plane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from pipelines.grid.plan import MAX_CELLS
+from pipelines.jobs.backend import QueryFailed
+from pipelines.request import InvalidRequest
+from pipelines.trace import trajectories
+from pipelines.trace.trace import TraceError
+from ui.components.assets import asset
+from ui.components.data_uri import data_uri
+from ui.components.gradio_events import CONCURRENT, event_value
+from ui.inspector.origins.trajectory_map import Way, plane_value, within_bounds
+from ui.tabs.compare import choosing
+from ui.tabs.compare.cells import level, two_labels
+from ui.tabs.history.question import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipelines.grid.plan import Grid
+    from pipelines.grid.sheet import Place
+    from pipelines.trace.trace import Trace
+    from ui.context import PageContext
+
+# Ways that can still be told from one another.
+MAX_LANES = 20
+TOO_FEW = "A map needs two finished pictures whose latents have one size; these have not."
+WAYS_HTML = """
+<section class="origins compared-ways" data-state="empty" aria-label="Map of the comparison" hidden>
+  <details data-part="fold">
+    <summary>Map: the ways from noise to the pictures</summary>
+    <p class="lead">Every latent is a point in a space of very many dimensions. This map shows the two directions in
+      which these ways differ most. Each leads from noise to its picture; the dots are where they are at the noise
+      level of the timeline above, and the dashed lines lead to what the model then believes.
+      <span class="term">The first two principal components of x_t and of the predicted x0</span></p>
+    <p class="sentence" data-part="why" role="status"></p>
+    <div data-part="body" hidden>
+      <div class="map-frame"><svg data-part="svg" preserveAspectRatio="xMidYMid meet" role="img"
+        aria-label="Ways from noise to the pictures"></svg></div>
+      <ol class="lanes" data-part="names"></ol>
+      <p data-part="variance"></p>
+      <p class="said" data-part="left-out"></p>
+    </div>
+  </details>
+</section>
+"""
+
+
+def lanes(traces: Mapping[Place, Trace], names: Mapping[Place, str]) -> tuple[list[Way], list[list[float]]]:
+    """The ways of the finished runs whose latents have the first one's size, and the noise levels of their steps."""
+    ways: list[Way] = []
+    levels: list[list[float]] = []
+    shape = None
+    for place in sorted(traces):
+        trace = traces[place]
+        shape = shape or trace.x_t.shape[2:]
+        if trace.finals and trace.x_t.shape[2:] == shape and len(ways) < MAX_LANES:
+            ways.append(Way("lane", names.get(place, ""), trajectories.of_trace(trace, 0), data_uri(trace.finals[0])))
+            levels.append([round(level(step), 3) for step in trace.steps])
+    count = len(within_bounds(ways))
+    return ways[:count], levels[:count]
+
+
+def lane_names(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[Place, str]:
+    """What each lane is called: its value, or its values with their settings."""
+    if plan is None:
+        return dict(zip(sorted(traces), two_labels(traces).x, strict=False))
+    axes = [(axis, number) for number, axis in enumerate((plan.pages, plan.y, plan.x)) if axis is not None]
+    names = {}
+    for place in traces:
+        parts = [(axis.about.label, axis.labels[place[n]]) for axis, n in axes if place[n] < len(axis.labels)]
+        alone = len(axes) == 1
+        names[place] = ", ".join(text if alone else f"{label.lower()} {text}" for label, text in reversed(parts))
+    return names
+
+
+def ways_value(page: PageContext, plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[str, Any]:
+    """The map's value, or why there is none."""
+    ways, levels = lanes(traces, lane_names(plan, traces))
+    if len(ways) < 2:
+        return {"state": "failed", "why": TOO_FEW}
+    try:
+        found = plane_value(page, ways)
+    except (QueryFailed, TraceError) as problem:
+        return {"state": "failed", "why": str(problem)}
+    rest = len(traces) - len(ways)
+    left_out = f"{len(ways)} of {len(traces)} pictures are on the map." if rest else ""
+    for way, its in zip(found["ways"], levels, strict=True):
+        way["levels"] = its
+    return {"state": "open", "why": "", "left_out": left_out, **found}
+
+
+def build(page: PageContext) -> gr.HTML:
+    """The map below the viewer; its script asks when it is unfolded."""
+    panel = gr.HTML(
+        None,
+        html_template=WAYS_HTML,
+        js_on_load=asset("inspector/origins/ways.js", "tabs/compare/ways.js"),
+        elem_id="compare-ways",
+        apply_default_css=False,
+    )
+
+    def draw(data: gr.EventData) -> dict[str, Any]:
+        asked = {"ask": text_of(event_value(data, "ask", ""))}
+        text = event_value(data, "plan", "")
+        try:
+            plan = choosing.saved_plan(text) if text else None
+        except InvalidRequest as problem:
+            return {**asked, "state": "failed", "why": str(problem)}
+        traces = choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS)
+        return {**asked, **ways_value(page, plan, traces)}
+
+    panel.ask(draw, None, [panel], **{**CONCURRENT, "trigger_mode": "multiple"})
+    return panel
