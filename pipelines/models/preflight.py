@@ -33,7 +33,7 @@ LIVE_MAPS = 5
 UNUSED_COMPONENTS = ("feature_extractor", "image_encoder")
 SAFETY_CHECKER = "safety_checker"
 # Beginnings of tensor names in single files; what begins with "model_ema." is a second copy (EMA) that is not loaded.
-PART_BY_PREFIX = {prefix: part for part, found in reversed(PREFIXES.items()) for prefix in found} | {
+PART_BY_PREFIX = {prefix: part for part in ("unet", "vae", "text_encoder") for prefix in PREFIXES[part]} | {
     "double_blocks.": "transformer",
     "single_blocks.": "transformer",
     "text_encoders.": "text_encoder",
