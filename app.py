@@ -277,8 +277,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _call_later(WARM_UP_AFTER_SECONDS, program.backend.warm_up, settings.model.id)
         if settings.open_browser:
             webbrowser.open(links[-1])
-        if problem := wait_for_card(program.backend):
-            print(problem, flush=True)
+        if told := wait_for_card(program.backend):
+            print(told, flush=True)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
