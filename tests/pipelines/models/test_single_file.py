@@ -51,15 +51,21 @@ def ram_bytes() -> int:
 
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Bytes of tensors in RAM whenever a network has been made of its weights, which diffusers still holds then."""
-    plain, seen = torch.nn.Module.eval, []
+    """Bytes of tensors in RAM once a network's weights are read, and once it is made, while diffusers holds both."""
+    plain, read, seen = torch.nn.Module.eval, single_file.read_weights, []
     before = ram_bytes()
 
     def measured(module: torch.nn.Module) -> torch.nn.Module:
         seen.append(ram_bytes() - before)
         return plain(module)
 
+    def measured_weights(*args: Any) -> Any:
+        found = read(*args)
+        seen.append(ram_bytes() - before)
+        return found
+
     with monkeypatch.context() as patch:
+        patch.setattr(single_file, "read_weights", measured_weights)
         patch.setattr(torch.nn.Module, "eval", measured)
         yield seen
 
