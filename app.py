@@ -45,6 +45,8 @@ WRITTEN_FOLDERS = (
     "style_previews", "training_samples",
 )  # fmt: skip
 WARM_UP_AFTER_SECONDS = 3.0
+# How often the start asks whether the worker has looked at the graphics card.
+CARD_SECONDS = 1.0
 # When the program ends: until open pages are disconnected, and until threads of libraries that still run are cut off.
 DISCONNECT_SECONDS, EXIT_SECONDS = 2.0, 8.0
 # Uploaded pictures are deleted when no run has used them for so long.
@@ -210,6 +212,13 @@ def greeting(settings: Settings, program: Program, links: Sequence[str]) -> list
     return lines
 
 
+def wait_for_card(backend: Backend) -> str:
+    """Wait until the worker has looked at the graphics card; why it is not used and what to do, "" if all is well."""
+    while (problem := backend.status().card_problem) is None:
+        time.sleep(CARD_SECONDS)
+    return problem
+
+
 def _call_later(seconds: float, function: Callable[..., Any], *args: Any) -> None:
     """Call a function after a while, unless the program has ended by then."""
     timer = threading.Timer(seconds, function, args)
@@ -270,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _call_later(WARM_UP_AFTER_SECONDS, program.backend.warm_up, settings.model.id)
         if settings.open_browser:
             webbrowser.open(links[-1])
+        if told := wait_for_card(program.backend):
+            print(told, flush=True)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

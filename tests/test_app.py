@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
+import torch
 from PIL import Image
 
 import app
@@ -222,13 +223,21 @@ def test_the_server_answers_to_its_own_name_only(
 
 
 def test_beyond_loopback_a_password_is_asked_for_and_printed_once(
-    base: dict[str, str], servers: list[AppProcess]
+    base: dict[str, str], servers: list[AppProcess], tmp_path: Path
 ) -> None:
-    server = AppProcess("--host", "0.0.0.0", environ=base)
+    """So is why a graphics card is not used: the PyTorch of the tests is one without CUDA."""
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 'NVIDIA GeForce RTX 3050, 8192, 581.29, 8.6'\n")
+    driver.chmod(0o755)
+    path = f"{driver.parent}{os.pathsep}{os.environ['PATH']}"
+    server = AppProcess("--host", "0.0.0.0", environ={**base, "PATH": path})
     servers.append(server)
     password = server.line(r"Guests sign in with the password (\S+)")
     assert server.get("/config", host="any.name")[0] == 401
     assert "".join(server.lines).count(password) == 1
+    if not torch.cuda.is_available():
+        assert server.line(r"^(NVIDIA GeForce RTX 3050 is not used): .* make run TORCH=cu130\.$")
 
 
 def test_a_second_start_ends_and_a_new_link_is_printed_while_the_first_runs(

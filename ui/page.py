@@ -25,6 +25,7 @@ from ui.server.http.history_files import history_route
 from ui.server.middleware import outermost
 from ui.shell.address import address, place
 from ui.shell.brand import brand
+from ui.shell.card_notice import card_notice
 from ui.shell.early_tabs import early_tabs
 from ui.shell.keys import keys
 from ui.shell.page_blocks import PageBlocks
@@ -106,6 +107,7 @@ def build(
     """The page for this backend; no model is loaded before it is opened."""
     keep_no_descriptions()
     with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+        card_notice(demo, backend.status)
         head = brand("head")
         # Outside of the tabs: Gradio reads a browser state inside a tab only when that tab is first opened.
         latest_job, source_history = remembered("job"), remembered("chain")
@@ -166,6 +168,7 @@ def styles() -> list[str]:
         "page.css",
         "components/pills.css",
         "shell/keys.css",
+        "shell/card_notice.css",
         "components/stage.css",
         "components/recent_pictures.css",
         "form/form.css",

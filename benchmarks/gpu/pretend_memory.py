@@ -121,6 +121,10 @@ class PretendGpu:
             self.peak = max(self.peak, self.allocated)
             weakref.finalize(storage, self._free, key, size)
 
+    def holds(self, raw: torch.Tensor) -> bool:
+        """Whether a tensor of the CPU stands for one of the GPU's."""
+        return raw.untyped_storage()._cdata in self._storages
+
     def _free(self, key: int, size: int) -> None:
         with self._lock:
             self._storages.discard(key)

@@ -55,12 +55,15 @@ class BackendStatus:
         model: id of the model that the state is about.
         text: the state in words.
         queue: jobs that run or wait, drafts not counted.
+        card_problem: why the graphics card is not used and what to do, as one sentence; "" if it is used or there is
+            none, None before that is known.
     """
 
     state: str
     model: str
     text: str
     queue: int = 0
+    card_problem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,8 @@ class LocalBackend:
     def status(self) -> BackendStatus:
         """The state of the model, and the length of the queue."""
         with self._tasks.changed:
-            return replace(self._loader.status, queue=self._tasks.active())
+            status, problem = self._loader.status, self._manager.machine.card_problem()
+            return replace(status, queue=self._tasks.active(), card_problem=problem)
 
     def trace(self, trace_id: str, user: User = OWNER) -> Trace | None:
         """The recorded steps of a job, also after a restart; guests find those of their own jobs, until the restart."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipelines.cards import ModelCard
-from pipelines.model import CannotLoad, Placement, Report
+from pipelines.model import CannotLoad, LoadStopped, Placement, Report
 from pipelines.models.placement import settle
 from pipelines.models.safety_checker import ON, PART, READER, SafetyChecker, state_of
-from pipelines.models.scaled_weights import unscale_all
+from pipelines.models.single_file import load_parts
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.local_references import OutsideReference, refuse_outside_references
 from pipelines.system.paths import PROJECT
 from pipelines.system.text import first_line, hide_paths
-
-# Where single files of Stable Diffusion 1.x keep the text encoder.
-_CLIP = "cond_stage_model.transformer."
 
 
 def load_components(
@@ -222,15 +219,11 @@ def _from_single_file(card: ModelCard, placement: Placement, report: Report, kin
     """The parts of a checkpoint in one safetensors file, by diffusers' own conversion and a shipped configuration."""
     import diffusers
 
-    report("checkpoint", 0, 1)
     try:
         index = diffusers.DiffusionPipeline.load_config(card.config, local_files_only=True)
-        weights = read_checkpoint(Path(card.source), getattr(torch, placement.dtype))
-        parts = {
-            name: _part_of_checkpoint(name, value, card.config, weights, placement)
-            for name, value in index.items()
-            if isinstance(value, list) and value[0] is not None and name != "scheduler"
-        }
+        parts = load_parts(card, placement, index, report)
+    except LoadStopped:
+        raise
     except Exception as error:
         if out_of_memory(error):
             raise
@@ -240,43 +233,8 @@ def _from_single_file(card: ModelCard, placement: Placement, report: Report, kin
             "in one safetensors file."
         ) from error
     parts["scheduler"] = read_scheduler(card.config)
-    report("", 1, 1)
+    report("", len(parts), len(parts))
     return {**parts, "options": {name: value for name, value in index.items() if not isinstance(value, list)}}
-
-
-def read_checkpoint(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The weights of a single file, as diffusers' conversion expects them.
-
-    Weights of 8 bits are multiplied by their scales, and a text encoder's older names become those of today.
-    """
-    from safetensors.torch import load_file
-
-    weights = unscale_all(load_file(path), dtype)
-    if not any(name.startswith(_CLIP + "text_model.") for name in weights):
-        old = [name for name in weights if name.startswith(_CLIP)]
-        weights |= {_CLIP + "text_model." + name.removeprefix(_CLIP): weights.pop(name) for name in old}
-    return weights
-
-
-def _part_of_checkpoint(
-    name: str, kind: Sequence[str], config: str, weights: dict[str, torch.Tensor], placement: Placement
-) -> Any:
-    """One part of a single file's model; raises what diffusers raises, and ValueError for weights that it lacks."""
-    from diffusers import pipelines
-    from diffusers.loaders.single_file import load_single_file_sub_model
-
-    library, class_name = kind
-    part = load_single_file_sub_model(
-        library_name=library, class_name=class_name, name=name, checkpoint=dict(weights), pipelines=pipelines,
-        is_pipeline_module=hasattr(pipelines, library), cached_model_config_path=config, local_files_only=True,
-        torch_dtype=getattr(torch, placement.dtype),
-    )  # fmt: skip
-    if isinstance(part, torch.nn.Module):
-        absent = next((key for key, weight in part.named_parameters() if weight.is_meta), None)
-        if absent:
-            raise ValueError(f"the {name} lacks {absent}")
-        return settle(name, part, placement)
-    return part
 
 
 def use_attention(denoiser: Any, placement: Placement) -> None:

@@ -33,6 +33,12 @@ class Machine:
         """The facts of the graphics card, None without one; imports torch."""
         return find(self._device)
 
+    def card_problem(self) -> str | None:
+        """Why the graphics card is not used and what to do, "" if it is or there is none; None before it is known."""
+        if "card" not in vars(self):  # looking imports torch, which takes seconds
+            return None
+        return self.card.problem if self.card else ""
+
     def ram(self) -> tuple[int, int]:
         """All of the main memory, and what programs can still get of it."""
         import psutil

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.models.families import family_of
 from pipelines.models.placement import DENOISERS
+from pipelines.models.single_file import PREFIXES
 from pipelines.system.bounded_json import read_json_file
 from pipelines.system.paths import PROJECT
 from pipelines.system.safetensors_header import read_header
@@ -32,14 +33,9 @@ LIVE_MAPS = 5
 UNUSED_COMPONENTS = ("feature_extractor", "image_encoder")
 SAFETY_CHECKER = "safety_checker"
 # Beginnings of tensor names in single files; what begins with "model_ema." is a second copy (EMA) that is not loaded.
-PREFIXES = {
-    "model.diffusion_model.": "unet",
+PART_BY_PREFIX = {prefix: part for part in ("unet", "vae", "text_encoder") for prefix in PREFIXES[part]} | {
     "double_blocks.": "transformer",
     "single_blocks.": "transformer",
-    "first_stage_model.": "vae",
-    "vae.": "vae",
-    "cond_stage_model.": "text_encoder",
-    "conditioner.": "text_encoder",
     "text_encoders.": "text_encoder",
 }
 EMA_PREFIX = "model_ema."
@@ -313,7 +309,7 @@ def _single_file_bytes(path: Path, dtype: str) -> dict[str, int]:
     for name, entry in read_header(path).tensors.items():
         if name.startswith(EMA_PREFIX):
             continue
-        part = next((part for prefix, part in PREFIXES.items() if name.startswith(prefix)), "transformer")
+        part = next((part for prefix, part in PART_BY_PREFIX.items() if name.startswith(prefix)), "transformer")
         found[part] = found.get(part, 0) + _tensor_bytes(entry, dtype)
     return found
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from playwright.sync_api import Page, expect
 
+from benchmarks.gpu.graphics_cards import CARDS
 from tests.support import page_tabs
+from tests.support.accessibility import violations
 from tests.support.site import Site
 from ui.page import TABS
 
@@ -104,6 +108,29 @@ def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     other.goto(address)
     expect(other.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
     expect(other.locator("#player .player")).to_have_attribute("data-at", "1")
+
+
+def test_a_card_that_is_not_used_is_named_above_the_page_until_that_is_dismissed(visit, site: Site, monkeypatch):
+    def use(problem: str) -> None:
+        card = replace(CARDS["RTX 3060"], problem=problem)
+        monkeypatch.setattr(site.backend._manager.machine, "card", card)
+
+    use("This PyTorch has no kernels for the card; install the build that has them: make run TORCH=cu126.")
+    page = visit(viewport={"width": 1280, "height": 720})
+    bar = page.locator(".card-notice")
+    expect(bar).to_contain_text("install the build that has them: make run TORCH=cu126.")
+    settle(page)
+    # The stage, the timeline and what is below them stay on view.
+    assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
+    assert violations(page, ".card-notice") == []
+    bar.get_by_role("button", name="Dismiss").click()
+    expect(bar).to_be_hidden()
+    page.reload()
+    expect(bar.locator('[data-part="text"]')).not_to_be_empty()
+    expect(bar).to_be_hidden()
+    use("The driver of the card is too old; update it.")
+    page.reload()
+    expect(bar).to_contain_text("The driver of the card is too old")
 
 
 def test_a_tab_under_the_pointer_is_built_before_the_click(visit, site: Site):

@@ -15,6 +15,7 @@ from pipelines.cards import ModelCard, Quality
 from pipelines.events import Step
 from pipelines.jobs.job import Job
 from pipelines.model import Placement
+from pipelines.models.machine import Machine
 from pipelines.request import GenerationRequest, make_request
 
 WAIT = 20.0
@@ -81,6 +82,7 @@ class ToyManager:
 
     def __init__(self) -> None:
         self.cards = {"toy": CARD, "broken": CARD.model_copy(update={"id": "broken"})}
+        self.machine = Machine("cpu")
         self.model: ToyModel | None = None
         self.loading = threading.Event()
         self.gate = threading.Event()

@@ -17,10 +17,10 @@ from pipelines.models.adapters import lora_layers
 from pipelines.models.adapters.lora_format import LoraLayout, problem, split
 from pipelines.models.adapters.lora_layers import LoraLayer
 from pipelines.models.adapters.lora_names import LayerNames
-from pipelines.models.scaled_weights import unscaled
 from pipelines.request import InvalidRequest
 from pipelines.system.bounded_json import parse_json, read_json_file
 from pipelines.system.safetensors_header import read_header
+from pipelines.system.scaled_weights import unscaled
 from pipelines.system.text import first_line, shorten
 
 # The configuration that PEFT saves next to a file of this name.

@@ -102,6 +102,12 @@ def how_to_install(build: str) -> str:
     return f"make run TORCH={build}"
 
 
+def command_in(sentence: str) -> str:
+    """The command of ``how_to_install`` that a sentence names, on any system; "" without one."""
+    found = re.search(r"make run TORCH=[\w.]*\w|\.venv\\Scripts\\python -m pip install \S+ --index-url \S*\w", sentence)
+    return found[0] if found else ""
+
+
 def choose(
     asked: str, system: str, machine: str, smi: NvidiaSmi | None = None, own_sources: bool = False
 ) -> TorchBuild:

@@ -39,6 +39,9 @@ class Fake(Machine):
     def card(self) -> Any:
         return None
 
+    def card_problem(self) -> str | None:
+        return ""
+
     def usable(self) -> int:
         return self.vram()[1]
 

@@ -100,13 +100,19 @@ def test_removing_an_ip_adapter_restores_the_model(kind: Any) -> None:
 
 def test_the_weight_and_the_picture_count_and_nothing_is_read_twice(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     family, folder, files = kind
+    from transformers import CLIPVisionModelWithProjection
+
+    read, encoders = CLIPVisionModelWithProjection.from_pretrained, []
+    monkeypatch.setattr(
+        CLIPVisionModelWithProjection, "from_pretrained", lambda *a, **k: encoders.append(a) or read(*a, **k)
+    )
     model = load(family, folder)
     plain = last(model)
     results = []
     for weight, seed in ((0.8, 3), (0.2, 3), (0.8, 4)):
         model.set_ip_adapter(followed(files[False], weight, seed))
         results.append(last(model))
-    assert len({float(r.sum()) for r in results}) == 3
+    assert len({float(r.sum()) for r in results}) == 3 and len(encoders) == 1  # kept for the other picture
     monkeypatch.setattr("pipelines.models.adapters.ip_adapter._encode_image", None)
     model.set_ip_adapter(followed(files[False], 0.8, 3))
     assert torch.equal(last(model), results[0])

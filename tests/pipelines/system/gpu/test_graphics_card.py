@@ -184,6 +184,34 @@ def test_a_driver_that_fails_at_the_start_leaves_the_cpu() -> None:
     assert radeon.rocm and radeon.float16 and radeon.problem == "" and radeon.architecture == "gfx1100"
 
 
+def test_one_tiny_kernel_answers_what_no_table_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(ones: Any) -> str:
+        monkeypatch.setattr(Driver, "ones", ones)
+        return graphics_card._cuda_card(Driver("NVIDIA GeForce RTX 3050", (8, 6)), 0, "cuda").problem
+
+    def fails(message: str) -> Any:
+        def ones(driver: Driver, count: int, device: str) -> torch.Tensor:
+            raise RuntimeError(message)
+
+        return ones
+
+    refused = told(fails("CUDA error: no kernel image is available for execution on the device"))
+    assert refused == told(lambda driver, count, device: torch.zeros(count))  # it runs, and computes nothing
+    assert refused.startswith("PyTorch cannot compute on NVIDIA GeForce RTX 3050; update its driver")
+    assert told(fails("CUDA out of memory.")) == ""  # of another program
+
+
+def test_apples_gpu_is_found_with_the_formats_that_compute_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(graphics_card, "_computes_right", lambda torch, device, dtype: dtype == "float16")
+    for device in ("auto", "mps"):
+        found = find(device)
+        assert found is not None and (found.kind, found.device, found.problem) == ("mps", "mps", "")
+        assert (found.float16, found.bfloat16) == (True, False) and found.memory > 2**30
+    assert find("cpu") is None
+
+
 def test_a_format_is_used_on_apples_gpu_only_where_it_computes_right(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     with pretend_gpu.use():

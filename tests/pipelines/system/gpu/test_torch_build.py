@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipelines.system.gpu.nvidia_smi import NvidiaSmi, read
-from pipelines.system.gpu.torch_build import INDEX, build_for, choose, has_own_sources, how_to_install
+from pipelines.system.gpu.torch_build import INDEX, build_for, choose, command_in, has_own_sources, how_to_install
 from pipelines.system.text import hide_paths
 
 
@@ -82,11 +82,14 @@ def test_what_is_not_made_for_a_machine_is_said_before_anything_is_fetched(
 def test_the_command_replaces_the_installed_build_also_without_make(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert how_to_install("cu126") == "make run TORCH=cu126"
+    assert command_in(f"It is old; install it: {how_to_install('rocm7.2')}, else not.") == "make run TORCH=rocm7.2"
+    assert command_in("Update its driver.") == ""
     monkeypatch.setattr(sys, "platform", "win32")
     # Without the build's name pip would take the one that is there for the right one.
     found = how_to_install("cu130")
     assert found.startswith(r".venv\Scripts\python -m pip install torch==")
     assert found.endswith(f"+cu130 --index-url {INDEX}cu130") and hide_paths(found) == found
+    assert command_in(f"It is old; install it: {found}.") == found
 
 
 def test_what_must_be_updated_first() -> None:
