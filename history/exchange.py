@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from history import marks
 from history.bin import Bin
@@ -71,7 +71,7 @@ def export(details: Iterable[EntryDetail], target: Path) -> int:
         OSError: if it cannot be written.
     """
     listed, count = [], 0
-    with atomic_write(target, sync=False) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(target, sync=False) as file, _new_zip(file) as archive:
         for detail in details:
             name = ""
             if detail.picture is not None:
@@ -81,6 +81,11 @@ def export(details: Iterable[EntryDetail], target: Path) -> int:
             listed.append(export_listing.described(detail, name))
         archive.writestr(export_listing.NAME, export_listing.written(listed), zipfile.ZIP_DEFLATED)
     return count
+
+
+def _new_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """A zip to write into; files from before 1980, which a zip cannot say, get its first day."""
+    return zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False)
 
 
 def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign | None = None) -> bytes:
@@ -153,6 +158,9 @@ class FolderImport:
             except (HistoryUnavailable, OSError) as problem:
                 reason = problem.strerror if isinstance(problem, OSError) else str(problem)
                 return replace(state, problem=f"The import ended early ({reason}); make room and start it again.")
+            except Exception:  # one file must not keep the others out
+                log.exception("%s is not imported", found.name)
+                outcome = "refused"
             state = replace(state, done=state.done + 1, **{outcome: getattr(state, outcome) + 1})
             progress(state)
         return state
@@ -172,22 +180,31 @@ class FolderImport:
             return self._again(here, found, data)
         target = self._copy(found, data)
         try:
-            new = entry_from_file(target, self._thumbnails)
+            here = self._take_in(target, found, data)
         except InvalidRequest as problem:
             log.info("%s is not imported: %s", found.name, problem)
-            target.unlink(missing_ok=True)
+            self._drop(target)
             return "refused"
-        here = self._here("pixels", new.pixels, data)
-        if here is not None:  # under another name
-            target.unlink(missing_ok=True)
-            self._thumbnails.remove(new.id)
-            return self._again(here, found, data)
-        try:
-            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
-        except HistoryUnavailable:  # started again, it would be copied a second time
-            target.unlink(missing_ok=True)
+        except BaseException:  # started again, it would be copied a second time
+            self._drop(target)
             raise
+        if here is not None:  # under another name
+            self._drop(target)
+            return self._again(here, found, data)
         return "added"
+
+    def _take_in(self, target: Path, found: Found, data: bytes) -> Entry | None:
+        """Enter a file that was copied, unless the picture is here already: then its entry."""
+        new = entry_from_file(target, self._thumbnails)
+        here = self._here("pixels", new.pixels, data)
+        if here is None:
+            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
+        return here
+
+    def _drop(self, target: Path) -> None:
+        """Remove the copy of a file that has no entry."""
+        target.unlink(missing_ok=True)
+        self._thumbnails.remove(target.stem)
 
     def _origin(self, new: NewEntry, found: Found) -> dict[str, Any]:
         """Where it came from, and what its user was told when it was made."""
