@@ -100,8 +100,13 @@ def model_version(source: str, path: Path | None, hashes: FileHashes) -> dict[st
 
 
 def adapter_versions(files: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
-    """The hashes of adapters' files, by the names that requests use."""
-    return {name: digest for name, path in files.items() if path.is_file() and (digest := hashes.get(path))}
+    """The hashes of adapters' files, by the names that requests use; of a folder each file's, as name/file."""
+    parts = {
+        name if path.is_file() else f"{name}/{part}": file
+        for name, path in files.items()
+        for part, file in _weights(path)
+    }
+    return {name: digest for name, file in parts.items() if (digest := hashes.get(file))}
 
 
 def library_versions() -> dict[str, str]:
