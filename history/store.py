@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class History:
         thumbnails: small pictures for the grid.
         reconciler: compares the database with the files.
         replays: makes entries again and compares.
+        problem: what is wrong with the picture that was kept last; see ``PictureStore``.
     """
 
     def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time, sign: Sign | None = None) -> None:
@@ -79,7 +80,7 @@ class History:
         self.replays = Replays(self.database, self.bin, self.detail)
         self._clock, self._sign = clock, sign
         self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
-        self._lock, self._problem = threading.Lock(), ""
+        self._lock, self.problem = threading.Lock(), ""
 
     def open(self, background: bool = True) -> list[str]:
         """Open the database, enter runs that a crash cut off, and compare database and files.
@@ -117,7 +118,7 @@ class History:
         The file comes first and holds its settings: where the program is killed before the entry is written, or the
         database cannot be written, the entry is made from the file at the next start.
         """
-        self._problem = ""
+        self.problem = ""
         made = made_facts(facts)
         path, notes = self._write(picture, request, facts, made)
         self.thumbnails.write(path.stem, picture)
@@ -132,13 +133,8 @@ class History:
             self._enter_unlisted()
         except HistoryUnavailable as problem:
             log.warning("%s is saved, but not listed yet: %s", path.name, problem)
-            self._problem = NOT_LISTED.format(problem=problem)
+            self.problem = NOT_LISTED.format(problem=problem)
         return new.id
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with the picture that was kept last; see ``PictureStore``."""
-        return self._problem
 
     def _write(
         self, picture: Image.Image, request: GenerationRequest, facts: PictureFacts, made: dict[str, Any]
@@ -195,6 +191,14 @@ class History:
     def ended(self, run: str) -> None:
         """A run is over; see ``PictureStore``."""
         self._try("DELETE FROM runs WHERE run = ?", (run,))
+
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """What became known of a run's files after its pictures were kept; see ``PictureStore``."""
+        self._try(
+            "UPDATE details SET facts = json_patch(facts, ?) WHERE number IN "
+            "(SELECT number FROM entries WHERE run = ? AND run != '')",
+            (json.dumps(dict(facts)), run),
+        )
 
     # -- one entry ---------------------------------------------------------------------------------------------
 

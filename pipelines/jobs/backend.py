@@ -129,6 +129,9 @@ class PictureStore(Protocol):
     def ended(self, run: str) -> None:
         """A run is over, however it ended.  Never raises."""
 
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """What became known of a run's files after its pictures were kept: hashes of large files.  Never raises."""
+
 
 class Queries(Protocol):
     """Short questions to a model, answered while the caller waits.  All raise QueryFailed.

@@ -68,6 +68,9 @@ class PictureFolder:
     def ended(self, run: str) -> None:
         """Does nothing; see ``started``."""
 
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Does nothing; see ``started``."""
+
 
 class PicturesNotSaved(OSError):
     """A picture of a run could not be written.
@@ -136,6 +139,10 @@ class ResultStore:
         """What the user is told of the pictures that were saved last, besides."""
         return tuple(filter(None, [self._pictures.problem]))
 
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Add to the pictures of a run what became known of its files."""
+        self._pictures.complete(run, facts)
+
     def save_trace(
         self,
         recorder: Recorder,
@@ -192,7 +199,7 @@ def run_facts(
     """
     import torch
 
-    placement, safety, added = model.placement, model.safety, adapter_versions(adapters, hashes)
+    placement, safety = model.placement, model.safety
     return {
         "name": model.card.name,
         "device": placement.device,
@@ -201,11 +208,16 @@ def run_facts(
         "engine": placement.engine,
         # Sums of many numbers on a processor are rounded by how its threads share them.
         **({"threads": torch.get_num_threads()} if placement.device == "cpu" else {}),
-        "model": model_version(source, folder, hashes),
+        **file_facts(source, folder, adapters, hashes),
         "libraries": library_versions(),
-        **({"adapters": added} if added else {}),
         **({"safety_checker": safety} if safety != NONE else {}),
         **({"quantize": placement.quantize} if placement.quantize else {}),
         **({"compile": True} if placement.compile else {}),
         **({"ladder": list(placement.fallbacks)} if placement.fallbacks else {}),
     }
+
+
+def file_facts(source: str, folder: Path | None, adapters: Mapping[str, Path], hashes: FileHashes) -> dict[str, Any]:
+    """The versions of the files of a run, as far as they are known; the arguments are those of ``run_facts``."""
+    added = adapter_versions(adapters, hashes)
+    return {"model": model_version(source, folder, hashes), **({"adapters": added} if added else {})}

@@ -144,6 +144,16 @@ def test_a_guests_picture_has_no_parent_that_the_guest_cannot_see(history: Histo
     assert history.family(GUEST, child).links == () and history.family(OWNER, child).links == ()
 
 
+def test_hashes_that_are_known_later_are_added_to_the_run(history: History, make: Make) -> None:
+    made, other = make(run="a"), make(run="b")
+    history.complete("a", {"model": {"source": "x", "sha256": {"x": "1"}}, "adapters": {"ink": "2"}})
+    found = history.detail(OWNER, made)
+    assert found is not None and found.facts["device"] == "cpu" and found.facts["model"]["sha256"] == {"x": "1"}
+    untouched = history.detail(OWNER, other)
+    assert untouched is not None and "model" not in untouched.facts
+    history.complete("", {"model": {}})
+
+
 # -- crashes -------------------------------------------------------------------------------------------------------
 
 

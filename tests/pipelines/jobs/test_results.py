@@ -42,6 +42,9 @@ class Store:
     def ended(self, run: str) -> None:
         self.runs.append(("ended", run))
 
+    def complete(self, run: str, facts: Any) -> None:
+        self.completed = (run, facts)
+
 
 def test_a_trace_can_be_read_also_after_a_restart(make_backend: Any, tmp_path: Path) -> None:
     backend = make_backend()
