@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from history import marks
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
-from history.entries import COLUMNS, Entry, EntryDetail, NewEntry, from_row, insert
+from history.entries import COLUMNS, FOREIGN, Entry, EntryDetail, NewEntry, from_row, insert
 from history.folders import Folders
 from history.parents import link_parents
 from history.taking_in import entry_from_file
@@ -27,7 +27,13 @@ from history.transfers import export_listing
 from history.transfers.export_listing import Listed
 from history.transfers.import_sources import Found, Unreadable, pictures_in
 from pipelines.images.geometry import flatten
-from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
+from pipelines.images.settings_in_files import (
+    FORMATS,
+    encode,
+    encode_without_settings,
+    source_type_of,
+    without_settings,
+)
 from pipelines.images.signing import Sign
 from pipelines.images.uploads import MAX_PIXELS, decode_upload, upload_id
 from pipelines.jobs.users import User
@@ -94,7 +100,7 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
     Args:
         detail: of the entry, which must have a picture.
         form: key of ``FORMATS``; a picture that has this format already keeps its pixels exactly.
-        settings: whether prompt and settings are in it; the mark that a model made it always is.
+        settings: whether prompt and settings are in it; the mark that a model made it is, wherever one did.
         sign: signs each file that this function writes; an imported picture keeps its own signature.
 
     Raises:
@@ -105,14 +111,16 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
     if detail.picture is None:
         raise FileNotFoundError(f"{detail.entry.id} has no picture")
     data = detail.picture.read_bytes()
+    # A model made it if this or another program says so; a photograph that was brought here gets no such mark.
+    made_here, is_marked = detail.entry.kind != FOREIGN, bool(detail.foreign or source_type_of(data))
     if detail.picture.suffix.lower().replace(".jpeg", ".jpg") == FORMATS[form]:
-        if settings or "imported_from" in detail.facts:
-            return data if settings else without_settings(data)
+        if settings or not made_here or "imported_from" in detail.facts:
+            return data if settings else without_settings(data, mark=made_here or is_marked)
         plain = without_settings(data, manifest=False)
         return sign(plain) if sign else plain
     image = decode_upload(data).image
     if not settings or detail.request is None:
-        file = encode_without_settings(image, form)
+        file = encode_without_settings(image, form, mark=made_here or is_marked)
     else:
         file = encode(image, form, detail.request, detail.entry.seed, detail.facts)
     return sign(file) if sign else file

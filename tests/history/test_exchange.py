@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,39 @@ def test_a_file_that_cannot_be_entered_leaves_nothing_and_the_rest_are_imported(
     (entry,) = history.catalogue.all(OWNER)
     found = history.detail(OWNER, entry.id)
     assert found is not None and found.facts["imported_from"] == "caf\ufffd.png"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_photograph_that_lies_among_the_pictures_gets_no_mark_and_stays_upright(
+    history: History, tmp_path: Path, form: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "pictures" / f"photo.{form.lower()}"
+    Image.new("RGB", (16, 8)).save(path, form, exif=exif.tobytes())
+    if form == "PNG":  # what another program has signed
+        chunk = (4).to_bytes(4, "big") + b"caBX" + b"sign" + zlib.crc32(b"caBXsign").to_bytes(4, "big")
+        path.write_bytes(path.read_bytes()[:33] + chunk + path.read_bytes()[33:])
+    history.reconciler.run()
+    detail = history.detail(OWNER, "photo")
+    assert detail is not None and detail.entry.kind == FOREIGN
+    data = saved_as(detail, form.lower(), settings=False)
+    assert source_type_of(data) == "" and b"Camera" not in data and (b"caBX" in data) == (form == "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get(0x0112) == 6 and image.size == (16, 8)
+    other = "webp" if form == "PNG" else "png"
+    data = saved_as(detail, other, settings=False)
+    assert source_type_of(data) == ""
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (8, 16)
+
+
+def test_a_file_from_before_zips_is_exported(history: History, make: Make, tmp_path: Path) -> None:
+    entry = make()
+    os.utime(history.path(entry), (1, 1))
+    detail = history.detail(OWNER, entry)
+    assert detail is not None and export([detail], tmp_path / "out.zip") == 1
 
 
 # -- zips --------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ def test_a_selection_is_exported_as_a_zip(history: History, question, uploads: P
         listed = json.loads(archive.read("history.json"))["entries"]
     assert [each["id"] for each in listed] == ids[:2]
     assert transfers.start_export(question()) == {"problem": transfers.NOTHING_SELECTED}
+    many = [str(k) for k in range(transfers.MAX_EXPORT + 1)]
+    assert transfers.start_export(question(ids=many)) == {"problem": transfers.TOO_MANY}
 
 
 def test_guests_export_their_own_within_their_share(history: History, question) -> None:
