@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from history.readers import READERS, a1111, read_settings
 from history.readers.samplers import match
@@ -243,9 +245,15 @@ def test_novelai_in_texts_and_in_the_alpha_channel() -> None:
 
 
 @pytest.mark.parametrize("attribute", [False, True])
-def test_draw_things(attribute: bool) -> None:
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_draw_things(attribute: bool, form: str) -> None:
     xmp = samples.draw_things_xmp(samples.DRAW_THINGS, attribute)
-    found = read(png({"XML:com.adobe.xmp": xmp}, international=True))
+    data = png({"XML:com.adobe.xmp": xmp}, international=True)
+    if form != "PNG":
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, form, xmp=xmp.encode())
+        data = file.getvalue()
+    found = read(data)
     assert (found.program, found.prompt, found.negative_prompt) == ("Draw Things", PROMPT, NEGATIVE)
     assert (found.scheduler, found.num_inference_steps, found.guidance_scale) == ("dpmpp_2m_karras", 30, 7.5)
     assert (found.seed, found.width, found.height, found.clip_skip) == (42, 512, 768, 2)
