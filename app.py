@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 # Folders of the data folder with users' own adapters.
 ADAPTER_FOLDERS = ("loras", "embeddings", "controlnets", "ip_adapters", "annotators")
-# Folders of the data folder that the program writes to.
+# Folders of the data folder that the program writes to; those of a pattern are many.
 WRITTEN_FOLDERS = (
     "pictures", "traces", "traces/guests", "inputs", "inputs/guests", "memory", "compiled", "bin", "strips",
-    "style_previews", "training_samples",
+    "style_previews", "training_samples", "thumbnails/*",
 )  # fmt: skip
 WARM_UP_AFTER_SECONDS = 3.0
 # How often the start asks whether the worker has looked at the graphics card.
@@ -121,16 +121,25 @@ def create(settings: Settings, backend_name: str = "local", **backend_options: A
     manager = create_manager(settings, hub)
     create_backend = backend_class(backend_name)
     backend: Backend = create_backend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
-    backend.inputs.remove_unused(UPLOAD_LIFETIME_SECONDS)
-    for folder in (data, *(data / name for name in WRITTEN_FOLDERS)):
+    for folder in (data, *(found for name in WRITTEN_FOLDERS for found in data.glob(name))):
         atomic_files.remove_stale_parts(folder)
     library = ModelLibrary(manager, backend, hub, settings.user_models)
     access = create_access(settings)
     sharing = create_sharing(settings, access, backend)
     demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing, history)
-    also = (lambda: backend.inputs.remove_unused(UPLOAD_LIFETIME_SECONDS), history.bin.tidy)
+    also = (lambda: remove_old_uploads(backend, history), history.bin.tidy)
     temp_files = TempFiles(Path(os.environ["GRADIO_TEMP_DIR"]), also=also)
     return Program(demo, backend, access, sharing, temp_files, history, tuple(history.open()))
+
+
+def remove_old_uploads(backend: Backend, history: History) -> None:
+    """Remove uploads that no run has used for long, unless an entry of the history needs them."""
+    from history.database import HistoryUnavailable
+
+    try:
+        backend.inputs.remove_unused(UPLOAD_LIFETIME_SECONDS, needed=history.reconciler.needed_uploads)
+    except HistoryUnavailable as problem:
+        logging.getLogger(__name__).info("No upload is removed now: %s", problem)
 
 
 def create_manager(settings: Settings, hub: Hub) -> PipelineManager:
@@ -156,7 +165,7 @@ def create_manager(settings: Settings, hub: Hub) -> PipelineManager:
 def create_access(settings: Settings) -> Access:
     """Access control for the owner and, if there is a password, for guests."""
     from ui.server.access import Access, owner_key
-    from ui.server.addresses import KEY_FILE
+    from ui.server.addresses import GUEST_KEY_FILE, KEY_FILE
 
     # Beyond loopback this machine's names are unknown here: any Host is allowed, and the password protects the page.
     addresses = settings.addresses
@@ -166,7 +175,7 @@ def create_access(settings: Settings) -> Access:
     return Access(
         key, settings.port, frozenset(hosts), user, password, settings.guest_api,
         root_path=addresses.root_path, root_url=addresses.root if "://" in addresses.root else "",
-        origins=addresses.origins,
+        origins=addresses.origins, names_key=owner_key(settings.data_dir / GUEST_KEY_FILE),
     )  # fmt: skip
 
 

@@ -151,8 +151,11 @@ class Bin:
             )
             ids += [row[0] for row in rows]
         if rule.megabytes:
-            total = self._database.read("SELECT SUM(bytes) FROM entries WHERE deleted IS NULL")[0][0] or 0
-            for row in self._database.read(f"SELECT id, bytes FROM entries WHERE {plain} ORDER BY number"):
+            # What is missing takes no room, and moving it frees none.
+            there = "deleted IS NULL AND NOT missing"
+            total = self._database.read(f"SELECT SUM(bytes) FROM entries WHERE {there}")[0][0] or 0
+            oldest = f"SELECT id, bytes FROM entries WHERE {plain} AND NOT missing ORDER BY number"
+            for row in self._database.read(oldest):
                 if total <= rule.megabytes * 2**20:
                     break
                 total -= row[1]

@@ -107,6 +107,7 @@ class NewEntry:
     Attributes:
         pixels: the id that the picture has as an upload (``pipelines.images.uploads.upload_id``).
         digest: SHA-256 of the file, of those that were taken in.
+        written: a request as JSON that this version cannot run; "" if ``request`` says it.
     """
 
     id: str
@@ -131,6 +132,7 @@ class NewEntry:
     foreign: Mapping[str, Any] = field(default_factory=dict)
     pixels: str = ""
     digest: str = ""
+    written: str = ""
 
 
 def kind_of(request: GenerationRequest) -> str:
@@ -209,7 +211,7 @@ def insert(connection: sqlite3.Connection, new: NewEntry) -> int:
     single = single_request(new.request, new.seed, new.place) if new.request else None
     details = {
         "number": number, "prompt": new.prompt, "negative_prompt": new.negative_prompt,
-        "request": new.request.model_dump_json() if new.request else "", "facts": json.dumps(dict(new.facts)),
+        "request": new.request.model_dump_json() if new.request else new.written, "facts": json.dumps(dict(new.facts)),
         "notes": json.dumps(list(new.notes)), "foreign_settings": json.dumps(dict(new.foreign)) if new.foreign else "",
         "pixels": new.pixels, "recipe": recipe_of(single) if single else "", "digest": new.digest,
     }  # fmt: skip

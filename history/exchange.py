@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from history import marks
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
-from history.entries import COLUMNS, Entry, EntryDetail, NewEntry, from_row, insert
+from history.entries import COLUMNS, FOREIGN, Entry, EntryDetail, NewEntry, from_row, insert
 from history.folders import Folders
 from history.parents import link_parents
 from history.taking_in import entry_from_file
@@ -27,7 +27,13 @@ from history.transfers import export_listing
 from history.transfers.export_listing import Listed
 from history.transfers.import_sources import Found, Unreadable, pictures_in
 from pipelines.images.geometry import flatten
-from pipelines.images.settings_in_files import FORMATS, encode, encode_without_settings, without_settings
+from pipelines.images.settings_in_files import (
+    FORMATS,
+    encode,
+    encode_without_settings,
+    source_type_of,
+    without_settings,
+)
 from pipelines.images.signing import Sign
 from pipelines.images.uploads import MAX_PIXELS, decode_upload, upload_id
 from pipelines.jobs.users import User
@@ -71,7 +77,7 @@ def export(details: Iterable[EntryDetail], target: Path) -> int:
         OSError: if it cannot be written.
     """
     listed, count = [], 0
-    with atomic_write(target, sync=False) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(target, sync=False) as file, _new_zip(file) as archive:
         for detail in details:
             name = ""
             if detail.picture is not None:
@@ -83,13 +89,18 @@ def export(details: Iterable[EntryDetail], target: Path) -> int:
     return count
 
 
+def _new_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """A zip to write into; files from before 1980, which a zip cannot say, get its first day."""
+    return zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False)
+
+
 def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign | None = None) -> bytes:
     """The picture of an entry as a file to give away.
 
     Args:
         detail: of the entry, which must have a picture.
         form: key of ``FORMATS``; a picture that has this format already keeps its pixels exactly.
-        settings: whether prompt and settings are in it; the mark that a model made it always is.
+        settings: whether prompt and settings are in it; the mark that a model made it is, wherever one did.
         sign: signs each file that this function writes; an imported picture keeps its own signature.
 
     Raises:
@@ -100,14 +111,16 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
     if detail.picture is None:
         raise FileNotFoundError(f"{detail.entry.id} has no picture")
     data = detail.picture.read_bytes()
+    # A model made it if this or another program says so; a photograph that was brought here gets no such mark.
+    made_here, is_marked = detail.entry.kind != FOREIGN, bool(detail.foreign or source_type_of(data))
     if detail.picture.suffix.lower().replace(".jpeg", ".jpg") == FORMATS[form]:
-        if settings or "imported_from" in detail.facts:
-            return data if settings else without_settings(data)
+        if settings or not made_here or "imported_from" in detail.facts:
+            return data if settings else without_settings(data, mark=made_here or is_marked)
         plain = without_settings(data, manifest=False)
         return sign(plain) if sign else plain
     image = decode_upload(data).image
     if not settings or detail.request is None:
-        file = encode_without_settings(image, form)
+        file = encode_without_settings(image, form, mark=made_here or is_marked)
     else:
         file = encode(image, form, detail.request, detail.entry.seed, detail.facts)
     return sign(file) if sign else file
@@ -153,6 +166,9 @@ class FolderImport:
             except (HistoryUnavailable, OSError) as problem:
                 reason = problem.strerror if isinstance(problem, OSError) else str(problem)
                 return replace(state, problem=f"The import ended early ({reason}); make room and start it again.")
+            except Exception:  # one file must not keep the others out
+                log.exception("%s is not imported", found.name)
+                outcome = "refused"
             state = replace(state, done=state.done + 1, **{outcome: getattr(state, outcome) + 1})
             progress(state)
         return state
@@ -172,22 +188,31 @@ class FolderImport:
             return self._again(here, found, data)
         target = self._copy(found, data)
         try:
-            new = entry_from_file(target, self._thumbnails)
+            here = self._take_in(target, found, data)
         except InvalidRequest as problem:
             log.info("%s is not imported: %s", found.name, problem)
-            target.unlink(missing_ok=True)
+            self._drop(target)
             return "refused"
-        here = self._here("pixels", new.pixels, data)
-        if here is not None:  # under another name
-            target.unlink(missing_ok=True)
-            self._thumbnails.remove(new.id)
-            return self._again(here, found, data)
-        try:
-            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
-        except HistoryUnavailable:  # started again, it would be copied a second time
-            target.unlink(missing_ok=True)
+        except BaseException:  # started again, it would be copied a second time
+            self._drop(target)
             raise
+        if here is not None:  # under another name
+            self._drop(target)
+            return self._again(here, found, data)
         return "added"
+
+    def _take_in(self, target: Path, found: Found, data: bytes) -> Entry | None:
+        """Enter a file that was copied, unless the picture is here already: then its entry."""
+        new = entry_from_file(target, self._thumbnails)
+        here = self._here("pixels", new.pixels, data)
+        if here is None:
+            self._enter(replace(new, user=self._user, **self._origin(new, found)), found.listed)
+        return here
+
+    def _drop(self, target: Path) -> None:
+        """Remove the copy of a file that has no entry."""
+        target.unlink(missing_ok=True)
+        self._thumbnails.remove(target.stem)
 
     def _origin(self, new: NewEntry, found: Found) -> dict[str, Any]:
         """Where it came from, and what its user was told when it was made."""

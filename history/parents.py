@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ FORK = "fork"
 MAX_GENERATIONS, MAX_MEMBERS = 8, 60
 # Crops of one entry's picture that are remembered; then its older ones are forgotten.
 MAX_CROPS = 500
+# An upload as a written request names it.
+_UPLOAD = re.compile(r'"(?:image|mask)":\s?"([0-9a-f]{32})"')
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ def uploads_of(request: GenerationRequest) -> Iterator[tuple[str, str]]:
     if request.reference is not None:
         yield request.reference.image, REFERENCE
     yield from ((control.image, CONTROL) for control in request.controls)
+
+
+def named_uploads(request: str) -> set[str]:
+    """Every upload that a request names as JSON: its own, masks, and those of the run that it forked from."""
+    return set(_UPLOAD.findall(request))
+
+
+def needed_uploads(database: Database) -> set[str]:
+    """The uploads that entries name, those in the bin included: without them no entry can be made again."""
+    rows = database.read("SELECT request FROM details WHERE instr(request, '\"image\":')")
+    return {upload for row in rows for upload in named_uploads(row[0])}
 
 
 def link_parents(

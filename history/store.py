@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from history.reconcile import Reconciler
 from history.replays.replays import Replays
 from history.search import EntryCatalogue
 from history.strips import StripArchive
+from history.taking_in import GUEST_MARK
 from history.thumbnails import Thumbnails
 from pipelines.images.geometry import flatten
 from pipelines.images.png import save_png
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 FORMS = {**{ending: name for name, ending in FORMATS.items()}, ".jpeg": "jpeg"}
 # Entries whose pictures are on the disk while the database cannot be written; they are entered when it can be again.
 MAX_UNLISTED = 10_000
+NOT_LISTED = "The picture is saved, but not listed in the History yet. {problem}"
 
 
 class History:
@@ -63,6 +65,7 @@ class History:
         thumbnails: small pictures for the grid.
         reconciler: compares the database with the files.
         replays: makes entries again and compares.
+        problem: what is wrong with the picture that was kept last; see ``PictureStore``.
     """
 
     def __init__(self, data_dir: Path, clock: Callable[[], float] = time.time, sign: Sign | None = None) -> None:
@@ -73,10 +76,11 @@ class History:
         self.strips = StripArchive(self.database, self.folders)
         self.bin = Bin(self.database, self.folders, self.thumbnails, clock)
         self.reconciler = Reconciler(self.database, self.folders, self.thumbnails, clock)
+        self.database.on_damage = self.reconciler.start
         self.replays = Replays(self.database, self.bin, self.detail)
         self._clock, self._sign = clock, sign
         self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
-        self._lock = threading.Lock()
+        self._lock, self.problem = threading.Lock(), ""
 
     def open(self, background: bool = True) -> list[str]:
         """Open the database, enter runs that a crash cut off, and compare database and files.
@@ -114,6 +118,7 @@ class History:
         The file comes first and holds its settings: where the program is killed before the entry is written, or the
         database cannot be written, the entry is made from the file at the next start.
         """
+        self.problem = ""
         made = made_facts(facts)
         path, notes = self._write(picture, request, facts, made)
         self.thumbnails.write(path.stem, picture)
@@ -128,6 +133,7 @@ class History:
             self._enter_unlisted()
         except HistoryUnavailable as problem:
             log.warning("%s is saved, but not listed yet: %s", path.name, problem)
+            self.problem = NOT_LISTED.format(problem=problem)
         return new.id
 
     def _write(
@@ -135,15 +141,22 @@ class History:
     ) -> tuple[Path, tuple[str, ...]]:
         """The file of a new picture, and its notes; a signature that fails costs no picture."""
         folder = self.folders.create(self.folders.pictures)
+        # The name tells that it is a guest's, where the entry is lost.
+        mark = GUEST_MARK if facts.user.guest is not None else ""
         try:
-            return save_png(picture, folder, request, facts.seed, made, self._sign), facts.notes
+            return save_png(picture, folder, request, facts.seed, made, self._sign, mark), facts.notes
         except SigningFailed as problem:
             log.warning("A picture is not signed: %s", problem)
             note = NOT_SIGNED.format(reason=problem)
-            return save_png(picture, folder, request, facts.seed, made), (*facts.notes, note)
+            return save_png(picture, folder, request, facts.seed, made, mark=mark), (*facts.notes, note)
 
-    def plain(self, user: User, entry_id: str) -> tuple[str, bytes] | None:
-        """Name and bytes of an entry's picture without prompt and settings; None if the user sees no such picture.
+    def saved(self, user: User, entry_id: str, settings: bool = True, form: str = "") -> tuple[str, bytes] | None:
+        """Name and bytes of an entry's picture to give away; None if the user sees no such picture.
+
+        Args:
+            user, entry_id: who asks, for which entry.
+            settings: whether prompt and settings are in it.
+            form: key of ``FORMATS``; "" for the one that it has.
 
         Raises:
             HistoryUnavailable, OSError: if it cannot be read.
@@ -152,18 +165,20 @@ class History:
         detail = self.detail(user, entry_id)
         if detail is None or detail.picture is None:
             return None
-        form = FORMS.get(detail.picture.suffix.lower(), "png")
+        own = FORMS.get(detail.picture.suffix.lower(), "png")
+        name = detail.entry.file if form in ("", own) else f"{detail.picture.stem}{FORMATS[form]}"
         try:
-            return detail.entry.file, saved_as(detail, form, False, self._sign)
+            return name, saved_as(detail, form or own, settings, self._sign)
         except SigningFailed as problem:
             raise ValueError(str(problem)) from problem
 
     def path(self, entry_id: str) -> Path:
         """The file of a picture; raises KeyError."""
-        found = self.folders.picture(f"{entry_id}.png")  # of a picture that could not be entered
-        if found is None:
+        try:
             entry = self.catalogue.find(OWNER, entry_id)
-            found = self.folders.picture(entry.file) if entry else None
+        except HistoryUnavailable:
+            entry = None
+        found = self.folders.picture(entry.file if entry else f"{entry_id}.png")  # of one that could not be entered
         if found is None:
             raise KeyError(entry_id)
         return found
@@ -176,6 +191,14 @@ class History:
     def ended(self, run: str) -> None:
         """A run is over; see ``PictureStore``."""
         self._try("DELETE FROM runs WHERE run = ?", (run,))
+
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """What became known of a run's files after its pictures were kept; see ``PictureStore``."""
+        self._try(
+            "UPDATE details SET facts = json_patch(facts, ?) WHERE number IN "
+            "(SELECT number FROM entries WHERE run = ? AND run != '')",
+            (json.dumps(dict(facts)), run),
+        )
 
     # -- one entry ---------------------------------------------------------------------------------------------
 
@@ -292,7 +315,7 @@ class History:
             request = _request(row["request"])
             kept = self.database.read("SELECT COUNT(*) FROM entries WHERE run = ? AND run != ''", (row["run"],))[0][0]
             with self.database.write() as connection:
-                if request is not None and kept < request.num_images:
+                if kept < (request.num_images if request else 1):
                     insert(connection, _crashed(row, request))
                 connection.execute("DELETE FROM runs WHERE run = ?", (row["run"],))
 
@@ -305,12 +328,17 @@ class History:
             log.warning("%s", problem)
 
 
-def _crashed(row: sqlite3.Row, request: GenerationRequest) -> NewEntry:
-    """The entry of a run that was cut off."""
-    fields = {**of_request(request, request.sampling.seed), "kind": CRASHED}
+def _crashed(row: sqlite3.Row, request: GenerationRequest | None) -> NewEntry:
+    """The entry of a run that was cut off; one that this version cannot run is entered as it was written."""
+    if request is not None:
+        fields = {**of_request(request, request.sampling.seed), "width": request.width, "height": request.height}
+    else:
+        found = _json(row["request"], {})
+        fields = {name: text for name in ("model", "prompt") if isinstance(text := found.get(name), str)}
+        fields["written"] = row["request"]
     return NewEntry(
         id=f"crash-{row['run']}", created=row["started"], user=User(row["user"], unmetered=not row["guest"]),
-        width=request.width, height=request.height, run=row["run"], **fields,
+        run=row["run"], **{**fields, "kind": CRASHED},
     )  # fmt: skip
 
 

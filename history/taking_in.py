@@ -21,7 +21,11 @@ from pipelines.system.bounded_json import read_json_file
 
 # The user of a picture of which only is known that a guest made it.
 SOME_GUEST = User("guest")
+# The end of the names of guests' pictures, before the ending.
+GUEST_MARK = "-guest"
 MAX_FILE_BYTES = 256 * 2**20
+# The latest moment that an entry can have, in the year 2255; a file's time can be any.
+LATEST = 9e9
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,16 @@ def traced_pictures(traces: Path) -> dict[str, TracedPicture]:
     return found
 
 
-def entry_from_file(path: Path, thumbnails: Thumbnails, traced: Mapping[str, TracedPicture] | None = None) -> NewEntry:
+def entry_from_file(
+    path: Path, thumbnails: Thumbnails, traced: Mapping[str, TracedPicture] | None = None, entry_id: str = ""
+) -> NewEntry:
     """The entry of a picture that has none; its thumbnail is written, too.
 
     Args:
         path: of the file, inside the history's folders.
         thumbnails: of the history.
         traced: see ``traced_pictures``.
+        entry_id: of the entry; by default the file's name without its ending.
 
     Raises:
         InvalidRequest: if it is no picture.
@@ -72,17 +79,22 @@ def entry_from_file(path: Path, thumbnails: Thumbnails, traced: Mapping[str, Tra
         raise InvalidRequest("image", f"{path.name} is larger than {MAX_FILE_BYTES >> 20} MB.")
     data = path.read_bytes()
     picture = flatten(decode_upload(data, MAX_PIXELS).image)
-    thumbnails.write(path.stem, picture)
+    thumbnails.write(entry_id or path.stem, picture)
     known = (traced or {}).get(path.name)
-    created = time_in_name(path.name) or (known.created if known else stat.st_mtime)
+    created = min(max(time_in_name(path.name) or (known.created if known else stat.st_mtime), 0.0), LATEST)
     fields = settings_of(data)
     if known:
         fields |= {"run": known.run, "place": known.place}
     return NewEntry(
-        id=path.stem, created=created, user=known.user if known else OWNER, file=path.name, bytes=stat.st_size,
-        width=picture.width, height=picture.height, pixels=upload_id(picture),
+        id=entry_id or path.stem, created=created, user=known.user if known else _maker(path), file=path.name,
+        bytes=stat.st_size, width=picture.width, height=picture.height, pixels=upload_id(picture),
         digest=hashlib.sha256(data).hexdigest(), **fields,
     )  # fmt: skip
+
+
+def _maker(path: Path) -> User:
+    """Whose picture it is, by the name that this program gave it."""
+    return SOME_GUEST if path.stem.endswith(GUEST_MARK) and time_in_name(path.name) else OWNER
 
 
 def settings_of(data: bytes) -> dict[str, Any]:

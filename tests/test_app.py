@@ -24,6 +24,7 @@ from pipelines.images.uploads import UploadStore
 from pipelines.jobs.users import OWNER
 from pipelines.request import make_request
 from pipelines.system import atomic_files
+from tests.support.history_entries import keep
 from tests.support.waiting import wait_for
 from ui.server.command_line import parse
 
@@ -90,16 +91,22 @@ def test_every_model_of_the_catalogue_is_known_and_none_is_downloaded(base: dict
     assert manager.at_hand("owner/name") and manager.at_hand("pocket") and not manager.at_hand("sd15")
 
 
-def test_uploads_unused_for_30_days_are_deleted_at_the_start(
+def test_uploads_unused_for_30_days_are_deleted_unless_an_entry_needs_them(
     base: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = UploadStore(tmp_path / "data" / "inputs")
-    old, used = (inputs.put(Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
-    for name, days in ((old, 31), (used, 29)):
+    old, used, needed = (inputs.put(Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue", "green"))
+    for name, days in ((old, 31), (used, 29), (needed, 31)):
         os.utime(inputs.path(name), times=(time.time() - days * 86400,) * 2)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    app.create(parse([], base)).backend.close()
-    assert inputs.path(used).exists()
+    program = app.create(parse([], base))
+    keep(program.history, init={"image": needed, "strength": 0.5})
+    wait_for(lambda: program.history.reconciler.progress.over)
+    for clean in program.temp_files._also:
+        clean()
+    program.backend.close()
+    program.history.close()
+    assert inputs.path(used).exists() and inputs.path(needed).exists()
     assert not inputs.path(old).exists()
 
 

@@ -20,10 +20,12 @@ MIN_PAIRS = 3
 _PAIR = re.compile(r'\s{0,20}+(\w[\w \-/.]{0,60}?):\s{0,20}+("(?:\\.|[^\\"])*+"|[^,]*+)(?:,|$)')
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _NEGATIVE = "Negative prompt:"
-# Civitai's generator appends a list in JSON.
-_APPENDIX = re.compile(r",? ?(Civitai (?:resources|metadata)): ?([\[{].*)$", re.DOTALL)
-# Civitai's extension appends the hashes of all files, as JSON that is not quoted.
-_HASHES = re.compile(r",? ?Hashes: ?(\{[^{}\n]{0,20000}\})(?=,|$)")
+# Civitai's generator appends lists in JSON to the last line.
+_APPENDICES = ("Civitai resources", "Civitai metadata")
+# Civitai's extension writes the hashes of all files there, as JSON that is not quoted.
+_HASHES = re.compile(r"\{[^{}\n]{0,20000}\}(?=,|$)")
+# A LoRA as older versions of Fooocus write it: name, hash and weight.
+_WEIGHTED_HASH = re.compile(r"([^:]{1,200}):\s{0,9}([0-9a-fA-F]{8,64}):\s{0,9}([+-]?[\d.]{1,20})")
 
 
 def read(texts: FileTexts) -> ForeignSettings | None:
@@ -37,14 +39,8 @@ def read(texts: FileTexts) -> ForeignSettings | None:
 def parse(text: str) -> ForeignSettings | None:
     """The settings in a text of this form, or None if it is no such text."""
     shown, text = text, text[:MAX_TEXT].strip()
-    appendix = _APPENDIX.search(text)
-    if appendix:
-        text = text[: appendix.start()]
     *lines, last = text.split("\n")
-    hashes = _HASHES.search(last)
-    if hashes:
-        last = last[: hashes.start()] + last[hashes.end() :]
-    pairs = _PAIR.findall(last)
+    pairs, appendix = _pairs(last)
     if len(pairs) < MIN_PAIRS:
         return None
     prompt, negative = _split(lines)
@@ -52,10 +48,22 @@ def parse(text: str) -> ForeignSettings | None:
     values = dict(reversed(values.items()))
     builder = SettingsBuilder(_program(values), shown)
     builder.prompts(values.pop("Raw prompt", "") or prompt, values.pop("Raw negative prompt", "") or negative)
-    _take(builder, values, _named_hashes(hashes[1] if hashes else values.pop("Hashes", "")))
-    if appendix:
-        builder.unused(appendix[1], appendix[2])
+    _take(builder, values, _named_hashes(values.pop("Hashes", "")))
+    builder.unused(*appendix)
     return builder.build()
+
+
+def _pairs(line: str) -> tuple[list[tuple[str, str]], tuple[str, str]]:
+    """The pairs of the last line, and the name and text of what Civitai has appended ("" for nothing)."""
+    found, at = list[tuple[str, str]](), 0
+    while pair := _PAIR.search(line, at):
+        name, value, at = pair[1].strip(), pair[2], pair.end()
+        if name in _APPENDICES and value[:1] in ("[", "{"):
+            return found, (name, line[pair.start(2) :])
+        if name == "Hashes" and (block := _HASHES.match(line, pair.start(2))):
+            value, at = block[0], block.end()
+        found.append((name, value))
+    return found, ("", "")
 
 
 def _split(lines: list[str]) -> tuple[str, str]:
@@ -106,7 +114,12 @@ def _take(builder: SettingsBuilder, values: dict[str, str], hashes: dict[str, st
     weights = _pairs_in(values.pop("Lora weights", ""))
     for name, weight in weights:
         builder.lora(name, weight)
-    for name, digest in _pairs_in(values.pop("Lora hashes", "")):
+    listed = values.pop("Lora hashes", "")
+    if not weights and (threes := [_WEIGHTED_HASH.fullmatch(part.strip()) for part in listed[:5000].split(",")]):
+        for three in filter(None, threes):
+            builder.lora(three[1], three[3], three[2])
+        listed = "" if all(threes) else listed
+    for name, digest in _pairs_in(listed):
         builder.lora_hash(name, digest)
     for name, digest in hashes.items():
         kind, _, file = name.partition(":")

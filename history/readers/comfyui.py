@@ -22,6 +22,11 @@ _SAMPLER_INPUTS = {"sampler_name", "sampler", "steps", "cfg", "seed", "noise_see
 _TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "prompt", "string", "populated_text", "value", "string_a")
 # Inputs of nodes that put texts together.
 _PARTS = ("string_a", "string_b", "text_a", "text_b", "text_c", "text1", "text2")
+# Parts of SamplerCustomAdvanced, and the inputs by which the node is known that has the part's settings.
+_SETTINGS_OF = {
+    "noise": ("noise_seed", "seed"), "guider": ("cfg", "conditioning", "positive"), "sampler": ("sampler_name",),
+    "sigmas": ("steps",),
+}  # fmt: skip
 _VALUES = ("value", "int", "float", "number", "seed", "noise_seed", "Value", "INT")
 Node = dict[str, Any]
 
@@ -97,14 +102,26 @@ class _GraphReader:
                     queue.append(before)
 
     def sampler(self) -> tuple[str, Node] | None:
-        """The sampler of the saved picture: of several, the nearest to the node that saves."""
+        """The sampler of the saved picture: of several, the nearest to the node that saves.
+
+        One that works on a finished picture, such as a face detailer, is it only where no other came before.
+        """
         saving = [name for name, node in self._nodes.items() if "save" in node["class_type"].lower()]
         showing = [name for name, node in self._nodes.items() if "preview" in node["class_type"].lower()]
         for start in [*saving, *showing, *self._nodes][: MAX_WALK // 10]:
-            for name, node in self.upstream(start):
-                if _is_sampler(node):
-                    return name, node
+            found = [(name, node) for name, node in self.upstream(start) if _is_sampler(node)]
+            first = next((each for each in found if not self._linked(each[1]["inputs"].get("image"))), None)
+            if found:
+                sampler = first or found[0]
+                for _, after in found[: found.index(sampler)]:
+                    self._list(after)
+                return sampler
         return None
+
+    def _list(self, node: Node) -> None:
+        """List a node whose settings have no counterpart here."""
+        values = {name: value for name, value in node["inputs"].items() if isinstance(value, str | int | float)}
+        self._builder.unused(node["class_type"], ", ".join(f"{k} {v}" for k, v in values.items()) or "used")
 
     def value(self, given: Any, names: tuple[str, ...] = _VALUES) -> Any:
         """A value, followed through nodes that only hold one."""
@@ -124,7 +141,7 @@ class _GraphReader:
     def settings(self, name: str, node: Node) -> ForeignSettings | None:
         """The settings of a sampler."""
         inputs, builder = dict(node["inputs"]), self._builder
-        parts = {part: self._node(inputs.get(part)) for part in ("noise", "guider", "sampler", "sigmas")}
+        parts = {part: self._part(inputs.get(part), names) for part, names in _SETTINGS_OF.items()}
         for part in parts.values():  # of SamplerCustomAdvanced, whose settings are in nodes of their own
             inputs = {**part, **inputs}
         builder.seed(self.value(inputs.get("seed", inputs.get("noise_seed"))))
@@ -136,15 +153,23 @@ class _GraphReader:
             builder.strength(denoise)
         self._guidance(inputs)
         positive = inputs.get("positive", inputs.get("conditioning"))
-        builder.prompts(self.text(positive), self.text(inputs.get("negative")))
+        builder.prompts(self.text(positive, "positive"), self.text(inputs.get("negative"), "negative"))
         self._size(inputs.get("latent_image", inputs.get("samples")))
         self._files(name, inputs.get("model"))
         return builder.build()
 
-    def _node(self, link: Any) -> dict[str, Any]:
-        """The inputs of a linked node."""
-        name = self._linked(link)
-        return dict(self._nodes[name]["inputs"]) if name else {}
+    def _part(self, link: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        """The inputs of the nearest node with settings of such names; those before it are listed."""
+        start, passed = self._linked(link), list[Node]()
+        for _, node in self.upstream(start) if start else ():
+            if any(name in node["inputs"] for name in names):
+                for each in passed:
+                    self._list(each)
+                return dict(node["inputs"])
+            passed.append(node)
+        if passed and "sampler_name" in names:  # a node for one sampler alone
+            return {"sampler_name": passed[0]["class_type"]}
+        return dict(passed[0]["inputs"]) if passed else {}
 
     def _text_value(self, given: Any) -> Any:
         return self.value(given, ("sampler_name", "scheduler", "value", "string", "text"))
@@ -161,20 +186,33 @@ class _GraphReader:
         elif scale is not None:
             self._builder.guidance(scale)
 
-    def text(self, link: Any) -> str:
-        """The prompt that a conditioning was made from: the texts of the nearest nodes that have some."""
-        start = self._linked(link)
-        if not start:
+    def text(self, link: Any, role: str) -> str:
+        """The prompt that a conditioning was made from: the texts of the nodes that encode some.
+
+        Args:
+            link: to the conditioning.
+            role: whether it is the "positive" or the "negative" one.
+        """
+        if not self._linked(link):
             return link if isinstance(link, str) else ""
-        found: list[str] = []
-        for _, node in self.upstream(start):
-            kind = node["class_type"]
-            if kind == "ConditioningZeroOut":
-                return ""
-            if "encode" in kind.lower() and "vae" not in kind.lower():
-                texts = (self._joined(node["inputs"].get(name)) for name in _TEXTS)
-                found += [text for text in texts if text and text not in found]
+        queue, seen, found = [link], set[tuple[str, str]](), list[str]()
+        for each in queue:
+            name = self._linked(each)
+            if not name or (name, str(each[1])) in seen or len(seen) >= MAX_WALK:
+                continue
+            seen.add((name, str(each[1])))
+            texts = self._encoded(self._nodes[name])
+            found += [text for text in texts if text not in found]
+            queue += [] if texts else _conditionings(self._nodes[name], each[1], role)
         return "\n".join(found)
+
+    def _encoded(self, node: Node) -> list[str]:
+        """The texts that a node encodes, each once."""
+        kind = node["class_type"].lower()
+        if "encode" not in kind or "vae" in kind:
+            return []
+        texts = (self._joined(node["inputs"].get(name)) for name in _TEXTS)
+        return list(dict.fromkeys(filter(None, texts)))
 
     def _joined(self, given: Any, hops: int = 0) -> str:
         """A text, or those of the nodes that it is put together from."""
@@ -221,6 +259,21 @@ class _GraphReader:
             if isinstance(vae := node["inputs"].get("vae_name"), str):
                 self._builder.vae(vae)
                 return
+
+
+def _conditionings(node: Node, slot: Any, role: str) -> list[Any]:
+    """The inputs that one of a node's outputs comes from.
+
+    Nodes that change both conditionings have the positive one as their first output and the negative one as their
+    second; those that pass many things on, elsewhere.
+    """
+    inputs = node["inputs"]
+    if node["class_type"] == "ConditioningZeroOut":
+        return []
+    if {"positive", "negative"} <= inputs.keys():
+        return [inputs[{0: "positive", 1: "negative"}.get(slot, role) if isinstance(slot, int) else role]]
+    named = [value for name, value in inputs.items() if "cond" in name.lower() or name == role]
+    return named or list(inputs.values())
 
 
 def _is_sampler(node: Node) -> bool:

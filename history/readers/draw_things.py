@@ -11,7 +11,11 @@ from pipelines.images.file_texts import FileTexts
 
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 _KNOWN = {
-    "c", "uc", "model", "sampler", "scale", "seed", "steps", "strength", "size", "lora", "v2", "seed_mode", "shift",
+    "c", "uc", "model", "sampler", "scale", "seed", "steps", "strength", "size", "lora", "v2",
+}  # fmt: skip
+# Of the whole configuration, what stands outside of it, too.
+_KNOWN_V2 = {
+    "model", "sampler", "guidanceScale", "seed", "steps", "strength", "width", "height", "loras", "clipSkip",
 }  # fmt: skip
 
 
@@ -43,6 +47,11 @@ def _end(xmp: str, begin: int) -> int:
     return min((end for end in ends if end > 0), default=len(xmp))
 
 
+def _telling(values: dict[str, Any]) -> dict[str, Any]:
+    """Values without those that are as they are in most pictures: no, 0 and 1."""
+    return {name: value for name, value in values.items() if value is True or value not in (0, 1)}
+
+
 def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
     """The settings in its JSON."""
     builder = SettingsBuilder("Draw Things", text, A1111)
@@ -59,7 +68,8 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
     for entry in loras[:50] if isinstance(loras, list) else ():
         if isinstance(entry, dict):
             builder.lora(entry.get("model", entry.get("file", "")), entry.get("weight", 1.0))
+    builder.rest(_telling(found), _KNOWN)
     if isinstance(config, dict):
         builder.clip_skip(config.get("clipSkip"))
-    builder.rest(found, _KNOWN)
+        builder.rest(_telling(config), _KNOWN_V2)
     return builder.build()

@@ -46,8 +46,20 @@ def parse(comment: str, description: str = "", source: str = "") -> ForeignSetti
         builder.size(found.get("width"), found.get("height"))
     builder.sampler(found.get("sampler", ""), found.get("noise_schedule", ""))
     builder.model(source)
+    for name, which in (("v4_prompt", "character"), ("v4_negative_prompt", "negative of character")):
+        for k, text in enumerate(_characters(found.get(name)), 1):
+            builder.unused(f"{which} {k}", text)
     builder.rest(found, _KNOWN, empty=(0, 0.0, False))
     return builder.build()
+
+
+def _characters(prompt: Any) -> list[Any]:
+    """The prompts of single characters, which version 4 has besides that of the picture."""
+    caption = prompt.get("caption") if isinstance(prompt, dict) else None
+    listed = caption.get("char_captions") if isinstance(caption, dict) else None
+    return (
+        [each.get("char_caption") for each in listed[:20] if isinstance(each, dict)] if isinstance(listed, list) else []
+    )
 
 
 def read_alpha(image: Image.Image) -> ForeignSettings | None:

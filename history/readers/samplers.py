@@ -7,7 +7,7 @@ import re
 # Names in small letters and digits alone: "DPM++ 2M" and "dpmpp_2m" are dpmpp2m.
 _SAMPLERS = {
     "ddpm": "ddpm",
-    "ddim": "ddim", "ddimv3": "ddim", "ddimcfgpp": "ddim",
+    "ddim": "ddim", "ddimv3": "ddim",
     "pndm": "pndm", "plms": "pndm",
     "euler": "euler",
     "eulera": "euler_a", "eulerancestral": "euler_a",
@@ -28,6 +28,8 @@ _SCHEDULE_ENDINGS = ("karras", "exponential", "polyexponential", "trailing", "ay
 _PLAIN = {"", "automatic", "normal", "simple", "default", "uniform", "none", "native", "discrete", "linear"}
 # Samplers that are here with the schedule of Karras et al. 2022, by their names here.
 _KARRAS = {"dpmpp_2m": "dpmpp_2m_karras", "dpm2_karras": "dpm2_karras"}
+# The schedules that AUTOMATIC1111 chooses for a sampler, where they are others than "normal".
+_AUTOMATIC = {"dpmpp_2m": "karras", "dpm2_karras": "karras", "dpmpp_2m_sde": "exponential"}
 
 
 def match(sampler: str, schedule: str = "") -> tuple[str, bool]:
@@ -46,9 +48,10 @@ def match(sampler: str, schedule: str = "") -> tuple[str, bool]:
         ending = next((each for each in _SCHEDULE_ENDINGS if name.endswith(each)), "")
         name, noise = name.removesuffix(ending) if ending else name, noise if noise not in _PLAIN else ending
     key = _SAMPLERS.get(name, "")
+    noise = _AUTOMATIC.get(key, noise) if noise == "automatic" else noise
     if noise == "karras" and key in _KARRAS:
         return _KARRAS[key], True
-    return key, noise in _PLAIN
+    return key, noise in _PLAIN and key not in _KARRAS.values()
 
 
 def _plain(name: str) -> str:

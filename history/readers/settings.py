@@ -181,8 +181,8 @@ class SettingsBuilder:
         self._values |= {"sampler": sampler, "schedule": noise, "scheduler": key}
         if sampler and not key:
             self.unused("sampler", sampler)
-        if noise and not schedule_is_ours:
-            self.unused("schedule", noise)
+        if (key or noise) and not schedule_is_ours:  # it can be a part of the sampler's name, or go without saying
+            self.unused("schedule", noise or sampler)
 
     def model(self, name: Any, digest: Any = "") -> None:
         """The model's file, without its folder and ending."""
@@ -210,10 +210,15 @@ class SettingsBuilder:
             self.unused(f"LoRA {found}", number)
 
     def lora_hash(self, name: Any, digest: Any) -> None:
-        """The hash of a LoRA that is named elsewhere, in other capitals perhaps; the first one counts."""
+        """The hash of a LoRA that is named elsewhere, in other capitals perhaps; the first one counts.
+
+        One that is named nowhere else has no weight: it is listed.
+        """
         wanted = file_name(name).casefold()
         known = next((lora for found, lora in self._loras.items() if found.casefold() == wanted), None)
-        if known is not None and not known.hash:
+        if known is None:
+            self.unused(f"LoRA {file_name(name)}", digest)
+        elif not known.hash:
             self._loras[known.name] = ForeignLora(known.name, known.weight, clean(digest, 100))
 
     def unused(self, name: Any, value: Any) -> None:

@@ -9,6 +9,8 @@ from pipelines.prompt.tags import EMBEDDING_TAG
 from pipelines.sampling.initial_noise import mix_weights
 
 PLAIN, COMPEL, CHUNKS = "plain", "compel", "chunks"
+# Bytes of a prompt that fits into one text window however it is cut into tokens.
+MAX_PLAIN = 75
 
 _ENCODE = {
     (SD, PLAIN): '''
@@ -65,22 +67,35 @@ def encode(prompt):
 ''',
 }  # fmt: skip
 _CHUNKS = '''
-def chunk_tokens(tokenizer, chunk):
-    """Token ids of a chunk in one text window, and a weight for each."""
-    ids, weights = [tokenizer.bos_token_id], [1.0]
-    for text, weight in chunk:
-        new = tokenizer(text, add_special_tokens=False).input_ids
-        ids, weights = ids + new, weights + [weight] * len(new)
-    left = tokenizer.model_max_length - len(ids)
-    if left < 1:
-        raise SystemExit("A prompt is longer than one text window; this script does not cut it as the program does.")
+def lay_out(tokenizer, parts):
+    """AUTOMATIC1111's way: token ids and weights in chunks of the text window; one that is full ends at a comma."""
+    size, comma, chunks = tokenizer.model_max_length - 2, tokenizer.get_vocab().get(",</w>"), []
+    for number, part in enumerate(parts, 1):
+        ids, weights, after = [], [], 0  # of one chunk, and where its last comma ends
+        for text, weight in part:
+            for token in tokenizer(text, add_special_tokens=False).input_ids:
+                if len(ids) == size:
+                    at = after if after and size - after < 20 and token != comma else size
+                    chunks.append((ids[:at], weights[:at]))
+                    ids, weights, after = ids[at:], weights[at:], 0
+                ids, weights = [*ids, token], [*weights, weight]
+                after = len(ids) if token == comma else after
+        if ids or number < len(parts) or not chunks:
+            chunks.append((ids, weights))
+    return chunks
+
+
+def window(tokenizer, ids, weights):
+    """A chunk with start, end and padding."""
+    left = tokenizer.model_max_length - 1 - len(ids)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return ids + [tokenizer.eos_token_id] + [pad] * (left - 1), weights + [1.0] * left
+    return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id] + [pad] * (left - 1), [1.0, *weights] + [1.0] * left
 
 
-def encode_chunks(tokenizer, encoder, chunks, layer):
+def encode_chunks(tokenizer, encoder, parts, layer):
     """AUTOMATIC1111's way: a token's vector times its weight; then the chunk's mean becomes what it was."""
-    rows = [chunk_tokens(tokenizer, chunk) for chunk in chunks]
+    chunks = lay_out(tokenizer, parts)
+    rows = [window(tokenizer, *chunk) for chunk in chunks + [([], [])] * (WINDOWS - len(chunks))]
     answer = encoder(torch.tensor([ids for ids, _ in rows], device=DEVICE), output_hidden_states=True)
     vectors = (answer[0] if layer is None else answer.hidden_states[layer]).float()
     weights = torch.tensor([weights for _, weights in rows], device=DEVICE)
@@ -94,19 +109,19 @@ def encode_chunks(tokenizer, encoder, chunks, layer):
 _ENCODE[SD, CHUNKS] = (
     _CHUNKS
     + '''
-def encode(chunks):
+def encode(parts):
     """The text encoder (CLIP) turns each chunk of a prompt into 77 vectors, which the network attends to."""
-    return [encode_chunks(pipe.tokenizer, pipe.text_encoder, chunks, None)[0]]
+    return [encode_chunks(pipe.tokenizer, pipe.text_encoder, parts, None)[0]]
 '''
 )
 _ENCODE[XL, CHUNKS] = (
     _CHUNKS
     + '''
-def encode(chunks):
+def encode(parts):
     """Two text encoders: their vectors side by side, and the second one's summary of the first chunk."""
-    tokens, pooled = encode_chunks(pipe.tokenizer_2, pipe.text_encoder_2, chunks, -2)
+    tokens, pooled = encode_chunks(pipe.tokenizer_2, pipe.text_encoder_2, parts, -2)
     if pipe.text_encoder is not None:
-        tokens = torch.cat([encode_chunks(pipe.tokenizer, pipe.text_encoder, chunks, -2)[0], tokens], dim=-1)
+        tokens = torch.cat([encode_chunks(pipe.tokenizer, pipe.text_encoder, parts, -2)[0], tokens], dim=-1)
     return [tokens, pooled]
 '''
 )
@@ -124,7 +139,9 @@ def form_of(plan: Plan) -> str:
     if plan.family not in (SD, XL):
         return PLAIN
     if plan.request.prompt_syntax == A1111:
-        return CHUNKS if any(_is_weighted(text) for text in plan.texts) else PLAIN
+        # A token is one byte at least, so that what is not long fits into one window.
+        is_long = not plan.embeddings and any(len(text.encode()) > MAX_PLAIN for text in plan.texts)
+        return CHUNKS if is_long or any(_is_weighted(text) for text in plan.texts) else PLAIN
     return COMPEL if any(has_weights(text) for text in plan.texts) else PLAIN
 
 
@@ -151,6 +168,8 @@ def encoding(plan: Plan) -> str:
     parts = [_ENCODE[plan.family, form_of(plan)]]
     if plan.request.prompt_syntax == A1111 and form_of(plan) == PLAIN and plan.family in (SD, XL):
         parts.append(_window_check(plan))
+    if form_of(plan) == CHUNKS:
+        parts.append(_windows(plan))
     parts.append(_EACH if plan.request.prompts else _SAME)
     if end is not None and end.prompt is not None:
         parts.append(_blend(plan))
@@ -192,6 +211,15 @@ for prompt in [{names}]:
 """
 
 
+def _windows(plan: Plan) -> str:
+    names = ", ".join(name for name, _ in _named(plan))
+    tokenizers = "(pipe.tokenizer, pipe.tokenizer_2)" if plan.family == XL else "(pipe.tokenizer,)"
+    return f"""
+# Every prompt gets as many text windows as the longest one takes; those beyond its own are empty.
+WINDOWS = max(len(lay_out(each, prompt)) for prompt in [{names}] for each in {tokenizers} if each)
+"""
+
+
 def _named(plan: Plan) -> list[tuple[str, str]]:
     """The names of the prompts in the script, with their texts."""
     request, end = plan.request, plan.request.interpolation
@@ -201,11 +229,9 @@ def _named(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _value(plan: Plan, text: str) -> str:
-    """A prompt as Python writes it; in A1111's form as chunks of (text, weight), where it has weights."""
+    """A prompt as Python writes it; in A1111's form as (text, weight) of each part, where it is long or has weights."""
     if form_of(plan) == CHUNKS:
-        longest = max(len(a1111.parse(each)) for each in plan.texts)
-        chunks = [[(one.text, one.weight) for one in part] for part in a1111.parse(text)]
-        return repr(chunks + [[]] * (longest - len(chunks)))
+        return repr([[(one.text, one.weight) for one in part] for part in a1111.parse(text)])
     if plan.request.prompt_syntax == A1111 and plan.family in (SD, XL):
         text = "".join(one.text for part in a1111.parse(text) for one in part)
     tokens = {one.name: f"<word-{k}>" for k, one in enumerate(plan.embeddings)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
+from history.entries import CRASHED
 from history.parents import REPLAY
 from history.replays.causes import likely_cause
 from history.replays.comparison import PictureDifference, compare
@@ -40,6 +41,7 @@ NOT_ADDED = "It is not listed a second time."
 OTHERS = "Of the run's other pictures {count} {are} new in the history, marked as made again."
 ADDED = "The new one is in the history, marked as this one made again."
 NOT_KEPT = "The new one could not be kept."
+COMPLETE = "The run is complete: {count} in the history, marked as this one made again."
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Replays:
     def start(self, submit: Callable[..., Job], user: User, entry_id: str) -> Job:
         """Make the run of an entry again, and compare in a thread of its own when it is done.
 
-        The whole run is made: a picture of several has the same pixels only together with the others.
+        The whole run is made: a picture of several has the same pixels only together with the others.  A run that a
+        crash cut off has nothing to compare with: it is made as it was asked for.
 
         Args:
             submit: of the backend.
@@ -95,7 +98,7 @@ class Replays:
             raise InvalidRequest("", GONE)
         if found.request is None:
             raise InvalidRequest("", NO_SETTINGS)
-        if found.picture is None:
+        if found.picture is None and found.entry.kind != CRASHED:
             raise InvalidRequest("", NO_PICTURE)
         job = submit(found.request, user, watched=False)
         self._remember(job.id, user, ReplayState(RUNNING))
@@ -135,6 +138,8 @@ class Replays:
             return ReplayState(STOPPED, CANCELLED)
         ids = [picture.path.stem for picture in last.pictures]
         place = then.entry.place
+        if then.entry.kind == CRASHED:
+            return self._completed(ids, user, then)
         if any(last.withheld[place : place + 1]):
             self._link(user, ids, then)
             return ReplayState(STOPPED, WITHHELD)
@@ -145,6 +150,15 @@ class Replays:
         equal = [each.entry.id for each in others if self._is_equal(user, each, then)]
         equal += [new.entry.id] if new and difference.is_same else []
         return self._concluded(difference, user, then, [each for each in ids if each not in equal], equal, new)
+
+    def _completed(self, ids: Sequence[str], user: User, then: EntryDetail) -> ReplayState:
+        """What came of a run that a crash had cut off."""
+        kept = [each for each in ids if self._detail(user, each) is not None]
+        if not kept:
+            return ReplayState(STOPPED, NOT_KEPT)
+        self._link(user, kept, then)
+        count = "its picture is" if len(kept) == 1 else f"its {len(kept)} pictures are"
+        return ReplayState(DONE, COMPLETE.format(count=count))
 
     def _is_equal(self, user: User, new: EntryDetail, then: EntryDetail) -> bool:
         """Whether a picture of the new run has the pixels of the old run's picture in its place, if that is here."""

@@ -15,6 +15,7 @@ from history.folders import SUFFIXES, Folders
 from history.taking_in import MAX_FILE_BYTES
 from history.transfers import export_listing
 from history.transfers.export_listing import Listed
+from pipelines.system.text import printable
 
 log = logging.getLogger(__name__)
 ZIP = ".zip"
@@ -32,7 +33,7 @@ class Found:
     """A picture file.
 
     Attributes:
-        name: of the file, without its folder.
+        name: of the file, without its folder, as UTF-8 can write it.
         changed: when it was last changed, seconds since the epoch.
         read: its bytes; raises Unreadable.  Call it before the next one is asked for.
         listed: what the listing of an export says of it; None if it is in none.
@@ -102,7 +103,7 @@ def _file(path: Path, listed: Listed | None = None) -> Found:
         changed = path.stat().st_mtime
     except OSError:
         changed = 0.0
-    return Found(path.name, changed, read, listed)
+    return Found(printable(path.name), changed, read, listed)
 
 
 def _in_zip(path: Path) -> Iterator[Found]:
@@ -117,7 +118,7 @@ def _in_zip(path: Path) -> Iterator[Found]:
                     yield _member(archive, member, name, listing.get(name))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         log.info("%s is not imported: %s", path.name, error)
-        yield Found(path.name, 0.0, _nothing)
+        yield Found(printable(path.name), 0.0, _nothing)
 
 
 def _nothing() -> bytes:

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +38,7 @@ class FileHashes:
         self._path, self._lock = path, threading.Lock()
         self._known: dict[str, str] = {}
         self._reading: set[str] = set()
+        self._waiting: list[Callable[[], None]] = []
         if path is not None:
             with suppress(OSError, ValueError):
                 found = read_json_file(path)
@@ -61,6 +62,12 @@ class FileHashes:
             threading.Thread(target=self._read, args=(file, key), name="file-hash", daemon=True).start()
         return self._known.get(key, "")
 
+    def after_reading(self, call: Callable[[], None]) -> None:
+        """Call this once all files that are being read are; never, if there are none."""
+        with self._lock:
+            if self._reading:
+                self._waiting.append(call)
+
     def _read(self, file: Path, key: str) -> None:
         found = ""
         with suppress(OSError), file.open("rb") as opened:
@@ -70,6 +77,12 @@ class FileHashes:
             if found:
                 self._known = dict([*self._known.items(), (key, found)][-MAX_KNOWN:])
                 self._save()
+            waiting, self._waiting = ([], self._waiting) if self._reading else (self._waiting, [])
+        for call in waiting:
+            try:
+                call()
+            except Exception:
+                log.exception("What waited for the hash of a file failed")
 
     def _save(self) -> None:
         if self._path is None:
@@ -100,8 +113,13 @@ def model_version(source: str, path: Path | None, hashes: FileHashes) -> dict[st
 
 
 def adapter_versions(files: Mapping[str, Path], hashes: FileHashes) -> dict[str, str]:
-    """The hashes of adapters' files, by the names that requests use."""
-    return {name: digest for name, path in files.items() if path.is_file() and (digest := hashes.get(path))}
+    """The hashes of adapters' files, by the names that requests use; of a folder each file's, as name/file."""
+    parts = {
+        name if path.is_file() else f"{name}/{part}": file
+        for name, path in files.items()
+        for part, file in _weights(path)
+    }
+    return {name: digest for name, file in parts.items() if (digest := hashes.get(file))}
 
 
 def library_versions() -> dict[str, str]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipelines.images.file_texts import FileTexts, read_texts
 from pipelines.images.provenance import xmp_packet
-from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture
+from pipelines.prompt import COMPEL
+from pipelines.prompt.compel import to_a1111
+from pipelines.request import MAX_SEED, GenerationRequest, InvalidRequest, fields_of_picture
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.atomic_files import atomic_write
 from pipelines.system.bounded_json import parse_json
@@ -36,6 +38,7 @@ def save_png(
     seed: int,
     facts: Mapping[str, Any] | None = None,
     sign: Callable[[bytes], bytes] | None = None,
+    mark: str = "",
 ) -> Path:
     """Write ``image`` into ``folder`` with its settings inside and return the path.
 
@@ -49,13 +52,14 @@ def save_png(
         seed: the seed of this image (request.sampling.seed + k).
         facts: more to record, JSON values only (seconds, device, versions).
         sign: adds a signature as the last thing (``pipelines.images.signing``); what it raises passes through.
+        mark: the end of the name, before the ending.
 
     Raises:
         OSError: if the file cannot be written.
     """
     signed = sign(png_bytes(image, request, seed, facts or {})) if sign else None
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
-    target = folder / f"{stamp}-{seed}-{secrets.token_hex(6)}.png"
+    target = folder / f"{stamp}-{seed}-{secrets.token_hex(6)}{mark}.png"
     with atomic_write(target) as file:
         if signed is not None:
             file.write(signed)
@@ -143,11 +147,18 @@ def record_of(texts: FileTexts, name: str = "This picture") -> PictureRecord | N
         if found["version"] != VERSION:
             raise InvalidRequest("image", f"{name} was saved by another version; update the Diffusion Playground.")
         request, facts = GenerationRequest.model_validate_json(json.dumps(found["request"])), found.get("facts", {})
-        return PictureRecord(request, int(found["seed"]), facts if isinstance(facts, dict) else {})
+        return PictureRecord(request, _seed(found["seed"]), facts if isinstance(facts, dict) else {})
     except InvalidRequest:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
+
+
+def _seed(found: Any) -> int:
+    """The seed in a record; raises ValueError for what is none."""
+    if not isinstance(found, int) or not 0 <= found <= MAX_SEED:
+        raise ValueError("no seed is negative, a fraction, or so large")
+    return found
 
 
 def single_image_request(request: GenerationRequest, seed: int, k: int) -> GenerationRequest:
@@ -203,9 +214,12 @@ def parameters_text(request: GenerationRequest, seed: int, facts: Mapping[str, A
         **_hashes(facts or {}),
     }
     loras = "".join(f" <lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
-    lines = [request.prompt_of(k) + loras]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
+    prompt, negative = request.prompt_of(k), request.negative_prompt
+    if request.prompt_syntax == COMPEL:
+        prompt, negative = to_a1111(prompt), to_a1111(negative)
+    lines = [prompt + loras]
+    if negative:
+        lines.append(f"Negative prompt: {negative}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in values.items()))
     return "\n".join(lines)
 
@@ -217,8 +231,10 @@ def _hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(files, dict) and len(files) == 1:
         found["Model hash"] = str(next(iter(files.values())))[:10]
-    if isinstance(adapters, dict) and adapters:
-        found["Lora hashes"] = ", ".join(f"{name}: {str(digest)[:12]}" for name, digest in adapters.items())
+    # Those of folders, whose names have a slash, are no LoRAs.
+    loras = {name: one for name, one in adapters.items() if "/" not in name} if isinstance(adapters, dict) else {}
+    if loras:
+        found["Lora hashes"] = ", ".join(f"{name}: {str(digest)[:12]}" for name, digest in loras.items())
     return found
 
 

@@ -63,16 +63,17 @@ def encode(
     return file.getvalue()
 
 
-def encode_without_settings(image: Image.Image, form: str, source_type: str = TRAINED) -> bytes:
+def encode_without_settings(image: Image.Image, form: str, source_type: str = TRAINED, mark: bool = True) -> bytes:
     """The file of a picture that says that a model made it and nothing else.
 
     Args:
         source_type: the last name of IPTC's digital source type.
+        mark: whether it says so; a photograph does not.
     """
     file, xmp = io.BytesIO(), xmp_of_source(source_type)
-    options: dict[str, Any] = {"xmp": xmp.encode(), "quality": QUALITY}
+    options: dict[str, Any] = {"quality": QUALITY, **({"xmp": xmp.encode()} if mark else {})}
     if form == "png":
-        options = {"pnginfo": png.xmp_chunk(xmp)}
+        options = {"pnginfo": png.xmp_chunk(xmp)} if mark else {}
     (image if form == "png" else image.convert("RGB")).save(file, format=form.upper(), **options)
     return file.getvalue()
 
@@ -94,21 +95,22 @@ def source_type_of(data: bytes) -> str:
     return found[1] if found and found[1] in (TRAINED, COMPOSITE) else ""
 
 
-def without_settings(data: bytes, source_type: str = "", manifest: bool = True) -> bytes:
+def without_settings(data: bytes, source_type: str = "", manifest: bool = True, mark: bool = True) -> bytes:
     """A file with the same pixels, byte by byte, and no text but the mark that a model made it.
 
-    Prompt and settings go, with every other text, EXIF and preview.  The mark stays, or is added; so do colour
-    profiles, a JPEG's orientation, and a C2PA manifest that another program has signed.
+    Prompt and settings go, with every other text, EXIF and preview.  The mark stays, or is added; colour profiles, the
+    orientation, and a C2PA manifest that another program has signed stay, too.
 
     Args:
         data: a PNG, JPEG or WebP.
         source_type: the last name of the digital source type to write, if the file holds none.
         manifest: whether a C2PA manifest stays; one of this program would no longer fit the file.
+        mark: whether the mark is in it; False for pictures that no model made.
 
     Raises:
         ValueError: if it is none of these.
     """
-    xmp = xmp_of_source(source_type_of(data) or source_type or TRAINED).encode()
+    xmp = xmp_of_source(source_type_of(data) or source_type or TRAINED).encode() if mark else b""
     if data.startswith(PNG_HEAD):
         return _png_without(data, xmp, _PNG_KEPT if manifest else _PNG_KEPT - {b"caBX"})
     if data.startswith(JPEG_HEAD):
@@ -121,9 +123,10 @@ def without_settings(data: bytes, source_type: str = "", manifest: bool = True) 
 def _png_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
     parts, text = [PNG_HEAD], XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp
     for kind, body in png_chunks(data):
-        if kind in kept:
-            parts.append(_png_chunk(kind, body))
-        if kind == b"IHDR":
+        turned = turned_exif(_orientation_of(body)) if kind == b"eXIf" and _orientation_of(body) != 1 else b""
+        if kind in kept or turned:
+            parts.append(_png_chunk(kind, turned.removeprefix(JPEG_EXIF) or body))
+        if kind == b"IHDR" and xmp:
             parts.append(_png_chunk(b"iTXt", text))
     return b"".join(parts)
 
@@ -134,7 +137,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 def _jpeg_without(data: bytes, xmp: bytes, manifest: bool) -> bytes:
     """Segments before the pixels are chosen; from the first scan on the file stays as it is."""
-    head, at = [_segment(0xE1, JPEG_XMP + xmp)], 2
+    head, at = [_segment(0xE1, JPEG_XMP + xmp)] if xmp else [], 2
     if (turned := _orientation(data)) != 1:
         head.append(_segment(0xE1, turned_exif(turned)))
     first: list[bytes] = []
@@ -171,9 +174,14 @@ def turned_exif(orientation: int) -> bytes:
 
 
 def _orientation(data: bytes) -> int:
+    segments = jpeg_segments(data)
+    return _orientation_of(next((part for mark, part in segments if mark == 0xE1 and part.startswith(JPEG_EXIF)), b""))
+
+
+def _orientation_of(body: bytes) -> int:
+    """The orientation in an EXIF block, 1 if it says none."""
     from PIL import Image
 
-    body = next((body for marker, body in jpeg_segments(data) if marker == 0xE1 and body.startswith(JPEG_EXIF)), b"")
     try:
         exif = Image.Exif()
         exif.load(body)
@@ -184,14 +192,16 @@ def _orientation(data: bytes) -> int:
 
 
 def _webp_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
+    turned = next((_orientation_of(body) for kind, body in webp_chunks(data) if kind == b"EXIF"), 1)
     chunks = [(kind, body) for kind, body in webp_chunks(data) if kind in kept]
     if not chunks:
         raise ValueError("This WebP is broken.")
     if chunks[0][0] != b"VP8X":  # the simple form, which has no place for XMP
         chunks.insert(0, (b"VP8X", _extended_head(data)))
-    flags = chunks[0][1][0] & ~_EXIF_FLAG | _XMP_FLAG
+    flags = chunks[0][1][0] & ~(_EXIF_FLAG | _XMP_FLAG) | _EXIF_FLAG * (turned != 1) | _XMP_FLAG * bool(xmp)
     chunks[0] = (b"VP8X", bytes([flags]) + chunks[0][1][1:])
-    body = b"WEBP" + b"".join(_webp_chunk(*chunk) for chunk in [*chunks, (b"XMP ", xmp)])
+    chunks += [(b"EXIF", turned_exif(turned).removeprefix(JPEG_EXIF))] if turned != 1 else []
+    body = b"WEBP" + b"".join(_webp_chunk(*chunk) for chunk in [*chunks, *([(b"XMP ", xmp)] if xmp else [])])
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 

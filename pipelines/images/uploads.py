@@ -8,7 +8,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -310,16 +310,27 @@ class UploadStore:
             raise InvalidRequest("image", UPLOAD_GONE)
         return self.folder / f"{name}.png"
 
-    def remove_unused(self, older_than_seconds: float, guests_seconds: float = GUEST_LIFETIME_SECONDS) -> int:
-        """Remove images that were neither stored nor read for this long; returns the number of files removed."""
+    def remove_unused(
+        self,
+        older_than_seconds: float,
+        guests_seconds: float = GUEST_LIFETIME_SECONDS,
+        needed: Callable[[], Collection[str]] = tuple,
+    ) -> int:
+        """Remove images that were neither stored nor read for this long; returns the number of files removed.
+
+        Args:
+            older_than_seconds, guests_seconds: for so long, of the owner's and of guests' images.
+            needed: the ids of images that stay, however old; asked only if one would go, and what it raises passes.
+        """
+        folders = ((self.folder, older_than_seconds), (self._guests.folder, guests_seconds))
+        old = [path for folder, seconds in folders for path in _files(folder) if _is_older(path, seconds)]
+        kept = needed() if old else ()
         found = 0
-        for folder, seconds in ((self.folder, older_than_seconds), (self._guests.folder, guests_seconds)):
-            for path in [*folder.glob("*.png"), *folder.glob(".*.part")]:
-                # Another process may have removed it, or (on Windows) still read it.
-                with contextlib.suppress(OSError):
-                    if path.stat().st_mtime < time.time() - seconds:
-                        path.unlink()
-                        found += 1
+        for path in (path for path in old if path.stem not in kept):
+            # Another process may have removed it, or (on Windows) still read it.
+            with contextlib.suppress(OSError):
+                path.unlink()
+                found += 1
         return found
 
 
@@ -360,6 +371,18 @@ class UserUploads:
         """The image with this id."""
         with self.slot():
             return self.store.get(name)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Images of a folder, and unfinished ones."""
+    return [*folder.glob("*.png"), *folder.glob(".*.part")]
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - seconds
+    except OSError:
+        return False
 
 
 def _touch(path: Path) -> bool:

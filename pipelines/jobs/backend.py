@@ -122,11 +122,18 @@ class PictureStore(Protocol):
     def path(self, entry_id: str) -> Path:
         """The file of a picture that was kept; raises KeyError if there is no such entry."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the picture that was kept last, one sentence; "" if nothing is."""
+
     def started(self, run: str, request: GenerationRequest, user: User) -> None:
         """A run begins; one that never ends was cut off by a crash.  Never raises."""
 
     def ended(self, run: str) -> None:
         """A run is over, however it ended.  Never raises."""
+
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """What became known of a run's files after its pictures were kept: hashes of large files.  Never raises."""
 
 
 class Queries(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,11 @@ UNLOADED = "No model is loaded just now; the next picture loads one."
 UNCHANGED = "At this strength no step is run, so your image is returned unchanged."
 UNFINISHED_DRAFT = "This draft was stopped before it was done; press Generate to make it."
 TOO_MANY_QUERIES = "Too many requests at once; try again in a moment."
+# What helps against an error of the system, where it is not more room.
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "let this program write into the folder"),
+    errno.ENOENT: "bring the folder back",
+}
 
 
 class OutOfFallbacks(MemoryError):
@@ -48,10 +54,18 @@ def _explanation(error: Exception, model_id: str, request: GenerationRequest | N
     return f"Something went wrong with {model_id} ({type(error).__name__}); try again, the log holds the details."
 
 
-def not_saved(error: OSError) -> str:
-    """That pictures are on the page but not on the disk, and why."""
+def not_saved(error: OSError, saved: int = 0) -> str:
+    """That pictures are on the page but not on the disk, why, and what to do.
+
+    Args:
+        error: what the system says.
+        saved: how many pictures of the run were saved before.
+    """
     reason = hide_paths((error.strerror or first_line(error)).rstrip("."))
-    return f"Nothing could be saved in the data folder ({reason}): save from the page now, and make room on the disk."
+    what = "Nothing could be saved" if not saved else "Only the first picture could be saved"
+    what = f"Only the first {saved} pictures could be saved" if saved > 1 else what
+    remedy = _REMEDIES.get(error.errno or 0, "make room on the disk")
+    return f"{what} in the data folder ({reason}): save from the page now, and {remedy}."
 
 
 def _out_of_memory(error: Exception, model_id: str, request: GenerationRequest | None) -> str:

@@ -57,11 +57,31 @@ class PictureFolder:
             raise KeyError(entry_id)
         return path
 
+    @property
+    def problem(self) -> str:
+        """Nothing: a picture in the folder is all there is."""
+        return ""
+
     def started(self, run: str, request: GenerationRequest, user: User) -> None:
         """Does nothing: a folder of pictures has no place for a run without one."""
 
     def ended(self, run: str) -> None:
         """Does nothing; see ``started``."""
+
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Does nothing; see ``started``."""
+
+
+class PicturesNotSaved(OSError):
+    """A picture of a run could not be written.
+
+    Attributes:
+        saved: how many of the run's pictures were before.
+    """
+
+    def __init__(self, error: OSError, saved: int) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.saved = saved
 
 
 class ResultStore:
@@ -103,13 +123,25 @@ class ResultStore:
             notes: what the user is told about the run.
 
         Raises:
-            OSError: if one cannot be written.
+            PicturesNotSaved: if one cannot be written.
         """
-        kept = []
+        kept = list[Picture]()
         for k, (image, seed) in enumerate(zip(images, job.request.seeds, strict=True)):
             facts = PictureFacts(seed, k, job.id, job.user, made, notes)
-            kept.append(Picture(self._pictures.path(self._pictures.keep(image, job.request, facts)), seed))
+            try:
+                kept.append(Picture(self._pictures.path(self._pictures.keep(image, job.request, facts)), seed))
+            except OSError as error:
+                raise PicturesNotSaved(error, len(kept)) from error
         return tuple(kept)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told of the pictures that were saved last, besides."""
+        return tuple(filter(None, [self._pictures.problem]))
+
+    def complete(self, run: str, facts: Mapping[str, Any]) -> None:
+        """Add to the pictures of a run what became known of its files."""
+        self._pictures.complete(run, facts)
 
     def save_trace(
         self,
@@ -133,6 +165,8 @@ class ResultStore:
                     self._traces.put(trace)
                 elif trace.nbytes <= MAX_GUEST_TRACE:
                     self._guest_traces.put(trace, self._may_write(trace, guest))
+                else:
+                    self._guest_traces.drop(trace)
         except Exception:
             log.exception("The trace of a run could not be saved")
 
@@ -165,7 +199,7 @@ def run_facts(
     """
     import torch
 
-    placement, safety, added = model.placement, model.safety, adapter_versions(adapters, hashes)
+    placement, safety = model.placement, model.safety
     return {
         "name": model.card.name,
         "device": placement.device,
@@ -174,11 +208,16 @@ def run_facts(
         "engine": placement.engine,
         # Sums of many numbers on a processor are rounded by how its threads share them.
         **({"threads": torch.get_num_threads()} if placement.device == "cpu" else {}),
-        "model": model_version(source, folder, hashes),
+        **file_facts(source, folder, adapters, hashes),
         "libraries": library_versions(),
-        **({"adapters": added} if added else {}),
         **({"safety_checker": safety} if safety != NONE else {}),
         **({"quantize": placement.quantize} if placement.quantize else {}),
         **({"compile": True} if placement.compile else {}),
         **({"ladder": list(placement.fallbacks)} if placement.fallbacks else {}),
     }
+
+
+def file_facts(source: str, folder: Path | None, adapters: Mapping[str, Path], hashes: FileHashes) -> dict[str, Any]:
+    """The versions of the files of a run, as far as they are known; the arguments are those of ``run_facts``."""
+    added = adapter_versions(adapters, hashes)
+    return {"model": model_version(source, folder, hashes), **({"adapters": added} if added else {})}

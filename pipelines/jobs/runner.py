@@ -15,7 +15,7 @@ from pipelines.jobs.job import DraftResult
 from pipelines.jobs.loader import free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
 from pipelines.jobs.previews import LivePainter, StepFrames, StepWriter, StripPainter, black, preview_jpeg, step_frames
-from pipelines.jobs.results import run_facts
+from pipelines.jobs.results import PicturesNotSaved, file_facts, run_facts
 from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
 from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
@@ -243,14 +243,27 @@ class GenerationRunner:
     def _saved(self, job: Job, images: Sequence[Image.Image], made: dict[str, Any], finished: Finished) -> Finished:
         """The last event of a job with its pictures saved; in the event itself where the disk does not take them."""
         try:
-            return replace(finished, pictures=self.results.save_pictures(job, images, made, finished.notes))
-        except OSError as error:
+            pictures = self.results.save_pictures(job, images, made, finished.notes)
+            self._complete_later(job)
+            return replace(finished, pictures=pictures, notes=(*self.results.notes, *finished.notes))
+        except PicturesNotSaved as error:
             log.exception("The pictures of job %s could not be saved", job.id)
             unsaved = tuple(
                 png_bytes(image, job.request, seed, {**made, "picture": k})
                 for k, (image, seed) in enumerate(zip(images, job.request.seeds, strict=True))
             )
-            return replace(finished, drafts=unsaved, notes=(not_saved(error), *finished.notes))
+            return replace(finished, drafts=unsaved, notes=(not_saved(error, error.saved), *finished.notes))
+
+    def _complete_later(self, job: Job) -> None:
+        """Add the hashes of large files to the pictures of a job, once they are read."""
+        request = job.request
+
+        def complete() -> None:
+            source, folder = self.manager.cards[request.model].source, self.manager.local_files(request.model)
+            facts = file_facts(source, folder, self.adapters.paths(request), self.hashes)
+            self.results.complete(job.id, facts)
+
+        self.hashes.after_reading(complete)
 
     def _run_facts(self, request: GenerationRequest, model: Model) -> dict[str, Any]:
         card = self.manager.cards[request.model]

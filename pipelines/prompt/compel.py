@@ -16,6 +16,9 @@ MAX_DEPTH = 20
 WEIGHT = re.compile(r"(?<!\\)\)(\d*\.?\d+|\++|-+)")
 _BRACKET = re.compile(r"(?<!\\)[()]")
 _UP, _DOWN = 1.1, 0.9
+# What A1111's form reads as marks: escaped characters and brackets.
+_MARK = re.compile(r"\\.|[()\[\]]")
+_FUNCTION = re.compile(r"\)\.(?:blend|and|swap)\(")
 
 
 def has_weights(prompt: str) -> bool:
@@ -47,6 +50,31 @@ def weighted_words(prompt: str) -> Iterator[tuple[str, float]]:
             start = opened.pop()
             if weight := WEIGHT.match(prompt, bracket.start()):
                 yield without_weights(prompt[start : bracket.start()]), factor(weight[1])
+
+
+def to_a1111(prompt: str) -> str:
+    """A prompt in A1111's form with the same weights: ``a (red)1.4 [apple]`` is ``a (red:1.4) \\[apple\\]``.
+
+    What that form has not, such as ``.blend()``, stays as it is.
+    """
+    if _FUNCTION.search(prompt):
+        return prompt
+    parts, opened, at = list[str](), list[int](), 0
+    for mark in _MARK.finditer(prompt):
+        parts.append(prompt[at : mark.start()])
+        at = mark.end()
+        weight = WEIGHT.match(prompt, mark.start()) if mark[0] == ")" and opened else None
+        if weight:
+            parts[opened.pop()] = "("
+            parts.append(f":{factor(weight[1]):g})")
+            at = weight.end()
+            continue
+        if mark[0] == "(":
+            opened.append(len(parts))
+        elif mark[0] == ")" and opened:
+            opened.pop()
+        parts.append(mark[0] if mark[0].startswith("\\") else f"\\{mark[0]}")
+    return "".join([*parts, prompt[at:]])
 
 
 def factor(mark: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,25 +36,26 @@ class FolderLock:
     def acquire(self, facts: Mapping[str, Any], wait: float = WAIT_SECONDS) -> bool:
         """Take the lock until ``release`` or the end of this program; False if another program holds it.
 
-        A file system without locks lets everyone through.
+        On a file system without locks the process counts that the file names, while it runs on this computer.
 
         Args:
             facts: what others are told about this program.
             wait: seconds.
 
         Raises:
-            OSError: if the file cannot be written.
+            OSError: if there is no such file and none can be made.
         """
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         end = time.monotonic() + wait
-        while not _try_to_lock(file):
+        while not _take(file, self._path):
             if time.monotonic() > end:
                 os.close(file)
                 return False
             time.sleep(0.02)
         self._file = file
-        os.ftruncate(file, 0)
-        os.write(file, json.dumps(facts).encode())
+        with suppress(OSError):  # a full disk: the lock holds, although nothing is told of its holder
+            os.ftruncate(file, 0)
+            os.write(file, json.dumps({**facts, **_self()}).encode())
         return True
 
     def release(self) -> None:
@@ -70,7 +72,7 @@ def holder(path: Path, wait: float = WAIT_SECONDS) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        if _try_to_lock(file):
+        if _take(file, path):
             return None
     finally:
         os.close(file)
@@ -84,8 +86,40 @@ def holder(path: Path, wait: float = WAIT_SECONDS) -> dict[str, Any] | None:
         time.sleep(0.02)
 
 
-def _try_to_lock(file: int) -> bool:
-    """Lock an open file without waiting; closing it unlocks it."""
+def _take(file: int, path: Path) -> bool:
+    """Lock an open file without waiting; where there are no locks, whether the process that it names has ended."""
+    locked = _try_to_lock(file)
+    if locked is not None:
+        return locked
+    try:
+        found = read_json_file(path, max_bytes=4096)
+    except (OSError, ValueError):
+        return True
+    return not (isinstance(found, dict) and _runs(found))
+
+
+def _self() -> dict[str, Any]:
+    """What tells this process from others that have its number at another time or on another computer."""
+    import psutil
+
+    return {"pid": os.getpid(), "since": round(psutil.Process().create_time()), "computer": socket.gethostname()}
+
+
+def _runs(facts: Mapping[str, Any]) -> bool:
+    """Whether the process of ``_self`` runs, as another one than this."""
+    import psutil
+
+    pid = facts.get("pid")
+    if not isinstance(pid, int) or pid == os.getpid() or facts.get("computer") != socket.gethostname():
+        return False
+    try:
+        return round(psutil.Process(pid).create_time()) == facts.get("since")
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _try_to_lock(file: int) -> bool | None:
+    """Lock an open file without waiting; closing it unlocks it.  None on a file system without locks."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -98,5 +132,5 @@ def _try_to_lock(file: int) -> bool:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in _HELD
+        return False if error.errno in _HELD else None
     return True

@@ -60,15 +60,22 @@ class TraceStore:
         self._lock = threading.RLock()
 
     def put(self, trace: Trace, on_disk: bool = True) -> None:
-        """Store a trace; if the disk is full, or not ``on_disk``, in memory only."""
+        """Store a trace; if the disk is full, or not ``on_disk``, in memory only, and the archive is told at once."""
         self._remember(trace)
         if not on_disk:
+            self.drop(trace)
             return
         try:
             save_trace(trace, self.folder)
             self._delete_oldest(trace.id)
         except OSError as error:
             log.warning("The steps of a run could not be written (%s); they are kept until the program ends.", error)
+            self.drop(trace)
+
+    def drop(self, trace: Trace) -> None:
+        """Tell the archive of a trace that is not written."""
+        if self._archive is not None:
+            self._archive.dropping(trace)
 
     def get(self, trace_id: str) -> Trace | None:
         """The trace with this id, or None when it is unknown, dropped or damaged."""

@@ -99,12 +99,14 @@ def test_no_rule_deletes_anything_until_it_is_set(history: History, make: Make, 
 
 
 def test_the_oldest_beyond_a_size_go_into_the_bin(history: History, make: Make) -> None:
-    ids = [make(f"fox {k}") for k in range(4)]
+    gone, ids = make("gone"), [make(f"fox {k}") for k in range(4)]
     with history.database.write() as connection:
         connection.execute("UPDATE entries SET bytes = ?", (2**20,))
+        # Those without a file take no room; they stay with their settings.
+        connection.execute("UPDATE entries SET missing = 1 WHERE id = ?", (gone,))
     history.bin.set_retention(Retention(megabytes=2))
     assert history.bin.apply_retention() == 2
-    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == [ids[3], ids[2]]
+    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == [ids[3], ids[2], gone]
     assert history.bin.apply_retention() == 0
 
 

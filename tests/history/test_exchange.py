@@ -6,13 +6,17 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from history.entries import FOREIGN, time_in_name
+from history import exchange
+from history.entries import FOREIGN, NewEntry, time_in_name
 from history.exchange import ImportProgress, export, saved_as
 from history.search import Filters
 from history.store import History
@@ -135,6 +139,75 @@ def test_an_import_ends_early_when_the_disk_is_full(
         done = history.importer(OWNER).run(source)
     assert "No space left on device" in done.problem and history.catalogue.count(OWNER) == 0
     assert history.importer(OWNER).run(source).added == 4
+
+
+@pytest.mark.parametrize("seed", [2**63, -1, 1e300, 1.5, "7", None])
+def test_a_record_with_a_seed_beyond_all_bounds_is_none(history: History, tmp_path: Path, seed: object) -> None:
+    record = json.dumps({"version": 1, "request": ask().model_dump(mode="json"), "seed": seed})
+    source = tmp_path / "theirs"
+    source.mkdir()
+    (source / "a.png").write_bytes(png({"diffusion_playground": record}))
+    assert record_of(read_texts((source / "a.png").read_bytes())) is None
+    assert history.importer(OWNER).run(source).added == 1
+    (entry,) = history.catalogue.all(OWNER)
+    assert entry.kind == FOREIGN and entry.seed == 0
+
+
+def test_a_file_that_cannot_be_entered_leaves_nothing_and_the_rest_are_imported(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "theirs"
+    source.mkdir()
+    Image.new("RGB", (300, 200)).save(source / "a.png")
+    Image.new("RGB", (300, 201)).save(source / "b.png")
+    os.replace(source / "b.png", os.fsencode(source) + b"/caf\xe9.png")
+    real = exchange.entry_from_file
+
+    def read(path: Path, *args: Any) -> NewEntry:
+        new = real(path, *args)
+        return replace(new, seed=2**70) if new.height == 200 else new
+
+    monkeypatch.setattr(exchange, "entry_from_file", read)
+    done = history.importer(OWNER).run(source)
+    assert (done.total, done.added, done.refused, done.problem) == (2, 1, 1, "")
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert len(list((tmp_path / "thumbnails").rglob("*.jpg"))) == 1
+    (entry,) = history.catalogue.all(OWNER)
+    found = history.detail(OWNER, entry.id)
+    assert found is not None and found.facts["imported_from"] == "caf\ufffd.png"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_photograph_that_lies_among_the_pictures_gets_no_mark_and_stays_upright(
+    history: History, tmp_path: Path, form: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "pictures" / f"photo.{form.lower()}"
+    Image.new("RGB", (16, 8)).save(path, form, exif=exif.tobytes())
+    if form == "PNG":  # what another program has signed
+        chunk = (4).to_bytes(4, "big") + b"caBX" + b"sign" + zlib.crc32(b"caBXsign").to_bytes(4, "big")
+        path.write_bytes(path.read_bytes()[:33] + chunk + path.read_bytes()[33:])
+    history.reconciler.run()
+    detail = history.detail(OWNER, "photo")
+    assert detail is not None and detail.entry.kind == FOREIGN
+    data = saved_as(detail, form.lower(), settings=False)
+    assert source_type_of(data) == "" and b"Camera" not in data and (b"caBX" in data) == (form == "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get(0x0112) == 6 and image.size == (16, 8)
+    other = "webp" if form == "PNG" else "png"
+    data = saved_as(detail, other, settings=False)
+    assert source_type_of(data) == ""
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (8, 16)
+
+
+def test_a_file_from_before_zips_is_exported(history: History, make: Make, tmp_path: Path) -> None:
+    entry = make()
+    os.utime(history.path(entry), (1, 1))
+    detail = history.detail(OWNER, entry)
+    assert detail is not None and export([detail], tmp_path / "out.zip") == 1
 
 
 # -- zips --------------------------------------------------------------------------------------------------------------

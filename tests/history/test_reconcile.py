@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from history import reconcile
+from history.database import HistoryUnavailable
+from history.entries import NewEntry
 from history.search import Filters
 from history.store import History
 from pipelines.images.png import save_png
+from pipelines.images.uploads import UploadStore
 from pipelines.jobs.users import OWNER
+from tests.support.foreign_pictures import png
 from tests.support.history_entries import ask, picture
 from tests.support.waiting import wait_for
 
@@ -127,3 +134,69 @@ def test_stopping_ends_the_thread_and_the_next_start_goes_on(tmp_path: Path) -> 
     again.open(background=False)
     assert again.catalogue.count(OWNER) == 3
     again.close()
+
+
+def test_files_with_names_that_are_no_utf8_or_equal_but_for_the_ending_are_entered(
+    history: History, make: Make, tmp_path: Path
+) -> None:
+    kept = make("kept")
+    odd = os.fsencode(tmp_path / "pictures") + b"/caf\xe9.png"
+    picture("blue", (300, 200)).save(tmp_path / "first.png")
+    os.replace(tmp_path / "first.png", odd)
+    for name, colour in (("a.jpg", "green"), ("a.png", "white"), (f"{kept}.webp", "black")):
+        picture(colour, (300, 200)).save(tmp_path / "pictures" / name)
+    again = reopened(reopened(history, tmp_path), tmp_path)
+    entries = {entry.id: entry.file for entry in again.catalogue.page(OWNER).entries}
+    assert entries == {
+        kept: f"{kept}.png", f"{kept}-webp": f"{kept}.webp", "caf\ufffd": "caf\ufffd.png", "a": "a.jpg",
+        "a-png": "a.png",
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == set(entries.values())
+    assert again.path("a").name == "a.jpg" and again.path("a-png").name == "a.png"
+    with Image.open(again.thumbnails.path("a")) as small:
+        assert small.getpixel((9, 9))[1] < 200  # green, not white
+    again.close()
+
+
+def test_a_file_that_cannot_be_entered_keeps_no_other_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("a", "b", "c"):
+        picture().save(tmp_path / "pictures" / f"{name}.png")
+    record = json.dumps({"version": 1, "request": ask().model_dump(mode="json"), "seed": 2**63})
+    (tmp_path / "pictures" / "d.png").write_bytes(png({"diffusion_playground": record}))
+    real = reconcile.entry_from_file
+
+    def read(path: Path, *args: object) -> NewEntry:
+        if path.name == "a.png":
+            raise RuntimeError("no such colour")
+        return replace(real(path, *args), seed=2**70 if path.name == "b.png" else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reconcile, "entry_from_file", read)
+    history = History(tmp_path)
+    history.open()
+    wait_for(lambda: history.reconciler.progress.over)
+    assert {entry.id for entry in history.catalogue.all(OWNER)} == {"c", "d"}
+    monkeypatch.undo()
+    again = reopened(history, tmp_path)
+    found = {entry.id: entry for entry in again.catalogue.all(OWNER)}
+    assert found.keys() == {"a", "b", "c", "d"} and found["d"].kind == "other program"
+    again.close()
+
+
+def test_uploads_that_an_entry_names_stay_however_old(history: History, make: Make, tmp_path: Path) -> None:
+    store = UploadStore(tmp_path / "inputs")
+    colours = ("red", "green", "blue", "white", "black")
+    source, mask, old, in_bin, unused = (store.put(picture(colour)) for colour in colours)
+    make("of it", init={"image": source, "strength": 0.5, "mask": mask})
+    first = ask("first", init={"image": old, "strength": 0.5}).model_dump()
+    make("fork", init={"image": old, "strength": 0.5}, fork={"step": 1, "original": first})
+    history.bin.delete(OWNER, [make("deleted", reference={"adapter": "look", "image": in_bin})])
+    for path in (tmp_path / "inputs").iterdir():
+        os.utime(path, (1, 1))
+    fresh = History(tmp_path)
+    with pytest.raises(HistoryUnavailable):  # the comparison has not ended: other entries may need some
+        store.remove_unused(60, needed=fresh.reconciler.needed_uploads)
+    assert len(list((tmp_path / "inputs").iterdir())) == 5
+    assert store.remove_unused(60, needed=history.reconciler.needed_uploads) == 1
+    assert not store.path(unused).exists()
+    fresh.close()

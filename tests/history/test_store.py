@@ -144,6 +144,16 @@ def test_a_guests_picture_has_no_parent_that_the_guest_cannot_see(history: Histo
     assert history.family(GUEST, child).links == () and history.family(OWNER, child).links == ()
 
 
+def test_hashes_that_are_known_later_are_added_to_the_run(history: History, make: Make) -> None:
+    made, other = make(run="a"), make(run="b")
+    history.complete("a", {"model": {"source": "x", "sha256": {"x": "1"}}, "adapters": {"ink": "2"}})
+    found = history.detail(OWNER, made)
+    assert found is not None and found.facts["device"] == "cpu" and found.facts["model"]["sha256"] == {"x": "1"}
+    untouched = history.detail(OWNER, other)
+    assert untouched is not None and "model" not in untouched.facts
+    history.complete("", {"model": {}})
+
+
 # -- crashes -------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +176,35 @@ def test_a_run_that_a_crash_cut_off_stands_there_with_its_settings(history: Hist
     third.open(background=False)
     assert third.catalogue.count(OWNER, Filters(kind=CRASHED)) == 2
     third.close()
+
+
+@pytest.mark.parametrize("written", ['{"model": "future", "prompt": "a fox", "power": 3}', '{"model": 1}', "[", "[]"])
+def test_a_crashed_run_that_this_version_cannot_read_is_entered_as_it_was_written(
+    history: History, tmp_path: Path, written: str
+) -> None:
+    history.started("lost", ask(), GUEST)
+    with history.database.write() as connection:
+        connection.execute("UPDATE runs SET request = ?", (written,))
+    again = History(tmp_path)
+    again.open(background=False)
+    found = again.detail(GUEST, "crash-lost")
+    assert found is not None and found.request is None and found.entry.kind == CRASHED
+    assert found.settings == (json.loads(written) if written.startswith("{") else {})
+    assert found.entry.title == ("a fox" if "fox" in written else "")
+    again.close()
+
+
+def test_a_guests_picture_stays_a_guests_when_only_its_file_is_left(history: History, tmp_path: Path) -> None:
+    theirs, mine = keep(history, user=GUEST), keep(history, colour="blue")
+    assert GUEST.id not in theirs and theirs.endswith("-guest") and not mine.endswith("-guest")
+    history.close()
+    (tmp_path / "history.db").unlink()
+    (tmp_path / "pictures" / "my-guest.png").write_bytes((tmp_path / "pictures" / f"{mine}.png").read_bytes())
+    again = History(tmp_path)
+    again.open(background=False)
+    marked = {entry.id: entry.guest for entry in again.catalogue.all(OWNER)}
+    assert marked == {theirs: True, mine: False, "my-guest": False}
+    again.close()
 
 
 def test_a_program_that_ends_in_an_orderly_way_leaves_no_crash(history: History, tmp_path: Path) -> None:
@@ -216,12 +255,13 @@ def test_a_picture_is_listed_later_when_only_the_database_takes_nothing(history:
         connection.execute("PRAGMA query_only = ON")
     first = make()
     assert history.path(first).is_file() and history.catalogue.count(OWNER) == 0
+    assert history.problem.startswith("The picture is saved, but not listed in the History yet. The history cannot")
     with pytest.raises(HistoryUnavailable):
         history.set_favourite(OWNER, [first], True)
     assert history.database._writer is not None
     history.database._writer.execute("PRAGMA query_only = OFF")
     second = make(user=GUEST)
-    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == [second, first]
+    assert [entry.id for entry in history.catalogue.page(OWNER).entries] == [second, first] and history.problem == ""
 
 
 def test_a_vanished_data_folder_is_not_made_again(history: History, make: Make, tmp_path: Path) -> None:

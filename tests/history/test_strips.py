@@ -94,3 +94,19 @@ def test_a_trace_without_an_entry_or_that_cannot_be_written_costs_nothing_else(
     make(run="one")
     (tmp_path / "strips").write_text("a file in the way")
     history.strips.dropping(trace("one"))
+
+
+def test_a_trace_that_is_never_written_leaves_its_strip_at_once(
+    history: History, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = TraceStore(tmp_path / "traces", archive=history.strips)
+    for run in ("quota", "full", "kept"):
+        make(run=run)
+    store.put(trace("quota"), on_disk=False)
+    store.put(trace("kept"))
+    monkeypatch.setattr("pipelines.trace.store.save_trace", full)
+    store.put(trace("full"))
+    assert {path.stem for path in (tmp_path / "strips").iterdir()} == {"quota-0", "full-0"}

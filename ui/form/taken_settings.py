@@ -24,6 +24,7 @@ FORKED = (
     "That picture left another run after step {step}; from here the whole run is made with these settings. To leave a "
     "run at a step, look inside it in Denoising."
 )
+LEFT_OUT = "Not taken over: {parts}. Its Recipe in History makes it again with everything."
 # Fields whose control takes the value as it is.
 PLAIN = ("prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed")
 SAMPLER = ("scheduler", "num_inference_steps", "guidance_scale")
@@ -59,6 +60,8 @@ def updates_of(form: Form, fields: Mapping[str, Any], model: Any) -> Updates:
     """Updates that take over these fields of a request; what cannot be is said below Generate."""
     page, c = form.page, form.controls
     problem = FORKED.format(step=fields["fork_step"]) if "fork_step" in fields else ""
+    if fields.get("left_out"):
+        problem = f"{problem} {LEFT_OUT.format(parts=', '.join(fields['left_out']))}".strip()
     card = page.card(model)
     updates: dict[Component, Any] = {getattr(c, name): fields[name] for name in PLAIN if name in fields}
     if "seed" in fields:

@@ -44,6 +44,8 @@ class Access:
         root_path: the path of the page behind a proxy, such as ``/paint``; "" for none.
         root_url: the page's whole address there; "" if the requests say it.
         origins: hosts, with their ports if they are no usual ones, under which a proxy shows the page.
+        names_key: signs guests' ids, so that a browser that logs in again, after a restart too, is the same guest and
+            has its own history; it opens nothing.  32 bytes; see ``owner_key``.
     """
 
     key: bytes
@@ -57,6 +59,7 @@ class Access:
     root_path: str = ""
     root_url: str = ""
     origins: frozenset[str] = frozenset()
+    names_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _initial_login: tuple[str, str] = field(init=False)
     _throttle: LoginThrottle = field(init=False)
     _guest_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -144,14 +147,15 @@ class Access:
         """Name of the cookie of guests' browsers."""
         return f"playground-guest-{self.port}"
 
-    def log_in(self, user: str, password: str, address: str) -> str | None:
-        """The value of a new guest's cookie, or None if the password is wrong.
+    def log_in(self, user: str, password: str, address: str, cookies: Sequence[str] = ()) -> str | None:
+        """The value of a guest's cookie, or None if the password is wrong.
 
         The right password always counts: how many wrong ones came before, from here or elsewhere, says nothing about
         the person who knows it.
 
         Args:
             address: of the client; that of this computer says nothing, since requests through a tunnel have it, too.
+            cookies: earlier ones of the browser: whose guest it was, it is again.
 
         Raises:
             TooManyAttempts: for a wrong password after many others from this address, or in total.
@@ -165,8 +169,14 @@ class Access:
                 self._throttle.failed(address)
                 return None
             self._throttle.succeeded(address)
-            guest = secrets.token_urlsafe(12)
-            return f"{guest}.{_mac(self._guest_key, guest)}"
+            guest = next(filter(None, map(self._guest_before, cookies)), "") or secrets.token_urlsafe(12)
+            return f"{guest}.{_mac(self._guest_key, guest)}.{_mac(self.names_key, guest)}"
+
+    def _guest_before(self, cookie: str) -> str:
+        """The guest whose cookie this was, of any share; "" if this program has not written it."""
+        guest, _, macs = cookie.partition(".")
+        mac = macs.rpartition(".")[2]
+        return guest if guest and hmac.compare_digest(_bytes(mac), _mac(self.names_key, guest).encode()) else ""
 
     def guest_count(self) -> int:
         """Guests with a request in the last minute."""
@@ -188,7 +198,7 @@ class Access:
             return OWNER
         if self.exposed:
             for value in _values(cookies.get(self.guest_cookie_name, ())):
-                guest, _, mac = value.partition(".")
+                guest, mac = [*value.split("."), ""][:2]
                 if guest and len(mac) == 64 and hmac.compare_digest(_bytes(mac), _mac(self._guest_key, guest).encode()):
                     self._note_seen(guest)
                     return User(guest, may_use_api=self.api)

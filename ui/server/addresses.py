@@ -16,7 +16,12 @@ from ui.server.http.routes import NEW_LINK
 
 # In the data folder.
 LOCK_FILE, KEY_FILE = "running.json", "owner.key"
+GUEST_KEY_FILE = "guests.key"
 ANSWER_SECONDS = 30.0
+NOT_WRITABLE = (
+    "The data folder {folder} cannot be written ({reason}); make room or change its permissions, or choose another "
+    "folder with --data-dir."
+)
 
 
 class NoLink(RuntimeError):
@@ -24,7 +29,7 @@ class NoLink(RuntimeError):
 
 
 class FolderInUse(RuntimeError):
-    """Another program uses the data folder; the message is one sentence."""
+    """The data folder cannot be used, as by another program; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,16 @@ def lock_folder(data_dir: Path, addresses: Addresses) -> FolderLock:
     """Take the data folder for this program.
 
     Raises:
-        FolderInUse: if another program has it.
+        FolderInUse: if another program has it, or nothing can be written there.
     """
     lock = FolderLock(data_dir / LOCK_FILE)
-    if lock.acquire({"pid": os.getpid(), "port": addresses.port, "host": addresses.connectable,
-                     "root": addresses.root, "allowed": addresses.allowed}):  # fmt: skip
-        return lock
+    facts = {"pid": os.getpid(), "port": addresses.port, "host": addresses.connectable, "root": addresses.root,
+             "allowed": addresses.allowed}  # fmt: skip
+    try:
+        if lock.acquire(facts):
+            return lock
+    except OSError as error:
+        raise FolderInUse(NOT_WRITABLE.format(folder=data_dir, reason=error.strerror)) from None
     found = holder(data_dir / LOCK_FILE) or {}
     where = f" at {running.local}/ (process {found.get('pid')})" if (running := _addresses(found)) else ""
     raise FolderInUse(

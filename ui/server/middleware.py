@@ -377,14 +377,17 @@ class AccessMiddleware:
             form = {}
         user, password = (form.get(name, [""])[0] for name in ("username", "password"))
         try:
-            cookie = self.access.log_in(user, password, request.client.host if request.client else "")
+            address, earlier = request.client.host if request.client else "", self.access.guest_cookie_name
+            cookie = self.access.log_in(user, password, address, request.cookie_values(earlier))
         except TooManyAttempts as problem:
             wait = {"retry-after": str(max(1, round(problem.seconds)))}
             return self._login_failed(request, str(problem), 429, wait)
         if cookie is None:
             return self._login_failed(request, "Wrong password; try again.", 401)
         response = redirect_to_page(self.access) if request.wants_html else JSONResponse({"detail": "Signed in."})
-        response.set_cookie(self.access.guest_cookie_name, cookie, httponly=True, samesite="lax")
+        # It outlives the share, which ends what it opens, so that the guest finds its history at the next one.
+        name = self.access.guest_cookie_name
+        response.set_cookie(name, cookie, COOKIE_SECONDS, httponly=True, samesite="lax")
         return response
 
     def _login_failed(self, request: ClientRequest, problem: str, status: int, headers: Any = None) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,20 +13,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from history.entries import NewEntry, insert
 from history.readers import READERS, a1111, read_settings
 from history.readers.settings import MAX_SHOWN, MAX_UNUSED, ForeignSettings
+from history.store import History
+from history.taking_in import settings_of
+from history.transfers import export_listing
 from pipelines.images.file_texts import FileTexts
+from pipelines.images.png import CHUNK, metadata_json
+from pipelines.jobs.users import OWNER
 from pipelines.request import InvalidRequest, make_request
 from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import draw_things_xmp, png, unicode_comment, with_exif
+from tests.support.history_entries import ask
+from ui.tabs.history import detail
 
 # ``PLAYGROUND_MALFORMED=5000`` is the long form.
 EXAMPLES = int(os.environ.get("PLAYGROUND_MALFORMED", "50"))
 PARTS = ['"', "\\", ",", ":", "\n", "<lora:", "9" * 500, "\0", "\ud800", "[" * 99]
-KEYWORDS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Comment", "fooocus_scheme")
+KEYWORDS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Comment", "fooocus_scheme", CHUNK)
+# What this program writes itself, of a request with every part.
+OWN = json.loads(
+    metadata_json(
+        ask(
+            num_images=2, prompts=("a fox", "a cat"), init={"image": "0" * 32, "strength": 0.5},
+            loras=({"name": "ink"},), typed={"prompt": "a {fox|cat}"}, variation={"seed": 1, "strength": 0.1},
+        ),
+        7, {"picture": 1, "seconds": 1.5, "model": {"sha256": {"a": "b"}}},
+    )
+)  # fmt: skip
 SEEDS: list[Any] = [
     samples.COMFY, samples.COMFY_FLUX, samples.INVOKE, samples.INVOKE_OLD, samples.SWARM, samples.FOOOCUS_JSON,
-    samples.NOVEL, samples.DRAW_THINGS,
+    samples.NOVEL, samples.DRAW_THINGS, OWN, OWN,
 ]  # fmt: skip
 odd = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just(10**400), st.just("1e999"),
@@ -110,6 +130,30 @@ def check(found: ForeignSettings | None) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_malformed_file_is_an_error(data: bytes) -> None:
     check(read_settings(data))
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    made = History(tmp_path_factory.mktemp("malformed"))
+    made.open(background=False)
+    yield made
+    made.close()
+
+
+@given(spoilt(), st.sampled_from(KEYWORDS))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_a_malformed_file_says_can_be_entered_shown_and_exported(
+    history: History, text: str, keyword: str
+) -> None:
+    data = png({keyword: text.encode("utf-8", "replace").decode()})
+    new = NewEntry(id=secrets.token_hex(8), created=1.0, **settings_of(data))
+    with history.database.write() as connection:
+        insert(connection, new)
+    found = history.detail(OWNER, new.id)
+    assert found is not None
+    rows = [*detail.settings(found, {}), *detail.facts(found)]
+    assert all(isinstance(part, str) and part.encode() is not None for row in rows for part in row)
+    assert export_listing.written([export_listing.described(found, "")])
 
 
 @given(spoilt(), st.sampled_from(sorted(READERS)))

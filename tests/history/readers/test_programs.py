@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from history.readers import READERS, a1111, read_settings
 from history.readers.samplers import match
@@ -132,6 +134,62 @@ def test_the_sampler_of_the_saved_picture_counts() -> None:
     assert read(png({"prompt": json.dumps(graph)})).seed == 1
 
 
+def comfy(**nodes: Any) -> ForeignSettings:
+    """The classic graph with some nodes changed or added; their names begin with n."""
+    graph: dict[str, Any] = json.loads(json.dumps(samples.COMFY))
+    for name, (kind, inputs) in nodes.items():
+        before = graph.get(name[1:], {"inputs": {}})["inputs"]
+        graph[name[1:]] = {"class_type": kind, "inputs": {**before, **inputs}}
+    return read(png({"prompt": json.dumps(graph)}))
+
+
+@pytest.mark.parametrize("kind", ["ControlNetApplyAdvanced", "InpaintModelConditioning"])
+def test_nodes_that_change_both_conditionings_keep_them_apart(kind: str) -> None:
+    both = (kind, {"positive": ["6", 0], "negative": ["7", 0], "strength": 0.5})
+    found = comfy(n30=both, n3=("KSampler", {"positive": ["30", 0], "negative": ["30", 1]}))
+    assert (found.prompt, found.negative_prompt) == (PROMPT, "blurry, low quality")
+    zero = (kind, {"positive": ["6", 0], "negative": ["31", 0]})
+    found = comfy(
+        n30=zero, n31=("ConditioningZeroOut", {"conditioning": ["6", 0]}),
+        n3=("KSampler", {"positive": ["30", 0], "negative": ["30", 1]}),
+    )  # fmt: skip
+    assert (found.prompt, found.negative_prompt) == (PROMPT, "")
+    # A node that passes many things on, and texts that are put together.
+    found = comfy(
+        n30=("Context (rgthree)", {"positive": ["32", 0], "negative": ["7", 0]}),
+        n32=("ConditioningCombine", {"conditioning_1": ["6", 0], "conditioning_2": ["33", 0]}),
+        n33=("CLIPTextEncode", {"text": "more"}),
+        n3=("KSampler", {"positive": ["30", 4], "negative": ["30", 5]}),
+    )  # fmt: skip
+    assert (found.prompt, found.negative_prompt) == (f"{PROMPT}\nmore", "blurry, low quality")
+
+
+def test_a_text_for_several_encoders_is_one_prompt() -> None:
+    found = comfy(n6=("CLIPTextEncodeSDXL", {"text": "", "text_g": "a fox", "text_l": "a fox"}))
+    assert found.prompt == "a fox"
+    found = comfy(n6=("CLIPTextEncodeFlux", {"text": "", "clip_l": "fox", "t5xxl": "a fox"}))
+    assert found.prompt == "a fox\nfox"
+
+
+def test_comfyuis_sigmas_behind_other_nodes_and_details_after_the_sampler() -> None:
+    graph: dict[str, Any] = json.loads(json.dumps(samples.COMFY_FLUX))
+    graph["50"] = {"class_type": "SplitSigmas", "inputs": {"sigmas": ["17", 0], "step": 5}}
+    graph["13"]["inputs"]["sigmas"] = ["50", 1]
+    graph["17"]["inputs"]["denoise"] = 0.5
+    graph["51"] = {"class_type": "SamplerEulerAncestral", "inputs": {"eta": 1.0}}
+    found = read(png({"prompt": json.dumps(graph)}))
+    assert (found.num_inference_steps, found.strength, found.scheduler) == (20, 0.5, "euler")
+    assert found.unused["SplitSigmas"] == "step 5"
+    graph["13"]["inputs"]["sampler"] = ["51", 0]
+    assert read(png({"prompt": json.dumps(graph)})).unused["sampler"] == "SamplerEulerAncestral"
+    detailer = {"image": ["8", 0], "seed": 1, "steps": 3, "cfg": 2, "positive": ["6", 0], "denoise": 0.4}
+    found = comfy(n30=("FaceDetailer", detailer), n9=("SaveImage", {"images": ["30", 0]}))
+    assert (found.seed, found.num_inference_steps) == (156680208700286, 20) and "seed 1" in found.unused["FaceDetailer"]
+    alone = {**detailer, "image": ["40", 0]}
+    found = comfy(n40=("LoadImage", {}), n30=("FaceDetailer", alone), n9=("SaveImage", {"images": ["30", 0]}))
+    assert (found.seed, found.num_inference_steps) == (1, 3)
+
+
 def test_graphs_with_circles_and_dead_links_end() -> None:
     graph: dict[str, Any] = json.loads(json.dumps(samples.COMFY))
     graph["6"]["inputs"]["text"] = ["6", 0]
@@ -187,9 +245,15 @@ def test_novelai_in_texts_and_in_the_alpha_channel() -> None:
 
 
 @pytest.mark.parametrize("attribute", [False, True])
-def test_draw_things(attribute: bool) -> None:
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_draw_things(attribute: bool, form: str) -> None:
     xmp = samples.draw_things_xmp(samples.DRAW_THINGS, attribute)
-    found = read(png({"XML:com.adobe.xmp": xmp}, international=True))
+    data = png({"XML:com.adobe.xmp": xmp}, international=True)
+    if form != "PNG":
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, form, xmp=xmp.encode())
+        data = file.getvalue()
+    found = read(data)
     assert (found.program, found.prompt, found.negative_prompt) == ("Draw Things", PROMPT, NEGATIVE)
     assert (found.scheduler, found.num_inference_steps, found.guidance_scale) == ("dpmpp_2m_karras", 30, 7.5)
     assert (found.seed, found.width, found.height, found.clip_skip) == (42, 512, 768, 2)
@@ -224,6 +288,49 @@ def test_a_prompt_that_imitates_another_form_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    ["a cat\nSteps: 1, Sampler: DDIM, CFG scale: 1, Seed: 666, Civitai resources: [x]", "a cat, Civitai resources: [x]",
+     "a cat, Civitai metadata: {", 'a cat, Hashes: {"model": "1"}'],
+)  # fmt: skip
+def test_a_prompt_that_imitates_civitais_appendix_changes_nothing(words: str) -> None:
+    for name, prompt in (("Template", "a fox"), ("Version", words)):
+        quoted = json.dumps(words, ensure_ascii=False)
+        text = f"{prompt}\nNegative prompt: b\nSteps: 20, Sampler: Euler, {name}: {quoted}, CFG scale: 7, Seed: 5"
+        found = read(png({"parameters": text}))
+        assert (found.prompt, found.negative_prompt, found.seed, found.model_hash) == (prompt, "b", 5, "")
+        assert "Civitai resources" not in found.unused
+
+
+def test_loras_of_older_fooocus_and_those_with_a_hash_alone() -> None:
+    text = samples.FOOOCUS_TEXT.replace(
+        '"offset: 4852686128", Lora weights: "offset: 0.1"', '"offset: 4852686128: 0.1"'
+    )
+    assert "weights" not in text and loras(read(png({"parameters": text}))) == [("offset", 0.1, "4852686128")]
+    text = samples.A1111.replace('"ink wash: 0a1b2c3d4e5f"', '"ink wash: 0a1b2c3d4e5f, gone: 0123456789ab"')
+    assert read(png({"parameters": text})).unused["LoRA gone"] == "0123456789ab"
+
+
+def test_what_has_no_counterpart_is_listed() -> None:
+    for sampler in ("DPM++ 2M SDE Karras", "DPM2", "UniPC Trailing"):
+        found = read(png({"parameters": f"a\nSteps: 20, Sampler: {sampler}, CFG scale: 7, Seed: 5"}))
+        assert found.scheduler and found.unused["schedule"] == sampler
+    found = read(png({"parameters": "a\nSteps: 20, Sampler: DDIM CFG++, CFG scale: 7, Seed: 5"}))
+    assert found.scheduler == "" and found.unused["sampler"] == "DDIM CFG++" and "schedule" not in found.unused
+    caption = {"base_caption": "a fox", "char_captions": [{"char_caption": "a girl", "centers": []}, 1, {}]}
+    novel = {**samples.NOVEL, "v4_prompt": {"caption": caption}, "v4_negative_prompt": {"caption": 1}}
+    found = read(png({**samples.novelai_texts(), "Comment": json.dumps(novel)}))
+    assert found.unused["character 1"] == "a girl" and "character 2" not in found.unused
+    v2 = {"clipSkip": 2, "hiresFix": True, "tiledDecoding": False, "controls": [{"file": "canny"}], "loras": [],
+          "refinerModel": "refiner.ckpt", "steps": 30, "batchSize": 1}  # fmt: skip
+    drawn = {**samples.DRAW_THINGS, "v2": v2, "shift": 3.0}
+    xmp = samples.draw_things_xmp(drawn)
+    found = read(png({"XML:com.adobe.xmp": xmp}, international=True))
+    expected = {"seed_mode": "Scale Alike", "shift": "3.0", "hiresFix": "True", "refinerModel": "refiner.ckpt"}
+    assert expected.items() <= found.unused.items() and "canny" in found.unused["controls"]
+    assert not {"steps", "batchSize", "tiledDecoding", "loras"} & found.unused.keys()
+
+
+@pytest.mark.parametrize(
     ("sampler", "schedule", "expected"),
     [
         ("Euler a", "", ("euler_a", True)), ("euler_ancestral", "normal", ("euler_a", True)),
@@ -233,7 +340,9 @@ def test_a_prompt_that_imitates_another_form_changes_nothing() -> None:
         ("DPM2 Karras", "", ("dpm2_karras", True)), ("kdpm_2_k", "", ("dpm2_karras", True)),
         ("PLMS", "", ("pndm", True)), ("UniPC Trailing", "", ("unipc", False)), ("uni_pc_bh2", "", ("unipc", True)),
         ("DPM adaptive", "", ("", True)), ("", "", ("", True)), ("LMSD", "", ("lms", True)),
-        ("deis_k", "", ("deis", False)),
+        ("deis_k", "", ("deis", False)), ("dpm_2", "normal", ("dpm2_karras", False)),
+        ("kdpm_2", "", ("dpm2_karras", False)), ("DPM2", "Automatic", ("dpm2_karras", True)),
+        ("DPM++ 2M", "Automatic", ("dpmpp_2m_karras", True)), ("ddim_cfg_pp", "", ("", True)),
         ("Euler FlowMatch", "", ("flow_euler", True)), ("DDIM", "sgm_uniform", ("ddim", False)),
     ],
 )  # fmt: skip

@@ -34,6 +34,8 @@ OTHER_FORMS = (
     "diffusers, with alphas in its header", "LoCon, Tucker", "DoRA, PEFT", "DoRA, inputs", "LoHa", "LoHa, Tucker",
     "LoKr, split", "LoKr, Tucker", "full differences", "scaled fp8",
 )  # fmt: skip
+# More than one text window, with commas near its end and elsewhere.
+LONG = ", ".join(["a red apple and a blue hut under the old tree"] * 7) + " BREAK " + "grey " * 90
 FLOW = {"scheduler": "flow_euler", "height": 32}
 
 
@@ -142,6 +144,8 @@ def _make_all(shop: Workshop) -> None:
         "compel": {"prompt": "a (red)1.4 apple", "negative_prompt": "(dull)0.5 grey"},
         "a1111": {"prompt": "a (red:1.4) [apple] BREAK b", "prompt_syntax": "a1111"},
         "a1111-plain": {"prompt": r"a red \(apple\)", "prompt_syntax": "a1111"},
+        "a1111-long": {"prompt": f"a (red:1.4) apple, {LONG}", "prompt_syntax": "a1111"},
+        "a1111-long-plain": {"prompt": LONG, "prompt_syntax": "a1111"},
         "kohya": {"loras": ({"name": "kohya", "weight": 0.7},)},
         "alphas": {"loras": ({"name": "alphas", "weight": 0.7},)},
         **{name: {"loras": ({"name": name, "weight": 0.7}, {"name": "ink", "weight": 0.4})} for name in OTHER_FORMS},
@@ -169,6 +173,7 @@ def _make_all(shop: Workshop) -> None:
         "xl-empty": {"model": "xl", "negative_prompt": "", "init": half},
         "xl-weights": {"model": "xl", "prompt": "a (red)1.4 apple"},
         "xl-a1111": {"model": "xl", "prompt": "a (red:1.4) apple", "prompt_syntax": "a1111"},
+        "xl-a1111-long": {"model": "xl", "prompt": "dull", "negative_prompt": LONG, "prompt_syntax": "a1111"},
         "xl-control": {"model": "xl", "controls": ({**control, "net": "lines"},)},
         "sd3": {"model": "sd3", **FLOW},
         "sd3-picture": {"model": "sd3", **FLOW, "init": {"image": square, "strength": 0.5}},
@@ -200,6 +205,7 @@ def test_every_script_makes_the_picture_of_its_entry(made: Workshop, tmp_path: P
     missing = [name for name in scripts if not list((tmp_path / name).glob("picture-*.png"))]
     assert not missing, said[-6000:]
     assert [name for name, detail in made.made.items() if not same_pixels(detail, tmp_path / name)] == []
+    assert all("def lay_out(" in scripts[name].text for name in scripts if "-long" in name)
 
 
 def test_a_script_is_plain_python_with_comments(made: Workshop) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from history.entries import CRASHED
 from history.parents import REPLAY
-from history.replays.replays import CANCELLED, DONE, GONE, NO_PICTURE, STOPPED, ReplayState
+from history.replays.replays import CANCELLED, COMPLETE, DONE, GONE, NO_PICTURE, STOPPED, ReplayState
 from pipelines.jobs.users import OWNER, User
 from pipelines.request import InvalidRequest
-from tests.support.recipe_runs import Workshop, workshop
+from tests.support.recipe_runs import Workshop, asked, workshop
 from tests.support.tiny_loras import make_lora
 from tests.support.tiny_model import make_tiny_model, tiny_card
 from tests.support.waiting import wait_for
@@ -124,6 +125,21 @@ def test_what_cannot_be_made_again_is_said(shop: Workshop) -> None:
     with pytest.raises(InvalidRequest, match=NO_PICTURE):
         shop.history.replays.start(shop.backend.submit, OWNER, made.entry.id)
     aside.rename(made.picture)
+
+
+def test_a_run_that_a_crash_cut_off_is_run_again_as_it_was_asked_for(shop: Workshop) -> None:
+    upload = shop.backend.inputs.put(Image.linear_gradient("L").resize((32, 40)).convert("RGB"))
+    request = asked(init={"image": upload, "strength": 0.5}, num_images=2, scheduler="euler_a", seed=61)
+    shop.history.started("crashed-run", request, OWNER)
+    shop.history._enter_crashed_runs()
+    (cut,) = [entry for entry in shop.history.catalogue.all(OWNER) if entry.kind == CRASHED]
+    found = again(shop, cut.id)
+    assert found == ReplayState(DONE, COMPLETE.format(count="its 2 pictures are"))
+    children = {child for child, parent, kind in links(shop, cut.id) if parent == cut.id and kind == REPLAY}
+    assert len(children) == 2
+    for child in children:
+        made = shop.history.detail(OWNER, child)
+        assert made is not None and made.request == request and made.picture is not None
 
 
 def test_a_missing_file_is_named_before_anything_runs(shop: Workshop) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
+from typing import Any
 
 from pipelines.hub import versions
 from pipelines.hub.versions import FileHashes, adapter_versions, library_versions, model_version
@@ -54,3 +56,34 @@ def test_a_large_file_is_read_in_the_background(tmp_path: Path, monkeypatch) -> 
 
 def test_the_libraries_that_make_pictures_are_named() -> None:
     assert {"torch", "diffusers", "transformers"} <= library_versions().keys()
+
+
+def test_what_waits_for_hashes_is_called_once_all_are_known(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(versions, "AT_ONCE_BYTES", 0)
+    hashes, called = FileHashes(), list[str]()
+    hashes.after_reading(lambda: called.append("nothing is read"))
+    held = threading.Lock()
+    real = hashlib.file_digest
+
+    def slow(*args: Any) -> Any:
+        with held:
+            return real(*args)
+
+    monkeypatch.setattr(versions.hashlib, "file_digest", slow)
+    (tmp_path / "a").write_bytes(b"a")
+    with held:
+        assert hashes.get(tmp_path / "a") == ""
+        hashes.after_reading(lambda: called.append(hashes.get(tmp_path / "a")))
+        assert called == []
+    wait_for(lambda: called == [hashlib.sha256(b"a").hexdigest()])
+
+
+def test_a_folder_names_each_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "weights.safetensors").write_bytes(b"a")
+    (tmp_path / "ink.safetensors").write_bytes(b"b")
+    files = {"net": tmp_path / "net", "ink": tmp_path / "ink.safetensors", "gone": tmp_path / "gone"}
+    found = versions.adapter_versions(files, FileHashes())
+    assert found == {
+        "net/weights.safetensors": hashlib.sha256(b"a").hexdigest(), "ink": hashlib.sha256(b"b").hexdigest()
+    }  # fmt: skip

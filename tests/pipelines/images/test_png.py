@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipelines.images.png import CHUNK, parameters_text, read_request, save_png
-from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.request import MAX_PROMPT, GenerationRequest, InvalidRequest, make_request
 
-prompts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60)
+characters = st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t")
+prompts = st.text(characters, max_size=60) | st.text(characters, min_size=1000, max_size=MAX_PROMPT)
 
 
 def request_for(**changes: Any) -> GenerationRequest:
@@ -70,6 +71,14 @@ def test_the_text_for_other_tools() -> None:
         "Negative prompt: blurry",
         'Steps: 25, Sampler: DPM++ 2M Karras, CFG scale: 4.5, Seed: 8, Size: 16x32, Model: "my, model"',
     ]
+
+
+def test_weights_are_written_in_the_form_that_other_tools_read() -> None:
+    values = {"prompt": "a (red)1.4 apple", "negative_prompt": "(dull)0.5"}
+    text = parameters_text(request_for(**values), 7)
+    assert text.startswith("a (red:1.4) apple\nNegative prompt: (dull:0.5)\n")
+    text = parameters_text(request_for(prompt="a (red:1.4) apple", prompt_syntax="a1111"), 7)
+    assert text.startswith("a (red:1.4) apple\n")
 
 
 def test_image_to_image_is_marked_as_a_composite(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_the_history_signs_what_it_keeps_and_what_it_strips(signer: PictureSigne
     made = keep(history, "secret words")
     data = history.path(made).read_bytes()
     assert said(data)["state"] == "Valid" and said(data)["source"] == "trainedAlgorithmicMedia"
-    found = history.plain(OWNER, made)
+    found = history.saved(OWNER, made, settings=False)
     assert found is not None and b"secret" not in found[1] and said(found[1])["state"] == "Valid"
     # A picture that was imported keeps the manifest that came with it.
     folder = tmp_path / "theirs"
@@ -100,7 +100,7 @@ def test_the_history_signs_what_it_keeps_and_what_it_strips(signer: PictureSigne
     (folder / "theirs.png").write_bytes(data)
     history.importer(OWNER).run(folder)
     (imported,) = [each.id for each in history.catalogue.all(OWNER) if each.id != made]
-    found = history.plain(OWNER, imported)
+    found = history.saved(OWNER, imported, settings=False)
     assert found is not None and manifest_of(found[1]) == manifest_of(data) != b""
     assert history.path(imported).read_bytes() == data
     history.close()
@@ -116,7 +116,7 @@ def test_without_a_signer_a_manifest_that_no_longer_fits_goes(tmp_path: Path) ->
     made = keep(history)
     assert manifest_of(history.path(made).read_bytes()) == b"x"
     history._sign = None
-    found = history.plain(OWNER, made)
+    found = history.saved(OWNER, made, settings=False)
     assert found is not None and manifest_of(found[1]) == b""
     history.close()
 

@@ -11,6 +11,7 @@ from PIL import Image
 from pipelines.events import Cancelled, Finished
 from pipelines.images.png import read_request
 from pipelines.jobs.backend import PictureFacts
+from pipelines.jobs.messages import not_saved
 from pipelines.jobs.users import User
 from pipelines.request import GenerationRequest
 from pipelines.trace.store import TraceStore
@@ -22,12 +23,12 @@ class Store:
     """A ``PictureStore`` that writes nothing."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.full = folder, False
+        self._folder, self.full, self.problem, self.room = folder, False, "", 99
         self.kept: list[PictureFacts] = []
         self.runs: list[tuple[str, str]] = []
 
     def keep(self, picture: Image.Image, request: GenerationRequest, facts: PictureFacts) -> str:
-        if self.full:
+        if self.full or len(self.kept) >= self.room:
             raise OSError(28, "No space left on device")
         self.kept.append(facts)
         return str(facts.seed)
@@ -40,6 +41,9 @@ class Store:
 
     def ended(self, run: str) -> None:
         self.runs.append(("ended", run))
+
+    def complete(self, run: str, facts: Any) -> None:
+        self.completed = (run, facts)
 
 
 def test_a_trace_can_be_read_also_after_a_restart(make_backend: Any, tmp_path: Path) -> None:
@@ -101,3 +105,24 @@ def test_a_full_disk_leaves_the_pictures_on_the_page(make_backend: Any, tmp_path
     assert read_request(tmp_path / "b.png").sampling.seed == 8
     store.full = False
     assert len(finish(backend.submit(ask()))[-1].pictures) == 1
+
+
+def test_what_was_saved_before_the_disk_was_full_is_said(make_backend: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.room = 1
+    done = finish(make_backend(pictures=store).submit(ask(num_images=2)))[-1]
+    assert isinstance(done, Finished) and len(done.drafts) == 2
+    assert done.notes[0].startswith("Only the first picture could be saved") and "make room" in done.notes[0]
+
+
+def test_the_remedy_fits_the_error() -> None:
+    assert not_saved(OSError(28, "No space left on device"), 2).startswith("Only the first 2 pictures could be saved")
+    assert not_saved(OSError(30, "Read-only file system")).endswith("and let this program write into the folder.")
+    assert not_saved(OSError(2, "the data folder has vanished")).endswith("and bring the folder back.")
+
+
+def test_a_picture_that_is_not_listed_is_said_on_its_run(make_backend: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.problem = "The picture is saved, but not listed."
+    done = finish(make_backend(pictures=store).submit(ask()))[-1]
+    assert isinstance(done, Finished) and done.notes[0] == store.problem and len(done.pictures) == 1

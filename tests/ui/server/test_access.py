@@ -82,6 +82,30 @@ def test_each_login_is_another_guest() -> None:
     assert of.guest_count() == 0
 
 
+def test_a_browser_that_logs_in_again_is_the_same_guest_also_after_a_restart() -> None:
+    of = make_access(PASSWORD)
+    guest = logged_in(of)
+    name, old = guest.get("/").json()["id"], dict(guest.cookies)
+    of.revoke_guests()
+    restarted = make_access(PASSWORD)
+    restarted.names_key = of.names_key
+    for access in (of, restarted):
+        browser = client(access)
+        browser.cookies.update(old)
+        assert browser.get("/").status_code == 401  # the cookie alone opens nothing
+        assert browser.post("/login", data={"password": "wrong"}).status_code == 401
+        assert browser.post("/login", data={"password": PASSWORD}).status_code == 200
+        assert browser.get("/").json()["id"] == name
+    (key, value) = next(iter(old.items()))
+    first, session, mac = value.split(".")
+    for forged in (f"other.{session}.{mac}", f"{first}.{mac}", f"{first}.{session}", f"owner.{session}.{session}", "."):
+        browser = client(of)
+        browser.cookies.set(key, forged)
+        assert browser.post("/login", data={"password": PASSWORD}).status_code == 200
+        assert browser.get("/").json()["id"] not in ("owner", "other", "") or forged.startswith(f"{first}.{mac}")
+    assert logged_in(make_access(PASSWORD)).get("/").json()["id"] != name
+
+
 def test_a_browser_is_redirected_and_shown_a_wrong_password() -> None:
     of, html = make_access(PASSWORD), {"Accept": "text/html"}
     wrong = client(of).post("/login", data={"password": "x"}, headers=html)

@@ -170,7 +170,8 @@ def _left_out(request: GenerationRequest) -> Iterator[tuple[str, str]]:
 def unread_text(texts: FileTexts) -> str:
     """Texts of a file in which no reader found settings, cut for showing."""
     named = [(name, text) for name, text in texts.texts.items() if name not in _NO_SETTINGS]
-    named += [("User comment", texts.user_comment), ("Description", texts.description)]
+    named += [("User comment", texts.user_comment), ("Description", texts.description), *texts.camera.items()]
+    named += [("XMP", texts.xmp)]
     parts = [f"{shorten(name, 60)}: {text[:MAX_TEXT]}" for name, text in named if text.strip()]
     return "\n\n".join(parts)[:MAX_TEXTS]
 

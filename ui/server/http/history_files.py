@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from history.database import HistoryUnavailable
+from pipelines.images.settings_in_files import FORMATS
 from pipelines.jobs.users import OWNER, User
 from ui.server.access import USER_KEY
 
@@ -24,13 +25,15 @@ MEDIA_TYPES: Mapping[str, str] = {
 # An entry's files never change; only the user's own browser may keep them.
 CACHE = {"cache-control": "private, max-age=86400", "vary": "Cookie"}
 NOT_FOUND = "There is no such picture."
+NO_FORMAT = f"Pictures are served as {', '.join(FORMATS)}."
 BROKEN = "The file of this picture is broken; download it as it is."
 
 
 def history_route(history: History) -> Route:
     """``/history/<thumbnail, picture or plain>/<id of an entry>``; without middleware, as in a notebook, for the owner.
 
-    ``plain`` is the picture without prompt and settings.
+    ``plain`` is the picture without prompt and settings.  With ``?format=png``, ``jpeg`` or ``webp``, picture and plain
+    are in that format.
     """
     finders: Mapping[str, Callable[[User, str], Path | None]] = {
         "thumbnail": history.thumbnail, "picture": lambda user, entry_id: picture(history, user, entry_id),
@@ -38,9 +41,10 @@ def history_route(history: History) -> Route:
 
     def answer(request: Request) -> Response:
         kind, entry, user = *map(request.path_params.get, ("kind", "entry")), request.scope.get(USER_KEY, OWNER)
+        form = request.query_params.get("format", "")
         try:
-            if kind == "plain":
-                return plain(history, user, str(entry))
+            if kind == "plain" or (kind == "picture" and form):
+                return saved(history, user, str(entry), kind == "picture", form)
             find = finders.get(str(kind))
             path = find(user, str(entry)) if find else None
             return served(path) if path else PlainTextResponse(NOT_FOUND, 404)
@@ -58,10 +62,12 @@ def picture(history: History, user: User, entry_id: str) -> Path | None:
     return history.folders.picture(entry.file) if entry else None
 
 
-def plain(history: History, user: User, entry_id: str) -> Response:
-    """A picture's file without prompt and settings, with the same pixels; raises OSError if it is gone."""
+def saved(history: History, user: User, entry_id: str, settings: bool, form: str) -> Response:
+    """A picture's file with or without prompt and settings, in its own format or another one; raises OSError."""
+    if form and form not in FORMATS:
+        return PlainTextResponse(NO_FORMAT, 404)
     try:
-        found = history.plain(user, entry_id)
+        found = history.saved(user, entry_id, settings, form)
     except (ValueError, IndexError):
         return PlainTextResponse(BROKEN, 422)
     if found is None:

@@ -12,6 +12,11 @@ function fillList(list, rows) {
   }));
 }
 
+// The endings of the files that a picture can be saved as, and the names of their formats.
+const FORMATS = { png: 'PNG', jpg: 'JPEG', webp: 'WebP' };
+
+function endingOf(name) { return name.split('.').pop().toLowerCase().replace('jpeg', 'jpg'); }
+
 // One entry with all that is known of it.
 class Detail {
   // on: { open(id), tag(id, add, remove), send(id, to, what), ask(what, fields), compare(ids), made() }.
@@ -32,6 +37,7 @@ class Detail {
     });
     new ResizeObserver(() => this.fit()).observe(part('mat'));
     part('picture').addEventListener('load', () => this.fit());
+    part('format').addEventListener('change', () => this.links());
   }
 
   addTag() {
@@ -46,17 +52,12 @@ class Detail {
     part('picture').hidden = !entry.picture;
     part('no-picture').hidden = entry.picture;
     part('no-picture').textContent = entry.crashed
-      ? 'The program ended during this run. Its settings are here, ready to run again.' : 'The file of this picture is missing.';
+      ? `The program ended during this run. ${entry.recipe ? 'Run again, under Recipe, makes the whole run.' : 'Its settings are here as they were written.'}` : 'The file of this picture is missing.';
     if (entry.picture) {
       part('picture').src = pictureUrl('picture', entry.id);
       part('picture').alt = entry.prompt || NO_PROMPT;
     } else part('picture').removeAttribute('src');
-    part('download').hidden = !entry.picture;
-    part('download').href = pictureUrl('picture', entry.id);
-    part('download').download = entry.name;
-    part('plain').hidden = !entry.picture;
-    part('plain').href = pictureUrl('plain', entry.id);
-    part('plain').download = entry.name;
+    this.formats(entry);
     part('prompt').textContent = entry.prompt || NO_PROMPT;
     part('about').textContent = [entry.kind, moment(entry.made), entry.guest && 'made by a guest', entry.deleted && 'in the bin'].filter(Boolean).join(' \u00b7 ');
     this.lists(entry);
@@ -74,6 +75,27 @@ class Detail {
     this.family.show(entry.family, entry.id);
     part('detail').querySelector('.known').scrollTop = 0;
     this.fit();
+  }
+
+  // The formats that the picture can be saved in; its own is chosen: that is the file as it was made.
+  formats(entry) {
+    const { part } = this;
+    part('format').parentElement.hidden = !entry.picture;
+    part('format').replaceChildren(...Object.entries(FORMATS).map(([ending, name]) => new Option(name, ending)));
+    part('format').value = endingOf(entry.name);
+    this.links();
+  }
+
+  // The links to the picture's file in the chosen format.
+  links() {
+    const { entry, part } = this;
+    const { value } = part('format');
+    const same = !value || value === endingOf(entry.name);
+    for (const [link, kind] of [['download', 'picture'], ['plain', 'plain']]) {
+      part(link).hidden = !entry.picture;
+      part(link).href = pictureUrl(kind, entry.id) + (same ? '' : `?format=${value.replace('jpg', 'jpeg')}`);
+      part(link).download = same ? entry.name : `${entry.name.replace(/\.[^.]*$/, '')}.${value}`;
+    }
   }
 
   lists(entry) {

@@ -30,6 +30,7 @@ TEMPLATE = f"""
     <button type="button" class="quiet" data-do="back">&larr; <span data-part="back-text">All pictures</span></button>
     <span class="grow"></span>
     <button type="button" class="quiet star" data-do="star" aria-pressed="false">{STAR}Favourite</button>
+    <label class="format"><span class="aside">Format of the file</span><select data-part="format"></select></label>
     <a class="quiet" data-part="download" download>Download</a>
     <a class="quiet" data-part="plain" download
       title="Without prompt and settings; the mark that a model made it stays">Save without settings</a>
@@ -192,8 +193,10 @@ def typed_rows(request: GenerationRequest, place: int) -> Iterator[Row]:
 def extra_rows(request: GenerationRequest) -> Iterator[Row]:
     """Settings that few requests have."""
     if init := request.init:
+        yield "source", "Source", picture_name(init.image) + (", for its noise alone" if init.noise_only else "")
         yield "strength", "Strength", f"{init.strength:g}"
         if init.mask:
+            yield "mask", "Mask", picture_name(init.mask)
             yield "feather", "Feather", f"{init.feather} pixels"
             yield "only_masked", "Only masked", f"padding {init.padding} pixels" if init.only_masked else "no"
     if request.loras:
@@ -201,15 +204,45 @@ def extra_rows(request: GenerationRequest) -> Iterator[Row]:
     if variation := request.variation:
         yield "variation", "Variation", f"{variation.strength:g} towards seed {variation.seed}"
     if blend := request.interpolation:
-        ends = [f"\u201c{blend.prompt}\u201d" if blend.prompt else "", f"seed {blend.seed}" if blend.seed else ""]
+        end = "" if blend.prompt is None else f"\u201c{blend.prompt}\u201d"
+        ends = [end, "" if blend.seed is None else f"seed {blend.seed}"]
         yield "blend", "Blend", "to " + ", ".join(filter(None, ends))
     for k, control in enumerate(request.controls):
-        yield f"control{k}", "ControlNet", f"{control.net}, {control.kind}, weight {control.weight:g}"
+        part = f"from {control.start:.0%} to {control.end:.0%} of the steps"
+        about = f"{control.net}, {control.kind}, weight {control.weight:g}, {part}, {picture_name(control.image)}"
+        yield f"control{k}", "ControlNet", about
     if fork := request.fork:
-        yield "fork", "Fork", f"after step {fork.step} of another run, with {phrases.fork_changes(request)}"
+        seed = "" if fork.seed is None else f", seed {fork.seed} for it"
+        yield "fork", "Fork", f"after step {fork.step} of another run, with {phrases.fork_changes(request)}{seed}"
+        yield from ((f"fork_{name}", f"Before the fork: {label}", value) for name, label, value in before_fork(request))
     if reference := request.reference:
-        yield "reference", "Image prompt", f"{reference.adapter}, weight {reference.weight:g}"
+        about = f"{reference.adapter}, weight {reference.weight:g}, {picture_name(reference.image)}"
+        yield "reference", "Image prompt", about
     yield "syntax", "Prompt weights", request.prompt_syntax
+
+
+def before_fork(request: GenerationRequest) -> Iterator[Row]:
+    """What the run that was left had otherwise."""
+    fork = request.fork
+    if fork is None:
+        return
+    own = {name: value for name, _, value in basic_rows(request)}
+    yield from (row for row in basic_rows(fork.original) if own.get(row[0]) != row[2])
+
+
+def basic_rows(request: GenerationRequest) -> Iterator[Row]:
+    """The settings that a fork can change."""
+    yield "prompt", "prompt", " / ".join(request.prompts) or request.prompt
+    yield "negative_prompt", "negative prompt", request.negative_prompt or "nothing"
+    yield "scheduler", "scheduler", phrases.label_of(request.sampling.scheduler)
+    yield "guidance", "guidance scale", f"{request.sampling.guidance_scale:g}"
+    yield "loras", "LoRA", phrases.loras_used(request) or "none"
+    yield "syntax", "prompt weights", request.prompt_syntax
+
+
+def picture_name(upload: str) -> str:
+    """A short name of an uploaded picture: equal pixels have equal names."""
+    return f"picture {upload[:8]}"
 
 
 def facts(found: EntryDetail) -> list[Row]:
@@ -232,7 +265,7 @@ def label_of(name: str, value: str, cards: Cards) -> str:
 
 def value_of(value: Any, name: str = "", depth: int = 0) -> str:
     """A value of a file in words, whatever it is."""
-    if name == "seconds" and isinstance(value, int | float):
+    if name == "seconds" and isinstance(value, int | float) and abs(value) < 1e9:
         return phrases.seconds(float(value))
     if depth >= MAX_DEPTH or not isinstance(value, Mapping | list | tuple):
         return shorten(str(value), MAX_VALUE)

@@ -14,7 +14,8 @@ class Recipe {
   show(entry) {
     this.entry = entry;
     this.part('recipe').hidden = !entry.recipe;
-    this.button('replay').hidden = !entry.picture || entry.deleted;
+    this.button('replay').hidden = (!entry.picture && !entry.crashed) || entry.deleted;
+    this.button('replay').textContent = entry.crashed ? 'Run again' : 'Make again and compare';
     this.draw();
   }
 

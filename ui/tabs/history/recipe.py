@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from history.parents import named_uploads
 from history.recipes.files import json_file, script_file
 from history.recipes.plan import Materials, NoScript
 from pipelines.events import Loading
@@ -55,23 +57,41 @@ def recipe_file(question: Question) -> dict[str, Any]:
 
 def materials(question: Question, detail: EntryDetail) -> Materials:
     """Where the recipe of an entry finds what it names, for the user who asks."""
-    page, history, user = question.page, question.history, question.user
+    page = question.page
 
     def upload(name: str) -> Image.Image:
-        try:
-            return page.inputs.get(name)
-        except InvalidRequest:
-            if (kept := history.picture_with_pixels(user, name)) is None:
-                raise
-            return page.inputs.read(kept).image
+        return upload_of(question, name)
 
     card = page.card(detail.request.model) if detail.request else None
-    return Materials(card, page.backend.adapters, upload, shows_paths=user.owner)
+    return Materials(card, page.backend.adapters, upload, shows_paths=question.user.owner)
+
+
+def upload_of(question: Question, name: str) -> Image.Image:
+    """An uploaded picture; one that is gone and was a picture of the history comes from there.
+
+    Raises:
+        InvalidRequest: if it is in neither.
+    """
+    try:
+        return question.page.inputs.get(name)
+    except InvalidRequest:
+        if (kept := question.history.picture_with_pixels(question.user, name)) is None:
+            raise
+        return question.page.inputs.read(kept).image
+
+
+def bring_uploads_back(question: Question) -> None:
+    """Store the uploads again that the named entry's run needs and that are gone, as far as the history has them."""
+    found = question.history.detail(question.user, question.ids[0]) if question.ids else None
+    for name in named_uploads(found.request.model_dump_json()) if found and found.request else ():
+        with suppress(InvalidRequest):  # the backend says what it lacks
+            question.page.inputs.put(upload_of(question, name))
 
 
 def replay(question: Question) -> dict[str, Any]:
     """Make the first entry that a question names again; the id of the job."""
     try:
+        bring_uploads_back(question)
         job = question.history.replays.start(
             question.page.backend.submit, question.user, question.ids[0] if question.ids else ""
         )

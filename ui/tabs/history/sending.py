@@ -21,13 +21,14 @@ from ui.tabs.history.question import Question
 
 if TYPE_CHECKING:
     from history.entries import EntryDetail
+    from pipelines.request import GenerationRequest
     from ui.context import PageContext
 
 TEXT_TAB, IMAGE_TAB, DENOISING_TAB = "text-to-image", "image-to-image", "denoising"
 # What is taken over: the fields of a request by their flat names.
 SEED, PROMPT = ("seed",), ("prompt", "negative_prompt", "prompt_syntax", "styles")
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength", "fork_step"),
+    "settings": (*PROMPT, "model", *SAMPLER, *SEED, "width", "height", "strength", "fork_step", "left_out"),
     "prompt": PROMPT,
     "seed": SEED,
     "sampler": SAMPLER,
@@ -121,7 +122,21 @@ def fields_of(found: EntryDetail, names: tuple[str, ...]) -> dict[str, Any]:
         values["fork_step"] = request.fork.step
     if request.init is not None:
         values["strength"] = request.init.strength
+    if left_out := left_out_of(request):
+        values["left_out"] = left_out
     return {name: values[name] for name in names if name in values}
+
+
+def left_out_of(request: GenerationRequest) -> list[str]:
+    """What a form does not take over of a request, in words."""
+    init = request.init
+    found = {
+        "the picture that it started from": init is not None, "the mask": bool(init and init.mask),
+        "ControlNet": bool(request.controls), "the image prompt": request.reference is not None,
+        "the variation": request.variation is not None, "the blend": request.interpolation is not None,
+        "the number of pictures": request.num_images > 1 and request.interpolation is None,
+    }  # fmt: skip
+    return [words for words, is_there in found.items() if is_there]
 
 
 def foreign_fields(question: Question, found: EntryDetail, parts: tuple[str, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.lru import LruDict
 from pipelines.system.text import hide_paths
 
+log = logging.getLogger(__name__)
 EXPORT, IMPORT = "export", "import"
 MAX_USERS = 200
 STOPPED = "Stopped; nothing was exported."
+FAILED = "It ended early because of an error of the program, which is in its log; start it again."
 
 
 class Stopped(Exception):
@@ -67,6 +70,9 @@ class Transfers:
                 transfer.said = str(problem)
             except OSError as error:
                 transfer.said = f"A file could not be read or written ({hide_paths(str(error.strerror))}); try again."
+            except Exception:  # whatever it is, the page says so
+                log.exception("The %s failed", transfer.kind)
+                transfer.said = FAILED
             finally:
                 transfer.over.set()
 

@@ -46,6 +46,7 @@ MAX_EXPORT, MAX_FILES = 5000, 5000
 # Left free on the disk by an export.
 RESERVE = 512 * 2**20
 NOTHING_SELECTED = "Select the pictures to export first."
+TOO_MANY = f"At most {MAX_EXPORT:,} pictures go into one zip; select fewer."
 NO_FILES = "Choose pictures, a zip, or a folder to import."
 OWNER_ONLY = "Only the owner of this computer can import pictures."
 NO_FOLDER = "There is no such folder or zip on this computer; write its whole path, such as /home/me/pictures."
@@ -58,9 +59,9 @@ NO_ROOM = "There is not enough room on the disk for these pictures; select fewer
 
 def start_export(question: Question) -> dict[str, Any]:
     """Begin to write a zip of the entries that a question names."""
-    ids = question.texts("ids", MAX_EXPORT)
-    if not ids:
-        return {"problem": NOTHING_SELECTED}
+    ids = question.texts("ids", MAX_EXPORT + 1)
+    if not ids or len(ids) > MAX_EXPORT:
+        return {"problem": TOO_MANY if ids else NOTHING_SELECTED}
     history, user, page = question.history, question.user, question.page
 
     def work(transfer: Transfer) -> None:

@@ -14,7 +14,7 @@ from pipelines.images.settings_in_files import encode
 from pipelines.models.adapters.lora import LoraFile
 from pipelines.request import MAX_PROMPT
 from tests.support import foreign_pictures as samples
-from tests.support.foreign_pictures import png
+from tests.support.foreign_pictures import png, with_exif
 from tests.support.history_entries import ask, picture
 from tests.support.site import tiny_card
 from tests.support.waiting import wait_for
@@ -155,6 +155,11 @@ def test_a_file_without_settings_has_none(data: bytes) -> None:
 def test_texts_that_no_reader_knows_are_shown_within_bounds() -> None:
     texts = read_texts(png({"Comment": "by hand", "Software": "Paint", "Empty": " "}))
     assert unread_text(texts) == "Comment: by hand"
+    graph = 'prompt:{"1": {"class_type": "LoadImage", "inputs": {}}}'
+    comfy = with_exif("WEBP", b"", t0110=graph)
+    assert settings_of(comfy) is None and graph in unread_text(read_texts(comfy))
+    xmp = png({"XML:com.adobe.xmp": "<x:xmpmeta>by nobody</x:xmpmeta>"}, international=True)
+    assert "by nobody" in unread_text(read_texts(xmp))
     assert len(unread_text(FileTexts({str(k): "x" * 9000 for k in range(9)}, user_comment="y" * 9000))) == MAX_TEXTS
 
 

@@ -89,6 +89,10 @@ def test_a_source_that_is_gone_is_found_in_the_history_or_said(shop: Workshop, a
     for name in (upload, lost):
         shop.backend.inputs.path(name).unlink()
     assert recipe.recipe_file(ask(ids=[child.entry.id], kind="script"))["name"].endswith(".zip")
+    job = recipe.replay(ask(ids=[child.entry.id]))["job"]
+    wait_for(lambda: not recipe.replayed(ask(job=job))["running"])
+    assert recipe.replayed(ask(job=job))["same"] and shop.backend.inputs.path(upload).is_file()
+    assert "not here any more" in recipe.replay(ask(ids=[orphan.entry.id]))["problem"]
     assert "no longer kept" in recipe.recipe_file(ask(ids=[orphan.entry.id], kind="script"))["problem"]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from history.store import History
 from pipelines.jobs.users import OWNER
 from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
 from tests.support.history_entries import GUEST, keep
+from ui.form import taken_settings
 from ui.tabs.history import detail, sending
 from ui.tabs.history.detail import GONE
 
@@ -24,6 +27,27 @@ def test_all_settings_or_a_part_of_them(history: History, question) -> None:
     for what, names in parts.items():
         sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what=what))
         assert set(sent["settings"]["fields"]) == names
+
+
+def test_what_a_form_does_not_take_over_is_named(history: History, question) -> None:
+    upload, more = "0" * 32, {"variation": {"seed": 1, "strength": 0.1}, "num_images": 2}
+    made = keep(
+        history, init={"image": upload, "strength": 0.5, "mask": upload}, controls=({"net": "edges", "image": upload},),
+        reference={"adapter": "look", "image": upload}, **more,
+    )  # fmt: skip
+    sent, _ = sending.outcome(question(ids=[made], to="text-to-image", what="settings"))
+    left_out = sent["settings"]["fields"]["left_out"]
+    assert left_out == [
+        "the picture that it started from", "the mask", "ControlNet", "the image prompt", "the variation",
+        "the number of pictures",
+    ]  # fmt: skip
+    form: Any = SimpleNamespace(
+        page=SimpleNamespace(card=lambda name: None), controls=SimpleNamespace(), run_error="error"
+    )
+    said = taken_settings.updates_of(form, {"left_out": left_out[:2]}, "tiny")["error"]
+    assert said.startswith("Not taken over: the picture that it started from, the mask. Its Recipe")
+    sent, _ = sending.outcome(question(ids=[keep(history)], to="text-to-image", what="settings"))
+    assert "left_out" not in sent["settings"]["fields"]
 
 
 def test_the_picture_or_both_to_image_to_image(history: History, question) -> None:

@@ -19,7 +19,7 @@ from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
 from tests.support.history_entries import GUEST, keep
 from ui.tabs.history import transfers
-from ui.tabs.history.transfer import STOPPED, Transfer
+from ui.tabs.history.transfer import FAILED, STOPPED, Transfer
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,8 @@ def test_a_selection_is_exported_as_a_zip(history: History, question, uploads: P
         listed = json.loads(archive.read("history.json"))["entries"]
     assert [each["id"] for each in listed] == ids[:2]
     assert transfers.start_export(question()) == {"problem": transfers.NOTHING_SELECTED}
+    many = [str(k) for k in range(transfers.MAX_EXPORT + 1)]
+    assert transfers.start_export(question(ids=many)) == {"problem": transfers.TOO_MANY}
 
 
 def test_guests_export_their_own_within_their_share(history: History, question) -> None:
@@ -128,3 +130,15 @@ def test_what_came_of_an_import_in_words() -> None:
     assert transfers.import_words(ImportProgress()) == "There is no picture in it (PNG, JPEG or WebP)."
     stopped = ImportProgress(2, 9, 2, problem="The import was stopped; start it again to go on.")
     assert transfers.import_words(stopped) == "2 pictures imported. The import was stopped; start it again to go on."
+
+
+def test_a_transfer_ends_with_a_sentence_whatever_goes_wrong(
+    history: History, question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(transfers, "export", broken)
+    transfers.start_export(question(ids=[keep(history)]))
+    found = ended(question)
+    assert found["over"] and found["said"] == FAILED and not found["file"]
