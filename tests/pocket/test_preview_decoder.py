@@ -1,4 +1,4 @@
-"""The preview decoder: it learns from the decoder, is small, and its pictures are nearly the decoder's."""
+"""The preview decoder: it learns from the decoder, and goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 
 from pocket import preview_decoder
 from pocket.train.checkpoints import Checkpoints
 from pocket.train.loop import Until
-
-MOST_BYTES = 500_000
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +26,3 @@ def test_it_learns_from_the_decoder_and_goes_on_where_it_stopped(tmp_path: Path,
     assert all(after[view] > before[view] + 1 for view in ("guesses", "noisy latents")), (before, after)
     preview_decoder.train(latents, vae, checkpoints, Until(336))
     assert checkpoints.load(preview_decoder.NAME)["seen"] == 336
-
-
-def test_what_is_shipped_is_small_and_draws_what_the_decoder_draws(latents: torch.Tensor) -> None:
-    files = list(preview_decoder.FOLDER.glob("*.safetensors"))
-    assert 0 < sum(file.stat().st_size for file in files) <= MOST_BYTES
-    student = AutoencoderTiny.from_pretrained(preview_decoder.FOLDER).float().eval()
-    found = dict(preview_decoder.figures(student, preview_decoder.load_vae(), latents))
-    assert found["guesses"] > 28 and found["noisy latents"] > 24, found
