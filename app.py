@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     from pipelines.system import atomic_files, malloc
+    from pipelines.system.text import FOLDERS
     from ui.server.addresses import FolderInUse, NoLink, ask_for_links, lock_folder
     from ui.server.command_line import Settings, is_loopback, new_link_folder, parse
 except ModuleNotFoundError as error:
@@ -73,6 +74,8 @@ def prepare_environment(settings: Settings) -> None:
         os.environ["GRADIO_TEMP_DIR"] = str(atomic_files.create_scratch_folder(parent))
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    chosen = [folder.absolute() for folder in (settings.data_dir, settings.models_dir) if folder]
+    os.environ[FOLDERS] = os.pathsep.join(map(str, chosen))
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,13 @@ from pipelines.images.uploads import upload_id
 from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.request import MAX_SIDE, GenerationRequest, InitImage, InvalidRequest, first_error, make_request
 from pipelines.system.guest_bytes import NoBytesLeft
-from pipelines.system.text import shorten
+from pipelines.system.text import file_problem, shorten
 from pipelines.trace.forks import fork_of
 from ui.components import stage_updates
 from ui.form import controls
 from ui.inspector import export, lens_frames
 from ui.inspector.words.packing import as_numbers
 from ui.server.current_user import current_user
-from ui.shell.page_blocks import file_problem
 
 if TYPE_CHECKING:
     from gradio.blocks import Block
