@@ -44,7 +44,8 @@ def refuse_outside_references(folder: Path) -> None:
     """
     root = _root(folder)
     for path in _entries(folder):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        # ``Path.resolve`` raises an error at a link to itself.
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise _refusal(folder, path, "is a link to a place outside of it; copy the file itself")
         if path.name == "adapter_config.json":
             raise _refusal(folder, path, "names another model, which would be loaded too; remove it")
