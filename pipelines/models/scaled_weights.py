@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # What the scale of a tensor is called, in place of the last part of its name, "weight".
 SCALES = (".scale_weight", ".weight_scale")
 # Numbers for activations and notes, which go with such weights and change none.
-_NOTES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+NOTES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 
 
 def unscaled(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def unscale_all(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict
     """
     import torch
 
-    found = {name: weight for name, weight in weights.items() if not name.endswith((*SCALES, *_NOTES))}
+    found = {name: weight for name, weight in weights.items() if not name.endswith((*SCALES, *NOTES))}
     for name, scale in weights.items():
         ending = next((ending for ending in SCALES if name.endswith(ending)), None)
         if ending is None:

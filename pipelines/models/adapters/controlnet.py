@@ -233,13 +233,14 @@ def _load_network(path: Path, unet: Any) -> Any:
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
     from safetensors.torch import load_file
 
+    from pipelines.models.pretrained import load_network
+
     if path.is_dir():
         refuse_outside_references(path)
         has_plain = (path / "diffusion_pytorch_model.safetensors").is_file()
         has_plain = has_plain or any(path.glob("diffusion_pytorch_model.safetensors.index.json"))
-        return ControlNetModel.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, variant=None if has_plain else "fp16"
-        )
+        variant = None if has_plain else "fp16"
+        return load_network(ControlNetModel, path, local_files_only=True, use_safetensors=True, variant=variant)
     weights = convert_controlnet_checkpoint(load_file(path), dict(unet.config))
     net = ControlNetModel.from_unet(_plain(unet, weights), load_weights_from_unet=False)
     net.load_state_dict(weights)

@@ -5,6 +5,7 @@ The picture's features go through cross-attention layers of their own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def _encoder(file: IPAdapterFile) -> Path | None:
     """The image encoder of the right width that lies near a file."""
     path, (width, word) = file.path, file.wants
     for place in _ENCODERS:
-        folder = (path.parent / place).resolve()
+        folder = Path(os.path.realpath(path.parent / place))  # also of a link to itself, which ``resolve`` refuses
         try:
             config = read_json_file(folder / "config.json")
         except (OSError, ValueError):
@@ -202,13 +203,16 @@ class IPAdapterSlot:
         import torch
         from transformers import CLIPVisionModelWithProjection
 
+        from pipelines.models.pretrained import load_network
+
         key = (folder, stamp(folder), placement.dtype)
         if self._encoder is None or self._encoder[0] != key:
             self._encoder = None
             refuse_outside_references(folder)
-            encoder = CLIPVisionModelWithProjection.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, placement.dtype)
-            )
+            encoder = load_network(
+                CLIPVisionModelWithProjection, folder, local_files_only=True, use_safetensors=True,
+                dtype=getattr(torch, placement.dtype),
+            )  # fmt: skip
             offloading.place(encoder, placement, offloading.WAIT if placement.has_own_memory else "", in_loop=False)
             self._encoder = key, encoder
         return self._encoder[1]
