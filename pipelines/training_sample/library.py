@@ -87,7 +87,6 @@ class _Sample:
     running: bool = False
     problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    comparing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def progress(self) -> SampleProgress:
@@ -126,14 +125,28 @@ class TrainingSamples:
         """How far the model's sample is; raises SampleError."""
         return self._sample(model_id).progress
 
-    def prepare(self, model_id: str, ask: Ask) -> None:
-        """Encode the sample in the background unless that is done or under way; raises SampleError."""
+    def prepare(self, model_id: str, ask: Ask, charge: Callable[[int], object] = lambda size: None) -> None:
+        """Encode the sample in the background unless that is done or under way.
+
+        Args:
+            model_id: of the model.
+            ask: has the worker encode a few pictures.
+            charge: is called with the bytes before they are written, and with 0 before the work
+                (``GuestBytes.charge``).
+
+        Raises:
+            SampleError: if the model has none.
+            NoBytesLeft: of ``charge``.
+        """
         sample = self._sample(model_id)
+        if sample.found is None:
+            charge(0)
         with sample.lock:
             if sample.running or sample.found is not None:
                 return
             sample.running, sample.problem = True, ""
-        threading.Thread(target=self._encode, args=(model_id, sample, ask), name="training-sample", daemon=True).start()
+        given = (model_id, sample, ask, charge)
+        threading.Thread(target=self._encode, args=given, name="training-sample", daemon=True).start()
 
     def best_guess(self, trace: Trace, k: int, ask: Ask) -> BestGuess:
         """What the best denoiser for the sample believes at each step of picture k of a run.
@@ -167,9 +180,9 @@ class TrainingSamples:
 
     def nearest(self, model_id: str, pixels: np.ndarray, count: int, ask: Ask) -> list[NearestPicture]:
         """The renders of the artwork that are nearest to a picture (uint8 (h, w, 3)); raises SampleError."""
-        sample = self._sample(model_id)
-        with sample.comparing:
-            return sample.nearest.find(pixels, count, lambda work, size: ask(None, lambda _: work(), size))
+        # No lock: a guest's parts wait for their turn, and the owner's must not wait for them.
+        nearest = self._sample(model_id).nearest
+        return nearest.find(pixels, count, lambda work, size: ask(None, lambda _: work(), size))
 
     def _sample(self, model_id: str) -> _Sample:
         """The sample of a model, its files read at the first call."""
@@ -184,13 +197,14 @@ class TrainingSamples:
                 self._samples[key] = _open(Path(card.training_sample), self._folder / f"{key}.safetensors")
             return self._samples[key]
 
-    def _encode(self, model_id: str, sample: _Sample, ask: Ask) -> None:
+    def _encode(self, model_id: str, sample: _Sample, ask: Ask, charge: Callable[[int], object]) -> None:
         try:
             self._encode_rest(model_id, sample, ask)
             found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
+            charge(found.latents.nbytes + found.facts.nbytes)
             latents.save(sample.file, found)
             sample.found, sample.rows = found, []
-        except RuntimeError as problem:  # QueryFailed and SampleError say what happened
+        except RuntimeError as problem:  # QueryFailed, NoBytesLeft and SampleError say what happened
             sample.problem = str(problem)
         except Exception:
             log.exception("The training sample of %s could not be encoded", model_id)
