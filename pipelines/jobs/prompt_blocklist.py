@@ -65,13 +65,21 @@ class BlockList:
         Marks may neither hide a word, ``g(or:1)e``, nor be taken for one.
         """
         for field, text in prompt_fields(request):
-            if field == "negative_prompt":
-                continue
-            read = (*readings(text), words_alone(text, request.prompt_syntax))
-            if found := next(filter(None, map(self.find, read)), ""):
-                raise InvalidRequest(
-                    "prompt", f"The prompt contains {found!r}, which the owner of this computer does not allow."
-                )
+            if field != "negative_prompt":
+                self.check_text(text, request.prompt_syntax)
+
+    def check_text(self, text: str, syntax: str) -> None:
+        """Raise InvalidRequest if a text that a model reads contains a blocked word.
+
+        Args:
+            text: as the step reads it.
+            syntax: its form, ``COMPEL`` or ``A1111``.
+        """
+        read = (*readings(text), words_alone(text, syntax))
+        if found := next(filter(None, map(self.find, read)), ""):
+            raise InvalidRequest(
+                "prompt", f"The prompt contains {found!r}, which the owner of this computer does not allow."
+            )
 
     def find(self, text: str) -> str:
         """The first word or phrase of the list in a text, or "".
