@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipelines.cards import ModelCard
 from pipelines.hub.selection import is_repo_id
 from pipelines.models.families.card_fields import DEFAULT_QUALITIES
-from pipelines.system.paths import PROJECT
+from pipelines.system.paths import PROJECT, hub_cache
 from pipelines.system.text import printable
 from presets import diffusers_folder, single_file
 from presets.json_files import CatalogueError
@@ -220,8 +220,7 @@ def _licence(snapshot: Path) -> str:
 
 def _snapshot(model: str, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The snapshot of a downloaded model; found without importing huggingface_hub, which would delay the start."""
-    home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    hub = Path(environ.get("HF_HUB_CACHE") or home / "hub").expanduser() / ("models--" + model.replace("/", "--"))
+    hub = hub_cache(environ) / ("models--" + model.replace("/", "--"))
     try:
         commit = (hub / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
