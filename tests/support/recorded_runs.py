@@ -27,3 +27,12 @@ def record(model: Any, request: Any, name: str = "run") -> tuple[list[Any], Trac
         recorder.add(step, tuple(f"jpeg {step.index} {k}".encode() for k in range(request.num_images)))
     pictures = tuple(Picture(Path(f"/pictures/{seed}.png"), seed) for seed in request.seeds)
     return steps, recorder.finish(model, pictures, tuple(b"png %d" % seed for seed in request.seeds), 1.5)
+
+
+def returned(parts: Any) -> Any:
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value

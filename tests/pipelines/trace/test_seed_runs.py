@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +14,8 @@ from pipelines.request import InitImage
 from pipelines.sampling.denoise import denoise
 from pipelines.trace import seed_runs
 from tests.support.known_trace import make_trace
+from tests.support.recorded_runs import returned
 from tests.support.site import tiny_card
-
-
-def returned(parts: Any) -> Any:
-    """What a generator returns."""
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            return end.value
 
 
 def test_as_many_seeds_as_a_minute_allows() -> None:
