@@ -12,9 +12,8 @@ from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Placement, Report
 from pipelines.models.families.card_fields import names_part
 from pipelines.models.placement import settle
-from pipelines.models.pretrained import IncompleteWeights, load_network
 from pipelines.models.safety_checker import ON, PART, READER, SafetyChecker, state_of
-from pipelines.models.scaled_weights import unscale_all
+from pipelines.models.weights import IncompleteWeights, load_network, unscale_all
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.local_references import OutsideReference, refuse_outside_references
 from pipelines.system.paths import PROJECT

@@ -160,12 +160,7 @@ class IPAdapterSlot:
             self.remove()
             if isinstance(error, InvalidRequest) or out_of_memory(error):
                 raise
-            reason = first_line(error, str(prompt.path))
-            raise InvalidRequest(
-                "reference",
-                f"The IP-Adapter {prompt.path.stem} cannot be used with {model_name} ({reason}); it is "
-                "probably made for another kind of model, so choose another one.",
-            ) from error
+            raise _refusal(prompt.path, model_name, error) from error
         return True
 
     def features(self, negative: bool) -> torch.Tensor | None:
@@ -203,7 +198,7 @@ class IPAdapterSlot:
         import torch
         from transformers import CLIPVisionModelWithProjection
 
-        from pipelines.models.pretrained import load_network
+        from pipelines.models.weights import load_network
 
         key = (folder, stamp(folder), placement.dtype)
         if self._encoder is None or self._encoder[0] != key:
@@ -233,6 +228,21 @@ class IPAdapterSlot:
         device, dtype = placement.device, self._unet.dtype
         found, none = (rows.to(device, dtype)[None] for rows in self._encoded[key])
         return found, none
+
+
+def _refusal(path: Path, model_name: str, error: Exception) -> InvalidRequest:
+    """Why an IP-Adapter cannot be put onto a model."""
+    from pipelines.models.weights import is_unreadable
+
+    reason = first_line(error, str(path))
+    if is_unreadable(error):
+        text = f"The IP-Adapter {path.stem} or its image encoder cannot be read ({reason}); copy or download it again."
+    else:
+        text = (
+            f"The IP-Adapter {path.stem} cannot be used with {model_name} ({reason}); it is probably made for another "
+            "kind of model, so choose another one."
+        )
+    return InvalidRequest("reference", text)
 
 
 def _encode_image(

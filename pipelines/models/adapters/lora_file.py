@@ -17,7 +17,7 @@ from pipelines.models.adapters import lora_layers
 from pipelines.models.adapters.lora_format import LoraLayout, problem, split
 from pipelines.models.adapters.lora_layers import LoraLayer
 from pipelines.models.adapters.lora_names import LayerNames
-from pipelines.models.scaled_weights import unscaled
+from pipelines.models.weights import unscaled
 from pipelines.request import InvalidRequest
 from pipelines.system.bounded_json import parse_json, read_json_file
 from pipelines.system.safetensors_header import read_header

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
 from pipelines.model import CannotLoad
 from pipelines.models.families import loader
-from pipelines.models.pretrained import IncompleteWeights, load_network
+from pipelines.models.weights import IncompleteWeights, load_network
+from pipelines.request import InvalidRequest
+from pipelines.sampling.conditioning import ControlNetInput, IPAdapterInput
 from tests.support.paired_models import CPU
 from tests.support.tiny_controlnets import make_controlnet
 from tests.support.tiny_ip_adapters import make_adapter
@@ -116,3 +119,24 @@ def test_a_model_with_such_a_part_is_not_loaded(tiny_folder: Path, tmp_path: Pat
     change(folder / part, drop)
     with pytest.raises(CannotLoad, match=rf"The {part} of .* cannot be loaded .*its files lack"):
         loader("stable_diffusion")(tiny_card(folder), CPU, lambda *args: None)
+
+
+@pytest.mark.parametrize("place", ["net", "net.safetensors", "ip", "encoder"])
+def test_a_cut_file_is_not_called_one_for_another_model(tiny_folder: Path, tmp_path: Path, place: str) -> None:
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), CPU, lambda *args: None)
+    net = make_controlnet(model.parts["unet"], tmp_path / "net")
+    adapter = make_adapter(model.parts["unet"], tmp_path / "x.safetensors")
+    whole = next(net.glob("*.safetensors"))
+    single = Path(shutil.copy(whole, tmp_path / "net.safetensors"))
+    cut = {"net": whole, "net.safetensors": single, "ip": adapter,
+           "encoder": tmp_path / "image_encoder" / "model.safetensors"}[place]  # fmt: skip
+    cut.write_bytes(cut.read_bytes()[:-64])
+    with pytest.raises(InvalidRequest, match=r"cannot be read \(.*copy or download it again") as refused:
+        if place.startswith("net"):
+            model.set_controlnets(
+                [ControlNetInput(single if place != "net" else net, Image.new("RGB", (32, 32)), 1, 0, 1)]
+            )
+        else:
+            picture = Image.new("RGB", (32, 32))
+            model.set_ip_adapter(IPAdapterInput(adapter, tmp_path / "image_encoder", "k", picture, 1.0))
+    assert "probably" not in str(refused.value)
