@@ -20,6 +20,11 @@ _SYNTAX = re.compile(
     | <[^<>]*> | [+-]+(?=\W|$) | [()\[\]{}"\\]""",
     re.VERBOSE,
 )
+# Letters of scripts that are written without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 NOTE = "# Blocked words and phrases, one per line; lines that begin with # are comments.\n"
 
 
@@ -127,4 +132,11 @@ def normalized(text: str) -> str:
 def _pattern(lines: list[str]) -> re.Pattern[str] | None:
     words = {normalized(line) for line in lines if not line.lstrip().startswith("#")} - {""}
     # The longest first, so that the message quotes the whole phrase.
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})\b") if words else None
+    ordered = sorted(words, key=len, reverse=True)
+    return re.compile("|".join(map(_bounded, ordered))) if words else None
+
+
+def _bounded(word: str) -> str:
+    """A pattern for a whole word; scripts without spaces have no ends of words to look for."""
+    before, after = ("" if _UNSPACED.match(letter) else r"\b" for letter in (word[0], word[-1]))
+    return before + re.escape(word) + after
