@@ -28,6 +28,7 @@ from pipelines.system.text import file_problem, shorten
 from pipelines.trace.forks import fork_of
 from ui.components import stage_updates
 from ui.form import controls
+from ui.form.styles.composing import with_embeddings
 from ui.inspector import export, lens_frames
 from ui.inspector.words.packing import as_numbers
 from ui.server.current_user import current_user
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pipelines.images.uploads import UserUploads
     from pipelines.jobs.backend import Backend
     from pipelines.jobs.job import Job
+    from pipelines.models.adapters.resolver import AdapterResolver
     from pipelines.trace.lenses import Decode
     from pipelines.trace.trace import Trace
     from ui.components.frame_cache import FrameCache
@@ -66,9 +68,12 @@ NOT_UPLOADED = (
 
 
 def resolve(
-    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any]
-) -> GenerationRequest:
+    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any],
+    adapters: AdapterResolver | None = None,
+) -> GenerationRequest:  # fmt: skip
     """A request from the given values; those left out (None) come from the model's card.
+
+    Embeddings of ``adapters`` that a prompt in A1111's form names without a mark get one.
 
     Raises:
         InvalidRequest: with one sentence. Only an id of the catalogue names a model, never a path.
@@ -89,7 +94,8 @@ def resolve(
         "seed": controls.draw_seed(),
     }
     values.update({name: value for name, value in given.items() if value is not None})
-    return make_request(model=card.id, prompt=prompt, **values)
+    fields = {"model": card.id, "prompt": prompt, **values}
+    return make_request(**(fields if adapters is None else with_embeddings(adapters, fields)))
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,9 @@ class Endpoints:
 
     def _request(self, given: CallValues, init: InitImage | None = None) -> GenerationRequest:
         settings = {name: given[name] for name in (*SETTINGS, *SYNTAX) if name != "model"}
-        return resolve(self.cards, self.default_model, given["prompt"], given["model"], {**settings, "init": init})
+        values = {**settings, "init": init}
+        adapters = self.backend.adapters
+        return resolve(self.cards, self.default_model, given["prompt"], given["model"], values, adapters)
 
 
 def with_signature(
