@@ -26,7 +26,7 @@ _WINDOWS = re.compile(
     re.VERBOSE,
 )
 # Names, in the environment, the folders that the owner has chosen for this program, as PATH does.
-FOLDERS = "DIFFUSION_PLAYGROUND_FOLDERS"
+FOLDERS = "PLAYGROUND_HIDDEN_FOLDERS"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 

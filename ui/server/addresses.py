@@ -87,6 +87,7 @@ def lock_folder(data_dir: Path, addresses: Addresses) -> FolderLock:
 
     Raises:
         FolderInUse: if another program has it.
+        OSError: if its file cannot be written.
     """
     lock = FolderLock(data_dir / LOCK_FILE)
     if lock.acquire({"pid": os.getpid(), "port": addresses.port, "host": addresses.connectable,
