@@ -74,7 +74,7 @@ def wildcards_of(page: PageContext) -> Wildcards:
 
 def embeddings_of(page: PageContext, syntax: Any) -> list[str]:
     """The embeddings that prompts of a page may name without a mark in this form."""
-    return [file.name for file in page.backend.adapters.embeddings] if syntax == A1111 else []
+    return [file.name for file in page.backend.adapters.embeddings()] if syntax == A1111 else []
 
 
 def answer(

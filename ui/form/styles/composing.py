@@ -56,12 +56,12 @@ def with_embeddings(adapters: AdapterResolver, fields: dict[str, Any]) -> dict[s
     """The fields with marks for the embeddings that prompts in A1111's form name without one."""
     if fields.get("prompt_syntax") != A1111:
         return fields
-    names = [file.name for file in adapters.embeddings]
+    names = [file.name for file in adapters.embeddings()]
 
     def named(text: Any) -> Any:
         return name_bare_embeddings(text, names) if isinstance(text, str) and len(text) <= MAX_PROMPT else text
 
-    found = {name: named(fields[name]) for name in ("prompt", "negative_prompt") if name in fields}
+    found: dict[str, Any] = {name: named(fields[name]) for name in ("prompt", "negative_prompt") if name in fields}
     if isinstance(prompts := fields.get("prompts"), list | tuple):
         found["prompts"] = tuple(map(named, prompts))
     if isinstance(blend := fields.get("interpolation"), dict):

@@ -119,7 +119,7 @@ def test_taken_settings_set_the_chosen_styles(form: Form) -> None:
 
 
 def test_embeddings_that_a1111_names_without_a_mark_get_one() -> None:
-    adapters: Any = SimpleNamespace(embeddings=[SimpleNamespace(name="EasyNegative")])
+    adapters: Any = SimpleNamespace(embeddings=lambda: [SimpleNamespace(name="EasyNegative")])
     fields = {**FIELDS, "prompt": "a fox, easynegative", "negative_prompt": "(EasyNegative:1.2)",
               "prompts": ("easynegative", "x"), "interpolation": {"prompt": "EASYNEGATIVE", "seed": None}}  # fmt: skip
     assert with_embeddings(adapters, fields) == fields, "compel's form has marks for them"
