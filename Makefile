@@ -11,12 +11,14 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 # Where other packages might make a difference: prompts, loading models, files, the page, the program itself.
 MINIMAL := .venv-minimal
-MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server/test_command_line.py ui/server/test_sharing.py \
-	presets/test_catalogue.py test_app.py::test_a_local_model_makes_no_request \
-	$(addprefix pipelines/,prompt test_model.py jobs/test_backend.py jobs/test_local.py \
-	$(addprefix images/,test_png.py test_provenance.py test_masks.py) trace/test_serialization.py \
-	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py \
-	adapters/test_resolver.py adapters/test_textual_inversion.py) sampling/test_conditioning.py))
+MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server presets test_app.py::test_a_local_model_makes_no_request \
+	$(addprefix security/,test_sessions_of_others.py test_guest_limits.py test_file_access.py) \
+	$(addprefix pipelines/,prompt system test_model.py test_request.py trace/test_serialization.py \
+	$(addprefix jobs/,test_backend.py test_local.py test_queue.py test_model_queries.py test_prompt_blocklist.py) \
+	$(addprefix images/,test_png.py test_provenance.py test_masks.py test_file_bounds.py test_uploads.py) \
+	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py test_weights.py \
+	$(addprefix adapters/,test_resolver.py test_textual_inversion.py test_lora_file.py)) \
+	$(addprefix sampling/,test_conditioning.py test_initial_noise.py test_image_to_image.py)))
 TORCH ?= auto
 # Once a build is there, only asking for another one replaces it.
 TORCH_STAMP := $(if $(filter auto,$(TORCH)),$(firstword $(wildcard $(VENV)/torch-*.stamp) $(VENV)/torch-auto.stamp),$(VENV)/torch-$(TORCH).stamp)

@@ -6,6 +6,7 @@ Imports neither torch nor diffusers: the page appears first, the worker loads th
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     from pipelines.system import atomic_files, malloc
+    from pipelines.system.text import FOLDERS, printable
     from ui.server.addresses import FolderInUse, NoLink, ask_for_links, lock_folder
     from ui.server.command_line import Settings, is_loopback, new_link_folder, parse
     from ui.shell import gradio_import
@@ -76,6 +78,8 @@ def prepare_environment(settings: Settings) -> None:
         os.environ["GRADIO_TEMP_DIR"] = str(atomic_files.create_scratch_folder(parent))
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    chosen = [folder.absolute() for folder in (settings.data_dir, settings.models_dir) if folder]
+    os.environ[FOLDERS] = os.pathsep.join(map(str, chosen))
     gradio_import.skip_stubs()
 
 
@@ -263,8 +267,20 @@ def print_new_link(data_dir: Path) -> int:
     return 0
 
 
+def start_problem(problem: OSError, data_dir: Path) -> str:
+    """What keeps the program from starting, in one sentence for its owner."""
+    what, reason = printable(problem.filename or data_dir), problem.strerror or type(problem).__name__
+    return (
+        f"The program cannot use {what} ({reason}); repair or move it, make room on its disk, or choose another folder "
+        "with --data-dir."
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show must not end the program
+            stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # xformers asks to be reinstalled where it lacks an operator; the page says in a sentence what is used instead.
     logging.getLogger("xformers").setLevel(logging.ERROR)
@@ -276,11 +292,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         lock_folder(settings.data_dir, settings.addresses)
     except FolderInUse as problem:
         sys.exit(str(problem))
+    except OSError as problem:
+        sys.exit(start_problem(problem, settings.data_dir))
     signal.signal(signal.SIGTERM, _on_sigterm)
     malloc.limit_arenas()
     program, stopped = None, False
     try:
-        program = create(settings, resident=True)
+        try:
+            program = create(settings, resident=True)
+        except OSError as problem:
+            logging.getLogger(__name__).debug("The program cannot start", exc_info=True)
+            sys.exit(start_problem(problem, settings.data_dir))
         launch(settings, program)
         malloc.freeze_garbage_collector()
         links = settings.addresses.links(program.access.link_token())

@@ -360,6 +360,6 @@ def _request(text: str) -> GenerationRequest | None:
 def _json(text: str, default: Any) -> Any:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return default
     return found if isinstance(found, type(default)) else default

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.prompt import COMPEL, PromptSyntax
+from pipelines.system.paths import PROJECT
 
 
 class Quality(BaseModel):
@@ -111,3 +112,8 @@ class ModelCard(BaseModel):
     live: bool = False
     strength: float = Field(0.6, ge=0, le=1)
     prompt_syntax: PromptSyntax = COMPEL
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the source is one safetensors file, in capitals or not, and neither a folder nor a hub id."""
+        return self.source.lower().endswith(".safetensors") and not (PROJECT / self.source).is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import tomllib
@@ -15,11 +16,12 @@ from pydantic import ValidationError
 from pipelines.cards import ModelCard
 from pipelines.hub.selection import is_repo_id
 from pipelines.models.families.card_fields import DEFAULT_QUALITIES
-from pipelines.system.paths import PROJECT
+from pipelines.system.paths import PROJECT, hub_cache
 from pipelines.system.text import printable
 from presets import diffusers_folder, single_file
 from presets.json_files import CatalogueError
 
+log = logging.getLogger(__name__)
 CATALOGUE = Path(__file__).with_name("models.toml")
 _HUB_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/", re.ASCII)
 
@@ -111,7 +113,8 @@ def update_from_snapshot(card: ModelCard, folder: Path) -> ModelCard:
     """
     if card.id != card.source:
         return card
-    return diffusers_folder.read_card(folder, card.id, **_hub_fields(card.source), licence=_licence(folder))
+    fields = {**_hub_fields(card.source), "licence": _licence(folder)}
+    return _made(f"The hub's {card.id}", lambda: diffusers_folder.read_card(folder, card.id, **fields))
 
 
 def local_card(path: Path, known: Mapping[str, ModelCard], make: Callable[..., ModelCard], **more: Any) -> ModelCard:
@@ -119,12 +122,41 @@ def local_card(path: Path, known: Mapping[str, ModelCard], make: Callable[..., M
     name = path.stem if make is single_file.read_card else path.name
     if printable(path) != str(path):
         raise CatalogueError(f"The name of {str(path)[:200]} is no text in UTF-8; rename it, or a folder around it.")
+    id = name if name and name not in known else distinct_id(path)
+    return _made(f"The model in {str(path)[:200]}", lambda: make(path, id, **more))
+
+
+def _made(what: str, make: Callable[[], ModelCard]) -> ModelCard:
+    """A card made of files that anybody may have written.
+
+    Args:
+        what: the model, as a message begins.
+
+    Raises:
+        CatalogueError: whatever is wrong with them.
+    """
     try:
-        return make(path, name if name and name not in known else distinct_id(path), **more)
-    except ValidationError:
-        raise CatalogueError(f"The name of {str(path)[:200]} is too long; move the model or rename it.") from None
+        return make()
+    except CatalogueError:
+        raise
+    except ValidationError as error:
+        raise CatalogueError(f"{what} cannot be used: {_reason(error)}.") from None
     except OSError as error:
-        raise CatalogueError(f"The model in {path} cannot be read ({error.strerror}).") from None
+        raise CatalogueError(f"{what} cannot be read ({error.strerror}).") from None
+    except Exception as error:
+        log.exception("The files of a model could not be read")
+        raise CatalogueError(
+            f"{what} cannot be read: its configuration is not of its kind ({type(error).__name__}); copy it again."
+        ) from None
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong with the first field of a card."""
+    first = error.errors()[0]
+    field = first["loc"][0] if first["loc"] else ""
+    if field in ("id", "name") and first["type"] == "string_too_long":
+        return "its name is too long; move the model or rename it"
+    return f"its {field or 'configuration'} is wrong ({first['msg']}); copy the model again"
 
 
 def distinct_id(path: Path) -> str:
@@ -188,8 +220,7 @@ def _licence(snapshot: Path) -> str:
 
 def _snapshot(model: str, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The snapshot of a downloaded model; found without importing huggingface_hub, which would delay the start."""
-    home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    hub = Path(environ.get("HF_HUB_CACHE") or home / "hub").expanduser() / ("models--" + model.replace("/", "--"))
+    hub = hub_cache(environ) / ("models--" + model.replace("/", "--"))
     try:
         commit = (hub / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

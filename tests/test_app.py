@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -245,6 +246,47 @@ def test_beyond_loopback_a_password_is_asked_for_and_printed_once(
     assert "".join(server.lines).count(password) == 1
     if not torch.cuda.is_available():
         assert server.line(r"^(NVIDIA GeForce RTX 3050 is not used): .* make run TORCH=cu130\.$")
+
+
+@pytest.mark.parametrize("name", ["running.json", "owner.key"])
+def test_a_file_that_cannot_be_used_is_one_sentence(
+    base: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(base["PLAYGROUND_DATA_DIR"]) / name).mkdir(parents=True)
+    for key, value in base.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(app.signal, "signal", lambda *given: None)
+    monkeypatch.setattr(app.malloc, "limit_arenas", lambda: None)
+    monkeypatch.setattr(app, "create", lambda settings, **more: app.create_access(settings))
+    with pytest.raises(SystemExit) as ended:
+        app.main([])
+    text = str(ended.value)
+    assert name in text and "--data-dir" in text and "\n" not in text
+
+
+def test_a_full_disk_at_the_start_is_one_sentence(base: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for key, value in base.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(app.signal, "signal", lambda *given: None)
+    monkeypatch.setattr(app.malloc, "limit_arenas", lambda: None)
+    for place in ("lock_folder", "create"):
+        with monkeypatch.context() as patch:
+            patch.setattr(app, place, full)
+            with pytest.raises(SystemExit, match="No space left on device.*make room"):
+                app.main([])
+
+
+def test_a_terminal_without_unicode_shows_every_name() -> None:
+    code = (
+        "import app, sys; app.new_link_folder = lambda argv: 'x'; "
+        "app.print_new_link = lambda folder: print('caf\\ufffd \\u65e5'); app.main([])"
+    )
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip() == b"caf? ?", done.stderr
 
 
 def test_a_second_start_ends_and_a_new_link_is_printed_while_the_first_runs(

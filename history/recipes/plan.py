@@ -142,7 +142,7 @@ class Plan:
     @property
     def is_single_file(self) -> bool:
         """Whether the model is one safetensors file."""
-        return self.card.source.endswith(".safetensors")
+        return self.card.is_single_file
 
     @property
     def is_on_hub(self) -> bool:

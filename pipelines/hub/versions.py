@@ -132,7 +132,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _is_path(source: str) -> bool:
-    return Path(source).is_absolute() or Path(source).suffix == ".safetensors" or source.count("/") > 1
+    return Path(source).is_absolute() or Path(source).suffix.lower() == ".safetensors" or source.count("/") > 1
 
 
 def _weights(path: Path) -> Iterator[tuple[str, Path]]:

@@ -16,6 +16,8 @@ PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 # Chunks or segments of one file, frames of an animation, and scans of a progressive JPEG (encoders make about ten; each
 # costs the decoder a pass over the whole picture).
 MAX_PARTS, MAX_FRAMES, MAX_SCANS = 20_000, 1000, 50
+# Scans of a JPEG as large as is allowed; a smaller one may have more of them. An empty scan costs a pass, too.
+SCANS_OF_THE_LARGEST = 16
 # Beyond these lengths a colour profile or EXIF is left out.
 MAX_PROFILE, MAX_EXIF = 4 * 2**20, 2**17
 # Chunks of a PNG that matter to its pixels; of each but IDAT the first counts.
@@ -41,11 +43,13 @@ class BoundedFile:
         data: the file, without what is no part of its first picture.
         size: width and height that a WebP claims; None for the other formats, whose decoders read only the head first.
         animated: whether it has more frames.
+        scans: of a JPEG; 1 for the other formats.
     """
 
     data: bytes
     size: tuple[int, int] | None = None
     animated: bool = False
+    scans: int = 1
 
 
 def bounded(data: bytes) -> BoundedFile:
@@ -127,7 +131,7 @@ def _bounded_jpeg(data: bytes) -> BoundedFile:
             raise TooManyParts
         if kind == _EOI:
             kept.append(data[at : start + 2])
-            return BoundedFile(b"".join(kept))
+            return BoundedFile(b"".join(kept), scans=scans)
         # 01 and D8 have no length.
         length = int.from_bytes(data[start + 2 : start + 4], "big") if kind not in (0x01, 0xD8) else 0
         end = start + 2 + length
@@ -142,7 +146,7 @@ def _bounded_jpeg(data: bytes) -> BoundedFile:
         # Entropy-coded bytes before this marker belong to the scan before it.
         kept.append(data[at:end] if wanted else data[at:start])
         at = max(end, start + 2)
-    return BoundedFile(b"".join([*kept, data[at:]]))
+    return BoundedFile(b"".join([*kept, data[at:]]), scans=scans)
 
 
 def _bounded_webp(data: bytes) -> BoundedFile:

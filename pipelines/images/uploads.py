@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.images import geometry
 from pipelines.images.decoding_slots import DecodingSlots
-from pipelines.images.file_bounds import JPEG_HEAD, PNG_HEAD, TooManyParts, bounded
+from pipelines.images.file_bounds import JPEG_HEAD, PNG_HEAD, SCANS_OF_THE_LARGEST, TooManyParts, bounded
 from pipelines.images.guest_uploads import GuestUploads
 from pipelines.request import InvalidRequest
 from pipelines.system.atomic_files import atomic_write
@@ -91,6 +91,8 @@ def decode_upload(data: bytes, max_pixels: int = MAX_PIXELS, max_aspect: int = M
             _check_size(*file.size, max_pixels, max_aspect)
         with Image.open(io.BytesIO(file.data), formats=FORMATS) as image:
             _check_size(image.width, image.height, max_pixels, max_aspect)
+            if file.scans * image.width * image.height > SCANS_OF_THE_LARGEST * max_pixels:
+                raise TooManyParts
             image.load()
             upright = _strip_metadata(_upright(_to_rgb(image), _orientation(image)))
         return Upload(upright, (FIRST_FRAME,) if file.animated else ())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.models.adapters.resolver import AdapterResolver
     from pipelines.request import Control, GenerationRequest
     from pipelines.system.guest_bytes import GuestBytes
+    from pipelines.trace.seed_runs import SeedRun
     from pipelines.trace.summary import TraceSummary
     from pipelines.trace.trace import Trace
     from pipelines.trace.words.queries import WordQueries
@@ -187,6 +188,9 @@ class Queries(Protocol):
     def fork_samplers(self, request: GenerationRequest, alpha: float, sigma: float) -> list[str]:
         """The samplers besides the request's own that pass a noise level of its run, so that a fork can use them."""
 
+    def seed_runs(self, request: GenerationRequest) -> list[SeedRun]:
+        """Run a request for the ways of its seeds alone, one for each; a guest's gives way to the owner's tasks."""
+
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size; raises InvalidRequest, too."""
 
@@ -195,7 +199,8 @@ class Queries(Protocol):
 
         Args:
             model_id: of the model; None for work that needs none.
-            ask: what to do, quickly; it runs between two jobs or two steps.
+            ask: what to do, quickly; it runs between two jobs or two steps.  What takes longer returns a generator,
+                whose parts are quick (``pipelines.jobs.queue.ModelQuery``).
             work: pixels that it goes over.
         """
 

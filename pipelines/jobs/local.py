@@ -121,7 +121,7 @@ class LocalBackend:
         self._loader = ModelLoader(manager, self._tasks, threads or default_threads(), resident)
         init_latents = InitLatentsCache()
         self.queries = LocalQueries(
-            manager, self._tasks, self._loader, self.adapters, self.inputs, init_latents, self._check
+            manager, self._tasks, self._loader, self.adapters, self.inputs, init_latents, self._check, self.blocked
         )
         self.training_samples = TrainingSamples(
             manager.cards, data_dir / "training_samples", lambda: not self._tasks.active()

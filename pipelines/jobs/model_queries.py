@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from pipelines.jobs.backend import ForwardProcess, QueryFailed
 from pipelines.jobs.messages import explain_error
 from pipelines.jobs.queue import ModelQuery
 from pipelines.jobs.users import OWNER
-from pipelines.prompt import A1111, COMPEL
+from pipelines.prompt import A1111, COMPEL, PromptError
 from pipelines.prompt.editing import at_steps
 from pipelines.request import MAX_STEPS, GenerationRequest, InvalidRequest
 from pipelines.sampling import schedulers
 from pipelines.system.lru import LruDict
 from pipelines.system.text import shorten
+from pipelines.trace import seed_runs
 from pipelines.trace.words.queries import WordQueries
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.images.inpainting import SourceImage
     from pipelines.images.uploads import UploadStore
     from pipelines.jobs.loader import ModelLoader
+    from pipelines.jobs.prompt_blocklist import BlockList
     from pipelines.jobs.queue import TaskQueue
     from pipelines.jobs.users import User
     from pipelines.model import Model
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from pipelines.models.manager import PipelineManager
     from pipelines.request import Control
     from pipelines.sampling.image_to_image import InitLatents
+    from pipelines.trace.seed_runs import SeedRun
 
 log = logging.getLogger(__name__)
 # Rows that a query gives to the model at once, and pixels of their pictures together: the worker may go on with a job
@@ -85,6 +89,7 @@ class LocalQueries:
         inputs: the uploaded pictures.
         init_latents: of the latest source images.
         check: raises InvalidRequest for a request that can never run.
+        blocked: words that no text may contain.
     """
 
     def __init__(
@@ -96,8 +101,9 @@ class LocalQueries:
         inputs: UploadStore,
         init_latents: InitLatentsCache,
         check: Callable[[GenerationRequest], None],
+        blocked: BlockList,
     ) -> None:
-        self._manager, self._tasks, self._loader, self._check = manager, tasks, loader, check
+        self._manager, self._tasks, self._loader, self._check, self._blocked = manager, tasks, loader, check, blocked
         self._adapters, self._inputs, self._init_latents = adapters, inputs, init_latents
         self._user = OWNER
 
@@ -127,6 +133,7 @@ class LocalQueries:
         self, model_id: str, x_t: np.ndarray, timesteps: Sequence[float], prompt: str, syntax: str = COMPEL
     ) -> np.ndarray:
         """One model call without guidance; see ``Queries``."""
+        self._check_words(prompt, syntax)
 
         def ask(rows: np.ndarray, at: Sequence[float]) -> Callable[[Model], Any]:
             return lambda model: predict_x0(model, rows, at, prompt, syntax)
@@ -159,6 +166,23 @@ class LocalQueries:
         from pipelines.sampling.forks import followers
 
         return self.ask(request.model, lambda model: followers(model, request, alpha, sigma))
+
+    def seed_runs(self, request: GenerationRequest) -> list[SeedRun]:
+        """The ways of all seeds of a request; see ``Queries``."""
+        try:
+            self._check(request)
+        except InvalidRequest as problem:
+            raise QueryFailed(str(problem)) from None
+        return self.ask(request.model, seed_runs.runs_of(request), seed_runs.work(request))
+
+    def _check_words(self, prompt: str, syntax: str) -> None:
+        """Raise QueryFailed if the text that ``predict_x0`` reads has a blocked word: a run may read less of it."""
+        try:
+            self._blocked.check_text(_last_text(prompt, syntax), syntax)
+        except InvalidRequest as problem:
+            raise QueryFailed(str(problem)) from None
+        except PromptError as problem:
+            raise QueryFailed(f"The prompt {problem}.") from None
 
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size, made by the worker; raises InvalidRequest."""
@@ -193,6 +217,19 @@ class LocalQueries:
         self._tasks.add_query(query)
         return query.answer.result()
 
+    def _in_parts(self, query: ModelQuery, found: Any) -> Any:
+        """The answer of a query, which stops between two parts when the owner waits."""
+        if not isinstance(found, Generator):
+            return found
+        with closing(found):
+            while True:
+                try:
+                    next(found)
+                except StopIteration as end:
+                    return end.value
+                if self._tasks.gives_way(query):
+                    raise _GivesWay
+
     def answer(self, query: ModelQuery) -> None:
         """Answer while no job runs; loads the model if need be, and never raises."""
         if query.model_id is None:
@@ -214,13 +251,14 @@ class LocalQueries:
         if (query := self._tasks.take_query(model_id, user)) is not None:
             self._answer(query, None if query.model_id is None else model)
 
-    @staticmethod
-    def _answer(query: ModelQuery, model: Model | None) -> None:
+    def _answer(self, query: ModelQuery, model: Model | None) -> None:
         import torch
 
         try:
             with torch.inference_mode():
-                query.answer.set_result(query.ask(model))
+                query.answer.set_result(self._in_parts(query, query.ask(model)))
+        except _GivesWay:
+            self._tasks.put_back(query)
         except InvalidRequest as problem:
             query.answer.set_exception(
                 problem if query.model_id is None else QueryFailed(explain_error(problem, query.model_id))
@@ -228,6 +266,10 @@ class LocalQueries:
         except Exception as error:
             log.exception("A query to %s failed", query.model_id)
             query.answer.set_exception(QueryFailed(explain_error(error, query.model_id or "this picture")))
+
+
+class _GivesWay(Exception):
+    """A long answer has stopped for a task of the owner."""
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:
@@ -264,14 +306,18 @@ def predict_x0(
         )
     kind = schedulers.prediction_type_of(model.scheduler_config)
     alpha, sigma = _levels_at(kind, model.scheduler_config, np.asarray(timesteps, np.float32)[:, None, None, None])
-    if syntax == A1111:  # a prompt that changes over the steps, as its last step reads it
-        prompt = at_steps(prompt, MAX_STEPS)[-1]
+    prompt = _last_text(prompt, syntax)
     # The control maps of the running job have its size and do not belong to these latents.
     chunks = model.count_chunks(prompt) if syntax == A1111 else 0
     conditioning = replace(model.encode_prompt([prompt], chunks=chunks).repeat(len(x_t)), controls=())
     t = tensor(model, np.asarray(timesteps))
     prediction = model.predict(tensor(model, x_t), t, conditioning, model.card.guidance_scale).cpu().numpy()
     return schedulers.x0_from_prediction(kind, prediction, x_t, alpha, sigma)
+
+
+def _last_text(prompt: str, syntax: str) -> str:
+    """A prompt as its last step reads it, if it changes over the steps."""
+    return at_steps(prompt, MAX_STEPS)[-1] if syntax == A1111 else prompt
 
 
 def _levels_at(kind: str, config: Mapping[str, Any], timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,11 @@ _SYNTAX = re.compile(
     | <[^<>]*> | [+-]+(?=\W|$) | [()\[\]{}"\\]""",
     re.VERBOSE,
 )
+# Letters of scripts that are written without spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 NOTE = "# Blocked words and phrases, one per line; lines that begin with # are comments.\n"
 
 
@@ -65,13 +70,21 @@ class BlockList:
         Marks may neither hide a word, ``g(or:1)e``, nor be taken for one.
         """
         for field, text in prompt_fields(request):
-            if field == "negative_prompt":
-                continue
-            read = (*readings(text), words_alone(text, request.prompt_syntax))
-            if found := next(filter(None, map(self.find, read)), ""):
-                raise InvalidRequest(
-                    "prompt", f"The prompt contains {found!r}, which the owner of this computer does not allow."
-                )
+            if field != "negative_prompt":
+                self.check_text(text, request.prompt_syntax)
+
+    def check_text(self, text: str, syntax: str) -> None:
+        """Raise InvalidRequest if a text that a model reads contains a blocked word.
+
+        Args:
+            text: as the step reads it.
+            syntax: its form, ``COMPEL`` or ``A1111``.
+        """
+        read = (*readings(text), words_alone(text, syntax))
+        if found := next(filter(None, map(self.find, read)), ""):
+            raise InvalidRequest(
+                "prompt", f"The prompt contains {found!r}, which the owner of this computer does not allow."
+            )
 
     def find(self, text: str) -> str:
         """The first word or phrase of the list in a text, or "".
@@ -119,4 +132,11 @@ def normalized(text: str) -> str:
 def _pattern(lines: list[str]) -> re.Pattern[str] | None:
     words = {normalized(line) for line in lines if not line.lstrip().startswith("#")} - {""}
     # The longest first, so that the message quotes the whole phrase.
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})\b") if words else None
+    ordered = sorted(words, key=len, reverse=True)
+    return re.compile("|".join(map(_bounded, ordered))) if words else None
+
+
+def _bounded(word: str) -> str:
+    """A pattern for a whole word; scripts without spaces have no ends of words to look for."""
+    before, after = ("" if _UNSPACED.match(letter) else r"\b" for letter in (word[0], word[-1]))
+    return before + re.escape(word) + after

@@ -48,7 +48,8 @@ class ModelQuery:
 
     Attributes:
         model_id: of the model; None for work that needs none, but the device.
-        ask: is called with the model, or with None.
+        ask: is called with the model, or with None; a generator of it is a long answer in parts, which ends with
+            ``return``, and begins again after a task of the owner that has come meanwhile.
         user: who asks.
         work: pixels that the model or a decoder goes over; counts towards a guest's share.
         alone: whether it puts adapters of its own on the model, so that it never interrupts a job.
@@ -147,6 +148,11 @@ class JobQueue:
         self._queries.setdefault(guest, deque()).append(query)
         self._turns.setdefault(guest)
 
+    def put_back(self, query: ModelQuery) -> None:
+        """Let a query that has given way to the owner begin again, before the guest's other tasks."""
+        self._queries.setdefault(query.user.id, deque()).appendleft(query)
+        self._turns.setdefault(query.user.id)
+
     def take_query(self, model_id: str, user: User) -> ModelQuery | None:
         """Take out the next query of a user that may interrupt the user's job."""
         queries = self._queries.get(user.id, deque())
@@ -169,6 +175,10 @@ class JobQueue:
             self._drop_empty()
             return task
         return self._drafts.popleft() if self._drafts else None
+
+    def owner_waits(self) -> bool:
+        """Whether a job of the owner waits."""
+        return bool(self._owner)
 
     def has_task(self) -> bool:
         """Whether a job or a guest's query waits."""
@@ -308,6 +318,20 @@ class TaskQueue:
                 self._queries.remove(query)
                 return query
             return None if user.owner else self.jobs.take_query(model_id, user)
+
+    def gives_way(self, query: ModelQuery) -> bool:
+        """Whether a guest's query should stop because a task of the owner waits, or the program ends."""
+        with self.changed:
+            return self.closed or (not query.user.owner and bool(self._queries or self.jobs.owner_waits()))
+
+    def put_back(self, query: ModelQuery) -> None:
+        """Queue a query again that has given way."""
+        with self.changed:
+            if self.closed:
+                query.answer.set_exception(QueryFailed(CLOSING))
+            else:
+                self.jobs.put_back(query)
+                self.changed.notify_all()
 
     def add_warm_up(self, model_id: str) -> None:
         """Have a model loaded when nothing else is to do."""

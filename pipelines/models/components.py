@@ -10,9 +10,11 @@ import torch
 
 from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, LoadStopped, Placement, Report
+from pipelines.models.families.card_fields import names_part
 from pipelines.models.placement import settle
 from pipelines.models.safety_checker import ON, PART, READER, SafetyChecker, state_of
 from pipelines.models.single_file import load_parts
+from pipelines.models.weights import IncompleteWeights, load_network
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.local_references import OutsideReference, refuse_outside_references
 from pipelines.system.paths import PROJECT
@@ -37,7 +39,7 @@ def load_components(
     Raises:
         CannotLoad: if a part is missing, broken, or not of this kind.
     """
-    if card.source.endswith(".safetensors"):
+    if card.is_single_file:
         return _from_single_file(card, placement, report, kind)
     source = resolve_source(card.source)
     for each in filter(None, (source, card.rest)):
@@ -47,7 +49,7 @@ def load_components(
     for done, (name, cls) in enumerate(classes.items()):
         name, optional = name.rstrip("?"), name.endswith("?")
         report(name, done, len(classes))
-        if optional and there and not (there.get(name) or [None])[0]:
+        if optional and there and not names_part(there, name):
             parts[name] = None
             continue
         try:
@@ -126,8 +128,8 @@ def resolve_source(source: str) -> str:
 
 
 def is_local(source: Path | str) -> bool:
-    """Whether a source is a folder of this machine, so that the hub must not be asked for anything in it."""
-    return Path(source).is_dir()
+    """Whether a source is a folder or a file of this machine, so that the hub must not be asked for anything in it."""
+    return Path(source).is_absolute() or Path(source).exists()
 
 
 def check_references(source: str, name: str) -> None:
@@ -201,16 +203,24 @@ def from_pretrained(cls: Any, source: str, name: str | None, dtype: str, variant
         name: of the part, None for a folder that is one.
         dtype: number format.
         variant: the files to prefer, "" for what the number format says.
+
+    Raises:
+        IncompleteWeights: if its files lack weights, or hold others.
+        Exception: of its library.
     """
     variants = (None, "fp16") if dtype == "float32" else ("fp16", None)
     variants = (variant, None) if variant else variants
     options = {"use_safetensors": True, "dtype": getattr(torch, dtype), "local_files_only": is_local(source)}
     options |= {"subfolder": name} if name else {}
     try:
-        return cls.from_pretrained(source, variant=variants[0], **options)
+        return load_network(cls, source, variant=variants[0], **options)
+    except IncompleteWeights:
+        raise
     except (OSError, ValueError) as first:
         try:
-            return cls.from_pretrained(source, variant=variants[1], **options)
+            return load_network(cls, source, variant=variants[1], **options)
+        except IncompleteWeights:
+            raise
         except (OSError, ValueError):
             raise first from None
 

@@ -15,6 +15,8 @@ from pipelines.system.bounded_json import read_json_file
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pipelines.model import Model
+
 PART, READER = "safety_checker", "feature_extractor"
 # The state of a model's checker.
 ON, OFF, NONE, MISSING = "on", "off", "none", "missing"
@@ -45,6 +47,14 @@ class SafetyChecker:
         with torch.inference_mode():
             _, found = self.network(clip_input=pixels.to(weight.device, weight.dtype), images=blank)
         return tuple(bool(one) for one in found)
+
+
+def black_out(model: Model, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Pictures as they may be shown: those that the model's safety checker withholds are black."""
+    from PIL import Image as pillow
+
+    pairs = zip(images, model.withheld_by_checker(images), strict=True)
+    return [pillow.new("RGB", image.size) if withheld else image for image, withheld in pairs]
 
 
 def state_of(source: Path | str, wanted: bool = True) -> str:

@@ -20,6 +20,14 @@ _ANY: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"(?<!\\)\([^():]*:\s*[+-]?\d*\.\d+\s*(?=[,(]|$)"), "{} is not closed"),
     (re.compile(r"(?<!\\)\)\s*:\s*[\d.]+|(?<!\\)\)\s+\d*\.\d+"), "{} stands too far from its bracket"),
     (re.compile(r"(?<!\\)\{[^{}]*\}"), "{} gives no weight"),
+    (
+        re.compile(
+            r"[(\uff08][^()\uff08\uff09]*\uff1a\s*[+-]?[\d.]+\s*[)\uff09]|\uff08[^()\uff08\uff09]*(?::\s*[\d.]+\s*\uff09|\uff09\s*[\d.]+)"
+        ),
+        "{} has full-width signs: write ( ) and :",
+    ),
+    (re.compile(r"(?<![\w.:])-?\d+(?:\.\d*)?::[^:]*(?:::)?"), "{} is NovelAI's form"),
+    (re.compile(r"\bAND_[A-Z]+\b"), "{} is a mark of an extension"),
 )
 _COMPEL: Sequence[tuple[re.Pattern[str], str]] = (
     *_ANY,

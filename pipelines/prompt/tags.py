@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pipelines.prompt import PromptError
 from pipelines.system.text import shorten
@@ -22,6 +22,7 @@ _NEARLY = re.compile(
 )
 # How ComfyUI names an embedding; a sentence may end behind it.
 _COMFY = re.compile(r"(?<![\w<:\\])embedding:(?P<name>[^\s,()\[\]{}<>:|]*[^\s,()\[\]{}<>:|.;!?])", re.IGNORECASE)
+_LETTER = re.compile(r"[^\W\d_]")
 _SUFFIX = re.compile(r"\.(?:safetensors|pt|bin)$", re.IGNORECASE)
 
 
@@ -94,6 +95,28 @@ def _embedding(tag: re.Match[str]) -> str:
 def _from_comfy(mark: re.Match[str]) -> str:
     name = _SUFFIX.sub("", re.split(r"[/\\]", mark["name"])[-1])
     return f"<embedding:{name}>" if name else mark[0]
+
+
+def name_bare_embeddings(text: str, names: Collection[str]) -> str:
+    """A text with embeddings that are named without a mark, as A1111 reads them, as ``<embedding:name>``.
+
+    Args:
+        text: may hold marks, too, which stay.
+        names: of the embeddings that are here; capitals do not matter.
+    """
+    known = {name.casefold(): name for name in names if _LETTER.search(name) and EMBEDDING_TAG.fullmatch(_tag(name))}
+    if not known:
+        return text
+    # The longest first: one name may begin with another one.
+    ordered = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    bare = re.compile(rf"<[^<>]*>|\bembedding:\S+|(?<![\w-])(?P<name>{ordered})(?![\w-])", re.IGNORECASE)
+    return bare.sub(
+        lambda mark: _tag(known.get(mark["name"].casefold(), mark["name"])) if mark["name"] else mark[0], text
+    )
+
+
+def _tag(name: str) -> str:
+    return f"<embedding:{name}>"
 
 
 def refuse_lora_tags(text: str) -> None:

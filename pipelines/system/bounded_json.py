@@ -44,7 +44,7 @@ def parse_json(
     return _without_surrogates(json.loads(text, **options))
 
 
-def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH, finite: bool = True) -> Any:
     """Parse a file as ``parse_json`` does.
 
     Raises:
@@ -52,7 +52,7 @@ def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
         ValueError: as ``parse_json``.
     """
     with path.open("rb") as file:
-        return parse_json(file.read(max_bytes + 1), max_bytes, max_depth)
+        return parse_json(file.read(max_bytes + 1), max_bytes, max_depth, finite=finite)
 
 
 def _check_depth(text: str, max_depth: int) -> None:

@@ -13,16 +13,17 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pipelines.system.bounded_json import read_json_file
+from pipelines.system.paths import hub_cache
 from pipelines.system.text import printable, shorten
 
 # Parts of models lie one folder deep, their shards no deeper.
 MAX_DEPTH = 3
 MAX_ENTRIES = 5000
-MAX_README = 1 << 16
+MAX_README = 1 << 18
 MAX_INDEX = 32 << 20
-# Another model in the head of a README, which the classes below load along.
-_PRIOR = re.compile(r"^\s*prior\s*:", re.MULTILINE)
-_COMBINED = "CombinedPipeline"
+# Another model in the head of a README, which these classes load along; and what the hub calls a model.
+_PRIOR, _COMBINED = "prior", "CombinedPipeline"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # Entries of a tokenizer's configuration by which its files are found.
 _TOKENIZER_FILES = ("vocab_file", "merges_file", "tokenizer_file", "spm_file", "fast_tokenizer_files")
 
@@ -44,11 +45,12 @@ def refuse_outside_references(folder: Path) -> None:
     """
     root = _root(folder)
     for path in _entries(folder):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        # ``Path.resolve`` raises an error at a link to itself.
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise _refusal(folder, path, "is a link to a place outside of it; copy the file itself")
         if path.name == "adapter_config.json":
             raise _refusal(folder, path, "names another model, which would be loaded too; remove it")
-        if path.name == "README.md" and path.parent == folder and root == folder.resolve():
+        if path.name == "README.md" and path.parent == folder:
             _check_readme(folder, path)
         if path.name in ("tokenizer_config.json", "model_index.json") or path.name.endswith(".index.json"):
             _check_json(folder, path)
@@ -78,19 +80,36 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _check_readme(folder: Path, path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(MAX_README).decode("utf-8", "replace")
-    except OSError:
-        return
-    parts = re.split(r"^---\s*$", head, maxsplit=2, flags=re.MULTILINE)
-    front_matter = parts[1] if len(parts) > 2 else ""
+    """Refuse a README from which another model would be loaded; in the hub's own cache it may name one of the hub."""
     index = folder / "model_index.json"
     kind = _read(folder, index).get("_class_name") if index.is_file() else ""
-    if _PRIOR.search(front_matter) and str(kind).endswith(_COMBINED):
+    if not str(kind).endswith(_COMBINED):
+        return
+    found = _prior(folder, path)
+    cached = Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(hub_cache()))
+    if found and not (cached and isinstance(found, list) and all(_HUB_ID.fullmatch(str(name)) for name in found)):
         raise _refusal(
             folder, path, "names another model as its prior, which would be loaded too; add it by its hub id"
         )
+
+
+def _prior(folder: Path, path: Path) -> Any:
+    """What a README names as the prior, read as huggingface_hub reads it; only few models come here."""
+    import yaml
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            text = file.read(MAX_README + 1)
+        if len(text) > MAX_README:
+            raise _refusal(folder, path, "is too long; shorten it")
+        block = REGEX_YAML_BLOCK.search(text)
+        values = yaml.safe_load(block[2]) if block else {}
+    except OutsideReference:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        raise _refusal(folder, path, "cannot be read; copy the model again") from None
+    return values.get(_PRIOR) if isinstance(values, dict) else None
 
 
 def _check_json(folder: Path, path: Path) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 # What the scale of a tensor is called, in place of the last part of its name, "weight".
 SCALES = (".scale_weight", ".weight_scale")
 # Numbers for activations and notes, which go with such weights and change none.
-_NOTES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+NOTES = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 
 
 def unscaled(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -34,4 +34,4 @@ def scale_of(name: str) -> str:
 
 def is_note(name: str) -> bool:
     """Whether a tensor goes with weights of 8 bits and changes none of them."""
-    return name.endswith(_NOTES)
+    return name.endswith(NOTES)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import PurePath
 
+from pipelines.system.paths import PROJECT
+
 # Absolute paths, as libraries write them into their messages.  A folder's name may hold single spaces where a
-# separator follows; the last name ends at a space, except in quotes.
-_QUOTED = re.compile(r"""(['"`])(?:file:/*)?(?:~?/|[A-Za-z]:[\\/]|\\\\)[^'"`\n]*\1""")
-_POSIX = re.compile(r"""(?<![\w./~-])(?:file:/*)?~?/(?=[^\s/])(?:[^\s/'"`]+(?: [^\s/'"`:]+){0,4}/)*[^\s/'"`,;()<>]*""")
-_WINDOWS = re.compile(r"""(?<![\w])(?:[A-Za-z]:\\|\\\\)(?:[^\s\\'"`]+(?: [^\s\\'"`]+){0,4}\\)*[^\s\\'"`,;()<>]*""")
+# separator follows, and apostrophes within words; the last name ends at a space, except in quotes.  Backslashes may be
+# doubled.
+_QUOTED = re.compile(r"""(['"`])(?:file:/*)?(?:~?/|[A-Za-z]:[\\/]|\\\\)(?:(?!\1)[^\n])*\1""")
+_APOSTROPHE = r"(?<=\w)'(?=\w)"
+_POSIX = re.compile(
+    rf"""(?<![\w./~-])(?:file:/*)?~?/(?=[^\s/])
+    (?:(?:[^\s/'"`]|{_APOSTROPHE})+(?:[ ](?:[^\s/'"`:;]|{_APOSTROPHE})+){{0,9}}/)*(?:[^\s/'"`,;()<>]|{_APOSTROPHE})*""",
+    re.VERBOSE,
+)
+_WINDOWS = re.compile(
+    rf"""(?<![\w])(?:[A-Za-z]:\\+|\\\\)
+    (?:(?:[^\s\\'"`]|{_APOSTROPHE})+(?:[ ](?:[^\s\\'"`;]|{_APOSTROPHE})+){{0,9}}\\+)*
+    (?:[^\s\\'"`,;()<>]|{_APOSTROPHE})*""",
+    re.VERBOSE,
+)
+# Names, in the environment, the folders that the owner has chosen for this program, as PATH does.
+FOLDERS = "PLAYGROUND_HIDDEN_FOLDERS"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -37,16 +54,35 @@ def hide_paths(text: str, *known: str) -> str:
     """
     for path in sorted(filter(_is_absolute, known), key=len, reverse=True):
         text = text.replace(path, _last(path))
+    for root in _roots():
+        # Whatever a folder of this computer is called: what is left is a path that the patterns know.
+        text = re.sub(rf"(?<![\w/\\]){re.escape(root)}(?=[\\/]|\W|$)", "~", text)
     text = _QUOTED.sub(lambda found: found[1] + _last(found[0][1:-1]) + found[1], text)
     for pattern in (_POSIX, _WINDOWS):
         text = pattern.sub(lambda found: _last(found[0]), text)
     return text
 
 
+def _roots() -> list[str]:
+    """The folders of this computer that messages are about, the longest first, as they may be written."""
+    named = [os.environ.get(name, "") for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "GRADIO_TEMP_DIR")]
+    chosen = os.environ.get(FOLDERS, "").split(os.pathsep)
+    paths = [os.path.expanduser("~"), tempfile.gettempdir(), str(PROJECT), *named, *chosen]
+    paths += [os.path.realpath(path) for path in paths if path]
+    roots = {path.rstrip("\\/") for path in paths if _is_absolute(path) and len(PurePath(path).parts) > 1}
+    return sorted(roots | {path.replace("\\", "\\\\") for path in roots}, key=len, reverse=True)
+
+
 def first_line(error: Exception, *known_paths: str) -> str:
     """The first line of an error's text without paths, cut to a readable length; its class where there is no text."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return shorten(hide_paths(line, *known_paths), 160)
+
+
+def file_problem(error: OSError) -> str:
+    """What happened to a file and what to do, in one sentence."""
+    reason = hide_paths(error.strerror or type(error).__name__)
+    return f"Reading or writing a file failed ({reason}); check the disk's space and try again."
 
 
 def _is_absolute(path: str) -> bool:

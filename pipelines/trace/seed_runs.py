@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.models.safety_checker import black_out
 from pipelines.request import MAX_IMAGES, GenerationRequest, Sampling
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.trace.trajectories import Trajectory
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MAX_SEEDS = 64
 # Steps of such a run: the run's own number up to here, else the model's draft quality.
 FEW_STEPS = 8
+# Pixels of the pictures that are drawn together.
+PIXELS_AT_ONCE = 2 * 2**20
 # The runs of all seeds together should take no longer than this.
 MAX_SECONDS = 60.0
 
@@ -50,8 +53,9 @@ def affordable(card: ModelCard, trace: Trace, k: int) -> tuple[list[GenerationRe
     each = trace.seconds / (len(trace.steps) * request.num_images) * few.num_inference_steps
     count = next((n for n in (MAX_SEEDS, 32, 16, 8) if n * each <= MAX_SECONDS), 0)
     bare = {"prompt": request.prompt_of(k), "prompts": (), "typed": None, "variation": None, "interpolation": None}
-    firsts = range(0, count, MAX_IMAGES)
-    numbers = [{"num_images": min(MAX_IMAGES, count - first)} for first in firsts]
+    at_once = max(1, min(MAX_IMAGES, PIXELS_AT_ONCE // (request.width * request.height)))
+    firsts = range(0, count, at_once)
+    numbers = [{"num_images": min(at_once, count - first)} for first in firsts]
     seeds = [{"sampling": few.model_copy(update={"seed": first})} for first in firsts]
     found = [request.model_copy(update=bare | more | seed) for more, seed in zip(numbers, seeds, strict=True)]
     return found, count * each
@@ -70,15 +74,18 @@ def work(request: GenerationRequest) -> int:
     return request.width * request.height * request.num_images * request.sampling.num_inference_steps
 
 
-def runs_of(request: GenerationRequest) -> Callable[[Model], list[SeedRun]]:
-    """What runs a request with a model, one way for each of its seeds."""
+def runs_of(request: GenerationRequest) -> Callable[[Model], Generator[None, None, list[SeedRun]]]:
+    """What runs a request with a model, a step at a time, and returns one way for each of its seeds."""
 
-    def ask(model: Model) -> list[SeedRun]:
+    def ask(model: Model) -> Generator[None, None, list[SeedRun]]:
         from pipelines.sampling.denoise import denoise
 
-        steps = list(denoise(model, request))
+        steps = []
+        for step in denoise(model, request):
+            steps.append(step)
+            yield
         exploding = SCHEDULERS[request.sampling.scheduler].variance_exploding
-        pictures = model.latents.preview(steps[-1].x_next)
+        pictures = black_out(model, model.latents.preview(steps[-1].x_next))
         ways = _ways(steps, exploding)
         return [SeedRun(*one) for one in zip(request.seeds, ways, pictures, strict=True)]
 

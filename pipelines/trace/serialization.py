@@ -15,6 +15,7 @@ from pipelines.events import Picture
 from pipelines.request import GenerationRequest
 from pipelines.sampling.schedulers import OWN_LOOP
 from pipelines.system.atomic_files import atomic_write
+from pipelines.system.bounded_json import read_json_file
 from pipelines.trace.trace import StepRecord, Trace, TraceError
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def load_trace(folder: Path | str, trace_id: str) -> Trace:
     folder = Path(folder)
     try:
         data = _read(folder / f"{trace_id}.safetensors", MAX_FILE_BYTES)
-        facts = json.loads(_read(folder / f"{trace_id}.json", MAX_JSON_BYTES))
+        # Noise levels may be infinite.
+        facts = read_json_file(folder / f"{trace_id}.json", MAX_JSON_BYTES, finite=False)
         return _from_files(trace_id, facts, data)
     except FileNotFoundError:
         raise TraceError("This run is no longer kept; make the picture again to look inside.") from None

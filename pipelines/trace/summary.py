@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.request import GenerationRequest
+from pipelines.system.bounded_json import read_json_file
 from pipelines.trace.serialization import MAX_JSON_BYTES, split_blobs
 from pipelines.trace.trace import Trace, TraceError
 
@@ -50,19 +52,17 @@ def read_summary(folder: Path, trace_id: str) -> TraceSummary:
     from safetensors import SafetensorError, safe_open
 
     try:
-        path = folder / f"{trace_id}.json"
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError("too large")
-        facts = json.loads(path.read_bytes())
+        facts = read_json_file(folder / f"{trace_id}.json", MAX_JSON_BYTES, finite=False)
+        created, total = float(facts["created"]), int(facts["total"])
+        if not math.isfinite(created):
+            raise ValueError("no date")
         request = GenerationRequest.model_validate_json(json.dumps(facts["request"]))
         steps = len(facts["steps"])
         with safe_open(folder / f"{trace_id}.safetensors", framework="numpy") as file:
             images = split_blobs(file.get_tensor("finals"), file.get_tensor("finals_ends"))
             if not images:
                 images = split_blobs(file.get_tensor("frames"), file.get_tensor("frames_ends"))[-request.num_images :]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SafetensorError) as error:
         log.info("Trace %s cannot be listed: %s", trace_id, error)
         raise TraceError("The record of this run is damaged or gone.") from None
-    return TraceSummary(
-        trace_id, request, float(facts["created"]), steps, int(facts["total"]), images[0] if images else b""
-    )
+    return TraceSummary(trace_id, request, created, steps, total, images[0] if images else b"")

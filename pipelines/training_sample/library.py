@@ -99,7 +99,6 @@ class _Sample:
     stopping: threading.Event = field(default_factory=threading.Event)
     problem: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    comparing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def progress(self) -> SampleProgress:
@@ -138,15 +137,29 @@ class TrainingSamples:
         """How far the model's sample is; raises SampleError."""
         return self._sample(model_id).progress
 
-    def prepare(self, model_id: str, ask: Ask) -> None:
-        """Encode the sample in the background unless that is done or under way; raises SampleError."""
+    def prepare(self, model_id: str, ask: Ask, charge: Callable[[int], object] = lambda size: None) -> None:
+        """Encode the sample in the background unless that is done or under way.
+
+        Args:
+            model_id: of the model.
+            ask: has the worker encode a few pictures.
+            charge: is called with the bytes before they are written, and with 0 before the work
+                (``GuestBytes.charge``).
+
+        Raises:
+            SampleError: if the model has none.
+            NoBytesLeft: of ``charge``.
+        """
         sample = self._sample(model_id)
+        if sample.found is None:
+            charge(0)
         with sample.lock:
             if sample.running or sample.found is not None:
                 return
             sample.running, sample.problem = True, ""
             sample.stopping.clear()
-        threading.Thread(target=self._encode, args=(model_id, sample, ask), name="training-sample", daemon=True).start()
+        given = (model_id, sample, ask, charge)
+        threading.Thread(target=self._encode, args=given, name="training-sample", daemon=True).start()
 
     def stop(self, model_id: str) -> None:
         """Stop the preparation, if there is one; what was encoded stays.  Raises SampleError."""
@@ -194,9 +207,9 @@ class TrainingSamples:
 
     def nearest(self, model_id: str, pixels: np.ndarray, count: int, ask: Ask) -> list[NearestPicture]:
         """The renders of the artwork that are nearest to a picture (uint8 (h, w, 3)); raises SampleError."""
-        sample = self._sample(model_id)
-        with sample.comparing:
-            return sample.nearest.find(pixels, count, lambda work, size: ask(None, lambda _: work(), size))
+        # No lock: a guest's parts wait for their turn, and the owner's must not wait for them.
+        nearest = self._sample(model_id).nearest
+        return nearest.find(pixels, count, lambda work, size: ask(None, lambda _: work(), size))
 
     def _sample(self, model_id: str) -> _Sample:
         """The sample of a model, its files read at the first call."""
@@ -211,15 +224,16 @@ class TrainingSamples:
                 self._samples[key] = _open(Path(card.training_sample), self._folder / f"{key}.safetensors")
             return self._samples[key]
 
-    def _encode(self, model_id: str, sample: _Sample, ask: Ask) -> None:
+    def _encode(self, model_id: str, sample: _Sample, ask: Ask, charge: Callable[[int], object]) -> None:
         try:
             self._encode_rest(model_id, sample, ask)
             if len(sample.facts) == sample.pictures.recipe.count:
                 found = SampleLatents(np.concatenate(sample.rows), np.array(sample.facts, np.int16))
+                charge(found.latents.nbytes + found.facts.nbytes)
                 latents.save(sample.file, found)
                 latents.remove_parts(sample.file)
                 sample.found, sample.rows = found, []
-        except RuntimeError as problem:  # QueryFailed and SampleError say what happened
+        except RuntimeError as problem:  # QueryFailed, NoBytesLeft and SampleError say what happened
             sample.problem = str(problem)
         except Exception:
             log.exception("The training sample of %s could not be encoded", model_id)

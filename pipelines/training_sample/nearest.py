@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +45,11 @@ class NearestPicture:
 
 
 class NearestPictures:
-    """Finds the nearest renders.  Not thread-safe: one caller at a time."""
+    """Finds the nearest renders.  Thread-safe, and without a lock while a part of the work waits to be done."""
 
     def __init__(self, pictures: SamplePictures) -> None:
         self._pictures = pictures
+        self._lock = threading.Lock()
         self._references: LruDict[str, np.ndarray] = LruDict(KEEP_BACKGROUNDS)
 
     def find(self, pixels: np.ndarray, count: int, run: Run) -> list[NearestPicture]:
@@ -70,11 +72,15 @@ class NearestPictures:
 
     def _on(self, colour: str, run: Run) -> np.ndarray:
         """Every piece of artwork on a background and its mirror image, cut out: float32 (2 n, 3 SIDE^2)."""
-        if colour not in self._references:
-            background = self._pictures.recipe.colours[colour]
-            parts = [run(partial(_references, part, background), len(part) * DRAWING**2) for part in self._parts()]
-            self._references[colour] = np.concatenate(parts)
-        return self._references[colour]
+        with self._lock:
+            if colour in self._references:
+                return self._references[colour]
+        background = self._pictures.recipe.colours[colour]
+        parts = [run(partial(_references, part, background), len(part) * DRAWING**2) for part in self._parts()]
+        found = np.concatenate(parts)
+        with self._lock:
+            self._references[colour] = found
+        return found
 
     def _parts(self) -> Iterator[np.ndarray]:
         """The artwork, style by style, a part at a time."""

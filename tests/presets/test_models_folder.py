@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cards import ModelCard
 from presets import catalogue, models_folder
 from presets.catalogue import CatalogueError, card_for, load
 from presets.models_folder import scan
+from presets.user_models import UserModels
 from tests.support import ldm_checkpoint
 from tests.support.published_models import checkpoint_shapes
 
+CARD = {"id": "x", "name": "x", "source": "x", "licence": "x", "about": "x", "qualities": {}}
 LORA = {"lora_unet_a.lora_down.weight": (4, 4)}
 
 
@@ -165,3 +169,60 @@ def test_a_hostile_file_does_not_hide_another_one(tmp_path: Path, tiny_folder: P
     cards, problems = scan(tmp_path)
     assert "good" in [card.id for card in cards]
     assert any("bad.safetensors" in problem for problem in problems)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [("model_index.json", {"_class_name": "StableDiffusionXLPipeline", "text_encoder": value})
+     for value in (True, 5, {"a": 1}, "x", [], [None])]
+    + [("model_index.json", {"_class_name": value}) for value in (["a"], {"a": 1}, 3)]
+    + [("scheduler/scheduler_config.json", {"prediction_type": value}) for value in (3, ["v"], "x" * 10)]
+    + [("vae/config.json", {"block_out_channels": value}) for value in (3, {"a": 1}, [[]] * 4)]
+    + [("unet/config.json", {"sample_size": value}) for value in ([4, 4], 1e300, -1, True)],
+)  # fmt: skip
+def test_no_value_in_a_configuration_stops_the_search(
+    tmp_path: Path, tiny_folder: Path, file: str, changes: dict[str, object]
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "good")
+    bad = Path(shutil.copytree(tiny_folder, tmp_path / "odd"))
+    edit(bad / file, **changes)
+    cards, problems = scan(tmp_path)
+    assert "good" in [card.id for card in cards]
+    assert len(cards) == 2 or (len(problems) == 1 and "odd" in problems[0] and problems[0].endswith("."))
+    UserModels(tmp_path / "models.json").path.write_text(
+        json.dumps({"models": [{"id": "a", "source": str(bad)}, {"id": "b", "source": str(tmp_path / "good")}]})
+    )
+    assert "b" in [card.id for card in UserModels(tmp_path / "models.json").cards()]
+
+
+def test_any_error_of_reading_a_model_is_its_sentence(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: object, **more: object) -> None:
+        raise TypeError("unhashable type: 'dict'")
+
+    Path(shutil.copytree(tiny_folder, tmp_path / "odd"))
+    monkeypatch.setattr("presets.diffusers_folder.read_card_fields", fails)
+    cards, problems = scan(tmp_path)
+    assert not cards and len(problems) == 1 and "odd cannot be read" in problems[0] and "copy it again" in problems[0]
+
+
+@pytest.mark.parametrize("place", ["loop", "unet/loop", "text_encoder/loop"])
+def test_a_link_to_itself_in_a_model_does_no_harm(tmp_path: Path, tiny_folder: Path, place: str) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "good")
+    link = Path(shutil.copytree(tiny_folder, tmp_path / "odd")) / place
+    link.symlink_to(link.name)
+    assert {card.id for card in scan(tmp_path)[0]} >= {"good"}
+
+
+def test_what_is_wrong_with_a_card_is_said(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "odd")
+    with pytest.raises(CatalogueError, match="its name is too long"):
+        catalogue._made("The model in x", lambda: ModelCard.model_validate({**CARD, "id": "x" * 600}))
+    monkeypatch.setattr("presets.diffusers_folder.read_card_fields", lambda *given: {"qualities": {}, "width": "wide"})
+    problem = scan(tmp_path)[1][0]
+    assert "its width is wrong (Input should be a valid integer" in problem and "too long" not in problem

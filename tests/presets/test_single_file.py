@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.hub.selection import is_hub_id
+from pipelines.model import CannotLoad
+from pipelines.models.components import is_local, load_components
 from pipelines.system.safetensors_header import MAX_HEADER
 from presets import single_file
 from presets.json_files import CatalogueError
 from tests.support import ldm_checkpoint
+from tests.support.paired_models import CPU
 from tests.support.published_models import checkpoint_shapes
+from ui.form.picture_settings.reading import file_of
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -214,3 +219,15 @@ def test_a_name_alone_may_say_that_a_model_predicts_v(variant: str, stem: str, f
         tmp_path / "v-pred.safetensors", dict(checkpoint_shapes(variant)), {"modelspec.prediction_type": "epsilon"}
     )
     assert single_file.read_card(noted, "m", tmp_path / "cache").prediction_type == "epsilon"
+
+
+def test_a_file_in_capitals_is_a_single_file_everywhere(tmp_path: Path) -> None:
+    path = ldm_checkpoint.write_header(tmp_path / "Foo.SAFETENSORS", dict(checkpoint_shapes("sd15")))
+    card = single_file.read_card(path, "Foo", tmp_path / "cache")
+    assert card.is_single_file and file_of(card) == path
+    assert is_local(str(path)) and not is_hub_id(str(path))
+    # What is loaded is the file: its weights are missing here, and it is not taken for a folder.
+    with pytest.raises(CannotLoad, match="in one safetensors file"):
+        load_components(card, CPU, lambda *args: None, {}, "Stable Diffusion")
+    (tmp_path / "folder.safetensors").mkdir()
+    assert not card.model_copy(update={"source": str(tmp_path / "folder.safetensors")}).is_single_file

@@ -28,16 +28,21 @@ class Form:
         file: tensors by name.
         weights: part of the model -> name of a weight or bias -> what is added to it.
         notes: of the file's header.
+        config: what PEFT saves next to the file.
     """
 
     file: Tensors = field(default_factory=dict)
     weights: dict[str, Tensors] = field(default_factory=lambda: {"unet": {}, "text_encoder": {}, "text_encoder_2": {}})
     notes: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         from safetensors.torch import save_file
 
         path.parent.mkdir(parents=True, exist_ok=True)
+        if self.config:
+            path = path.with_name("adapter_model.safetensors")
+            path.with_name("adapter_config.json").write_text(json.dumps(self.config))
         save_file({name: tensor.contiguous() for name, tensor in self.file.items()}, path, metadata=self.notes or None)
         return path
 
@@ -285,6 +290,25 @@ def lokr(make: Maker, style: str) -> Form:
     return form
 
 
+def peft_product(form: Form, kind: str, made_with: float, default: int = 3) -> Form:
+    """LoHa and LoKr as PEFT saves them: alpha and rank are in its configuration, and count for whole matrices, too.
+
+    Args:
+        made_with: the scale of ``form``, which the alphas of its file say.
+    """
+    names = sorted(form.weights["unet"])
+    keys = {name: f"lora_unet_{name.removesuffix('.weight').replace('.', '_')}" for name in names}
+    given = {name: (5.0 if name.endswith("to_k.weight") else 6.0) for name in names}
+    layers = {key: name.removesuffix(".weight") for name, key in keys.items()}
+    found = Form(config={"peft_type": kind, "r": default, "alpha": 6.0, "alpha_pattern": {"to_k": 5.0}})
+    for key, tensor in form.file.items():
+        layer, _, part = key.partition(".")
+        if part != "alpha":
+            found.file[f"base_model.model.{layers[layer]}.{part}"] = tensor
+    found.weights["unet"] = {name: form.weights["unet"][name] / made_with * given[name] / default for name in names}
+    return found
+
+
 def differences(make: Maker) -> Form:
     """LyCORIS' "full" files: whole differences of weights and biases."""
     form = Form()
@@ -373,6 +397,9 @@ FORMS: Mapping[str, Callable[[Maker], Form]] = {
     "LoKr, whole": lambda make: lokr(make, "whole"),
     "LoKr, split": lambda make: lokr(make, "split"),
     "LoKr, Tucker": lambda make: lokr(make, "core"),
+    "LoHa, PEFT": lambda make: peft_product(loha(make), "LOHA", 6 / 3),
+    "LoKr, PEFT": lambda make: peft_product(lokr(make, "split"), "LOKR", 3 / 2, 2),
+    "LoKr, PEFT, whole": lambda make: peft_product(lokr(make, "whole"), "LOKR", 1.0),
     "full differences": differences,
     "scaled fp8": scaled_fp8,
 }

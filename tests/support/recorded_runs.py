@@ -35,3 +35,12 @@ def record(model: Any, request: Any, name: str = "run", left: Trace | None = Non
 
 def fork(model: Any, original: Trace, step: int, **changes: Any) -> tuple[list[Any], Trace]:
     return record(model, fork_of(original, step, **changes), "fork", original)
+
+
+def returned(parts: Any) -> Any:
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value

@@ -145,7 +145,9 @@ class Endpoints:
 
     def _request(self, given: CallValues, init: InitImage | None = None) -> GenerationRequest:
         settings = {name: given[name] for name in (*SETTINGS, *SYNTAX) if name != "model"}
-        return resolve(self.cards, self.default_model, given["prompt"], given["model"], {**settings, "init": init})
+        values = {**settings, "init": init}
+        adapters = self.backend.adapters
+        return resolve(self.cards, self.default_model, given["prompt"], given["model"], values, adapters)
 
 
 def init_image(card: ModelCard, **values: Any) -> InitImage:

@@ -80,7 +80,9 @@ class ComparisonEndpoint:
                 "changes", f"changes is {shorten(repr(changes))}; name one to three settings, each with its values."
             )
         settings = {name: given[name] for name in (*SHARED, *SYNTAX) if name != "model"}
-        request = resolve(self.cards, self.default_model, given["prompt"], given["model"], settings)
+        request = resolve(
+            self.cards, self.default_model, given["prompt"], given["model"], settings, self.backend.adapters
+        )
         axes: dict[str, Any] = {}
         for axis, (name, values) in zip(AXES, changes.items(), strict=False):
             if not isinstance(values, str | list):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cards import ModelCard
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from pipelines.system.text import shorten
 from ui.form import controls
+from ui.form.styles.composing import with_embeddings
+
+if TYPE_CHECKING:
+    from pipelines.models.adapters.resolver import AdapterResolver
 
 # A call's values by name.
 CallValues = Mapping[str, Any]
@@ -27,9 +31,12 @@ SYNTAX: Mapping[str, type] = {"prompt_syntax": str}
 
 
 def resolve(
-    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any]
-) -> GenerationRequest:
+    cards: Mapping[str, ModelCard], default_model: str, prompt: Any, model: Any, given: Mapping[str, Any],
+    adapters: AdapterResolver | None = None,
+) -> GenerationRequest:  # fmt: skip
     """A request from the given values; those left out (None) come from the model's card.
+
+    Embeddings of ``adapters`` that a prompt in A1111's form names without a mark get one.
 
     Raises:
         InvalidRequest: with one sentence. Only an id of the catalogue names a model, never a path.
@@ -50,4 +57,5 @@ def resolve(
         "seed": controls.draw_seed(),
     }
     values.update({name: value for name, value in given.items() if value is not None})
-    return make_request(model=card.id, prompt=prompt, **values)
+    fields = {"model": card.id, "prompt": prompt, **values}
+    return make_request(**(fields if adapters is None else with_embeddings(adapters, fields)))

@@ -149,7 +149,14 @@ def model_defaults(form: Form, model: Any, prompt: Any, negative: Any) -> dict[C
         ),
         c.width: gr.Number(card.width, step=card.size_factor, info=controls.about_size(card)),
         c.height: gr.Number(card.height, step=card.size_factor),
-        form.vocabulary_hints: hints.answer(card, new_prompt, negative, card.prompt_syntax, hints.wildcards_of(page)),
+        form.vocabulary_hints: hints.answer(
+            card,
+            new_prompt,
+            negative,
+            card.prompt_syntax,
+            hints.wildcards_of(page),
+            hints.embeddings_of(page, card.prompt_syntax),
+        ),
         form.prompt_examples: prompt_examples_value(card),
         form.excluded_schedulers: controls.not_offered(card),
     }

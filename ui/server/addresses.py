@@ -18,10 +18,6 @@ from ui.server.http.routes import NEW_LINK
 LOCK_FILE, KEY_FILE = "running.json", "owner.key"
 GUEST_KEY_FILE = "guests.key"
 ANSWER_SECONDS = 30.0
-NOT_WRITABLE = (
-    "The data folder {folder} cannot be written ({reason}); make room or change its permissions, or choose another "
-    "folder with --data-dir."
-)
 
 
 class NoLink(RuntimeError):
@@ -91,16 +87,13 @@ def lock_folder(data_dir: Path, addresses: Addresses) -> FolderLock:
     """Take the data folder for this program.
 
     Raises:
-        FolderInUse: if another program has it, or nothing can be written there.
+        FolderInUse: if another program has it.
+        OSError: if its file cannot be written.
     """
     lock = FolderLock(data_dir / LOCK_FILE)
-    facts = {"pid": os.getpid(), "port": addresses.port, "host": addresses.connectable, "root": addresses.root,
-             "allowed": addresses.allowed}  # fmt: skip
-    try:
-        if lock.acquire(facts):
-            return lock
-    except OSError as error:
-        raise FolderInUse(NOT_WRITABLE.format(folder=data_dir, reason=error.strerror)) from None
+    if lock.acquire({"pid": os.getpid(), "port": addresses.port, "host": addresses.connectable,
+                     "root": addresses.root, "allowed": addresses.allowed}):  # fmt: skip
+        return lock
     found = holder(data_dir / LOCK_FILE) or {}
     where = f" at {running.local}/ (process {found.get('pid')})" if (running := _addresses(found)) else ""
     raise FolderInUse(

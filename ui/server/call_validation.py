@@ -104,14 +104,20 @@ def check_name(name: str, functions: Mapping[int, Any]) -> None:
         raise InvalidCall("There is no function of that name.", 404)
 
 
+def check_id(name: str, field: str) -> None:
+    """Raise InvalidCall if no client chooses this name for a session, an event or an upload."""
+    if not _ID.fullmatch(name):
+        raise InvalidCall(f"{field} is not a valid id.")
+
+
 def _check_fields(value: Mapping[str, Any]) -> None:
     for name, kind in _FIELDS.items():
         given = value.get(name)
         if given is not None and (not isinstance(given, kind) or (kind is int and isinstance(given, bool))):
             raise InvalidCall(f"{name} has the wrong type.")
     for name in ("session_hash", "event_id"):
-        if value.get(name) is not None and not _ID.fullmatch(value[name]):
-            raise InvalidCall(f"{name} is not a valid id.")
+        if value.get(name) is not None:
+            check_id(value[name], name)
     if value.get("batched"):
         raise InvalidCall("Batched calls are not supported.")
 

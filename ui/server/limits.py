@@ -25,6 +25,9 @@ MINUTE, HOUR = 60.0, 3600.0
 UPLOADS_AN_HOUR, UPLOAD_BYTES_AN_HOUR = 60, 300 * 2**20
 # The same for all guests together, since a guest who logs in again counts as another one.
 ALL_UPLOAD_BYTES_AN_HOUR = 2**30
+# Files (open ones of this process) of one upload, a guest's and the owner's, and of all uploads that arrive now, of one
+# guest and of all.
+GUEST_FILES_A_REQUEST, OWNERS_FILES_A_REQUEST, GUEST_FILES, ALL_GUEST_FILES = 8, 64, 16, 32
 # Calls of one guest in a minute that are looked at and refused.
 REFUSED_CALLS_A_MINUTE = 600
 # Bytes of one guest's calls in a minute, and those that are held at once, of one guest and of all.
@@ -188,9 +191,9 @@ class GuestQuotas:
             return fits
 
     def has_room_for(self, user: User, size: int) -> bool:
-        """Whether an upload of this announced size could be allowed; nothing is counted."""
+        """Whether one more upload of this announced size could be allowed; nothing is counted."""
         with self._lock:
-            return user.unmetered or self._fits(user, size)
+            return user.unmetered or (self._uploads.of(user.id) < UPLOADS_AN_HOUR and self._fits(user, size))
 
     def forget_upload(self, user: User) -> None:
         """Undo the count of an upload of which not one byte came."""
@@ -247,19 +250,19 @@ class GuestQuotas:
         return True
 
 
-class HeldBytes:
-    """Bytes of guests' calls that are held in memory now.  Only for the server's event loop."""
+class Held:
+    """Bytes or files of guests' requests that are held now.  Only for the server's event loop."""
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
 
-    def add(self, client: str, size: int) -> bool:
-        """Count bytes that a client sent; whether it, and all together, hold no more than allowed."""
+    def add(self, client: str, size: int, own: int, total: int) -> bool:
+        """Count what a client sent; whether it holds no more than ``own``, and all together no more than ``total``."""
         self._held[client] += size
-        return self._held[client] <= GUEST_CALL_BYTES and self._held.total() <= ALL_GUEST_CALL_BYTES
+        return self._held[client] <= own and self._held.total() <= total
 
     def release(self, client: str, size: int) -> None:
-        """Forget bytes that are gone."""
+        """Forget what is gone."""
         self._held[client] -= size
         if not self._held[client]:
             del self._held[client]

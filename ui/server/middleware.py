@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.jobs.users import OWNER, User
-from ui.server import call_validation
+from ui.server import call_validation, limits
 from ui.server.access import USER_KEY, Access, is_guest
 from ui.server.call_validation import InvalidCall
 from ui.server.http import bodies
@@ -30,12 +30,12 @@ from ui.server.http.answers import (
     preview_page,
     preview_picture,
     redirect_to_page,
-    unknown_session,
     used_link_page,
     without_500,
 )
 from ui.server.http.bodies import BodyRefused, LoginBodies
 from ui.server.http.client_request import ClientRequest, HeadTooLarge, check_head
+from ui.server.http.events import OTHERS_PAGE, TOO_MANY_CALLS, check_listening, forget_upload, session_of
 from ui.server.http.routes import (
     NEW_LINK,
     PREVIEW_PICTURE,
@@ -47,11 +47,12 @@ from ui.server.http.routes import (
     safe_headers,
 )
 from ui.server.http.session_owners import SessionOwners
+from ui.server.http.uploads import UPLOAD_LIMIT, Uploads
 from ui.server.limits import (
     ANONYMOUS,
     ConcurrentRequests,
     GuestQuotas,
-    HeldBytes,
+    Held,
     TooManyAttempts,
     has_too_many_calls,
 )
@@ -68,11 +69,6 @@ MAX_UPLOAD_BYTES = 64 * 2**20
 QUICK_BYTES, GUEST_THREADS = 16384, 2
 # How often a guest's held answer looks whether the link goes on.
 PAUSE_SECONDS = 0.2
-_EVENT = re.compile(r"/gradio_api/call/(\w+)/(\w+)")
-_UPLOAD_ID = re.compile(r"/gradio_api/upload(_progress)?/?")
-_SESSION = re.compile(r"/gradio_api/(?:queue/data|heartbeat/(\w+))/?")
-TOO_MANY_CALLS = "Too many calls at once; try again in a minute."
-OTHERS_PAGE = "This page was opened by someone else; reload it."
 
 
 def outermost(access: Access | None) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -103,8 +99,9 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
         self._quotas = GuestQuotas(access.clock)
-        self._requests, self._held_bytes, self._logins = ConcurrentRequests(), HeldBytes(), LoginBodies()
-        self._cleanup, self._sessions = SessionCleanup(), SessionOwners()
+        self._requests, self._held_bytes, self._logins = ConcurrentRequests(), Held(), LoginBodies()
+        self._uploads = Uploads(app, self._quotas)
+        self._cleanup, self._sessions = SessionCleanup(), SessionOwners(forget_upload)
         self._guest_threads = ThreadPoolExecutor(GUEST_THREADS, "guest calls")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,27 +213,8 @@ class AccessMiddleware:
         if size > MAX_UPLOAD_BYTES:
             return error(413, "The request is too large.")
         if request.path.rstrip("/") == UPLOAD and not self._quotas.has_room_for(user, size):
-            return error(429, "You have reached this hour's upload limit; try again later.")
-        return self._foreign_session(request, user)
-
-    def _foreign_session(self, request: ClientRequest, user: User) -> Response | None:
-        """The answer to a request for events or uploads of others, or of a session or event that is not known."""
-        if upload := _UPLOAD_ID.fullmatch(request.path) and request.query_params.get("upload_id"):
-            return None if self._sessions.claim_event(f"upload {upload}", user) else error(403, OTHERS_PAGE)
-        blocks = _blocks(request.scope)
-        if blocks is None or request.method == "POST":
-            return None
-        if event := _EVENT.fullmatch(request.path):
-            call_validation.check_name(event[1], blocks.fns)
-            if not _is_known_event(blocks._queue, event[2]) or not self._sessions.claim_event(event[2], user):
-                return error(404, "There is no event of this name, or its result has been fetched.")
-        elif page := _SESSION.fullmatch(request.path):
-            session = _session(request)
-            if not self._sessions.claim_session(session, user, blocks):
-                return error(403, OTHERS_PAGE)
-            if not page[1] and session and session not in blocks._queue.pending_messages_per_session:
-                return unknown_session()
-        return None
+            return error(429, UPLOAD_LIMIT)
+        return check_listening(request, user, self._sessions, self._quotas, _blocks(request.scope))
 
     async def _forward(self, request: ClientRequest, user: User, receive: Receive, send: Send) -> Response | None:
         scope = _without_cookies(request.scope)
@@ -248,32 +226,11 @@ class AccessMiddleware:
             if call_validation.is_json(request.path):
                 return await self._forward_call(request, user, receive, send)
             if request.path.rstrip("/") == UPLOAD:
-                return await self._forward_upload(scope, user, receive, send)
-        with self._sessions.listening(_session(request)):
+                await self._uploads.forward(scope, user, receive, send)
+                return None
+        with self._sessions.listening(session_of(request)):
             await self.app(scope, receive, without_500(send))
         return None
-
-    async def _forward_upload(self, scope: Scope, user: User, receive: Receive, send: Send) -> Response | None:
-        """Forward an upload, whose bytes are charged as they arrive."""
-        limit = error(429, "You have reached this hour's upload limit; try again later.")
-        if not self._quotas.allow_upload(user):
-            return limit
-        received, refused = 0, False
-
-        def allow(size: int) -> bool:
-            nonlocal received, refused
-            received += size
-            refused = refused or not self._quotas.allow_upload_bytes(user, size)
-            return not refused
-
-        try:
-            await self.app(scope, bodies.charge(receive, allow), without_500(send))
-        except ClientDisconnect:
-            if not received:
-                self._quotas.forget_upload(user)
-            if not refused:
-                raise
-        return limit if refused else None
 
     async def _forward_call(self, request: ClientRequest, user: User, receive: Receive, send: Send) -> Response | None:
         """Forward a call of a function, once its body is checked; refused calls count, too."""
@@ -282,7 +239,8 @@ class AccessMiddleware:
         def allow(size: int) -> bool:
             nonlocal held
             held += size
-            fits = user.unmetered or self._held_bytes.add(client, size)
+            bounds = limits.GUEST_CALL_BYTES, limits.ALL_GUEST_CALL_BYTES
+            fits = user.unmetered or self._held_bytes.add(client, size, *bounds)
             return fits and self._quotas.allow_call_bytes(user, size)
 
         try:
@@ -296,7 +254,7 @@ class AccessMiddleware:
                 self._quotas.count_refused_call(user)
                 raise
             scope = {**_without_cookies(request.scope), USER_KEY: user}
-            await self.app(scope, bodies.replay(body, receive), without_500(self._claim_event(user, send)))
+            await self.app(scope, bodies.replay(body, receive), without_500(self._claim_event(request, user, send)))
         finally:
             if not user.unmetered:
                 self._held_bytes.release(client, held)
@@ -313,7 +271,7 @@ class AccessMiddleware:
         call_validation.check_call(request.path, value, blocks.fns)
         session, event = value.get("session_hash") or "", value.get("event_id") or ""
         own = not session or self._sessions.claim_session(session, user, blocks)
-        if not own or (event and not self._sessions.claim_event(event, user)):
+        if not own or (event and not self._sessions.claim_event(event, user, blocks)):
             raise InvalidCall(OTHERS_PAGE, 403)
         await self._clean_up(blocks)
         allowed = self._quotas.allow_call(user, session)
@@ -327,13 +285,13 @@ class AccessMiddleware:
         else:
             await self._cleanup.run(blocks._queue, now)
 
-    def _claim_event(self, user: User, send: Send) -> Send:
+    def _claim_event(self, request: ClientRequest, user: User, send: Send) -> Send:
         """Bind the event that Gradio answers to a call with to its user."""
 
         async def claiming(message: Message) -> None:
             body = message.get("body", b"")
             if body.startswith(b'{"event_id":') and len(body) < 1000:
-                self._sessions.claim_event(str(json.loads(body)["event_id"]), user)
+                self._sessions.claim_event(str(json.loads(body)["event_id"]), user, _blocks(request.scope))
             await send(message)
 
         return claiming
@@ -404,21 +362,6 @@ def _without_cookies(scope: Scope) -> Scope:
     """A request without its cookies: Gradio needs none, and would parse those of other programs."""
     scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"cookie"]
     return scope
-
-
-def _session(request: ClientRequest) -> str:
-    """The session to which a page listens with this request; "" for other requests."""
-    page = _SESSION.fullmatch(request.path)
-    return (page[1] or request.query_params.get("session_hash", "")) if page else ""
-
-
-def _is_known_event(queue: Any, event_id: str) -> bool:
-    """Whether Gradio has an event that waits, runs, or whose result has not been fetched."""
-    return (
-        event_id in queue.event_ids_to_events
-        or event_id in queue.pending_messages_per_session
-        or any(event_id in ids for ids in queue.pending_event_ids_session.values())
-    )
 
 
 def _queued_callers(blocks: Any) -> list[User]:

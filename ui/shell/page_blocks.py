@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import convert_component_dict_to_list
 
-from pipelines.system.text import hide_paths
+from pipelines.system.text import file_problem
 
 log = logging.getLogger(__name__)
 # What Gradio says of a component's values, for programs.
@@ -85,9 +85,3 @@ class PageBlocks(gr.Blocks):
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         missing = len(function.inputs) - len(inputs)
         return [*inputs, *[None] * missing] if missing > 0 and function.api_visibility == "public" else inputs
-
-
-def file_problem(error: OSError) -> str:
-    """What happened and what to do, in one sentence."""
-    reason = hide_paths(error.strerror or type(error).__name__)
-    return f"Reading or writing a file failed ({reason}); check the disk's space and try again."

@@ -163,17 +163,22 @@ class ControlNets:
         )
 
     def _load(self, path: Path, placement: Placement, model_name: str) -> Any:
+        from pipelines.models.weights import is_unreadable
+
         try:
             net = _load_network(path, self._unet)
         except Exception as error:
             if out_of_memory(error):
                 raise
             reason = first_line(error, str(path))
-            raise InvalidRequest(
-                "controls",
-                f"The ControlNet {path.stem} cannot be used with {model_name} ({reason}); it is probably "
-                "made for another kind of model, so choose another one.",
-            ) from error
+            if is_unreadable(error):
+                text = f"The ControlNet {path.stem} cannot be read ({reason}); copy or download it again."
+            else:
+                text = (
+                    f"The ControlNet {path.stem} cannot be used with {model_name} ({reason}); it is probably made for "
+                    "another kind of model, so choose another one."
+                )
+            raise InvalidRequest("controls", text) from error
         ours = self._unet.config
         differs = next((name for name in _COMMON_CONFIG if not _is_same(net.config[name], ours[name], name)), "")
         if differs or net.config.global_pool_conditions:
@@ -233,13 +238,14 @@ def _load_network(path: Path, unet: Any) -> Any:
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
     from safetensors.torch import load_file
 
+    from pipelines.models.weights import load_network
+
     if path.is_dir():
         refuse_outside_references(path)
         has_plain = (path / "diffusion_pytorch_model.safetensors").is_file()
         has_plain = has_plain or any(path.glob("diffusion_pytorch_model.safetensors.index.json"))
-        return ControlNetModel.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, variant=None if has_plain else "fp16"
-        )
+        variant = None if has_plain else "fp16"
+        return load_network(ControlNetModel, path, local_files_only=True, use_safetensors=True, variant=variant)
     weights = convert_controlnet_checkpoint(load_file(path), dict(unet.config))
     net = ControlNetModel.from_unet(_plain(unet, weights), load_weights_from_unet=False)
     net.load_state_dict(weights)

@@ -5,6 +5,7 @@ The picture's features go through cross-attention layers of their own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def _encoder(file: IPAdapterFile) -> Path | None:
     """The image encoder of the right width that lies near a file."""
     path, (width, word) = file.path, file.wants
     for place in _ENCODERS:
-        folder = (path.parent / place).resolve()
+        folder = Path(os.path.realpath(path.parent / place))  # also of a link to itself, which ``resolve`` refuses
         try:
             config = read_json_file(folder / "config.json")
         except (OSError, ValueError):
@@ -159,12 +160,7 @@ class IPAdapterSlot:
             self.remove()
             if isinstance(error, InvalidRequest) or out_of_memory(error):
                 raise
-            reason = first_line(error, str(prompt.path))
-            raise InvalidRequest(
-                "reference",
-                f"The IP-Adapter {prompt.path.stem} cannot be used with {model_name} ({reason}); it is "
-                "probably made for another kind of model, so choose another one.",
-            ) from error
+            raise _refusal(prompt.path, model_name, error) from error
         return True
 
     def features(self, negative: bool) -> torch.Tensor | None:
@@ -202,13 +198,16 @@ class IPAdapterSlot:
         import torch
         from transformers import CLIPVisionModelWithProjection
 
+        from pipelines.models.weights import load_network
+
         key = (folder, stamp(folder), placement.dtype)
         if self._encoder is None or self._encoder[0] != key:
             self._encoder = None
             refuse_outside_references(folder)
-            encoder = CLIPVisionModelWithProjection.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, placement.dtype)
-            )
+            encoder = load_network(
+                CLIPVisionModelWithProjection, folder, local_files_only=True, use_safetensors=True,
+                dtype=getattr(torch, placement.dtype),
+            )  # fmt: skip
             offloading.place(encoder, placement, offloading.WAIT if placement.has_own_memory else "", in_loop=False)
             self._encoder = key, encoder
         return self._encoder[1]
@@ -229,6 +228,21 @@ class IPAdapterSlot:
         device, dtype = placement.device, self._unet.dtype
         found, none = (rows.to(device, dtype)[None] for rows in self._encoded[key])
         return found, none
+
+
+def _refusal(path: Path, model_name: str, error: Exception) -> InvalidRequest:
+    """Why an IP-Adapter cannot be put onto a model."""
+    from pipelines.models.weights import is_unreadable
+
+    reason = first_line(error, str(path))
+    if is_unreadable(error):
+        text = f"The IP-Adapter {path.stem} or its image encoder cannot be read ({reason}); copy or download it again."
+    else:
+        text = (
+            f"The IP-Adapter {path.stem} cannot be used with {model_name} ({reason}); it is probably made for another "
+            "kind of model, so choose another one."
+        )
+    return InvalidRequest("reference", text)
 
 
 def _encode_image(

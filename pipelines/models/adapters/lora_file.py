@@ -150,18 +150,25 @@ def scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
         pass
 
     for config in configs.values():
-        if any(not _PLAIN.fullmatch(pattern) for pattern, _ in _entries(config.get("alpha_pattern"))):
+        patterns = [*_entries(config.get("alpha_pattern")), *_entries(config.get("rank_pattern"))]
+        if any(not _PLAIN.fullmatch(pattern) for pattern, _ in patterns):
             raise Refused("names its layers by patterns that are not read here; leave it out")
 
     def scale(layer: str, rank: int) -> float:
         config = next((config for prefix, config in configs.items() if layer.startswith(prefix)), {})
-        alphas = [value for name, value in _entries(config.get("alpha_pattern")) if _ends_with(layer, name)]
-        alpha = alphas[0] if alphas else config.get("lora_alpha")
-        if not isinstance(alpha, int | float) or not rank:
+        alpha = _of_layer(config, "alpha_pattern", layer, config.get("lora_alpha", config.get("alpha")))
+        if "lora_alpha" not in config:  # LoHa and LoKr, whose whole matrices have a rank in the configuration alone
+            rank = _of_layer(config, "rank_pattern", layer, config.get("r", rank))
+        if not isinstance(alpha, int | float) or not isinstance(rank, int | float) or not rank:
             return 1.0
         return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
     return scale
+
+
+def _of_layer(config: Mapping[str, Any], patterns: str, layer: str, other: Any) -> Any:
+    """What a configuration says of one layer, else ``other``."""
+    return next((value for name, value in _entries(config.get(patterns)) if _ends_with(layer, name)), other)
 
 
 def _ends_with(layer: str, name: str) -> bool:

@@ -173,11 +173,13 @@ def _makes(config: Path, ending: str) -> bool:
 def _loaded(kind: str, folder: Path, version: Any) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation, VitPoseForPoseEstimation
 
+    from pipelines.models.weights import load_network
+
     cls = AutoModelForDepthEstimation if kind == DEPTH else VitPoseForPoseEstimation
     try:
         refuse_outside_references(folder)
         reader = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        return reader, cls.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        return reader, load_network(cls, folder, local_files_only=True, use_safetensors=True).eval()
     except Exception as error:
         raise InvalidRequest(
             "controls",

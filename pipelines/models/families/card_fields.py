@@ -36,7 +36,7 @@ def stable_diffusion(read: Read, pipeline: str) -> dict[str, Any]:
     if pipeline.startswith("StableDiffusionXL"):
         found["guidance_scale"] = 5.0
         # The refiner reads with the second encoder alone, and finishes pictures that the base began.
-        if not (read("model_index.json").get("text_encoder") or [None])[0]:
+        if not names_part(read("model_index.json"), "text_encoder"):
             found["tasks"] = ("image-to-image",)
     return found
 
@@ -95,6 +95,12 @@ def generic(read: Read, pipeline: str) -> dict[str, Any]:
         "tasks": ("text-to-image",),
         "half": "bfloat16",
     }
+
+
+def names_part(index: Mapping[str, Any], part: str) -> bool:
+    """Whether model_index.json names a class for a part; anything but a list names none."""
+    entry = index.get(part)
+    return isinstance(entry, list) and bool(entry) and bool(entry[0])
 
 
 def _scale_factor(vae: Mapping[str, Any]) -> int:

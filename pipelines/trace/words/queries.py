@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -84,11 +84,12 @@ class WordQueries:
     def _with_adapters(self, request: GenerationRequest, work: Callable[[Model], Any], pixels: int) -> Any:
         """Ask the request's model with the request's adapters."""
 
-        def answer(model: Model) -> Any:
+        def answer(model: Model) -> Generator[None, None, Any]:
             import torch
 
             with torch.inference_mode(False):  # weights that are put on here must stay ordinary ones
                 self.apply(model, request)
-            return work(model)
+            found = work(model)
+            return (yield from found) if isinstance(found, Generator) else found
 
         return self.ask(request.model, answer, pixels)

@@ -8,12 +8,13 @@ arXiv:2403.05846): the model's own reading of an encoder that has no more than l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cards import ModelCard
+from pipelines.models.safety_checker import black_out
 from pipelines.prompt.compel import has_weights
 from pipelines.request import InvalidRequest, fields_of_picture
 from pipelines.system.paths import PROJECT
@@ -141,8 +142,10 @@ def cut_off(model: Model, share: float) -> Iterator[None]:
         yield
 
 
-def draw(model: Model, request: GenerationRequest, share: float) -> Image.Image:
+def draw(model: Model, request: GenerationRequest, share: float) -> Generator[None, None, Image.Image]:
     """The picture of a request by a text encoder that is cut off; the whole encoder for a share of 1.
+
+    Drawn a step at a time; returned at the end.
 
     Raises:
         InvalidRequest: if the model cannot do that.
@@ -153,18 +156,11 @@ def draw(model: Model, request: GenerationRequest, share: float) -> Image.Image:
         last = None
         for step in denoise(model, request):
             last = step
+            yield
     assert last is not None
-    [image] = model.latents.decode(last.x_next)
-    [withheld] = model.withheld_by_checker([image])
-    return _black(image) if withheld else image
+    return black_out(model, model.latents.decode(last.x_next))[0]
 
 
 def _stack(encoder: Any) -> Any:
     """The module that holds a CLIP text encoder's layers."""
     return getattr(encoder, "text_model", encoder).encoder
-
-
-def _black(image: Image.Image) -> Image.Image:
-    from PIL import Image as pillow
-
-    return pillow.new("RGB", image.size)

@@ -77,6 +77,21 @@ def test_what_encoders_write_is_far_below_the_bounds() -> None:
         decode_upload(data)
 
 
+def test_scans_are_bounded_with_the_pixels_that_each_goes_over() -> None:
+    """A JPEG of 16 million pixels in many nearly empty scans, each of which the decoder goes over."""
+    plain = saved(Image.new("L", (4096, 4096)), "JPEG", progressive=True, quality=5)
+    scan = plain[plain.rindex(b"\xff\xda") : -2]
+    empty = scan[: 2 + int.from_bytes(scan[2:4], "big")]
+    many = plain[:-2] + empty * 40 + b"\xff\xd9"
+    started = time.process_time()
+    with pytest.raises(InvalidRequest, match="more frames, scans"):
+        decode_upload(many, max_pixels=4096 * 4096)
+    assert time.process_time() - started < 1.0
+    # A usual one of that size has about ten, and one of a quarter may have all of them.
+    decode_upload(plain, max_pixels=4096 * 4096)
+    decode_upload(with_scans(40, progressive=True), max_pixels=4 * 48 * 32)
+
+
 def test_texts_and_profiles_are_left_out_where_they_are_huge() -> None:
     million = zlib.compress(bytes(50_000_000), 9)
     for extra in (

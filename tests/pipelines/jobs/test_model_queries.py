@@ -16,10 +16,11 @@ from pipelines.jobs.local import LocalBackend
 from pipelines.jobs.queue import GuestShare
 from pipelines.jobs.users import OWNER, User
 from pipelines.models.manager import PipelineManager
+from pipelines.prompt import A1111
 from pipelines.request import Control, InvalidRequest
 from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS
 from tests.support.tiny_model import tiny_card
-from tests.support.toy_backend import WAIT, Gate, ask
+from tests.support.toy_backend import WAIT, Gate, ask, finish
 from tests.support.waiting import wait_for
 
 
@@ -148,3 +149,67 @@ def test_control_maps_are_made_by_the_worker_in_turn(make_backend: Any) -> None:
     backend = make_backend(share=GuestShare(work=64**2 - 1))
     with pytest.raises(QueryFailed, match="share of this hour"):
         backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)
+
+
+@pytest.mark.parametrize(("user", "begins"), [(GUEST, 2), (OWNER, 1)])
+def test_a_guests_long_answer_gives_way_to_the_owner(make_backend: Any, user: User, begins: int) -> None:
+    order: list[str] = []
+    started, go = threading.Event(), threading.Event()
+
+    def in_parts(model: Any) -> Any:
+        order.append("begins")
+        for _ in range(3):
+            started.set()
+            assert go.wait(WAIT)
+            yield
+        order.append("ends")
+        return "answer"
+
+    backend, answers = make_backend(on_step=lambda job, step: order.append("owner")), []
+    asking = threading.Thread(target=lambda: answers.append(backend.queries.of(user).ask("toy", in_parts, 100)))
+    asking.start()
+    assert started.wait(WAIT)
+    job = backend.submit(ask())
+    go.set()
+    finish(job)
+    asking.join(WAIT)
+    assert answers == ["answer"] and order.count("begins") == begins and order.count("owner") == 4
+    assert (order.index("ends") < order.index("owner")) == (user is OWNER)
+    assert len(backend._tasks.jobs._spent.get(user.id, ())) == (user is GUEST), "it is charged once"
+
+
+def test_a_long_answer_ends_with_the_program(make_backend: Any) -> None:
+    backend, started, go, problems = make_backend(), threading.Event(), threading.Event(), []
+
+    def in_parts(model: Any) -> Any:
+        while True:
+            started.set()
+            assert go.wait(WAIT)
+            yield
+
+    def look() -> None:
+        try:
+            backend.queries.of(GUEST).ask("toy", in_parts)
+        except QueryFailed as problem:
+            problems.append(str(problem))
+
+    asking = threading.Thread(target=look)
+    asking.start()
+    assert started.wait(WAIT)
+    threading.Timer(0.1, go.set).start()
+    backend.close()
+    asking.join(WAIT)
+    assert len(problems) == 1 and "shutting down" in problems[0]
+
+
+def test_blocked_words_are_looked_for_in_what_a_question_reads(make_backend: Any) -> None:
+    backend = make_backend()
+    backend.blocked.write("gore")
+    for prompt in ("[fox:gore:100]", "[fox:g:100]ore", "gore"):
+        with pytest.raises(QueryFailed, match="does not allow"):
+            backend.queries.predict_x0("toy", np.zeros((1, 4, 2, 2), np.float32), [900.0], prompt, A1111)
+    run = ask("[g:x:10][x:or:0.5]e", num_inference_steps=20, prompt_syntax=A1111)
+    assert finish(backend.submit(run))
+    few = run.model_copy(update={"sampling": run.sampling.model_copy(update={"num_inference_steps": 8})})
+    with pytest.raises(QueryFailed, match="does not allow"):
+        backend.queries.seed_runs(few)

@@ -116,3 +116,22 @@ def test_marks_hide_no_word(blocked: BlockList, prompt: str, syntax: str) -> Non
     for texts in ({"prompt": prompt}, {"prompt": "x", "num_images": 2, "interpolation": {"prompt": prompt}}):
         with pytest.raises(InvalidRequest, match="does not allow"):
             blocked.check(request_for(**texts, prompt_syntax=syntax))
+
+
+@pytest.mark.parametrize(
+    ("word", "prompt", "found"),
+    [
+        ("\u8840\u8165", "\u975e\u5e38\u8840\u8165\u7684\u753b", True),
+        ("\u30b0\u30ed", "\u3053\u308c\u306f\u30b0\u30ed\u753b\u50cf", True),
+        ("\u8840\u8165", "\u8840\u6db2", False),
+        ("\u0e40\u0e25\u0e37\u0e2d\u0e14", "\u0e20\u0e32\u0e1e\u0e40\u0e25\u0e37\u0e2d\u0e14\u0e21\u0e32\u0e01", True),
+        ("nsfw\u753b", "an nsfw\u753b\u50cf", True),
+        ("nsfw\u753b", "notnsfw\u753b", False),
+        ("\ud53c", "\ud53c \uadf8\ub9bc", True),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_found_within_others(
+    blocked: BlockList, word: str, prompt: str, found: bool
+) -> None:
+    blocked.write(word)
+    assert bool(blocked.find(prompt)) == found

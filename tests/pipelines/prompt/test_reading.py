@@ -10,7 +10,19 @@ from pipelines.prompt import A1111, COMPEL
 from pipelines.prompt.reading import read, words_alone
 
 
-@pytest.mark.parametrize("text", ["", "a fox", "c++ and t-shirts, 4:3, 'no'", "a fox (red)", "i <3 foxes", "a: b; c."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a fox",
+        "c++ and t-shirts, 4:3, 'no'",
+        "a fox (red)",
+        "std::map, 4:3, at 12:30",
+        "\uff08a fox\uff09",
+        "i <3 foxes",
+        "a: b; c.",
+    ],
+)
 def test_plain_words_need_no_line(text: str) -> None:
     assert read(text, "blurry, bad", COMPEL).line == ""
 
@@ -52,6 +64,17 @@ def test_what_is_understood_is_said(prompt: str, syntax: str, line: str) -> None
         ('("a", "b").blend(1, 1)', COMPEL, ".blend( is read only"),
         ('("a", "b").blend(1, 1)', A1111, "compel's mark"),
         ("<wildcard:x>", COMPEL, "<wildcard:x> is no mark"),
+        *(
+            (text, syntax, "has full-width signs")
+            for syntax in (COMPEL, A1111)
+            for text in ("\uff08word\uff1a1.3\uff09", "(word\uff1a1.3)", "\uff08word:1.3\uff09", "\uff08word\uff091.3")
+        ),
+        *(
+            (text, syntax, "is NovelAI's form")
+            for syntax in (COMPEL, A1111)
+            for text in ("1.3::word::", "a, -0.5::red fox ::, b", "2::rain")
+        ),
+        *(("a AND_PERP b", syntax, "AND_PERP is a mark of an extension") for syntax in (COMPEL, A1111)),
     ],
 )
 def test_what_goes_to_the_model_as_words_is_said(prompt: str, syntax: str, named: str) -> None:

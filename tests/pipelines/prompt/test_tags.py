@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipelines.prompt import PromptError
 from pipelines.prompt.tags import (
     embedding_names,
+    name_bare_embeddings,
     read_embedding_tags,
     refuse_lora_tags,
     refuse_near_tags,
@@ -118,3 +119,21 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert "<lora:" not in rest.lower()
     assert all(-10 <= weight <= 10 for _, weight in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("EasyNegative", "<embedding:EasyNegative>"),
+        ("bad, (easynegative:1.2), x", "bad, (<embedding:EasyNegative>:1.2), x"),
+        ("[EasyNegative:ng v2:0.5]", "[<embedding:EasyNegative>:<embedding:ng v2>:0.5]"),
+        ("easynegative-v2 EasyNegatives notEasyNegative", "<embedding:EasyNegative-v2> EasyNegatives notEasyNegative"),
+        ("<embedding:EasyNegative> embedding:EasyNegative <lora:EasyNegative:1>", None),
+        ("1.2, 3 foxes, a fox", None),
+        ("", None),
+    ],
+)
+def test_embeddings_are_found_without_a_mark(text: str, named: str | None) -> None:
+    names = ("EasyNegative", "EasyNegative-v2", "ng v2", "1", "1.2")
+    assert name_bare_embeddings(text, names) == (text if named is None else named)
+    assert name_bare_embeddings(text, ()) == text

@@ -82,6 +82,57 @@ BAD: dict[str, Callable[[Path], object]] = {
 }
 
 
+PRIORS = (
+    "---\nprior:\n- owner/prior\n---\n",
+    "---\nprior: [owner/x]\n---\n",
+    "---\n{prior: [x]}\n---\n",
+    "  ---\nprior: [x]\n---\n",
+    "---\rprior: [x]\r---\r\n",
+    '---\n"prior": [x]\n---',
+    "---\n? prior\n: [x]\n---\n",
+    '---\n"pri\\x6fr": [x]\n---\n',
+    "---\n# " + "x" * 70_000 + "\nprior: [x]\n---\n",
+    "\ufeff---\nprior: [x]\n---\n",
+    "---\na: &a {prior: [x]}\n<<: *a\n---\n",
+    "---\na: " + "[" * 5000 + "\n---\n",
+    "---\na: {\n---\n",
+    "x" * (1 << 20),
+)
+
+
+@pytest.mark.parametrize("text", PRIORS)
+@pytest.mark.parametrize("shape", ["", "models--x/snapshots/y"])
+def test_no_readme_names_another_model(folder: Path, text: str, shape: str) -> None:
+    (folder / "model_index.json").write_text('{"_class_name": "KandinskyV22CombinedPipeline"}')
+    (folder / "README.md").write_bytes(text.encode())
+    if shape:
+        (folder.parent / shape).parent.mkdir(parents=True)
+        folder = folder.rename(folder.parent / shape)
+    with pytest.raises(OutsideReference, match=r"its README\.md"):
+        refuse_outside_references(folder)
+    (folder / "model_index.json").write_text('{"_class_name": "KandinskyV22Pipeline"}')
+    refuse_outside_references(folder)
+
+
+def test_a_readme_without_a_prior_is_allowed_and_one_of_the_hubs_cache_may_name_a_model_of_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "model_index.json").write_text('{"_class_name": "KandinskyV22CombinedPipeline"}')
+    for text in ("", "prior: x", "---\nlicense: mit\n---\nprior: nothing\n", "---\nmore: {prior: x}\n---\n"):
+        (folder / "README.md").write_text(text)
+        refuse_outside_references(folder)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    folder.rename(snapshot)
+    (snapshot / "README.md").write_text("---\nprior: [owner/prior]\n---\n")
+    refuse_outside_references(snapshot)
+    for name in ("/etc", "../x", "a/../b", "[x]", "3"):
+        (snapshot / "README.md").write_text(f"---\nprior: [{name}]\n---\n")
+        with pytest.raises(OutsideReference):
+            refuse_outside_references(snapshot)
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_what_leads_out_is_refused_in_one_sentence(folder: Path, kind: str) -> None:
     BAD[kind](folder)

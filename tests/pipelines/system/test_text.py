@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
-from pipelines.system.text import first_line, hide_paths, shorten
+from pipelines.system.text import FOLDERS, first_line, hide_paths, shorten
 
 
 def test_a_long_text_is_cut_to_the_limit() -> None:
@@ -32,6 +35,12 @@ def test_the_first_line_of_an_error_says_something() -> None:
         ("at ~/models/fox and file:///srv/x/fox2", "at fox and fox2"),
         ('File "/usr/lib/python3/site-packages/torch/x.py", line 3', 'File "x.py", line 3'),
         ("path=/srv/models/fox/", "path=fox"),
+        ("cannot load /home/O'Brien/models/fox.safetensors.", "cannot load fox.safetensors."),
+        ("Cannot open \"/mnt/O'Brien's/models/fox\"", 'Cannot open "fox"'),
+        ("Cannot open /mnt/my very own models of the last long year/fox, sorry", "Cannot open fox, sorry"),
+        ("OSError: 'C:\\\\Users\\\\me\\\\fox'", "OSError: 'fox'"),
+        ("cannot open C:\\\\Users\\\\O'Brien\\\\fox, sorry", "cannot open fox, sorry"),
+        ("don't say /srv/fox, it's there", "don't say fox, it's there"),
         ("The hub model owner/name, see https://huggingface.co/owner/name", None),
         ("fp16/bf16, and/or 3 / 4, <lora:x:1>, a 50/50 mix, ./here", None),
     ],
@@ -45,3 +54,24 @@ def test_a_known_path_is_hidden_whatever_stands_around_it() -> None:
     assert hide_paths(f"Error in {path}/unet: bad", path) == "Error in x (1), the model/unet: bad"
     # Before the text is cut, in the middle of the path.
     assert "secret" not in first_line(OSError(f"{'y' * 140} /home/secret/fox is bad"))
+
+
+@pytest.mark.parametrize("root", ["/home/O'Brien, & Sons' (old) files; 1", "/data/a b c d e f g h i j k l m", "/x/'q'"])
+@pytest.mark.parametrize("around", ["in {}: bad", "'{}'", '"{}"', "({}), so", "at {}, then"])
+def test_folders_that_the_owner_has_chosen_are_hidden_whatever_they_are_called(
+    root: str, around: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDERS, f"/other{os.pathsep}{root}")
+    assert hide_paths(around.format(f"{root}/models/fox")) == around.format("fox")
+    assert root not in hide_paths(around.format(root))
+    monkeypatch.setenv("HOME", root)
+    monkeypatch.delenv(FOLDERS)
+    assert hide_paths(around.format(f"{root}/fox")) == around.format("fox")
+    assert hide_paths(f"{root}2/x/fox") != "~2/x/fox"
+
+
+def test_long_texts_are_searched_quickly() -> None:
+    began = time.process_time()
+    for piece in ("/a b c d e f g h ", "a'b/", "C:\\\\a b", "'/", '"/x', " a", "/'"):
+        hide_paths(piece * 1000)
+    assert time.process_time() - began < 5.0

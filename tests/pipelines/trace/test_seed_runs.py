@@ -14,6 +14,7 @@ from pipelines.request import InitImage
 from pipelines.sampling.denoise import denoise
 from pipelines.trace import seed_runs
 from tests.support.known_trace import make_trace
+from tests.support.recorded_runs import returned
 from tests.support.site import tiny_card
 
 
@@ -38,13 +39,33 @@ def test_long_runs_take_the_drafts_steps_and_add_ons_none() -> None:
     assert seed_runs.affordable(card, replace(trace, request=pictured), 0) == ([], 0.0)
 
 
+def test_large_pictures_are_drawn_few_at_once() -> None:
+    trace = replace(make_trace(num_images=1), seconds=0.001)
+    large = trace.request.model_copy(update={"width": 1024, "height": 1024})
+    requests, _ = seed_runs.affordable(tiny_card(Path("nowhere")), replace(trace, request=large), 0)
+    assert {request.num_images for request in requests} == {2}
+    assert sorted(seed for request in requests for seed in request.seeds) == list(range(64))
+
+
+def test_pictures_that_the_checker_withholds_are_black(tiny_folder: Path) -> None:
+    card = tiny_card(tiny_folder, prediction_type="epsilon")
+    trace = make_trace(num_inference_steps=3, scheduler="ddim")
+    request = seed_runs.affordable(card, trace, 0)[0][0].model_copy(update={"num_images": 2})
+    with PipelineManager([card], device="cpu").lease("tiny") as model, torch.inference_mode():
+        model.withheld_by_checker = lambda images: (True, False)
+        parts = seed_runs.runs_of(request)(model)
+        assert [next(parts), next(parts)] == [None, None], "a step at a time"
+        first, second = (run.picture.convert("L").getextrema() for run in returned(parts))
+    assert first == (0, 0) and second != (0, 0)
+
+
 @pytest.mark.parametrize("scheduler", ["ddim", "euler"])
 def test_a_seeds_way_is_the_loops(tiny_folder: Path, scheduler: str) -> None:
     card = tiny_card(tiny_folder, prediction_type="epsilon")
     trace = make_trace(num_inference_steps=3, scheduler=scheduler)
     request = seed_runs.affordable(card, trace, 0)[0][0].model_copy(update={"num_images": 3})
     with PipelineManager([card], device="cpu").lease("tiny") as model, torch.inference_mode():
-        runs = seed_runs.runs_of(request)(model)
+        runs = returned(seed_runs.runs_of(request)(model))
         steps = list(denoise(model, request))
     assert [run.seed for run in runs] == [0, 1, 2]
     for k, run in enumerate(runs):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from pipelines.trace.serialization import load_trace
 from pipelines.trace.store import TraceStore
 from pipelines.trace.summary import read_summary, summarise
 from pipelines.trace.trace import TraceError
@@ -50,3 +52,29 @@ def test_a_damaged_record_is_left_out(tmp_path: Path):
     assert [run.id for run in TraceStore(tmp_path).recent(lambda name: True, 9)] == ["one"]
     with pytest.raises(TraceError):
         read_summary(tmp_path, "gone")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"created": None}, {"created": "x"}, {"created": float("nan")}, {"total": float("inf")}, {"total": []},
+     {"steps": 3}, {"request": None}, {"request": [[]]}],
+)  # fmt: skip
+def test_a_record_of_other_values_is_left_out(tmp_path: Path, changes: dict[str, object]):
+    store = TraceStore(tmp_path)
+    for seconds, name in enumerate(("one", "two"), start=100):
+        stored(store, name, seconds)
+    path = tmp_path / "two.json"
+    for text in (
+        json.dumps({**json.loads(path.read_text()), **changes}),
+        json.dumps([]),
+        "{}",
+        '{"created": ' + "[" * 100_000,
+        "1e999",
+    ):
+        path.write_text(text)
+        assert [run.id for run in TraceStore(tmp_path).recent(lambda name: True, 9)] == ["one"]
+        with pytest.raises(TraceError):
+            read_summary(tmp_path, "two")
+        if "created" not in changes and "total" not in changes:
+            with pytest.raises(TraceError):
+                load_trace(tmp_path, "two")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipelines.request import Fork
+from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.training_sample import latents
 from pipelines.training_sample.library import BATCH, TrainingSamples
 from pipelines.training_sample.pictures import SampleError
@@ -238,3 +239,42 @@ def test_the_disk_holds_them_in_order_however_they_lie_in_memory(tmp_path: Path)
 def latents_of(model: Mean, pictures: list[np.ndarray]) -> np.ndarray:
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return model.encode(x).numpy().astype(np.float16).reshape(len(pictures), -1)
+
+
+def test_what_is_prepared_for_a_guest_is_charged_before_it_is_written(card: Any, tmp_path: Path) -> None:
+    model, samples, sizes = Mean(), library(card, tmp_path), []
+
+    def charge(size: int) -> None:
+        sizes.append(size)
+        if len(sizes) > 1:
+            raise NoBytesLeft("The disk is nearly full.")
+
+    samples.prepare("tiny", model.ask, charge)
+    wait_for(lambda: not samples.progress("tiny").running)
+    assert sizes[0] == 0 and sizes[1] > 100 and not list((tmp_path / "samples").glob("*"))
+    assert samples.progress("tiny").problem == "The disk is nearly full."
+    with pytest.raises(NoBytesLeft):
+        library(card, tmp_path).prepare("tiny", model.ask, charge)
+    # What was encoded is kept in memory: the owner's next try only writes it.
+    encoded = model.encoded
+    assert prepared(samples, model).progress("tiny").ready and model.encoded == encoded
+
+
+def test_a_comparison_that_waits_holds_up_no_other(card: Any, tmp_path: Path) -> None:
+    model, samples, waits, go = Mean(), library(card, tmp_path), threading.Event(), threading.Event()
+
+    def late(model_id: str | None, ask: Callable[[Any], Any], work: int = 0) -> Any:
+        waits.set()
+        assert go.wait(60)
+        return ask(None)
+
+    pixels = np.full((32, 32, 3), 200, np.uint8)
+    first = threading.Thread(target=lambda: samples.nearest("tiny", pixels, 1, late))
+    first.start()
+    assert waits.wait(60)
+    second = threading.Thread(target=lambda: samples.nearest("tiny", pixels, 1, model.ask), daemon=True)
+    second.start()
+    second.join(30)
+    assert not second.is_alive()
+    go.set()
+    first.join(60)

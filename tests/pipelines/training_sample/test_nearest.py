@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,21 @@ def test_the_work_is_done_in_parts_and_once_for_a_background() -> None:
 def test_an_empty_picture_has_neighbours_too() -> None:
     found = NearestPictures(toy_pictures()).find(np.full((32, 48, 3), 200, np.uint8), 9, lambda work, size: work())
     assert len(found) == 8 and all(np.isfinite(one.distance) for one in found)
+
+
+def test_one_callers_work_that_waits_holds_up_no_other() -> None:
+    pictures, waits, go = toy_pictures(), threading.Event(), threading.Event()
+    finder = NearestPictures(pictures)
+    pixels = pictures.compose(Shown(0, "", "green"), np.random.default_rng(0))
+
+    def late(work, size: int):
+        waits.set()
+        assert go.wait(60)
+        return work()
+
+    first = threading.Thread(target=lambda: finder.find(pixels, 1, late))
+    first.start()
+    assert waits.wait(60)
+    assert finder.find(pixels, 1, lambda work, size: work())[0].thing == pictures.recipe.names[0]
+    go.set()
+    first.join(60)

@@ -29,7 +29,6 @@ NO_COUNTERPART, NOT_HERE = "no counterpart", "not on this computer"
 SAME_FILE, OTHER_FILE = "the same file, by its hash", "another file of this name, by its hash"
 # Digits of a hash that are shown.
 SHOWN_HASH = 12
-SINGLE_FILE = ".safetensors"
 SAME_NOISE, OTHER_NOISE = "the same noise", "other noise than there"
 # Characters of texts that no reader knows, and of one of them.
 MAX_TEXTS, MAX_TEXT = 20_000, 5_000
@@ -101,7 +100,7 @@ class Known:
 
 def file_of(card: ModelCard) -> Path | None:
     """The single file of a model, None for a folder."""
-    return PROJECT / card.source if card.source.endswith(SINGLE_FILE) else None
+    return PROJECT / card.source if card.is_single_file else None
 
 
 def _plain(name: str) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.models.families import family_of
-from pipelines.prompt import COMPEL
+from pipelines.prompt import A1111, COMPEL
 from pipelines.prompt.reading import read
+from pipelines.prompt.tags import name_bare_embeddings
 from presets.prompts.wildcards import WildcardError, Wildcards, has_wildcards
 from ui.components.assets import asset
 from ui.components.gradio_events import UNQUEUED, event_value
@@ -54,10 +55,10 @@ def wire(page: PageContext, component: gr.HTML, controls: Controls) -> None:
     c = controls
 
     def ask(model: Any, negative: Any, syntax: Any, data: gr.EventData) -> dict[str, Any]:
-        return answer(page.card(model), event_value(data, "text", ""), negative, syntax, wildcards_of(page))
+        return read_again(model, negative, syntax, event_value(data, "text", ""))
 
     def read_again(model: Any, negative: Any, syntax: Any, text: Any) -> dict[str, Any]:
-        return answer(page.card(model), text, negative, syntax, wildcards_of(page))
+        return answer(page.card(model), text, negative, syntax, wildcards_of(page), embeddings_of(page, syntax))
 
     inputs = [c.model, c.negative_prompt, c.prompt_syntax]
     component.ask(ask, inputs, [component], **UNQUEUED)
@@ -71,14 +72,27 @@ def wildcards_of(page: PageContext) -> Wildcards:
     return page.presets.wildcards if page.presets else Wildcards()
 
 
+def embeddings_of(page: PageContext, syntax: Any) -> list[str]:
+    """The embeddings that prompts of a page may name without a mark in this form."""
+    return [file.name for file in page.backend.adapters.embeddings()] if syntax == A1111 else []
+
+
 def answer(
     card: ModelCard | None,
     text: Any,
     negative: Any = "",
     syntax: Any = COMPEL,
     wildcards: Wildcards | None = None,
+    embeddings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The component's value for a prompt; of wildcards, some words are read that they may draw."""
+    """The component's value for a prompt; of wildcards, some words are read that they may draw.
+
+    Args:
+        card: of the model.
+        text, negative: as typed.
+        syntax: their form; A1111's names embeddings without marks.
+        wildcards, embeddings: that are here.
+    """
     text = text if isinstance(text, str) else ""
     value = {"text": text, "understood": [], "notes": [], "swaps": [], "rewrites": []}
     if draws := has_wildcards(text[:MAX_TEXT]):
@@ -96,6 +110,8 @@ def answer(
         }
     if isinstance(negative, str) and has_wildcards(negative[:MAX_TEXT]):
         negative = example_of(negative[:MAX_TEXT], wildcards or Wildcards())
+    if syntax == A1111 and isinstance(negative, str):
+        text, negative = (name_bare_embeddings(given[:MAX_TEXT], embeddings) for given in (text, negative))
     return {**value, "read": reading_line(card, text, negative, syntax)}
 
 

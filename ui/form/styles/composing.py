@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.prompt import A1111
+from pipelines.prompt.tags import name_bare_embeddings
 from pipelines.request import MAX_IMAGES, MAX_PROMPT, MAX_SEED, MAX_STYLES
 from pipelines.system.bounded_json import parse_json
 from presets.prompts.composing import ComposedPrompt, compose
 
 if TYPE_CHECKING:
+    from pipelines.models.adapters.resolver import AdapterResolver
     from ui.context import PageContext
 
 # Longest text of the component that holds the chosen names.
@@ -39,14 +42,31 @@ def composed(page: PageContext, values: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(values)
     names = fields.pop("styles", ())
     if page.presets is None or not _are_texts(fields):
-        return fields
+        return with_embeddings(page.backend.adapters, fields)
     found = compose_for(page, fields, fields["prompt"], names, seeds_of(fields))
     fields |= {"prompt": found.prompts[0], "negative_prompt": found.negative_prompt}
     if len(set(found.prompts)) > 1:
         fields["prompts"] = found.prompts
     if found.typed:
         fields["typed"] = found.typed
-    return _with_end(page, fields, names)
+    return with_embeddings(page.backend.adapters, _with_end(page, fields, names))
+
+
+def with_embeddings(adapters: AdapterResolver, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with marks for the embeddings that prompts in A1111's form name without one."""
+    if fields.get("prompt_syntax") != A1111:
+        return fields
+    names = [file.name for file in adapters.embeddings()]
+
+    def named(text: Any) -> Any:
+        return name_bare_embeddings(text, names) if isinstance(text, str) and len(text) <= MAX_PROMPT else text
+
+    found: dict[str, Any] = {name: named(fields[name]) for name in ("prompt", "negative_prompt") if name in fields}
+    if isinstance(prompts := fields.get("prompts"), list | tuple):
+        found["prompts"] = tuple(map(named, prompts))
+    if isinstance(blend := fields.get("interpolation"), dict):
+        found["interpolation"] = {**blend, "prompt": named(blend.get("prompt"))}
+    return {**fields, **found}
 
 
 def _with_end(page: PageContext, fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

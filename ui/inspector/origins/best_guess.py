@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -247,7 +248,9 @@ def build(page: PageContext) -> Panel:
             yield gr.skip()
             return
         try:
-            page.backend.training_samples.prepare(found[0].request.model, page.queries.ask)
+            # Bound now: it is called in a thread that has no current user.
+            charge = partial(page.backend.guest_bytes.charge, current_user().guest)
+            page.backend.training_samples.prepare(found[0].request.model, page.queries.ask, charge)
         except (*PROBLEMS, NoBytesLeft) as problem:
             yield {**key_of(*found), "state": "failed", "why": str(problem)}
             return

@@ -158,7 +158,7 @@ def with_seeds(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, An
     done = 0
     try:
         for request in requests:
-            runs = page.queries.ask(request.model, seed_runs.runs_of(request), seed_runs.work(request))
+            runs = page.queries.seed_runs(request)
             ways += [Way("seed", f"seed {run.seed}", run.way, thumbnail_uri(run.picture, SIDE)) for run in runs]
             done += len(runs)
             words = f"Seeds: {done} of {total}" if done < total else ""

@@ -47,21 +47,6 @@ async def read_body(receive: Receive, max_bytes: int, allow: Callable[[int], boo
     return bytes(body)
 
 
-def charge(receive: Receive, allow: Callable[[int], bool]) -> Receive:
-    """A ``receive`` that reports a disconnect as soon as ``allow`` does not allow a piece that has arrived.
-
-    Args:
-        allow: called with the size of each piece, and with 0 for a disconnect.
-    """
-
-    async def charged() -> Message:
-        message = await receive()
-        size = len(message.get("body", b"")) if message["type"] == "http.request" else 0
-        return message if allow(size) else {"type": "http.disconnect"}
-
-    return charged
-
-
 def replay(body: bytes, receive: Receive) -> Receive:
     """A ``receive`` that begins with a body that has been read already."""
 

@@ -14,7 +14,7 @@ from pipelines.request import InvalidRequest
 from pipelines.sampling.denoise import denoise
 from pipelines.trace.words import text_encoder as lens
 from tests.support.pipeline_parity import load
-from tests.support.recorded_runs import ask
+from tests.support.recorded_runs import ask, returned
 from tests.support.tiny_families import make
 from tests.support.tiny_model import tiny_card
 
@@ -49,8 +49,8 @@ def test_xl_reads_the_layer_before_the_last_of_what_is_left(tmp_path: Path) -> N
 def test_the_whole_encoder_draws_the_runs_own_picture(epsilon: Any) -> None:
     request = ask(num_inference_steps=3)
     with torch.inference_mode():
-        drawn = lens.draw(epsilon, request, 1.0)
-        cut = lens.draw(epsilon, request, 0.0)
+        drawn = returned(lens.draw(epsilon, request, 1.0))
+        cut = returned(lens.draw(epsilon, request, 0.0))
         last = list(denoise(epsilon, request))[-1]
         [wanted] = epsilon.latents.decode(last.x_next)
     assert np.array_equal(np.asarray(drawn), np.asarray(wanted))

@@ -97,3 +97,9 @@ def test_words_that_a_wildcard_may_draw_are_understood_and_its_braces_are_no_unr
     assert said["understood"][:1] == ["dragon"]
     assert "gives no weight" in hints.answer(tiny_card("x"), "a {fox}")["read"]
     assert hints.answer(card, "{" * 900)["swaps"] == []
+
+
+def test_an_embedding_without_a_mark_is_named_in_a1111s_form() -> None:
+    said = hints.answer(None, "a fox", "easynegative", "a1111", embeddings=["EasyNegative"])
+    assert said["read"] == "Understood: embedding EasyNegative." and said["text"] == "a fox"
+    assert hints.answer(None, "a fox", "easynegative", "compel", embeddings=["EasyNegative"])["read"] == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ from tests.support.form_page import form_page
 from ui.context import PageContext
 from ui.form import taken_settings
 from ui.form.form import Form, FormValues
-from ui.form.styles.composing import composed, read_names
+from ui.form.styles.composing import composed, read_names, with_embeddings
 from ui.form.styles.section import drawn_text
 from ui.tabs import text_to_image
 
@@ -115,3 +116,16 @@ def test_taken_settings_set_the_chosen_styles(form: Form) -> None:
     assert taken_settings.updates_of(form, fields, "tiny")[form.chosen_styles] == '["Ink"]'
     assert taken_settings.updates_of(form, {"prompt": "a hut", "styles": []}, "tiny")[form.chosen_styles] == "[]"
     assert form.chosen_styles not in taken_settings.updates_of(form, {"prompt": "a hut <lora:ink:1>"}, "tiny")
+
+
+def test_embeddings_that_a1111_names_without_a_mark_get_one() -> None:
+    adapters: Any = SimpleNamespace(embeddings=lambda: [SimpleNamespace(name="EasyNegative")])
+    fields = {**FIELDS, "prompt": "a fox, easynegative", "negative_prompt": "(EasyNegative:1.2)",
+              "prompts": ("easynegative", "x"), "interpolation": {"prompt": "EASYNEGATIVE", "seed": None}}  # fmt: skip
+    assert with_embeddings(adapters, fields) == fields, "compel's form has marks for them"
+    found = with_embeddings(adapters, {**fields, "prompt_syntax": "a1111"})
+    mark = "<embedding:EasyNegative>"
+    assert (found["prompt"], found["negative_prompt"]) == (f"a fox, {mark}", f"({mark}:1.2)")
+    assert found["prompts"] == (mark, "x") and found["interpolation"] == {"prompt": mark, "seed": None}
+    for hostile in (None, 3, ["easynegative"], {}):
+        assert with_embeddings(adapters, {"prompt_syntax": "a1111", "prompt": hostile})["prompt"] == hostile

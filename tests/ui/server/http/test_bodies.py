@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from ui.server.http.bodies import MAX_LOGINS, BodyRefused, LoginBodies, charge, read_body
+from ui.server import timeouts
+from ui.server.http.bodies import MAX_LOGINS, BodyRefused, LoginBodies, read_body
 
 
 def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -46,9 +48,6 @@ def test_bytes_are_charged_as_they_arrive() -> None:
     with pytest.raises(BodyRefused) as refused:
         run(lambda: read_body(pieces(b"ab", b"cd", b"ef"), 100, allow))
     assert refused.value.status == 429 and charged == [2, 2]
-    charged.clear()
-    receive = charge(pieces(b"ab", b"cd", b"ef"), allow)
-    assert [run(receive)["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
 
 
 def test_a_login_that_comes_at_once_is_read_however_many_never_come() -> None:
@@ -86,6 +85,15 @@ def test_logins_give_way_however_their_bytes_and_the_newer_ones_coincide(turns: 
         return refused
 
     assert run(flood) == [429] * 10
+
+
+def test_a_login_whose_body_does_not_come_ends_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert timeouts.LOGIN_SECONDS <= 5.0
+    monkeypatch.setattr(timeouts, "LOGIN_SECONDS", 0.05)
+    began = time.monotonic()
+    with pytest.raises(BodyRefused) as refused:
+        run(lambda: LoginBodies().read(one_piece()))
+    assert refused.value.status == 408 and time.monotonic() - began < 10
 
 
 def one_piece() -> Any:

@@ -29,9 +29,15 @@ def page(waiting: tuple[str, ...] = (), unread: tuple[str, ...] = ()) -> Any:
     return SimpleNamespace(_queue=queue, app=SimpleNamespace(state_holder=holder))
 
 
+def opened_by_anna(blocks: Any) -> tuple[SessionOwners, Any]:
+    """Sessions that she has opened before they had events."""
+    owners = SessionOwners()
+    assert all(owners.claim_session(name, ANNA, page()) for name in "abca")
+    return owners, blocks
+
+
 def test_a_session_with_events_or_a_listener_is_of_the_user_who_used_it_first() -> None:
-    owners, blocks = SessionOwners(), page(waiting=("a",), unread=("b",))
-    assert all(owners.claim_session(name, ANNA, blocks) for name in "abca")
+    owners, blocks = opened_by_anna(page(waiting=("a",), unread=("b",)))
     assert not owners.claim_session("a", BERT, blocks) and not owners.claim_session("b", BERT, blocks)
     with owners.listening("c"):
         assert not owners.claim_session("c", BERT, blocks) and owners.claim_session("c", ANNA, blocks)
@@ -45,15 +51,15 @@ def test_what_a_closed_page_showed_is_gone_for_the_next_user_of_its_name() -> No
 
 
 def test_messages_that_nobody_reads_hold_a_session_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    owners, blocks = SessionOwners(), page(unread=("b",))
-    assert owners.claim_session("b", ANNA, blocks) and not owners.claim_session("b", BERT, blocks)
+    owners, blocks = opened_by_anna(page(unread=("b",)))
+    assert not owners.claim_session("b", BERT, blocks)
     monkeypatch.setattr(session_owners, "UNREAD_SECONDS", 0.0)
     assert owners.claim_session("b", BERT, blocks) and "b" not in blocks._queue.pending_messages_per_session
 
 
 def test_the_owner_goes_on_with_a_page_that_was_opened_before() -> None:
-    owners, blocks = SessionOwners(), page(waiting=("a",))
-    assert owners.claim_session("a", ANNA, blocks) and owners.claim_session("a", OWNER, blocks)
+    owners, blocks = opened_by_anna(page(waiting=("a",)))
+    assert owners.claim_session("a", OWNER, blocks)
     assert "a" in blocks.app.state_holder.session_data and not owners.claim_session("a", ANNA, blocks)
 
 
@@ -63,9 +69,30 @@ def test_an_event_is_of_the_user_who_made_it() -> None:
     assert owners.claim_event("e", OWNER)
 
 
-def test_the_sessions_of_closed_pages_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_owners, "MAX_SESSIONS", 3)
-    owners = SessionOwners()
+def test_a_guests_new_names_take_the_places_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_owners, "MAX_NAMES_OF_GUEST", 3)
+    forgotten: list[str] = []
+    owners, blocks = SessionOwners(forgotten.append), page()
     for name in "abcad":
-        owners.claim_event(name, ANNA)
-    assert not owners.claim_event("a", BERT) and owners.claim_event("b", BERT)
+        owners.claim_event(name, ANNA, blocks)
+    for number in range(20):
+        owners.claim_session(f"of bert {number}", BERT, blocks)
+    assert not owners.claim_event("a", BERT, blocks) and owners.claim_event("b", BERT, blocks)
+    assert forgotten[:2] == ["b", "of bert 0"] and len(owners._users) == 6
+
+
+@pytest.mark.parametrize("bound", ["MAX_NAMES_OF_GUEST", "MAX_NAMES"])
+def test_a_name_in_use_is_never_forgotten(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(session_owners, bound, 3)
+    owners, blocks = opened_by_anna(page(waiting=("a",), unread=("b",)))
+    with owners.listening("c"):
+        for number in range(20):
+            owners.claim_event(f"e{number}", ANNA if bound == "MAX_NAMES_OF_GUEST" else BERT, blocks)
+        assert not any(owners.claim_session(name, BERT, blocks) for name in "abc")
+    assert len(owners._users) == 4
+
+
+def test_a_session_in_use_is_of_nobody_who_comes_later_even_if_its_user_is_unknown() -> None:
+    owners, blocks = SessionOwners(), page(waiting=("a",))
+    with owners.listening("c"):
+        assert not owners.claim_session("a", BERT, blocks) and not owners.claim_session("c", BERT, blocks)
