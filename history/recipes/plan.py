@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from pipelines.hub.cache import HubCache
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pipelines.request import GenerationRequest
 
 SD, XL, SD3, FLUX, OWN = "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "any"
+# Values that take more characters stand on several lines.
+LONG_LITERAL = 110
 LORA, CONTROLNET, EMBEDDING = "LoRA", "ControlNet", "word"
 _GONE = "The {kind} {name} is not on this computer any more; put its file back to get the script."
 
@@ -194,8 +197,10 @@ class Plan:
 
 
 def literal(value: Any) -> str:
-    """A value as Python writes it, texts in double quotes where they hold none."""
+    """A value as Python writes it, on several lines where it is long, texts in double quotes where they hold none."""
     text = repr(value)
+    if len(text) > LONG_LITERAL:
+        return pformat(value, width=LONG_LITERAL, sort_dicts=False)
     return f'"{text[1:-1]}"' if isinstance(value, str) and text[0] == "'" and '"' not in text else text
 
 

@@ -231,7 +231,7 @@ def _named(plan: Plan) -> list[tuple[str, str]]:
 def _value(plan: Plan, text: str) -> str:
     """A prompt as Python writes it; in A1111's form as (text, weight) of each part, where it is long or has weights."""
     if form_of(plan) == CHUNKS:
-        return repr([[(one.text, one.weight) for one in part] for part in a1111.parse(text)])
+        return literal([[(one.text, one.weight) for one in part] for part in a1111.parse(text)])
     if plan.request.prompt_syntax == A1111 and plan.family in (SD, XL):
         text = "".join(one.text for part in a1111.parse(text) for one in part)
     tokens = {one.name: f"<word-{k}>" for k, one in enumerate(plan.embeddings)}

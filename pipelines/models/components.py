@@ -10,11 +10,11 @@ import torch
 
 from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, LoadStopped, Placement, Report
+from pipelines.models.checkpoints.single_file import load_parts
+from pipelines.models.checkpoints.weights import IncompleteWeights, load_network
 from pipelines.models.families.card_fields import names_part
 from pipelines.models.placement import settle
 from pipelines.models.safety_checker import ON, PART, READER, SafetyChecker, state_of
-from pipelines.models.single_file import load_parts
-from pipelines.models.weights import IncompleteWeights, load_network
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.local_references import OutsideReference, refuse_outside_references
 from pipelines.system.paths import PROJECT

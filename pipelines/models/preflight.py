@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.models.checkpoints.single_file import PREFIXES
 from pipelines.models.families import family_of
 from pipelines.models.placement import DENOISERS
-from pipelines.models.single_file import PREFIXES
 from pipelines.system.bounded_json import read_json_file
 from pipelines.system.paths import PROJECT
 from pipelines.system.safetensors_header import read_header

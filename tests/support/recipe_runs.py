@@ -111,9 +111,13 @@ def run_scripts(folder: Path, scripts: Mapping[str, Script]) -> str:
     return done.stderr
 
 
-def same_pixels(detail: EntryDetail, folder: Path) -> bool:
-    """Whether the picture that a script made in its folder has the pixels of its entry."""
+def same_pixels(detail: EntryDetail, folder: Path, rounding: bool = False) -> bool:
+    """Whether the picture that a script made in its folder has the pixels of its entry.
+
+    With ``rounding``, one of a thousand values may differ by one of 255.
+    """
     assert detail.picture is not None
     path = folder / f"picture-{detail.entry.place + 1}.png"
     with Image.open(detail.picture) as ours, Image.open(path) as theirs:
-        return np.array_equal(np.asarray(ours), np.asarray(theirs))
+        apart = np.abs(np.asarray(ours).astype(int) - np.asarray(theirs).astype(int))
+    return int(apart.max()) == 0 or (rounding and int(apart.max()) == 1 and float((apart > 0).mean()) <= 1e-3)

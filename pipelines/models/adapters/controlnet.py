@@ -163,7 +163,7 @@ class ControlNets:
         )
 
     def _load(self, path: Path, placement: Placement, model_name: str) -> Any:
-        from pipelines.models.weights import is_unreadable
+        from pipelines.models.checkpoints.weights import is_unreadable
 
         try:
             net = _load_network(path, self._unet)
@@ -238,7 +238,7 @@ def _load_network(path: Path, unet: Any) -> Any:
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
     from safetensors.torch import load_file
 
-    from pipelines.models.weights import load_network
+    from pipelines.models.checkpoints.weights import load_network
 
     if path.is_dir():
         refuse_outside_references(path)

@@ -198,7 +198,7 @@ class IPAdapterSlot:
         import torch
         from transformers import CLIPVisionModelWithProjection
 
-        from pipelines.models.weights import load_network
+        from pipelines.models.checkpoints.weights import load_network
 
         key = (folder, stamp(folder), placement.dtype)
         if self._encoder is None or self._encoder[0] != key:
@@ -232,7 +232,7 @@ class IPAdapterSlot:
 
 def _refusal(path: Path, model_name: str, error: Exception) -> InvalidRequest:
     """Why an IP-Adapter cannot be put onto a model."""
-    from pipelines.models.weights import is_unreadable
+    from pipelines.models.checkpoints.weights import is_unreadable
 
     reason = first_line(error, str(path))
     if is_unreadable(error):

@@ -173,7 +173,7 @@ def _makes(config: Path, ending: str) -> bool:
 def _loaded(kind: str, folder: Path, version: Any) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation, VitPoseForPoseEstimation
 
-    from pipelines.models.weights import load_network
+    from pipelines.models.checkpoints.weights import load_network
 
     cls = AutoModelForDepthEstimation if kind == DEPTH else VitPoseForPoseEstimation
     try:

@@ -204,7 +204,9 @@ def test_every_script_makes_the_picture_of_its_entry(made: Workshop, tmp_path: P
     said = run_scripts(tmp_path, scripts)
     missing = [name for name in scripts if not list((tmp_path / name).glob("picture-*.png"))]
     assert not missing, said[-6000:]
-    assert [name for name, detail in made.made.items() if not same_pixels(detail, tmp_path / name)] == []
+    # On some processors (seen: AMD EPYC) the two differ in one value of 3,840 where everything comes together.
+    different = [one for one, it in made.made.items() if not same_pixels(it, tmp_path / one, one == "look-all")]
+    assert different == []
     assert all("def lay_out(" in scripts[name].text for name in scripts if "-long" in name)
 
 

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
@@ -102,9 +102,30 @@ extras = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+VALUES = {
+    "scheduler": "ddim", "num_inference_steps": 9, "guidance_scale": 4.5, "seed": 7, "num_images": 2, "width": 40,
+    "height": 24, "model": "pocket", "prompt_syntax": "compel",
+}  # fmt: skip
+# Each field of a request at least once, whatever is drawn.
+NO_LUCK: tuple[dict, ...] = (
+    {"ways": {"interpolation": {"seed": 5, "prompt": "a cat"}}},
+    {"ways": {"variation": {"seed": 5, "strength": 0.3}}, "others": ["b", "c", "d"]},
+    {"typed": {"prompt": "__animal__", "negative_prompt": "", "styles": ("ink",), "drawn": (("fox",),),
+               "negative_drawn": ()}},
+    {"init": {"image": ID, "strength": 0.5}, "loras": ({"name": "ink", "weight": 0.5},), "left": 0,
+     "controls": ({"net": "edges", "image": ID, "weight": 1.0, "kind": "map", "start": 0.0, "end": 1.0},),
+     "reference": {"adapter": "plus", "image": ID, "weight": 0.5}},
+)  # fmt: skip
+
+
+@example("a fox", "dull", VALUES, NO_LUCK[0], "png")
+@example("a fox", "dull", VALUES, NO_LUCK[1], "png")
+@example("a fox", "dull", VALUES, NO_LUCK[2], "png")
+@example("a fox", "dull", VALUES, NO_LUCK[3], "png")
 @given(prompt=prompts, negative=prompts, values=sampling, more=extras, form=st.sampled_from(sorted(FORMATS)))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_field_and_prompt_comes_back(prompt: str, negative: str, values: dict, more: dict, form: str) -> None:
+    more = dict(more)
     others, ways, left = more.pop("others", None), more.pop("ways", {}), more.pop("left", None)
     if others and "interpolation" not in ways:
         more["prompts"] = (prompt, *others)[: values["num_images"]]

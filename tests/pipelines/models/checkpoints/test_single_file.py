@@ -17,7 +17,7 @@ from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import PretendMachine
 from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, LoadStopped, Placement
-from pipelines.models import single_file
+from pipelines.models.checkpoints import single_file
 from pipelines.models.families import loader
 from pipelines.models.manager import PipelineManager
 from pipelines.models.offloading.spread import weight_bytes

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
 from pipelines.model import CannotLoad
+from pipelines.models.checkpoints.weights import IncompleteWeights, load_network
 from pipelines.models.families import loader
-from pipelines.models.weights import IncompleteWeights, load_network
 from pipelines.request import InvalidRequest
 from pipelines.sampling.conditioning import ControlNetInput, IPAdapterInput
 from tests.support.paired_models import CPU

@@ -1,0 +1,1 @@
+"""What files of weights mean: a whole model in one file, and weights that are complete and multiplied."""
