@@ -16,7 +16,7 @@ MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server presets test_app.p
 	$(addprefix pipelines/,prompt system test_model.py test_request.py trace/test_serialization.py \
 	$(addprefix jobs/,test_backend.py test_local.py test_queue.py test_model_queries.py test_prompt_blocklist.py) \
 	$(addprefix images/,test_png.py test_provenance.py test_masks.py test_file_bounds.py test_uploads.py) \
-	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py test_weights.py \
+	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py checkpoints \
 	$(addprefix adapters/,test_resolver.py test_textual_inversion.py test_lora_file.py)) \
 	$(addprefix sampling/,test_conditioning.py test_initial_noise.py test_image_to_image.py)))
 TORCH ?= auto
