@@ -75,7 +75,7 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     expect(ways.locator(".lanes li")).to_have_text(["1", "9"])
     expect(ways.locator('[data-part="variance"]')).to_contain_text("of the variance")
     dot = ways.locator(".lane-now").first
-    expect(dot).to_have_attribute("data-step", "4")
+    expect(dot).to_have_attribute("data-step", "8")
     level.fill("0")
     expect(dot).to_have_attribute("data-step", "0")
     # Two of the runs that this made, side by side.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,9 @@ def answer(page_class: type[gr.Blocks], given: Any) -> tuple[list[Any], set[int]
         button.click(lambda: None, None, boxes)
     state = SessionState(page)
     function = next(iter(page.fns.values()))
-    values = asyncio.run(page.postprocess_data(function, given(*boxes), state))
+    # In a thread: a browser of another test may have a loop running in this one.
+    with ThreadPoolExecutor(1) as thread:
+        values = thread.submit(asyncio.run, page.postprocess_data(function, given(*boxes), state)).result()
     return values, {k for k, box in enumerate(boxes) if state[box._id] is not box}
 
 

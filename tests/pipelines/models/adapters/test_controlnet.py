@@ -178,7 +178,7 @@ def test_one_for_another_model_is_refused_and_leaves_nothing(tmp_path: Path) -> 
         with pytest.raises(InvalidRequest, match=f"ControlNet {path.name} is made for another kind of model than Tiny"):
             model.set_controlnets([shown(path)])
     (tmp_path / "broken.safetensors").write_bytes(b"no")
-    with pytest.raises(InvalidRequest, match="The ControlNet broken cannot be used with Tiny"):
+    with pytest.raises(InvalidRequest, match="The ControlNet broken cannot be read"):
         model.set_controlnets([shown(tmp_path / "broken.safetensors")])
     assert model.encode_prompt(["a"]).controls == ()
     flux = load("flux", make("flux", tmp_path / "flux"))
@@ -301,7 +301,7 @@ def test_a_file_that_is_broken_ends_the_run_in_a_sentence(tmp_path: Path) -> Non
         image = backend.inputs.put(a_map())
         wanted = asked().model_copy(update={"model": "m", "controls": (Control(net="edges", image=image),)})
         event = list(backend.submit(wanted).events())[-1]
-        assert isinstance(event, Failed) and event.message.startswith("The ControlNet edges cannot be used with")
+        assert isinstance(event, Failed) and event.message.startswith("The ControlNet edges cannot be read")
         after = list(backend.submit(asked().model_copy(update={"model": "m"})).events())[-1]
         assert isinstance(after, Finished)
     finally:
