@@ -57,5 +57,6 @@ if (tab) {
     if (now && !shown) later();
     shown = now;
   }).observe(desk);
-  desk.addEventListener('input', () => { note.hidden = true; });
+  // A visitor may type here and go on before the tabs were compared.
+  desk.addEventListener('input', () => { note.hidden = true; if (onView()) write(LAST, tab); });
 }
