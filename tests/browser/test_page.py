@@ -181,6 +181,27 @@ def test_recent_pictures_open_with_their_timeline(visit, site: Site):
     expect(page.locator(f'#recent [data-run="{first}"]')).to_have_attribute("aria-current", "true")
 
 
+def test_a_run_that_makes_no_picture_leaves_the_former_one_in_place(visit, site: Site, monkeypatch):
+    page = visit()
+    run = make(page, "a fox")
+    stage, image = page.locator("#stage .stage"), page.locator("#stage .cell img")
+    picture = image.get_attribute("src")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.sampling.denoise.denoise", broken)
+        page.click("#generate")
+        expect(stage).to_have_attribute("data-state", "failed")
+    expect(image).to_have_attribute("src", picture or "")
+    expect(stage).to_have_attribute("data-run", run)
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Something went wrong")
+    page.locator('#stage [data-part="retry"]').click()
+    done(page)
+    assert stage.get_attribute("data-run") not in ("", run)
+
+
 def test_the_stage_shows_noise_and_swaps_it_for_the_guess(visit, site: Site):
     page = visit()
     site.gate.hold_at(3)

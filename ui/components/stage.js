@@ -22,13 +22,15 @@ const LATE_GUESS = "Your prompt's own answer, before guidance. Sharp by now: few
 const [SHORT_EARLY, SHORT_LATE] = ['an average of what still fits', 'little else fits now'];
 const NAMES = { noisy: 'noisy latent', guess: "the model's guess" };
 // at: the slot on the stage (total = the finished picture); follow: the newest frame takes the stage.
+// former: what stood here before the run; attempt: a run that made no picture, so that the former one is back; outcome: how it ended.
 let view = blank(null);
 let playing = null;
 let mode = 'noisy';
 let size = 'smooth';
 
 function blank(run) {
-  return { run, state: 'empty', frames: [], pictures: [], total: 0, count: 1, size: [1, 1], at: -1, follow: true, chosen: -1, text: '' };
+  return { run, state: 'empty', frames: [], pictures: [], total: 0, count: 1, size: [1, 1], at: -1, follow: true, chosen: -1, text: '',
+    former: null, attempt: '', outcome: '' };
 }
 
 function slots() {
@@ -180,12 +182,12 @@ function drawWords() {
   }
   part('words').textContent = text;
   part('words').title = text;
-  root.dataset.state = view.state;
+  root.dataset.state = view.outcome || view.state;
   root.dataset.view = mode;
   drawCount();
   part('play').hidden = busy || slots().length < 2;
   part('play').textContent = playing ? 'Pause' : 'Play';
-  part('retry').hidden = view.state !== 'failed';
+  part('retry').hidden = (view.outcome || view.state) !== 'failed';
   part('all').hidden = view.count < 2 || view.chosen < 0;
   part('inside').hidden = !['done', 'stopped', 'recording'].includes(view.state) || !slots().length;
   part('send').hidden = !view.pictures.length || view.state === 'live';
@@ -311,10 +313,11 @@ function take(value) {
   // The latest request has the stage: drafts may arrive late, and so may one that was kept.
   if ((value.live || value.kept) && value.asked < view.asked) return;
   if (value.live && !value.pictures.length) { wait(value); return; }
-  const fresh = value.run !== view.run;
+  const fresh = value.run !== (view.attempt || view.run);
   const finished = view.state !== value.state && value.state === 'done';
   if (view.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
-  if (fresh) { if (playing) pause(); view = blank(value.run); }
+  if (fresh) { if (playing) pause(); view = { ...blank(value.run), former: former() }; }
+  if (cameToNothing(value)) { putBack(value); return; }
   // A draft replaces the picture without a blank in between.
   const rebuild = value.live ? cells.children.length !== value.count : fresh || view.count !== value.count || view.total !== value.total;
   if (fresh) root.dataset.live = value.live ? 'yes' : 'no';
@@ -330,6 +333,29 @@ function take(value) {
   draw();
   if (finished && view.pictures[0]?.file) announce(value);
   if (fresh && view.state === 'recording' && !calm.matches) { go(0); play(); }
+}
+
+// A run that makes no picture leaves the former one in place.
+function former() { return view.pictures.length && !BUSY.has(view.state) ? { ...view, former: null } : view.former; }
+
+function cameToNothing(value) {
+  if (view.attempt === value.run) return true;
+  return Boolean(view.former) && (value.state === 'failed' || (value.state === 'stopped' && !view.frames.length && !value.frames.length));
+}
+
+function putBack(value) {
+  if (!view.attempt) view = { ...view.former, attempt: value.run };
+  view.former = null;
+  view.outcome = value.state;
+  view.text = value.text;
+  view.asked = value.asked;
+  view.follow = true;
+  view.at = slots().at(-1) ?? -1;
+  build();
+  root.dataset.run = view.run;
+  root.dataset.seen = view.frames.filter(Boolean).length;
+  setBusy(view.state);
+  draw();
 }
 
 // The strip of recent pictures listens.
