@@ -54,7 +54,8 @@ def wire(form: Form) -> None:
 
     page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key), **UNQUEUED)
     changes = [component.input for component in inputs if hasattr(component, "input")]
-    changes += [c.seed.change, c.keep_seed.change, c.model.change, c.prompt.change]
+    # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
+    changes += [component.change for component in inputs]
     gr.on(changes, None, inputs, None, js=_SAVE % key)
 
 
