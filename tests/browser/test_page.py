@@ -116,6 +116,16 @@ def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     expect(other.locator("#player .player")).to_have_attribute("data-at", "1")
 
 
+def test_a_link_to_a_run_that_is_gone_says_so_and_offers_the_latest(visit, site: Site):
+    page = visit()
+    run = make(page, "a fox")
+    page.evaluate("location.hash = '#/denoising/gone/2'")
+    expect(page.locator("[data-view=left] .hint")).to_contain_text("This run is no longer kept")
+    page.get_by_role("button", name="Open the latest run").click()
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
+    expect(page.get_by_role("button", name="Open the latest run")).to_be_hidden()
+
+
 def test_a_card_that_is_not_used_is_named_above_the_page_until_that_is_dismissed(visit, site: Site, monkeypatch):
     def use(problem: str) -> None:
         card = replace(CARDS["RTX 3060"], problem=problem)
