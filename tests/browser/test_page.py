@@ -195,6 +195,13 @@ def test_recent_pictures_open_with_their_timeline(visit, site: Site):
     expect(page.locator("#stage .stage")).to_have_attribute("data-seen", "8")
     expect(page.locator('#stage [data-part="save"]')).to_be_visible()
     expect(page.locator(f'#recent [data-run="{first}"]')).to_have_attribute("aria-current", "true")
+    # One that ends while another tab is on view is there, too.
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    page_tabs.open_tab(page, "Models")
+    site.gate.open()
+    expect(page.locator("#recent .grid button")).to_have_count(3)
 
 
 def test_a_run_that_makes_no_picture_leaves_the_former_one_in_place(visit, site: Site, monkeypatch):

@@ -61,13 +61,17 @@ async function add({ run, prompt, pictures }) {
   const made = pictures.map((one, k) => thumbnail(one.url).then((small) => ({ run, picture: k, prompt, thumbnail: small })));
   // A picture that is gone already has no small copy.
   const fresh = (await Promise.allSettled(made)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-  // Several tabs of the page hear of each run: none adds it twice.
-  store([...fresh, ...stored().filter((one) => one.run !== run)]);
+  const kept = stored();
+  // One that is opened again stays in its place.
+  const at = Math.max(kept.findIndex((one) => one.run === run), 0);
+  const others = kept.filter((one) => one.run !== run);
+  store([...others.slice(0, at), ...fresh, ...others.slice(at)]);
   document.dispatchEvent(new CustomEvent('playground:recent'));
 }
 
 const events = {
-  'playground:made': (event) => { if (element.offsetParent) add(event.detail); },
+  // Every strip of the page hears of each run, also of one that ends in a tab that is not on view: one of them adds it.
+  'playground:made': (event) => { if (document.querySelector('.recent') === element.querySelector('.recent')) add(event.detail); },
   'playground:recent': draw,
   'playground:shown': mark,
 };

@@ -314,7 +314,7 @@ function take(value) {
   if ((value.live || value.kept) && value.asked < view.asked) return;
   if (value.live && !value.pictures.length) { wait(value); return; }
   const fresh = value.run !== (view.attempt || view.run);
-  const finished = view.state !== value.state && value.state === 'done';
+  const finished = value.state === 'done' && (fresh || view.state !== 'done');
   if (view.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
   if (fresh) { if (playing) pause(); view = { ...blank(value.run), former: former() }; }
   if (cameToNothing(value)) { putBack(value); return; }
