@@ -308,3 +308,15 @@ def test_full_screen_zooms_and_goes_to_the_next_picture(visit, site: Site):
     expect(large).to_have_attribute("style", "transform: translate(0px, 0px) scale(1.5);")
     page.keyboard.press("Escape")
     expect(large).to_be_hidden()
+    # Each of them is in Recent: a click opens that one, and the rest keep their places.
+    titles = [page.locator("#recent .grid button").nth(k).get_attribute("data-picture") for k in range(2)]
+    assert titles == ["0", "1"]
+    page.locator("#recent .grid button").nth(1).click()
+    expect(page.locator("#stage .cell:visible")).to_have_count(1)
+    current = page.locator('#recent .grid button[aria-current="true"]')
+    expect(current).to_have_count(1)
+    expect(current).to_have_attribute("data-picture", "1")
+    page.reload()
+    expect(page.locator("#stage .cell:visible")).to_have_count(2)
+    page.locator("#recent .grid button").nth(1).click()
+    expect(page.locator("#stage .cell:visible")).to_have_count(1)

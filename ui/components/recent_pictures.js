@@ -33,16 +33,22 @@ function draw() {
     image.alt = button.title;
     image.draggable = false;
     button.append(image);
-    button.addEventListener('click', () => trigger('pick', { run: one.run, picture: one.picture }));
+    button.addEventListener('click', () => {
+      const detail = { run: one.run, picture: one.picture };
+      document.dispatchEvent(new CustomEvent('playground:picture', { detail }));
+      trigger('pick', detail);
+    });
     return button;
   }));
   mark();
 }
 
-// The picture on this tab's stage.
+// The picture on this tab's stage, or all those of a grid.
 function mark() {
-  const stage = element.closest('.workspace')?.querySelector('.stage');
-  for (const button of list.children) button.setAttribute('aria-current', button.dataset.run === stage?.dataset.run);
+  const { run, chosen = '-1' } = element.closest('.workspace')?.querySelector('.stage')?.dataset || {};
+  for (const button of list.children) {
+    button.setAttribute('aria-current', button.dataset.run === run && ['-1', button.dataset.picture].includes(chosen));
+  }
 }
 
 async function thumbnail(url) {

@@ -24,6 +24,8 @@ const NAMES = { noisy: 'noisy latent', guess: "the model's guess" };
 // at: the slot on the stage (total = the finished picture); follow: the newest frame takes the stage.
 // former: what stood here before the run; attempt: a run that made no picture, so that the former one is back; outcome: how it ended.
 let view = blank(null);
+// Which picture of a run that is about to be opened.
+let wanted = null;
 let playing = null;
 let mode = 'noisy';
 let size = 'smooth';
@@ -244,7 +246,15 @@ function place() {
   part('scale').textContent = view.at < 0 ? '' : [`${w} × ${h}`, times].filter(Boolean).join(', ');
 }
 
-function draw() { document.dispatchEvent(new CustomEvent('playground:shown')); place(); drawStage(); drawStrip(); drawWords(); drawTools(); }
+function draw() {
+  root.dataset.chosen = view.chosen;
+  document.dispatchEvent(new CustomEvent('playground:shown'));
+  place();
+  drawStage();
+  drawStrip();
+  drawWords();
+  drawTools();
+}
 
 function choose(k) { view.chosen = k; draw(); }
 
@@ -325,6 +335,10 @@ function take(value) {
   for (const name of ['state', 'text', 'notes', 'prompt', 'count', 'size', 'total', 'pictures', 'trace']) view[name] = value[name];
   for (const frame of value.frames) view.frames[frame.i] = frame;
   if (rebuild) build();
+  if (wanted?.run === view.run && view.pictures.length) {
+    if (view.count > 1) view.chosen = wanted.picture;
+    wanted = null;
+  }
   if (view.follow) view.at = slots().at(-1) ?? -1;
   // For tests and style sheets.
   root.dataset.run = view.run;
@@ -414,11 +428,12 @@ for (const choice of root.querySelectorAll('[data-size]')) {
 }
 new ResizeObserver(() => place()).observe(part('stage'));
 
-// A picture that was chosen in the strip of a blend.
+// A picture that was chosen in the strip of a blend, or among the recent ones.
 function picked(event) {
   if (!element.isConnected) { document.removeEventListener('playground:picture', picked); return; }
   const { run, picture } = event.detail || {};
-  if (run !== view.run || !(picture >= 0 && picture < view.count)) return;
+  wanted = run !== view.run && root.offsetParent ? { run, picture } : null;
+  if (wanted || run !== view.run || !(picture >= 0 && picture < view.count)) return;
   if (playing) pause();
   view.at = view.total;
   view.follow = true;
