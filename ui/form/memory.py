@@ -45,8 +45,8 @@ def wire(form: Form) -> None:
     """Save at every change, and restore when the page opens."""
     page, c = form.page, form.controls
     key = KEY + page.tab.id
-    inputs: list[Any] = [getattr(c, name) for name in NAMES]
-    outputs: list[Any] = [*inputs, form.vocabulary_hints, form.prompt_examples, form.excluded_schedulers]
+    inputs = fields_of(form)
+    outputs = set_by_restored(form)
     stored = gr.Textbox(visible=False, max_length=MAX_STORED)
 
     def restore(text: Any) -> Updates:
@@ -57,6 +57,16 @@ def wire(form: Form) -> None:
     # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
     changes += [component.change for component in inputs]
     gr.on(changes, None, inputs, None, js=_SAVE % key)
+
+
+def fields_of(form: Form) -> list[Any]:
+    """What is kept, in the order of ``NAMES``."""
+    return [getattr(form.controls, name) for name in NAMES]
+
+
+def set_by_restored(form: Form) -> list[Any]:
+    """What ``restored`` updates."""
+    return [*fields_of(form), form.vocabulary_hints, form.prompt_examples, form.excluded_schedulers]
 
 
 def restored(form: Form, text: Any) -> Updates:
