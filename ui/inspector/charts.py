@@ -29,7 +29,7 @@ Values = list[float | None]
 # Pixels; panels.css places the cursor with the same numbers.
 HEIGHT, MARGINS = 220, {"l": 60, "r": 16, "t": 12, "b": 44, "autoexpand": False}
 # Both stand out from white and from near black; texts and grid lines take their colour from panels.css.
-COLOURS = ("#0d9488", "#d97706")
+COLOURS = ("#0d9488", "#b45309")
 _GREY = "#71717a"
 
 HEAD = """
