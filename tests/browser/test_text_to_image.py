@@ -125,6 +125,7 @@ def test_two_visitors_one_stops_the_other_finishes(visit, site: Site):
     site.gate.wait_for(2)
     two.click("#generate")
     expect(two.locator('#stage [data-part="words"]')).to_contain_text("Queued, 2nd in line")
+    expect(two.get_by_text("Queue empty")).to_be_hidden()
     one.click("#stop")
     site.gate.nudge_until_over(site.backend.jobs[0])
     state(one, "stopped")
