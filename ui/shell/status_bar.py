@@ -26,7 +26,7 @@ const draw = () => {
   if (!status) return;
   element.querySelector('.foot').dataset.state = status.state;
   // The server says so at its next tick; the stage is never contradicted meanwhile.
-  const drawing = document.querySelector('.workspace[data-busy="yes"]');
+  const drawing = document.querySelector(':is(.workspace, .compare-setup)[data-busy="yes"]');
   const text = drawing ? status.text.replace(/, ready$/, ', drawing') : status.text;
   if (part('text').textContent !== text) part('text').textContent = text;
   part('queue').textContent = status.queue;
