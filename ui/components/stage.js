@@ -296,7 +296,10 @@ function play() {
   go(there[first]);
 }
 
-function toggle() { if (playing) pause(); else play(); }
+function toggle() {
+  if (playing) pause();
+  else if (!part('play').hidden) play();
+}
 
 function setBusy(state) {
   const busy = BUSY.has(state);

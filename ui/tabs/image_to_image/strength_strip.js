@@ -10,7 +10,8 @@ const FOUR = 4;
 // A quick model is asked once the prompt and the strength rest.
 const REST_MS = 600;
 const timeline = new Timeline(part('strip'), {
-  visible: () => root.offsetParent,
+  // A setting: it hears the keys only where they are meant for it.
+  visible: () => root.offsetParent && root.contains(document.activeElement),
   go: (slot) => choose(slot),
   step: (by) => choose(slot + by),
   pause: () => {},
