@@ -132,6 +132,10 @@ def test_a_reload_finds_the_blend_again(visit, site: Site):
     blend(page, 3)
     page.reload()
     expect(page.locator("#blend .between button")).to_have_count(3)
+    # Its settings, too.
+    page.click("#variations > button")
+    expect(page.locator("#variation-mode label", has_text="Blend").locator("input")).to_be_checked()
+    expect(page.locator("#blend-count input[type=number]")).to_have_value("3")
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -57,6 +57,36 @@ def wire(form: Form) -> None:
     # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
     changes += [component.change for component in inputs]
     gr.on(changes, None, inputs, None, js=_SAVE % key)
+    _wire_sections(form, f"{key}-sections")
+
+
+def _wire_sections(form: Form, key: str) -> None:
+    """The same for what the sections keep."""
+    kept: list[Any] = [component for section in form.sections for component in section.kept]
+    if not kept:
+        return
+    stored = gr.Textbox(visible=False, max_length=MAX_STORED)
+    form.page.blocks.load(lambda text: values_of(kept, text), [stored], kept, js=_LOAD % (key, key), **UNQUEUED)
+    gr.on([component.change for component in kept], None, kept, None, js=_SAVE % key)
+
+
+def values_of(kept: list[Any], text: Any) -> list[Any]:
+    """What was stored for these components, each where it still fits; the others stay as they are."""
+    found = _list(text)
+    if len(found) != len(kept):
+        return [gr.skip()] * len(kept)
+    return [value if _fits(one, value) else gr.skip() for one, value in zip(kept, found, strict=True)]
+
+
+def _fits(component: Component, value: Any) -> bool:
+    if isinstance(component, gr.Radio):
+        return value in [known for _, known in component.choices]
+    if isinstance(component, gr.Slider):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and component.minimum <= value <= component.maximum
+    if isinstance(component, gr.Textbox):
+        return isinstance(value, str) and len(value) <= (component.max_length or MAX_PROMPT)
+    return isinstance(component, gr.Checkbox) and isinstance(value, bool)
 
 
 def fields_of(form: Form) -> list[Any]:
@@ -98,15 +128,20 @@ def _quality(card: ModelCard, values: dict[str, Any]) -> str | None:
     return controls.quality_of(card, values["scheduler"], values["num_inference_steps"])
 
 
-def _read(text: Any) -> dict[str, Any]:
-    """The stored values by name; {} unless each of them is of the kind that its control holds."""
+def _list(text: Any) -> list[Any]:
     if not isinstance(text, str) or not 0 < len(text) <= MAX_STORED:
-        return {}
+        return []
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, list) or len(found) != len(NAMES):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _read(text: Any) -> dict[str, Any]:
+    """The stored values by name; {} unless each of them is of the kind that its control holds."""
+    found = _list(text)
+    if len(found) != len(NAMES):
         return {}
     values = dict(zip(NAMES, found, strict=True))
     texts = [values[name] or "" for name in ("prompt", "negative_prompt", "seed", "scheduler", "model")]
