@@ -30,13 +30,16 @@ KEY = "diffusion-playground-form-"
 NAMES = tuple(field.name for field in fields(Controls))
 # Longer ones were not written by this page.
 MAX_STORED = 20_000
+# What components announce as they appear is not saved over what was kept.
 _SAVE = """(...values) => {
+  if (!window.playgroundKept?.['%s']) return;
   const text = JSON.stringify(values);
   for (const storage of [sessionStorage, localStorage]) {
     try { storage.setItem('%s', text); } catch { /* full, or switched off: nothing is kept */ }
   }
 }"""
 _LOAD = """() => {
+  (window.playgroundKept ||= {})['%s'] = true;
   try { return [sessionStorage.getItem('%s') || localStorage.getItem('%s') || '']; } catch { return ['']; }
 }"""
 
@@ -52,11 +55,11 @@ def wire(form: Form) -> None:
     def restore(text: Any) -> Updates:
         return restored(form, text) or {c.prompt: gr.skip()}
 
-    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key), **UNQUEUED)
+    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key, key), **UNQUEUED)
     changes = [component.input for component in inputs if hasattr(component, "input")]
     # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
     changes += [component.change for component in inputs]
-    gr.on(changes, None, inputs, None, js=_SAVE % key)
+    gr.on(changes, None, inputs, None, js=_SAVE % (key, key))
     _wire_sections(form, f"{key}-sections")
 
 
@@ -66,8 +69,8 @@ def _wire_sections(form: Form, key: str) -> None:
     if not kept:
         return
     stored = gr.Textbox(visible=False, max_length=MAX_STORED)
-    form.page.blocks.load(lambda text: values_of(kept, text), [stored], kept, js=_LOAD % (key, key), **UNQUEUED)
-    gr.on([component.change for component in kept], None, kept, None, js=_SAVE % key)
+    form.page.blocks.load(lambda text: values_of(kept, text), [stored], kept, js=_LOAD % (key, key, key), **UNQUEUED)
+    gr.on([component.change for component in kept], None, kept, None, js=_SAVE % (key, key))
 
 
 def values_of(kept: list[Any], text: Any) -> list[Any]:
