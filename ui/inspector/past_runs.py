@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MOST, SIDE = 24, 88
 NO_PROMPT, RECORDED = "A run without a prompt", "The recorded run that comes with the model"
 _TEMPLATE = """
-<nav class="past" aria-label="Past runs" hidden><button type="button" class="quiet" data-part="latest" hidden>Open the latest run</button>
+<nav class="past" aria-label="Past runs" hidden>
+<button type="button" class="quiet" data-part="latest" hidden>Open the latest run</button>
 <b>Past runs</b><ol data-part="list"></ol></nav>
 """
 
