@@ -44,6 +44,7 @@ def test_fields_survive_a_reload_and_a_second_tab_has_its_own(visit, site: Site)
     page.keyboard.press("Tab")
     expect(page.locator("#summary")).to_contain_text("Guidance 6")
     # What a quality sets comes from the server, and is kept as well.
+    page.click("#settings > button")
     page.locator("#quality label", has_text="Draft").click()
     page.wait_for_function("document.querySelector('#steps input[type=number]').value === '4'")
     page.wait_for_function("Object.values(sessionStorage).some((text) => /,4,6,/.test(text))")
