@@ -275,6 +275,9 @@ def test_on_a_phone_the_stage_comes_first_and_the_prompt_stays(visit, site: Site
     assert stage["y"] < prompt["y"] < generate["y"] < 844 and generate["height"] >= 44
     page.mouse.wheel(0, 600)
     assert page.locator("#generate").bounding_box() == generate
+    for name in ("#quality label", "#recent .all", '#summary [data-pill="seed"]'):
+        box = page.locator(name).first.bounding_box()
+        assert box and box["height"] >= 44, name
     make(page, "a fox")
     page.get_by_role("button", name="Full screen").click()
     page.locator("#stage .lightbox [data-part=close]").click()
