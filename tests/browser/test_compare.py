@@ -90,6 +90,14 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     expect(page.locator("#player .player")).to_be_visible()
 
 
+def test_with_no_run_the_key_says_what_is_missing(visit):
+    page = visit()
+    open_tab(page, "Compare")
+    expect(page.locator("#compare-setup .from")).to_be_visible()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator('#compare-setup [data-part="problem"]:visible')).to_contain_text("no run to compare yet")
+
+
 def test_show_me_draws_five_values_and_stop_ends_it(visit, site: Site):
     page = visit()
     page.locator("#settings > button").click()

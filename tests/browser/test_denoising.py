@@ -111,6 +111,9 @@ def test_with_nothing_made_the_tab_says_where_pictures_come_from(visit, site: Si
     tab(page, "Denoising")
     expect(page.locator("[data-view=left] .hint")).to_contain_text("Make a picture in Text to image")
     expect(page.locator('#player [data-part="play"]')).to_be_disabled()
+    # No question, and so no button that goes through them.
+    expect(page.locator('.questions [data-part="empty"]')).to_be_visible()
+    expect(page.locator('.questions [data-part="step"]')).to_be_hidden()
     assert site.backend.jobs == []
 
 

@@ -43,9 +43,15 @@ def test_fields_survive_a_reload_and_a_second_tab_has_its_own(visit, site: Site)
     page.fill("#guidance input[type=number]", "6")
     page.keyboard.press("Tab")
     expect(page.locator("#summary")).to_contain_text("Guidance 6")
+    # What a quality sets comes from the server, and is kept as well.
+    page.click("#settings > button")
+    page.locator("#quality label", has_text="Draft").click()
+    page.wait_for_function("document.querySelector('#steps input[type=number]').value === '4'")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => /,4,6,/.test(text))")
     page.reload()
     expect(page.locator(PROMPT)).to_have_value("an anvil on a blue background")
     expect(page.locator("#summary")).to_contain_text("Guidance 6")
+    expect(page.locator("#quality label", has_text="Draft").locator("input")).to_be_checked()
     other = page.context.new_page()
     other.goto(site.url)
     settle(other)
@@ -108,6 +114,16 @@ def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     other.goto(address)
     expect(other.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
     expect(other.locator("#player .player")).to_have_attribute("data-at", "1")
+
+
+def test_a_link_to_a_run_that_is_gone_says_so_and_offers_the_latest(visit, site: Site):
+    page = visit()
+    run = make(page, "a fox")
+    page.evaluate("location.hash = '#/denoising/gone%/2'")
+    expect(page.locator("[data-view=left] .hint")).to_contain_text("This run is no longer kept")
+    page.get_by_role("button", name="Open the latest run").click()
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
+    expect(page.get_by_role("button", name="Open the latest run")).to_be_hidden()
 
 
 def test_a_card_that_is_not_used_is_named_above_the_page_until_that_is_dismissed(visit, site: Site, monkeypatch):
@@ -179,6 +195,34 @@ def test_recent_pictures_open_with_their_timeline(visit, site: Site):
     expect(page.locator("#stage .stage")).to_have_attribute("data-seen", "8")
     expect(page.locator('#stage [data-part="save"]')).to_be_visible()
     expect(page.locator(f'#recent [data-run="{first}"]')).to_have_attribute("aria-current", "true")
+    # One that ends while another tab is on view is there, too.
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    page_tabs.open_tab(page, "Models")
+    site.gate.open()
+    expect(page.locator("#recent .grid button")).to_have_count(3)
+
+
+def test_a_run_that_makes_no_picture_leaves_the_former_one_in_place(visit, site: Site, monkeypatch):
+    page = visit()
+    run = make(page, "a fox")
+    stage, image = page.locator("#stage .stage"), page.locator("#stage .cell img")
+    picture = image.get_attribute("src")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.sampling.denoise.denoise", broken)
+        page.click("#generate")
+        expect(stage).to_have_attribute("data-state", "failed")
+    expect(image).to_have_attribute("src", picture or "")
+    expect(stage).to_have_attribute("data-run", run)
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Something went wrong")
+    page.locator('#stage [data-part="retry"]').click()
+    done(page)
+    assert stage.get_attribute("data-run") not in ("", run)
 
 
 def test_the_stage_shows_noise_and_swaps_it_for_the_guess(visit, site: Site):
@@ -230,6 +274,12 @@ def test_on_a_phone_the_stage_comes_first_and_the_prompt_stays(visit, site: Site
     assert stage["y"] < prompt["y"] < generate["y"] < 844 and generate["height"] >= 44
     page.mouse.wheel(0, 600)
     assert page.locator("#generate").bounding_box() == generate
+    for name in ("#quality label", "#recent .all", '#summary [data-pill="seed"]'):
+        box = page.locator(name).first.bounding_box()
+        assert box and box["height"] >= 44, name
+    make(page, "a fox")
+    page.get_by_role("button", name="Full screen").click()
+    page.locator("#stage .lightbox [data-part=close]").click()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
@@ -264,3 +314,15 @@ def test_full_screen_zooms_and_goes_to_the_next_picture(visit, site: Site):
     expect(large).to_have_attribute("style", "transform: translate(0px, 0px) scale(1.5);")
     page.keyboard.press("Escape")
     expect(large).to_be_hidden()
+    # Each of them is in Recent: a click opens that one, and the rest keep their places.
+    titles = [page.locator("#recent .grid button").nth(k).get_attribute("data-picture") for k in range(2)]
+    assert titles == ["0", "1"]
+    page.locator("#recent .grid button").nth(1).click()
+    expect(page.locator("#stage .cell:visible")).to_have_count(1)
+    current = page.locator('#recent .grid button[aria-current="true"]')
+    expect(current).to_have_count(1)
+    expect(current).to_have_attribute("data-picture", "1")
+    page.reload()
+    expect(page.locator("#stage .cell:visible")).to_have_count(2)
+    page.locator("#recent .grid button").nth(1).click()
+    expect(page.locator("#stage .cell:visible")).to_have_count(1)

@@ -344,7 +344,7 @@ def test_a_finger_taps_the_strip(visit):
 
 def test_lenses_arrive_one_after_another_and_the_place_is_kept(visit):
     page = visit("begun")
-    expect(page.locator("[data-view=left] option[value=noise]")).to_have_text("Lens noise (being drawn)")
+    expect(page.locator("[data-view=left] option[value=noise]")).to_have_text("Lens noise (rendering)")
     expect(page.locator("[data-view=left] option[value=noise]")).to_be_disabled()
     expect(page.locator("[data-view=left] .hint")).to_have_text("Rendering this view.")
     expect(part(page, "text")).to_have_text("Rendering the lenses: 1 of 7")

@@ -125,6 +125,7 @@ def test_two_visitors_one_stops_the_other_finishes(visit, site: Site):
     site.gate.wait_for(2)
     two.click("#generate")
     expect(two.locator('#stage [data-part="words"]')).to_contain_text("Queued, 2nd in line")
+    expect(two.get_by_text("Queue empty")).to_be_hidden()
     one.click("#stop")
     site.gate.nudge_until_over(site.backend.jobs[0])
     state(one, "stopped")
@@ -228,6 +229,7 @@ def test_a_wrong_setting_is_explained_beside_it(visit, site: Site):
     page.click("#generate")
     expect(page.locator("#size-error")).to_contain_text("multiple of 8")
     expect(page.locator("#seed-error")).to_be_hidden()
+    expect(page.locator("#size-error")).to_be_in_viewport()
     page.fill("#width input", "64")
     make(page, site)
     expect(page.locator("#size-error")).to_be_hidden()
@@ -289,6 +291,13 @@ def test_a_lora_is_chosen_weighed_and_worn(visit, site: Site):
     page.locator("#prompt textarea").fill("a fox <lora:gone>")
     page.click("#generate")
     expect(page.locator("#prompt-error")).to_contain_text("names the LoRA 'gone', which is not here")
+    # On a phone, where the prompt stands at the bottom, the sentence comes into view above it.
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#prompt textarea").fill("a fox <lora:lost>")
+    page.click("#generate")
+    expect(page.locator("#prompt-error")).to_contain_text("names the LoRA 'lost'")
+    expect(page.locator("#prompt-error")).to_be_in_viewport()
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])

@@ -130,8 +130,14 @@ def test_errors_stand_beside_the_controls(visit, site: Site):
 def test_a_reload_finds_the_blend_again(visit, site: Site):
     page = visit()
     blend(page, 3)
+    expect(page.locator('#summary [data-pill="count"]')).to_have_text("3 pictures")
+    expect(page.locator('#summary [data-pill="seed"]')).to_have_text("the seed stays for now")
     page.reload()
     expect(page.locator("#blend .between button")).to_have_count(3)
+    # Its settings, too.
+    page.click("#variations > button")
+    expect(page.locator("#variation-mode label", has_text="Blend").locator("input")).to_be_checked()
+    expect(page.locator("#blend-count input[type=number]")).to_have_value("3")
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -7,7 +7,10 @@ import gradio as gr
 _DRAW = """
 const line = element.querySelector('p');
 const draw = () => { line.textContent = props.value || ''; line.hidden = !props.value; };
-watch('value', draw);
+// An error comes into view, once the drawer that holds it is open.
+const come = () => { if (line.offsetParent && !line.hidden) line.scrollIntoView({ block: 'nearest' }); };
+const alarm = () => { if (line.getAttribute('role') === 'alert' && props.value) setTimeout(come, 150); };
+watch('value', () => { draw(); alarm(); });
 draw();
 """
 

@@ -33,16 +33,22 @@ function draw() {
     image.alt = button.title;
     image.draggable = false;
     button.append(image);
-    button.addEventListener('click', () => trigger('pick', { run: one.run, picture: one.picture }));
+    button.addEventListener('click', () => {
+      const detail = { run: one.run, picture: one.picture };
+      document.dispatchEvent(new CustomEvent('playground:picture', { detail }));
+      trigger('pick', detail);
+    });
     return button;
   }));
   mark();
 }
 
-// The picture on this tab's stage.
+// The picture on this tab's stage, or all those of a grid.
 function mark() {
-  const stage = element.closest('.workspace')?.querySelector('.stage');
-  for (const button of list.children) button.setAttribute('aria-current', button.dataset.run === stage?.dataset.run);
+  const { run, chosen = '-1' } = element.closest('.workspace')?.querySelector('.stage')?.dataset || {};
+  for (const button of list.children) {
+    button.setAttribute('aria-current', button.dataset.run === run && ['-1', button.dataset.picture].includes(chosen));
+  }
 }
 
 async function thumbnail(url) {
@@ -61,13 +67,17 @@ async function add({ run, prompt, pictures }) {
   const made = pictures.map((one, k) => thumbnail(one.url).then((small) => ({ run, picture: k, prompt, thumbnail: small })));
   // A picture that is gone already has no small copy.
   const fresh = (await Promise.allSettled(made)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-  // Several tabs of the page hear of each run: none adds it twice.
-  store([...fresh, ...stored().filter((one) => one.run !== run)]);
+  const kept = stored();
+  // One that is opened again stays in its place.
+  const at = Math.max(kept.findIndex((one) => one.run === run), 0);
+  const others = kept.filter((one) => one.run !== run);
+  store([...others.slice(0, at), ...fresh, ...others.slice(at)]);
   document.dispatchEvent(new CustomEvent('playground:recent'));
 }
 
 const events = {
-  'playground:made': (event) => { if (element.offsetParent) add(event.detail); },
+  // Every strip of the page hears of each run, also of one that ends in a tab that is not on view: one of them adds it.
+  'playground:made': (event) => { if (document.querySelector('.recent') === element.querySelector('.recent')) add(event.detail); },
   'playground:recent': draw,
   'playground:shown': mark,
 };

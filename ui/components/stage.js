@@ -22,13 +22,17 @@ const LATE_GUESS = "Your prompt's own answer, before guidance. Sharp by now: few
 const [SHORT_EARLY, SHORT_LATE] = ['an average of what still fits', 'little else fits now'];
 const NAMES = { noisy: 'noisy latent', guess: "the model's guess" };
 // at: the slot on the stage (total = the finished picture); follow: the newest frame takes the stage.
+// former: what stood here before the run; attempt: a run that made no picture, so that the former one is back; outcome: how it ended.
 let view = blank(null);
+// Which picture of a run that is about to be opened.
+let wanted = null;
 let playing = null;
 let mode = 'noisy';
 let size = 'smooth';
 
 function blank(run) {
-  return { run, state: 'empty', frames: [], pictures: [], total: 0, count: 1, size: [1, 1], at: -1, follow: true, chosen: -1, text: '' };
+  return { run, state: 'empty', frames: [], pictures: [], total: 0, count: 1, size: [1, 1], at: -1, follow: true, chosen: -1, text: '',
+    former: null, attempt: '', outcome: '' };
 }
 
 function slots() {
@@ -180,12 +184,12 @@ function drawWords() {
   }
   part('words').textContent = text;
   part('words').title = text;
-  root.dataset.state = view.state;
+  root.dataset.state = view.outcome || view.state;
   root.dataset.view = mode;
   drawCount();
   part('play').hidden = busy || slots().length < 2;
   part('play').textContent = playing ? 'Pause' : 'Play';
-  part('retry').hidden = view.state !== 'failed';
+  part('retry').hidden = (view.outcome || view.state) !== 'failed';
   part('all').hidden = view.count < 2 || view.chosen < 0;
   part('inside').hidden = !['done', 'stopped', 'recording'].includes(view.state) || !slots().length;
   part('send').hidden = !view.pictures.length || view.state === 'live';
@@ -242,7 +246,15 @@ function place() {
   part('scale').textContent = view.at < 0 ? '' : [`${w} × ${h}`, times].filter(Boolean).join(', ');
 }
 
-function draw() { document.dispatchEvent(new CustomEvent('playground:shown')); place(); drawStage(); drawStrip(); drawWords(); drawTools(); }
+function draw() {
+  root.dataset.chosen = view.chosen;
+  document.dispatchEvent(new CustomEvent('playground:shown'));
+  place();
+  drawStage();
+  drawStrip();
+  drawWords();
+  drawTools();
+}
 
 function choose(k) { view.chosen = k; draw(); }
 
@@ -284,7 +296,10 @@ function play() {
   go(there[first]);
 }
 
-function toggle() { if (playing) pause(); else play(); }
+function toggle() {
+  if (playing) pause();
+  else if (!part('play').hidden) play();
+}
 
 function setBusy(state) {
   const busy = BUSY.has(state);
@@ -311,10 +326,11 @@ function take(value) {
   // The latest request has the stage: drafts may arrive late, and so may one that was kept.
   if ((value.live || value.kept) && value.asked < view.asked) return;
   if (value.live && !value.pictures.length) { wait(value); return; }
-  const fresh = value.run !== view.run;
-  const finished = view.state !== value.state && value.state === 'done';
+  const fresh = value.run !== (view.attempt || view.run);
+  const finished = value.state === 'done' && (fresh || view.state !== 'done');
   if (view.state === 'live' && value.state === 'done') part('aside').textContent = value.text;
-  if (fresh) { if (playing) pause(); view = blank(value.run); }
+  if (fresh) { if (playing) pause(); view = { ...blank(value.run), former: former() }; }
+  if (cameToNothing(value)) { putBack(value); return; }
   // A draft replaces the picture without a blank in between.
   const rebuild = value.live ? cells.children.length !== value.count : fresh || view.count !== value.count || view.total !== value.total;
   if (fresh) root.dataset.live = value.live ? 'yes' : 'no';
@@ -322,6 +338,10 @@ function take(value) {
   for (const name of ['state', 'text', 'notes', 'prompt', 'count', 'size', 'total', 'pictures', 'trace']) view[name] = value[name];
   for (const frame of value.frames) view.frames[frame.i] = frame;
   if (rebuild) build();
+  if (wanted?.run === view.run && view.pictures.length) {
+    if (view.count > 1) view.chosen = wanted.picture;
+    wanted = null;
+  }
   if (view.follow) view.at = slots().at(-1) ?? -1;
   // For tests and style sheets.
   root.dataset.run = view.run;
@@ -330,6 +350,29 @@ function take(value) {
   draw();
   if (finished && view.pictures[0]?.file) announce(value);
   if (fresh && view.state === 'recording' && !calm.matches) { go(0); play(); }
+}
+
+// A run that makes no picture leaves the former one in place.
+function former() { return view.pictures.length && !BUSY.has(view.state) ? { ...view, former: null } : view.former; }
+
+function cameToNothing(value) {
+  if (view.attempt === value.run) return true;
+  return Boolean(view.former) && (value.state === 'failed' || (value.state === 'stopped' && !view.frames.length && !value.frames.length));
+}
+
+function putBack(value) {
+  if (!view.attempt) view = { ...view.former, attempt: value.run };
+  view.former = null;
+  view.outcome = value.state;
+  view.text = value.text;
+  view.asked = value.asked;
+  view.follow = true;
+  view.at = slots().at(-1) ?? -1;
+  build();
+  root.dataset.run = view.run;
+  root.dataset.seen = view.frames.filter(Boolean).length;
+  setBusy(view.state);
+  draw();
 }
 
 // The strip of recent pictures listens.
@@ -388,11 +431,12 @@ for (const choice of root.querySelectorAll('[data-size]')) {
 }
 new ResizeObserver(() => place()).observe(part('stage'));
 
-// A picture that was chosen in the strip of a blend.
+// A picture that was chosen in the strip of a blend, or among the recent ones.
 function picked(event) {
   if (!element.isConnected) { document.removeEventListener('playground:picture', picked); return; }
   const { run, picture } = event.detail || {};
-  if (run !== view.run || !(picture >= 0 && picture < view.count)) return;
+  wanted = run !== view.run && root.offsetParent ? { run, picture } : null;
+  if (wanted || run !== view.run || !(picture >= 0 && picture < view.count)) return;
   if (playing) pause();
   view.at = view.total;
   view.follow = true;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ui.components import phrases, stage_updates
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED
 from ui.components.message import message
+from ui.form import memory
 from ui.form.form import Form, FormSection, FormValues, Updates
 from ui.server.current_user import current_session, current_user
 
@@ -69,12 +71,14 @@ class DraftSection:
         note: a sentence about it, visible only with it.
         faster_model: changes to a model that is fast enough, where the chosen one is not.
         changes: an invisible component; its event ``draw`` announces changed values of the form.
+        before: ``{"model", "form"}`` once ``faster_model`` was pressed: the model it chose, and what the form held.
     """
 
     toggle: gr.Checkbox
     note: gr.HTML
     faster_model: gr.Button
     changes: gr.HTML
+    before: gr.State
     sessions: DraftSessions
 
     def section(self, page: PageContext) -> FormSection:
@@ -114,8 +118,8 @@ def build(layout: FormLayout) -> FormSection:
         changes = gr.HTML(
             html_template="<i></i>", js_on_load=asset("form/drafts.js"), elem_classes="keys", apply_default_css=False
         )
-    page = layout.page
-    return DraftSection(toggle, note, faster_model, changes, DraftSessions(page.backend)).section(page)
+    page, before = layout.page, gr.State(None)
+    return DraftSection(toggle, note, faster_model, changes, before, DraftSessions(page.backend)).section(page)
 
 
 def wire(form: Form, drafts: DraftSection) -> None:
@@ -126,9 +130,11 @@ def wire(form: Form, drafts: DraftSection) -> None:
     offered = [drafts.toggle, drafts.note, drafts.faster_model]
     gr.on([page.blocks.load, c.model.change], events.offer, [c.model], offered, **UNQUEUED)
     # Queued, although quick: Gradio announces the change of a state only there.
-    chosen = [drafts.toggle, drafts.faster_model, page.picked_model]
-    drafts.faster_model.click(events.choose_faster_model, None, chosen, **CONCURRENT)
+    chosen = [drafts.toggle, drafts.faster_model, page.picked_model, drafts.before]
+    drafts.faster_model.click(events.choose_faster_model, memory.fields_of(form), chosen, **CONCURRENT)
     drafts.toggle.change(events.switch, [drafts.toggle], outputs, **options)
+    now = [drafts.toggle, drafts.before, c.model, c.prompt]
+    drafts.toggle.change(events.put_back, now, [*memory.set_by_restored(form), drafts.before], **CONCURRENT)
     # Each change is handled at once, so that it can replace the one before.
     drafts.changes.draw(events.draw, form.inputs, outputs, **options, trigger_mode="multiple")
     inputs: list[Any] = sorted(form.inputs - {c.quality, c.keep_seed, c.num_images}, key=lambda one: one._id)
@@ -151,13 +157,23 @@ class DraftEvents:
         self.drafts.sessions.current().reset_timing()
         return gr.Checkbox(visible=True), ABOUT, gr.Button(visible=False)
 
-    def choose_faster_model(self) -> tuple[Any, Any, Any]:
-        """Choose the faster model, as the Models tab does, and draw with it."""
+    def choose_faster_model(self, *values: Any) -> tuple[Any, Any, Any, Any]:
+        """Choose the faster model, as the Models tab does, and draw with it; the form's values are kept for later."""
         faster = self._faster_model()
         if faster is None:
-            return gr.skip(), gr.Button(visible=False), gr.skip()
+            return gr.skip(), gr.Button(visible=False), gr.skip(), gr.skip()
         chosen = {"tab": self.form.page.tab.id, "model": faster.id, "prompt": "", "at": time.time()}
-        return gr.Checkbox(True, visible=True), gr.Button(visible=False), chosen
+        before = {"model": faster.id, "form": json.dumps(values)}
+        return gr.Checkbox(True, visible=True), gr.Button(visible=False), chosen, before
+
+    def put_back(self, on: Any, before: Any, model: Any, prompt: Any) -> Updates:
+        """Switched off: the model and the settings from before ``faster_model``, unless another was chosen since."""
+        if on or not isinstance(before, dict):
+            return {self.drafts.before: gr.skip()}
+        former = memory.restored(self.form, before["form"]) if before["model"] == model else {}
+        if not any(prompt in card.prompts for card in self.form.page.cards.values()):
+            former = {**former, self.form.controls.prompt: gr.skip()}  # what was written since stays
+        return {**former, self.drafts.before: None}
 
     def switch(self, on: Any) -> Iterator[Updates]:
         """The toggle was switched; off keeps the last draft."""

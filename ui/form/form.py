@@ -49,6 +49,7 @@ class FormSection:
         started: updates once a run is accepted.
         reuse: a request -> the job that made it already, with updates, or None to submit it.
         below_stage: components that are rendered below the stage.
+        kept: ticks, choices, sliders and texts that survive a reload (``memory``).
         wire: attaches the section's own events once the form is complete.
     """
 
@@ -61,6 +62,7 @@ class FormSection:
     started: Callable[[], Updates] = dict
     reuse: Callable[[GenerationRequest], tuple[Job, Updates] | None] = lambda request: None
     below_stage: tuple[gr.HTML, ...] = ()
+    kept: tuple[Component, ...] = ()
     wire: Callable[[Form], None] = lambda form: None
 
 

@@ -30,13 +30,16 @@ KEY = "diffusion-playground-form-"
 NAMES = tuple(field.name for field in fields(Controls))
 # Longer ones were not written by this page.
 MAX_STORED = 20_000
+# What components announce as they appear is not saved over what was kept.
 _SAVE = """(...values) => {
+  if (!window.playgroundKept?.['%s']) return;
   const text = JSON.stringify(values);
   for (const storage of [sessionStorage, localStorage]) {
     try { storage.setItem('%s', text); } catch { /* full, or switched off: nothing is kept */ }
   }
 }"""
 _LOAD = """() => {
+  (window.playgroundKept ||= {})['%s'] = true;
   try { return [sessionStorage.getItem('%s') || localStorage.getItem('%s') || '']; } catch { return ['']; }
 }"""
 
@@ -45,17 +48,58 @@ def wire(form: Form) -> None:
     """Save at every change, and restore when the page opens."""
     page, c = form.page, form.controls
     key = KEY + page.tab.id
-    inputs: list[Any] = [getattr(c, name) for name in NAMES]
-    outputs: list[Any] = [*inputs, form.vocabulary_hints, form.prompt_examples, form.excluded_schedulers]
+    inputs = fields_of(form)
+    outputs = set_by_restored(form)
     stored = gr.Textbox(visible=False, max_length=MAX_STORED)
 
     def restore(text: Any) -> Updates:
         return restored(form, text) or {c.prompt: gr.skip()}
 
-    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key), **UNQUEUED)
+    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key, key), **UNQUEUED)
     changes = [component.input for component in inputs if hasattr(component, "input")]
-    changes += [c.seed.change, c.keep_seed.change, c.model.change, c.prompt.change]
-    gr.on(changes, None, inputs, None, js=_SAVE % key)
+    # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
+    changes += [component.change for component in inputs]
+    gr.on(changes, None, inputs, None, js=_SAVE % (key, key))
+    _wire_sections(form, f"{key}-sections")
+
+
+def _wire_sections(form: Form, key: str) -> None:
+    """The same for what the sections keep."""
+    kept: list[Any] = [component for section in form.sections for component in section.kept]
+    if not kept:
+        return
+    stored = gr.Textbox(visible=False, max_length=MAX_STORED)
+    form.page.blocks.load(lambda text: values_of(kept, text), [stored], kept, js=_LOAD % (key, key, key), **UNQUEUED)
+    gr.on([component.change for component in kept], None, kept, None, js=_SAVE % (key, key))
+
+
+def values_of(kept: list[Any], text: Any) -> list[Any]:
+    """What was stored for these components, each where it still fits; the others stay as they are."""
+    found = _list(text)
+    if len(found) != len(kept):
+        return [gr.skip()] * len(kept)
+    return [value if _fits(one, value) else gr.skip() for one, value in zip(kept, found, strict=True)]
+
+
+def _fits(component: Component, value: Any) -> bool:
+    if isinstance(component, gr.Radio):
+        return value in [known for _, known in component.choices]
+    if isinstance(component, gr.Slider):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and component.minimum <= value <= component.maximum
+    if isinstance(component, gr.Textbox):
+        return isinstance(value, str) and len(value) <= (component.max_length or MAX_PROMPT)
+    return isinstance(component, gr.Checkbox) and isinstance(value, bool)
+
+
+def fields_of(form: Form) -> list[Any]:
+    """What is kept, in the order of ``NAMES``."""
+    return [getattr(form.controls, name) for name in NAMES]
+
+
+def set_by_restored(form: Form) -> list[Any]:
+    """What ``restored`` updates."""
+    return [*fields_of(form), form.vocabulary_hints, form.prompt_examples, form.excluded_schedulers]
 
 
 def restored(form: Form, text: Any) -> Updates:
@@ -87,15 +131,20 @@ def _quality(card: ModelCard, values: dict[str, Any]) -> str | None:
     return controls.quality_of(card, values["scheduler"], values["num_inference_steps"])
 
 
-def _read(text: Any) -> dict[str, Any]:
-    """The stored values by name; {} unless each of them is of the kind that its control holds."""
+def _list(text: Any) -> list[Any]:
     if not isinstance(text, str) or not 0 < len(text) <= MAX_STORED:
-        return {}
+        return []
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, list) or len(found) != len(NAMES):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _read(text: Any) -> dict[str, Any]:
+    """The stored values by name; {} unless each of them is of the kind that its control holds."""
+    found = _list(text)
+    if len(found) != len(NAMES):
         return {}
     values = dict(zip(NAMES, found, strict=True))
     texts = [values[name] or "" for name in ("prompt", "negative_prompt", "seed", "scheduler", "model")]

@@ -16,9 +16,16 @@ function open(name) {
   find(40);
 }
 
+// Drafts, variations and blends keep the seed without its lock; a blend has a number of pictures of its own.
+function keeps() { return Boolean(desk.querySelector('#drafts input:checked')) || ['variations', 'blend'].includes(way()); }
+function way() { return desk.querySelector('#variation-mode input:checked')?.value; }
+function count(text) {
+  return way() === 'blend' ? `${desk.querySelector('#blend-count input')?.value} pictures` : text;
+}
+
 function drawSeed(pill, seed, locked) {
   const kept = seed ? `seed ${seed}` : 'the next seed stays';
-  pill.querySelector('span').textContent = locked ? kept : 'new seed each time';
+  pill.querySelector('span').textContent = locked ? kept : keeps() ? 'the seed stays for now' : 'new seed each time';
   pill.setAttribute('aria-pressed', locked);
   const offer = seed ? `Click to lock seed ${seed}.` : 'Click to keep the seed of the next picture.';
   pill.title = locked ? 'The seed is locked. Click to draw a new one each time.' : offer;
@@ -36,7 +43,7 @@ function draw() {
   for (const pill of root.querySelectorAll('[data-pill]')) {
     const name = pill.dataset.pill;
     if (name === 'seed') drawSeed(pill, value.seed, value.locked);
-    else pill.textContent = value[name];
+    else pill.textContent = name === 'count' ? count(value[name]) : value[name];
   }
   root.querySelector('[data-part="more"]').textContent = value.more;
 }
@@ -44,6 +51,7 @@ function draw() {
 for (const pill of root.querySelectorAll('[data-pill]')) {
   pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') lock(pill); else open(pill.dataset.pill); });
 }
+for (const kind of ['input', 'change']) desk.addEventListener(kind, () => requestAnimationFrame(draw));
 // A drawer covers the form; Escape closes it.
 desk.addEventListener('keydown', (event) => {
   if (event.key !== 'Escape' || desk.dataset.busy === 'yes') return;

@@ -92,6 +92,7 @@ class Variations:
             self.updates,
             outputs=(self.strip, self.accordion),
             below_stage=(self.strip,),
+            kept=(self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count),
         )
 
     def fields(self, values: FormValues) -> dict[str, Any]:
@@ -164,7 +165,8 @@ def lay_out(num_images: gr.Radio) -> Variations:
         info = gr.Radio(info=ABOUT.get(mode, ABOUT[OFF]) if isinstance(mode, str) else ABOUT[OFF])
         return info, gr.Column(visible=mode == VARY), gr.Column(visible=mode == BLEND), number, ""
 
-    mode.input(choose, [mode], [mode, variation_group, blend_group, num_images, error], **UNQUEUED)
+    # Not only by hand: what a reload brings back opens its fields, too.
+    mode.change(choose, [mode], [mode, variation_group, blend_group, num_images, error], **UNQUEUED)
     for button, box in ((variation_dice, variation_seed), (blend_dice, seed)):
         button.click(lambda: str(controls.draw_seed()), None, [box], **UNQUEUED)
     return Variations(mode, strength, variation_seed, prompt, seed, count, blend_strip(), accordion, error)

@@ -29,7 +29,7 @@ Values = list[float | None]
 # Pixels; panels.css places the cursor with the same numbers.
 HEIGHT, MARGINS = 220, {"l": 60, "r": 16, "t": 12, "b": 44, "autoexpand": False}
 # Both stand out from white and from near black; texts and grid lines take their colour from panels.css.
-COLOURS = ("#0d9488", "#d97706")
+COLOURS = ("#0d9488", "#b45309")
 _GREY = "#71717a"
 
 HEAD = """
@@ -139,7 +139,7 @@ def draw(x: Sequence[float], lines: Sequence[Series], axes: tuple[Axis, Axis], x
         hovermode="x unified" if len(lines) > 1 else "closest",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "IBM Plex Sans, system-ui, sans-serif", "size": 12, "color": _GREY},
+        font={"family": "IBM Plex Sans, system-ui, sans-serif", "size": 13, "color": _GREY},
         hoverlabel={"bgcolor": "#27272a", "font": {"color": "#ffffff"}},
     )
     _axes(figure, axes, x_title)
@@ -149,7 +149,7 @@ def draw(x: Sequence[float], lines: Sequence[Series], axes: tuple[Axis, Axis], x
 def _axes(figure: go.Figure, axes: tuple[Axis, Axis], x_title: str) -> None:
     still = {"fixedrange": True, "automargin": False, "zeroline": False, "gridcolor": "rgba(113,113,122,0.25)"}
     across, up = axes
-    title = {"text": x_title, "standoff": 8, "font": {"size": 12}}
+    title = {"text": x_title, "standoff": 8, "font": {"size": 13}}
     figure.update_xaxes(range=across.range, title=title, showgrid=False, nticks=8, **still)
     figure.update_yaxes(range=up.range, type="log" if up.log else "linear", nticks=5, **still)
     if up.log:

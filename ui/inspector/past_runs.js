@@ -1,11 +1,13 @@
 // The recorded runs, newest first; titles are prompts, and go into attributes alone.
 const root = element.querySelector('.past');
+const latest = element.querySelector('[data-part="latest"]');
 const list = element.querySelector('[data-part="list"]');
 
 function draw() {
-  const { runs = [], now = '' } = props.value || {};
+  const { runs = [], now = '', gone = false } = props.value || {};
+  latest.hidden = !gone;
   // With a single run there is nothing to choose.
-  root.hidden = runs.length < 2;
+  root.hidden = runs.length < (gone ? 1 : 2);
   list.replaceChildren(...runs.map(({ id, title, uri }) => {
     const [item, button, image] = ['li', 'button', 'img'].map((name) => document.createElement(name));
     button.type = 'button';
@@ -24,5 +26,6 @@ function draw() {
     return item;
   }));
 }
+latest.addEventListener('click', () => trigger('pick', { run: props.value.runs[0].id }));
 watch('value', draw);
 draw();

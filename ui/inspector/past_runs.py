@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 MOST, SIDE = 24, 88
 NO_PROMPT, RECORDED = "A run without a prompt", "The recorded run that comes with the model"
 _TEMPLATE = """
-<nav class="past" aria-label="Past runs" hidden><b>Past runs</b><ol data-part="list"></ol></nav>
+<nav class="past" aria-label="Past runs" hidden>
+<button type="button" class="quiet" data-part="latest" hidden>Open the latest run</button>
+<b>Past runs</b><ol data-part="list"></ol></nav>
 """
 
 
@@ -43,7 +45,15 @@ def past_runs_value(page: PageContext, opened: Any) -> dict[str, Any]:
     rows = [_row(run) for run in page.backend.runs(MOST, current_user())]
     if page.bundled_trace is not None and page.bundled_trace.finals:
         rows.append(_bundled_row(page.bundled_trace))
-    return {"runs": rows, "now": opened.get("id") if isinstance(opened, dict) else ""}
+    now = opened.get("id") if isinstance(opened, dict) else ""
+    return {"runs": rows, "now": now, "gone": is_gone(page, opened)}
+
+
+def is_gone(page: PageContext, opened: Any) -> bool:
+    """Whether a run was opened by name that is not kept any more."""
+    named = opened.get("id") if isinstance(opened, dict) else None
+    job = page.find_job(named)
+    return named not in (None, "", BUNDLED) and (job is None or job.done) and page.trace(opened) is None
 
 
 def _row(run: TraceSummary) -> dict[str, str]:

@@ -259,7 +259,7 @@ class Player {
     choice.dataset.key = key;
     choice.replaceChildren(...playback.order.map((name) => {
       const ready = Boolean(this.frames[name]);
-      const option = new Option(this.about(name).title + (ready ? '' : ' (being drawn)'), name);
+      const option = new Option(this.about(name).title + (ready ? '' : ' (rendering)'), name);
       option.disabled = !ready;
       return option;
     }));

@@ -9,7 +9,8 @@ class Questions {
     this.part('back').addEventListener('click', () => this.turn(-1, 'back'));
     this.part('next').addEventListener('click', () => this.turn(1, 'next'));
     this.part('show').addEventListener('click', () => {
-      document.dispatchEvent(new CustomEvent('playground:go', { detail: this.all[this.at].go }));
+      const question = this.all[this.at];
+      if (question) document.dispatchEvent(new CustomEvent('playground:go', { detail: question.go }));
     });
     this.take([]);
   }

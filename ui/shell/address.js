@@ -10,9 +10,12 @@ const places = {};
 // The same for what stands behind a question mark: what a tab filters.
 const queries = {};
 
+// An address that was cut in the middle of a letter is read as it stands.
+function decode(text) { try { return decodeURIComponent(text); } catch { return text; } }
+
 function parse() {
   const [place, ...asked] = location.hash.replace(/^#\/?/, '').split('?');
-  const [tab, ...parts] = place.split('/').map(decodeURIComponent);
+  const [tab, ...parts] = place.split('/').map(decode);
   const [name, at] = parts;
   return { tab: tab || '', run: name || '', step: /^\d{1,4}$/.test(at || '') ? Number(at) - 1 : null, parts: parts.filter(Boolean), query: asked.join('?') };
 }
@@ -35,6 +38,7 @@ function write(replace) {
 // Opens what the address names.
 function follow() {
   const wanted = parse();
+  coming = null;
   if (!wanted.tab) { trigger('go', { tab: first(), run: '' }); return; }
   if (wanted.tab !== 'denoising') { followPlace(wanted); return; }
   if (wanted.tab === selected() && (!wanted.run || wanted.run === run)) { goTo(wanted); return; }

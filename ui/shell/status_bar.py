@@ -26,14 +26,18 @@ const draw = () => {
   if (!status) return;
   element.querySelector('.foot').dataset.state = status.state;
   // The server says so at its next tick; the stage is never contradicted meanwhile.
-  const drawing = document.querySelector('.workspace[data-busy="yes"]');
+  const drawing = document.querySelector(':is(.workspace, .compare-setup)[data-busy="yes"]');
   const text = drawing ? status.text.replace(/, ready$/, ', drawing') : status.text;
   if (part('text').textContent !== text) part('text').textContent = text;
   part('queue').textContent = status.queue;
+  // The stage knows of its own place in the queue before the next tick; the room stays.
+  const waits = document.querySelector('.stage[data-state="queued"]') && status.queue === 'Queue empty';
+  part('queue').style.visibility = waits ? 'hidden' : '';
 };
 watch('value', draw);
 draw();
-document.addEventListener('playground:shown', draw);
+// Once the stage has said in what state it is.
+document.addEventListener('playground:shown', () => queueMicrotask(draw));
 part('keys').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:keys')));
 """
 

@@ -19,10 +19,11 @@ from ui.context import BUNDLED, PageContext
 from ui.inspector import forks, lens_frames
 from ui.inspector.panel import Panel, opened_trace
 from ui.inspector.panels import PANELS
-from ui.inspector.past_runs import past_runs, past_runs_value
+from ui.inspector.past_runs import is_gone, past_runs, past_runs_value
 from ui.inspector.player import player
 
 NOTHING_YET = "No run to look into yet. Make a picture in Text to image; every step of it is recorded and opens here."
+GONE = "This run is no longer kept. Open the latest one, or choose another from your past runs."
 RECORDED = "A recorded run that comes with the model. Make your own picture in Text to image, then open it here."
 LATEST = "Your latest picture, with every step."
 STOPPED_AT_ONCE = "This run was stopped before its first step, so there is nothing to look into. Make another one."
@@ -202,7 +203,7 @@ def first_values(page: PageContext, opened: Any, job_id: Any) -> Iterator[tuple[
     elif job is not None and job.cancelled:
         yield lens_frames.empty_value(job.id, STOPPED_AT_ONCE, phrases.heading(job.request)), ""
     else:
-        yield lens_frames.empty_value("nothing", NOTHING_YET), ""
+        yield lens_frames.empty_value("nothing", GONE if is_gone(page, opened) else NOTHING_YET), ""
 
 
 def picture_choice(page: PageContext, opened: Any) -> Any:

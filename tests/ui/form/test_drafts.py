@@ -43,7 +43,7 @@ class Stage:
             clear_errors=dict, show_error=lambda problem: {"error": str(problem)},
             stage_updates=lambda request, value: {"film": value},
         )  # fmt: skip
-        section: Any = DraftSection("toggle", "note", "faster", "changes", DraftSessions(backend))  # type: ignore[arg-type]
+        section: Any = DraftSection("toggle", "note", "faster", "changes", "before", DraftSessions(backend))  # type: ignore[arg-type]
         self.page, self.section, self.drawing = page, section, DraftEvents(form, section)
         self.more: dict[str, Any] = {}
 
@@ -191,8 +191,8 @@ def test_it_is_for_quick_models_and_the_owner_alone(stage: Stage, monkeypatch: p
     guest = User("guest")
     monkeypatch.setattr("ui.form.drafts.current_user", lambda: guest)
     assert not offered("toy")
-    _, way, chosen = stage.drawing.choose_faster_model()
-    assert not way.visible and chosen == gr.skip()
+    _, way, chosen, before = stage.drawing.choose_faster_model()
+    assert not way.visible and chosen == before == gr.skip()
     assert stage.draw("a fox") == [{"error": gr.skip()}]
     assert not stage.backend._jobs.all()
     job, said = stage.submit(ask())
@@ -246,9 +246,10 @@ def test_a_draft_replaces_the_picture_and_brings_no_frames(stage: Stage) -> None
 def test_one_press_leads_to_the_faster_model_and_names_it_first(stage: Stage) -> None:
     *_, way = stage.drawing.offer("slow")
     assert CARDS["toy"].name in way.value
-    toggle, way, chosen = stage.drawing.choose_faster_model()
+    toggle, way, chosen, before = stage.drawing.choose_faster_model("a fox", 7)
     assert toggle.value and toggle.visible and not way.visible
     assert (chosen["model"], chosen["tab"], chosen["prompt"]) == ("toy", "text-to-image", "")
+    assert before == {"model": "toy", "form": '["a fox", 7]'}
     stage.at_hand = ["slow"]
     *_, way = stage.drawing.offer("slow")
     assert not way.visible

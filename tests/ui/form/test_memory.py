@@ -61,3 +61,12 @@ def test_what_this_page_did_not_write_changes_nothing(form: Form, text: Any) -> 
 )  # fmt: skip
 def test_values_that_no_control_holds_change_nothing(form: Form, changes: dict[str, Any]) -> None:
     assert memory.restored(form, stored(**changes)) == {}
+
+
+def test_what_a_section_keeps_comes_back_where_it_fits(form: Form) -> None:
+    kept = [one for section in form.sections for one in section.kept]
+    good = ["blend", 0.5, "7", "an owl", "8", 4]
+    assert memory.values_of(kept, json.dumps(good)) == good
+    bad = ["sideways", 7, "9" * 99, None, 8, True]
+    assert memory.values_of(kept, json.dumps(bad)) == [gr.skip()] * 6
+    assert memory.values_of(kept, "[") == memory.values_of(kept, "[1]") == [gr.skip()] * 6

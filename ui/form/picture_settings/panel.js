@@ -166,7 +166,7 @@ function dropped(event) {
 function first(files) {
   const pictures = [...files].filter((file) => !file.type || file.type.startsWith('image/'));
   if (pictures.length) open(pictures[0], pictures.length - 1);
-  else if (files.length) { begin(files[0]); say('This is no picture; choose a PNG, JPEG or WebP.'); }
+  else if (files.length) { begin(files[0]); say('Can\'t open this file. Use PNG, JPEG or WebP.'); }
 }
 
 const events = {

@@ -8,7 +8,7 @@ from typing import Any
 NAME = "best"
 ABOUT = {
     "title": "The best possible guess",
-    "about": "What the best possible denoiser for a sample of the training pictures would believe: a weighted average "
+    "about": "What the best possible denoiser for a sample of the training pictures would guess: a weighted average "
     "of pictures that exist. It can only copy; where the model's guess differs, the network made something up.",
     "term": "posterior mean over training pictures",
     "paper": "Kamb and Ganguli 2024",

@@ -36,7 +36,7 @@ _TEMPLATE = """
 <section class="origins map-panel" data-state="empty" aria-label="Map of the run">
   <p class="lead">Every latent is a point in a space of very many dimensions. This map shows the two directions in which
     the ways below differ most: each way leads from noise to a picture, and at each step the model points to where it
-    believes the way ends. <span class="term">The first two principal components of x_t and of the predicted
+    guesses the way ends. <span class="term">The first two principal components of x_t and of the predicted
     x0</span></p>
   <p class="sentence" data-part="why" role="status"></p>
   <div data-part="body" hidden>

@@ -210,10 +210,19 @@ for (const name of ['x', 'y', 'pages']) {
 }
 form.addEventListener('submit', (event) => { event.preventDefault(); start(); });
 button('stop').addEventListener('click', () => trigger('stop', { name: running }));
+function keys(event) {
+  if (!element.isConnected) { document.removeEventListener('keydown', keys); return; }
+  // A dialog has keys of its own.
+  if (event.defaultPrevented || !form.offsetParent || document.querySelector('dialog[open]')) return;
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); start(); }
+  else if (event.key === 'Escape' && running) button('stop').click();
+}
+document.addEventListener('keydown', keys);
 
 function start() {
-  if (state.mode === 'two' || !state.run || running) return;
+  if (state.mode === 'two' || running) return;
   clear();
+  if (!state.run) { problem('run', 'There is no run to compare yet. Make a picture in Text to image first.'); return; }
   trigger('start', asked());
 }
 
@@ -239,6 +248,9 @@ document.addEventListener('playground:compared', ({ detail }) => {
   const before = running;
   running = detail.state === 'running' ? detail.name : '';
   button('stop').hidden = !running;
+  // The foot says so, too.
+  form.dataset.busy = running ? 'yes' : 'no';
+  document.dispatchEvent(new CustomEvent('playground:shown'));
   button('start').disabled = Boolean(running);
   if (before && !running) list();
 });

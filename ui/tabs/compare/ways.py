@@ -36,7 +36,7 @@ WAYS_HTML = """
     <summary>Map: the ways from noise to the pictures</summary>
     <p class="lead">Every latent is a point in a space of very many dimensions. This map shows the two directions in
       which these ways differ most. Each leads from noise to its picture; the dots are where they are at the noise
-      level of the timeline above, and the dashed lines lead to what the model then believes.
+      level of the timeline above, and the dashed lines lead to the model's guess there.
       <span class="term">The first two principal components of x_t and of the predicted x0</span></p>
     <p class="sentence" data-part="why" role="status"></p>
     <div data-part="body" hidden>

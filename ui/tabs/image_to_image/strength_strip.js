@@ -10,7 +10,8 @@ const FOUR = 4;
 // A quick model is asked once the prompt and the strength rest.
 const REST_MS = 600;
 const timeline = new Timeline(part('strip'), {
-  visible: () => root.offsetParent,
+  // A setting: it hears the keys only where they are meant for it.
+  visible: () => root.offsetParent && root.contains(document.activeElement),
   go: (slot) => choose(slot),
   step: (by) => choose(slot + by),
   pause: () => {},
@@ -21,6 +22,8 @@ let levels = null;
 let former = null;
 let looks = {};
 let asked = '';
+// The last question was not answered: the button asks again, also a quick model.
+let failed = false;
 let slot = 0;
 let four = [];
 let resting = null;
@@ -101,7 +104,7 @@ function take(value) {
     if (!levels || levels.key !== value.key) return;
     for (const { run: steps, uri } of value.looks) looks[steps] = uri;
     part('look-hint').textContent = value.text || ASK;
-    if (!value.looks.length) part('see').disabled = false;
+    failed = !value.looks.length;
   } else if (value.state === 'open') open(value);
   else if (value.state === 'busy') stale();
   else if (value.state) nothing(value);
@@ -113,6 +116,7 @@ function open(value) {
   former = null;
   looks = {};
   asked = '';
+  failed = false;
   four = [];
   timeline.clear();
   timeline.resize(value.runs.length);
@@ -169,7 +173,7 @@ function draw() {
   part('about').textContent = levels.about[slot];
   if (!part('look-hint').textContent) part('look-hint').textContent = ASK;
   part('see').disabled = missing().length === 0;
-  part('see').hidden = levels.quick;
+  part('see').hidden = levels.quick && !failed;
   part('compare').hidden = steps < levels.steps;
   root.dataset.run = steps;
   timeline.mark(slot, words);
@@ -226,6 +230,9 @@ new MutationObserver(() => {
   if (source) stale(); else nothing({ state: 'empty', text: '' });
   draw();
 }).observe(desk.querySelector('.source-group'), { subtree: true, childList: true, attributes: true, attributeFilter: ['src'] });
+
+// What was not asked while the view was hidden is asked when it is shown.
+new ResizeObserver(() => { if (levels?.quick) rest(); }).observe(root);
 
 watch('value', () => take(props.value));
 draw();
