@@ -24,6 +24,8 @@ PROPOSED = 5
 NONE = "none"
 # A1111's ranges: 1-9, 1-9 (+2), 1-10 [5].
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*\+\s*([\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
+_DIGITS = re.compile(r"\d{1,19}")
+NO_STEP = "a range needs a step other than 0"
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[x\u00d7]\s*(\d{1,5})\s*", re.IGNORECASE)
 # The samplers that are proposed first: each of another kind.
 _FAMILIAR = ("ddim", "euler", "dpmpp_2m", "euler_a", "heun", "unipc", "ddpm")
@@ -78,26 +80,53 @@ def changed(request: GenerationRequest, **fields: Any) -> GenerationRequest:
 
 def split_numbers(text: str) -> list[str]:
     """Numbers with commas between them, and ranges; "1, 3-9 (+3)" is 1, 3, 6, 9."""
+    return _split_ranges(text, _span)
+
+
+def split_wholes(text: str) -> list[str]:
+    """As ``split_numbers``, exactly for large numbers; a range in so many parts is rounded down: "1-10 [3]" is 1, 5, 10."""
+    return _split_ranges(text, _whole_span)
+
+
+def _split_ranges(text: str, span: Callable[[str, str, str | None, str | None], list[str]]) -> list[str]:
     found: list[str] = []
     for part in text.split(","):
-        if not part.strip():
-            continue
-        span = _RANGE.fullmatch(part)
-        found += _span(*span.groups()) if span else [part.strip()]
+        if part.strip():
+            ends = _RANGE.fullmatch(part)
+            found += span(*ends.groups()) if ends else [part.strip()]
     return found
 
 
 def _span(start: str, end: str, step: str | None, count: str | None) -> list[str]:
     first, last = _number(start, "a range"), _number(end, "a range")
     if count is not None:
-        number = min(max(int(count), 1), MAX_VALUES + 1)
+        number = _parts(count)
         gap = (last - first) / max(number - 1, 1)
     else:
         gap = _number(step or "1", "a range") * (1 if last >= first else -1)
         if not gap:
-            raise ValueError("a range needs a step other than 0")
+            raise ValueError(NO_STEP)
         number = min(int(abs((last - first) / gap) + 1e-9) + 1, MAX_VALUES + 1)
-    return [f"{first + k * gap:.6g}" for k in range(number)]
+    return [f"{first + k * gap:.12g}" for k in range(number)]
+
+
+def _whole_span(start: str, end: str, step: str | None, count: str | None) -> list[str]:
+    if not all(_DIGITS.fullmatch(each) for each in (start, end, step or "1")):
+        return _span(start, end, step, count)
+    first, last = int(start), int(end)
+    if count is not None:
+        number = _parts(count)
+        return [str(first + k * (last - first) // max(number - 1, 1)) for k in range(number)]
+    gap = int(step or "1")
+    if not gap:
+        raise ValueError(NO_STEP)
+    number = min(abs(last - first) // gap + 1, MAX_VALUES + 1)
+    return [str(first + k * (gap if last >= first else -gap)) for k in range(number)]
+
+
+def _parts(count: str) -> int:
+    """How many values a range is divided into."""
+    return int(min(max(float(count), 1), MAX_VALUES + 1))
 
 
 def split_words(text: str) -> list[str]:
@@ -266,7 +295,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             "In how many steps noise becomes the picture. Few are quick and rough, more are slower and finer; from "
             "some number on hardly anything changes.",
             "whole numbers: 5, 10, 25",
-            split_numbers,
+            split_wholes,
             lambda request, text: changed(request, num_inference_steps=_whole(text, "steps")),
             lambda request: str(request.sampling.num_inference_steps),
             _steps,
@@ -289,7 +318,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             "The number that the noise at the start is drawn from. Another seed gives another picture of the same "
             "prompt, the same seed the same picture again.",
             "whole numbers: 1, 2, 3 or 1-5",
-            split_numbers,
+            split_wholes,
             lambda request, text: changed(request, seed=_whole(text, "seeds")),
             lambda request: str(request.sampling.seed),
             _seeds,

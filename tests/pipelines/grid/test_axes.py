@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.grid.axes import AXES, MAX_VALUES, Bounds, axis_setting, joined, settings_of, split_numbers
+from pipelines.grid.axes import AXES, MAX_VALUES, Bounds, axis_setting, joined, settings_of, split_numbers, split_wholes
 from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 
@@ -33,6 +33,23 @@ def ask(**fields: object) -> GenerationRequest:
 )
 def test_numbers_and_ranges_are_read_as_in_other_programs(text: str, values: list[str]) -> None:
     assert split_numbers(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("3054321987-3054321991 (+2)", ["3054321987", "3054321989", "3054321991"]),
+        ("4294967295-4294967294", ["4294967295", "4294967294"]),
+        ("1-10 [5]", ["1", "3", "5", "7", "10"]),
+        ("10-1 [5]", ["10", "7", "5", "3", "1"]),
+        ("1-2 (+0.5)", ["1", "1.5", "2"]),
+    ],
+)
+def test_ranges_of_whole_numbers_are_exact(text: str, values: list[str]) -> None:
+    assert split_wholes(text) == values
+    if "." not in text:
+        axis = read_axis("x", "num_inference_steps" if "[" in text else "seed", text, ask())
+        assert axis is not None and len({cell.request for cell in Grid(request=ask(), x=axis).cells()}) == len(values)
 
 
 @pytest.mark.parametrize(
