@@ -104,7 +104,7 @@ def two_value(first: Trace, second: Trace) -> dict[str, Any]:
     label = rows[0]["label"] if len(rows) == 1 else ""
     does = AXES[SETTING_OF[label]].does if label in SETTING_OF else ""
     return {
-        "name": "two",
+        "name": f"two {first.id} {second.id}",
         "state": "done",
         "shape": [1, 1, 2],
         "axes": {"x": {"label": label, "does": does, "values": two_names(rows)}},

@@ -243,6 +243,8 @@ def test_two_runs_stand_side_by_side_with_the_setting_that_differs() -> None:
     axis = value["axes"]["x"]
     assert (axis["label"], axis["values"]) == ("Guidance scale (CFG)", ["4", "7.5"]) and len(value["cells"]) == 2
     assert axis["does"].startswith("How strongly the picture follows")
+    # Another pair is another comparison to the viewer, which then writes other headings.
+    assert len({value["name"], *(compare.two_runs(page, *pair)["name"] for pair in ("ac", "bc", "ba"))}) == 4
     assert compare.two_runs(page, "a", "c")["axes"]["x"]["values"] == ["A", "B"]
     assert compare.two_runs(page, "a", "a")["state"] == "refused" == compare.two_runs(page, "a", "gone")["state"]
     labels = compare.two_labels({(0, 0, 0): backend.traces["a"], (0, 0, 1): backend.traces["b"]})
