@@ -116,6 +116,46 @@ def test_only_what_differs_between_two_runs_is_listed() -> None:
     assert differing((finished("a"), 0), (finished("b"), 0)) == []
 
 
+FORK = {"run": "one", "step": 2, "original": ask().model_dump()}
+IMAGE = {"image": "0" * 32, "strength": 0.5}
+NET = {"net": "edges", "image": "1" * 32}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "label"),
+    [
+        ({"init": IMAGE}, {"init": {**IMAGE, "image": "f" * 32}}, "Your image"),
+        ({"init": {**IMAGE, "mask": "2" * 32}}, {"init": {**IMAGE, "mask": "3" * 32}}, "Painted mask"),
+        ({"controls": (NET,)}, {"controls": ({**NET, "end": 0.5},)}, "ControlNet 1"),
+        ({}, {"reference": {"adapter": "plus", "image": "4" * 32}}, "IP-Adapter"),
+        ({"fork": FORK}, {"fork": {**FORK, "seed": 3}}, "New noise after leaving"),
+        (
+            {"fork": FORK},
+            {"fork": {**FORK, "original": ask(guidance_scale=2.0).model_dump()}},
+            "Guidance scale before leaving",
+        ),
+        # Named by the path in the record: a third run that the second one had left.
+        (
+            {"fork": {**FORK, "original": ask(fork=FORK).model_dump()}},
+            {"fork": {**FORK, "original": ask(fork={**FORK, "step": 1}).model_dump()}},
+            "fork original fork step",
+        ),
+    ],
+)
+def test_what_the_list_of_settings_leaves_out_differs_too(one: Any, other: Any, label: str) -> None:
+    rows = differing((finished("a", **one), 0), (finished("b", **other), 0))
+    assert [row["label"] for row in rows] == [label] and rows[0]["values"][0] != rows[0]["values"][1]
+
+
+def test_what_changes_no_picture_makes_no_difference() -> None:
+    one = finished("a", fork=FORK, typed={"prompt": "a {fox}"})
+    assert differing((one, 0), (finished("b", fork={**FORK, "run": "two"}), 0)) == []
+    # A fork and what it left differ in that alone.
+    assert [row["label"] for row in differing((one, 0), (finished("c"), 0))] == ["Left another run"]
+    two = finished("d", num_images=2, fork={**FORK, "original": ask(num_images=2).model_dump()})
+    assert differing((one, 0), (two, 0)) == [] and differing((one, 0), (two, 1))[0]["label"] == "Seed"
+
+
 def test_a_run_is_described_with_what_can_change_in_it() -> None:
     page = page_of(Backend())
     found = choosing.description(page, choosing.StartingPoint(ask(), 0.6))
