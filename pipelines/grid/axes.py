@@ -387,6 +387,8 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
     }
 )
+# A run that left another one shares these with it.
+FIXED_IN_FORKS = ("seed", "num_inference_steps", "size", "model", "strength")
 _LORA = "lora:"
 
 
@@ -402,7 +404,10 @@ def axis_setting(name: str) -> AxisSetting:
 def settings_of(request: GenerationRequest) -> dict[str, AxisSetting]:
     """The settings that can be changed in this request, by name."""
     known = {**AXES, **{f"{_LORA}{lora.name}": _weight(lora.name) for lora in request.loras}}
-    return {name: setting for name, setting in known.items() if setting.now(request) is not None}
+    fixed = FIXED_IN_FORKS if request.fork else ()
+    return {
+        name: setting for name, setting in known.items() if name not in fixed and setting.now(request) is not None
+    }
 
 
 def joined(name: str, values: Sequence[str]) -> str:

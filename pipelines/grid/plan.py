@@ -8,11 +8,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.grid.axes import MAX_TEXT, MAX_VALUES, AxisSetting, axis_setting, listed, refuse, settings_of
+from pipelines.grid.axes import (
+    FIXED_IN_FORKS,
+    MAX_TEXT,
+    MAX_VALUES,
+    AxisSetting,
+    axis_setting,
+    listed,
+    refuse,
+    settings_of,
+)
 from pipelines.grid.sheet import Labels
 from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, first_error, replaced
 
 MAX_CELLS = 100
+FIXED = "This run left another one and shares its seed, steps, size, model and strength; choose another setting."
 VERSION = 1
 
 
@@ -107,7 +117,7 @@ class Grid(BaseModel):
         return found
 
     def _request(self, place: dict[str, int]) -> GenerationRequest:
-        request = replaced(self.request, **fields_of_picture(self.request, 0))
+        request = first_picture(self.request)
         for field, axis in self.axes.items():
             try:
                 request = axis.about.apply(request, axis.values[place[field]])
@@ -116,6 +126,14 @@ class Grid(BaseModel):
             except ValueError as problem:
                 raise refuse(field, problem) from None
         return request
+
+
+def first_picture(request: GenerationRequest) -> GenerationRequest:
+    """The request for the first picture of a run alone, and of the runs that it left."""
+    fork = request.fork
+    fork = fork and fork.model_copy(update={"original": first_picture(fork.original)})
+    alone = {**fields_of_picture(request, 0), "variation": None, "interpolation": None, "fork": fork}
+    return replaced(request, **alone)
 
 
 def read_axis(field: str, setting: str, given: str | Sequence[object], request: GenerationRequest) -> GridAxis | None:
@@ -133,6 +151,8 @@ def read_axis(field: str, setting: str, given: str | Sequence[object], request: 
     if not setting:
         return None
     known = settings_of(request)
+    if request.fork and setting in FIXED_IN_FORKS:
+        raise InvalidRequest(field, FIXED)
     if setting not in known:
         raise InvalidRequest(field, "This run has no such setting; choose another one.")
     try:
@@ -158,5 +178,5 @@ def work(request: GenerationRequest) -> float:
 
 def expected_seconds(cells: Sequence[Cell], known: GenerationRequest, seconds: float) -> float:
     """About how long the cells take, given how long one picture of a known run took."""
-    one = work(replaced(known, **fields_of_picture(known, 0)))
+    one = work(first_picture(known))
     return sum(work(cell.request) for cell in cells) * seconds / (one * known.num_images)

@@ -103,6 +103,19 @@ def test_a_setting_that_a_run_has_not_is_not_offered() -> None:
     assert "strength" not in settings_of(ask()) and "words" not in settings_of(ask(prompt=""))
 
 
+def test_a_run_that_left_another_is_compared_along_what_it_does_not_share_with_it() -> None:
+    original = ask(num_images=3).model_dump()
+    fork = ask(num_images=3, guidance_scale=6.0, fork={"run": "one", "step": 4, "original": original})
+    assert {"guidance_scale", "scheduler", "prompt", "negative_prompt", "words"} == set(settings_of(fork))
+    with pytest.raises(InvalidRequest, match="left another one"):
+        read_axis("x", "seed", "1-3", fork)
+    axis = read_axis("x", "guidance_scale", "1, 6", fork)
+    assert axis is not None
+    for cell in (cells := Grid(request=fork, x=axis).cells()):
+        assert cell.request.fork is not None and cell.request.num_images == 1 == cell.request.fork.original.num_images
+    assert expected_seconds(cells, fork, 6.0) > 0
+
+
 def test_labels_are_what_a_user_reads() -> None:
     assert GridAxis(setting="negative_prompt", values=("", "red")).labels == ["none", "red"]
     assert GridAxis(setting="size", values=("64x32",)).labels == ["64 \u00d7 32"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipelines.grid.axes import Bounds, joined, settings_of
-from pipelines.grid.plan import Grid, expected_seconds, read_axis
-from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, replaced
+from pipelines.grid.plan import Grid, expected_seconds, first_picture, read_axis
+from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.sampling.schedulers import SCHEDULERS, incompatibility
 from ui.components import phrases
 from ui.components.gradio_events import event_value
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What a question calls the settings that another tab has sent, in place of a run.
 ASKED = "asked"
 GONE = "This run is no longer kept; choose another one."
+LEFT_ANOTHER = "It left another run, whose seed, steps, size, model and strength it keeps."
 NO_PLAN = "This is no comparison that can be opened here."
 MAX_PLAN = 60_000
 AXES = ("x", "y", "pages")
@@ -88,6 +89,7 @@ def description(page: PageContext, base: StartingPoint) -> dict[str, Any]:
         "title": phrases.heading(request) or "A run without a prompt",
         "settings": rows,
         "seed": str(request.sampling.seed),
+        "note": LEFT_ANOTHER if request.fork else "",
     }
 
 
@@ -97,7 +99,7 @@ def plan_of(page: PageContext, data: gr.EventData, base: StartingPoint) -> Grid:
     Raises:
         InvalidRequest: whose field is the axis at fault.
     """
-    request = replaced(base.request, **fields_of_picture(base.request, 0), variation=None, interpolation=None)
+    request = first_picture(base.request)
     axes = {}
     for field in AXES:
         given = event_value(data, field, {})

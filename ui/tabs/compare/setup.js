@@ -98,7 +98,7 @@ async function describe() {
   if (!found.settings) { problem('run', found.message); return; }
   settings = found.settings;
   described = run;
-  say(part('title'), `${found.title}, seed ${found.seed}`);
+  say(part('title'), `${found.title}, seed ${found.seed}${found.note ? `. ${found.note}` : ''}`);
   for (const name of ['x', 'y', 'pages']) offer(name);
   cost();
 }
@@ -117,7 +117,8 @@ function offer(name) {
   const usual = { x: 'guidance_scale', y: state.mode === 'grid' ? 'num_inference_steps' : '', pages: '' }[name];
   const known = (wanted) => settings.some((one) => one.name === wanted);
   const empty = name !== 'x' && kept.setting === '';
-  select.value = known(kept.setting) || empty ? kept.setting : known(usual) || !usual ? usual : settings[0].name;
+  const free = settings.find((one) => one.name !== 'guidance_scale') || settings[0];
+  select.value = known(kept.setting) || empty ? kept.setting : known(usual) || !usual ? usual : free.name;
   show(name, kept.setting === select.value ? kept.values : undefined);
 }
 

@@ -161,7 +161,9 @@ def test_a_run_is_described_with_what_can_change_in_it() -> None:
     found = choosing.description(page, choosing.StartingPoint(ask(), 0.6))
     by_name = {row["name"]: row for row in found["settings"]}
     assert "strength" not in by_name and "4" in by_name["guidance_scale"]["values"]
-    assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox"
+    assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox" and not found["note"]
+    fork = choosing.description(page, choosing.StartingPoint(ask(fork=FORK)))
+    assert "left another run" in fork["note"] and "seed" not in {row["name"] for row in fork["settings"]}
 
 
 def test_a_plan_is_read_from_an_event_and_foretold() -> None:
