@@ -239,6 +239,8 @@ def _avoided(request: GenerationRequest, bounds: Bounds) -> list[str]:
 def _replace_words(request: GenerationRequest, text: str) -> GenerationRequest:
     """``text`` is "searched\\0with": every occurrence of the first is replaced by the second."""
     searched, _, replacement = text.partition("\0")
+    if not searched:
+        raise ValueError("the first value is the word that the others replace; it cannot be empty")
     if searched not in request.prompt and searched not in request.negative_prompt:
         raise ValueError(
             f"{shorten(repr(searched))} does not stand in the prompt; the first value is what the others replace"
@@ -364,7 +366,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             _replace_words,
             lambda request: request.prompt or None,
             _replaced_words,
-            lambda text: text.partition("\0")[2],
+            lambda text: text.partition("\0")[2] or NONE,
         ),
         "prompt": AxisSetting(
             "Prompt",

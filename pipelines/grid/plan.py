@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipelines.grid.axes import (
     FIXED_IN_FORKS,
@@ -20,6 +20,7 @@ from pipelines.grid.axes import (
 )
 from pipelines.grid.sheet import Labels
 from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, first_error, replaced
+from pipelines.system.text import shorten
 
 MAX_CELLS = 100
 FIXED = "This run left another one and shares its seed, steps, size, model and strength; choose another setting."
@@ -38,6 +39,15 @@ class GridAxis(BaseModel):
 
     setting: str = Field(max_length=200)
     values: tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...] = Field(min_length=1, max_length=MAX_VALUES)
+
+    @field_validator("setting")
+    @classmethod
+    def _is_known(cls, setting: str) -> str:
+        try:
+            axis_setting(setting)
+        except KeyError:
+            raise ValueError(f"{shorten(repr(setting))} is no setting that can be compared") from None
+        return setting
 
     @property
     def about(self) -> AxisSetting:

@@ -124,6 +124,18 @@ def test_labels_are_what_a_user_reads() -> None:
     assert [c.request.prompt for c in Grid(request=ask(), x=axis).cells()] == ["a red fox", "a red cat, sitting"]
 
 
+@pytest.mark.parametrize("given", ["\0cat", ["", "cat"], "\0cat, dog"])
+def test_no_word_is_put_between_all_letters(given: str | list[str]) -> None:
+    axis = read_axis("x", "words", given, ask())
+    assert axis is not None
+    with pytest.raises(InvalidRequest, match="cannot be empty"):
+        Grid(request=ask(), x=axis).cells()
+
+
+def test_a_word_that_is_left_out_has_a_label() -> None:
+    assert GridAxis(setting="words", values=("fox\0",)).labels == ["none"]
+
+
 def test_a_sampler_is_known_by_its_label_or_key() -> None:
     found = [
         axis_setting("scheduler").apply(ask(), text).sampling.scheduler for text in ("DPM++ 2M", "dpmpp_2m", "heun")

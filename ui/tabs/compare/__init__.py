@@ -132,9 +132,9 @@ def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
     def reopen(data: gr.EventData) -> Any:
         try:
             grid = choosing.saved_plan(event_value(data, "plan", ""))
+            return kept_value(grid, choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS), "kept")
         except InvalidRequest:
             return gr.skip()
-        return kept_value(grid, choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS), "kept")
 
     def save(data: gr.EventData) -> Answer:
         kind, token = (text_of(event_value(data, name, "")) for name in ("kind", "ask"))

@@ -240,7 +240,9 @@ def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
     traces = choosing.traces_of(page_of(backend), names, 100)
     value = kept_value(choosing.saved_plan(grid.model_dump_json()), traces, "kept")
     assert [cell["state"] for cell in value["cells"]] == ["done", "stopped"]
-    for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000):
+    strange = grid.model_dump_json().replace('"seed","values"', '"nope","values"')
+    assert "nope" in strange
+    for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000, strange):
         with pytest.raises(InvalidRequest):
             choosing.saved_plan(text)
 
