@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.grid.axes import AXES, MAX_VALUES, Bounds, axis_setting, joined, settings_of, split_numbers, split_wholes
+from pipelines.grid.axes import AXES, MAX_VALUES, axis_setting, joined, settings_of, split_numbers, split_texts, split_wholes
 from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis
+from pipelines.grid.proposals import Bounds
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 
 
@@ -134,6 +135,21 @@ def test_no_word_is_put_between_all_letters(given: str | list[str]) -> None:
 
 def test_a_word_that_is_left_out_has_a_label() -> None:
     assert GridAxis(setting="words", values=("fox\0",)).labels == ["none"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["[cat|dog] on a hill", "two\nlines", '"quoted" words', 'a "quoted" word', " blanks ", "", '|"', "a fox, [a:b:0.5]"],
+)
+def test_prompts_are_written_so_that_they_are_read_again(prompt: str) -> None:
+    values = [prompt, "a fox", "", "x"]
+    assert split_texts(joined("prompt", values)) == values
+    axis = read_axis("x", "prompt", joined("prompt", [prompt]), ask())
+    assert axis is not None and axis.values == (prompt,)
+
+
+def test_texts_in_quotes_keep_their_separators() -> None:
+    assert split_texts('"a|b" | c | "d" e\nf|') == ["a|b", "c", '"d" e', "f", ""]
 
 
 def test_a_sampler_is_known_by_its_label_or_key() -> None:

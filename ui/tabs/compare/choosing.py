@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipelines.grid.axes import Bounds, joined, settings_of
+from pipelines.grid.axes import joined, settings_of
 from pipelines.grid.plan import Grid, expected_seconds, first_picture, read_axis
+from pipelines.grid.proposals import Bounds
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.sampling.schedulers import SCHEDULERS, incompatibility
 from ui.components import phrases
