@@ -69,7 +69,7 @@ def wire_setup(page: PageContext, setup: gr.HTML) -> None:
 
 
 def _list(page: PageContext, asked: Any, data: gr.EventData) -> Answer:
-    return {"runs": choosing.runs(page)}
+    return {"runs": choosing.runs(page, event_value(data, "chosen", []))}
 
 
 def _describe(page: PageContext, asked: Any, data: gr.EventData) -> Answer:

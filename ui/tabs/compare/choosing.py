@@ -31,6 +31,8 @@ ASKED = "asked"
 GONE = "This run is no longer kept; choose another one."
 LEFT_ANOTHER = "It left another run, whose seed, steps, size, model and strength it keeps."
 NO_PLAN = "This is no comparison that can be opened here."
+# Runs that a page may have chosen: one to start from, and a first and a second one.
+MAX_CHOSEN = 3
 MAX_PLAN = 60_000
 AXES = ("x", "y", "pages")
 
@@ -144,9 +146,10 @@ def estimate(grid: Grid, base: StartingPoint) -> dict[str, Any]:
     return {"count": len(cells), "text": f"{count}, about {phrases.seconds(seconds)}" if seconds else count}
 
 
-def runs(page: PageContext) -> list[Mapping[str, str]]:
-    """The runs to choose from."""
-    return past_runs_value(page, None)["runs"]
+def runs(page: PageContext, chosen: Any = None) -> list[Mapping[str, str]]:
+    """The runs to choose from; those that are chosen stay among them, however many were made since."""
+    kept = [run for run in chosen[:MAX_CHOSEN] if isinstance(run, str)] if isinstance(chosen, list) else []
+    return past_runs_value(page, None, kept)["runs"]
 
 
 def traces_of(page: PageContext, names: Any, most: int) -> dict[tuple[int, int, int], Trace]:

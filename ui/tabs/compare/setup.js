@@ -40,7 +40,8 @@ function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'page
 // -- the runs ----------------------------------------------------------------------------------------------------------
 
 async function list() {
-  const found = await calls.ask('list', {}, { latest: true });
+  const chosen = [state.run, state.a, state.b].filter((id) => id && id !== ASKED);
+  const found = await calls.ask('list', { chosen }, { latest: true });
   if (!found?.runs) return;
   listed = true;
   // Settings that were sent have no steps yet: they are compared with nothing.

@@ -21,6 +21,7 @@ from pipelines.grid.plan import Grid, GridAxis
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace.summary import summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
@@ -114,6 +115,17 @@ def test_only_what_differs_between_two_runs_is_listed() -> None:
     rows = differing((finished("a"), 0), (finished("b", guidance_scale=7.5), 0))
     assert rows == [{"label": "Guidance scale (CFG)", "values": ["4", "7.5"]}]
     assert differing((finished("a"), 0), (finished("b"), 0)) == []
+
+
+def test_the_chosen_runs_stay_in_the_list() -> None:
+    backend = Backend()
+    backend.traces = {"old": finished("old", prompt="an owl"), "new": finished("new")}
+    backend.runs = lambda most, user: [summarise(backend.traces["new"])]  # type: ignore[attr-defined]
+    page = page_of(backend)
+    for chosen in (["old", "gone", "new", "old"], ["new", 3, "old"]):
+        rows = choosing.runs(page, chosen)
+        assert [row["id"] for row in rows] == ["new", "old"] and rows[1]["title"].startswith("an owl")
+    assert [row["id"] for row in choosing.runs(page, "old")] == ["new"]
 
 
 FORK = {"run": "one", "step": 2, "original": ask().model_dump()}
