@@ -8,6 +8,7 @@ const ABOUT = {
 };
 const ASKED = 'asked';
 const REST_MS = 350;
+const STARTING_MS = 30000;
 const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
 const part = (name) => element.querySelector(`.from [data-part="${name}"], .compare-setup > [data-part="${name}"]`);
 const form = element.querySelector('.compare-setup');
@@ -25,6 +26,8 @@ if (state.run === ASKED) state.run = '';
 let settings = [];
 let described = '';
 let running = '';
+// Set at the press, until the first value is there or did not come.
+let starting = 0;
 let resting = 0;
 let listed = false;
 
@@ -214,21 +217,32 @@ form.addEventListener('submit', (event) => { event.preventDefault(); start(); })
 button('stop').addEventListener('click', () => trigger('stop', { name: running }));
 
 function start() {
-  if (state.mode === 'two' || !state.run || running) return;
+  if (state.mode === 'two' || !state.run || running || starting) return;
   clear();
-  trigger('start', asked());
+  begin('start', asked());
+}
+
+function begin(name, fields) {
+  started(setTimeout(() => started(0), STARTING_MS));
+  trigger(name, fields);
+}
+
+function started(timer) {
+  clearTimeout(starting);
+  starting = timer;
+  button('start').disabled = Boolean(running || starting);
 }
 
 // A comparison that was saved: its plan is made again.
 form.querySelector('[data-part="file"]').addEventListener('change', async (event) => {
   const file = event.target.files[0];
   event.target.value = '';
-  if (!file) return;
+  if (!file || running || starting) return;
   clear();
   try {
     const { comparison } = JSON.parse(await file.text());
     if (!comparison) throw new Error();
-    trigger('again', { plan: JSON.stringify(comparison) });
+    begin('again', { plan: JSON.stringify(comparison) });
   } catch {
     problem('run', 'This file holds no comparison; choose the comparison.json of a zip that was saved here.');
   }
@@ -241,7 +255,7 @@ document.addEventListener('playground:compared', ({ detail }) => {
   const before = running;
   running = detail.state === 'running' ? detail.name : '';
   button('stop').hidden = !running;
-  button('start').disabled = Boolean(running);
+  started(0);
   if (before && !running) list();
 });
 document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) trigger('two', { a, b }); });
