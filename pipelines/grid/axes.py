@@ -69,7 +69,7 @@ def split_numbers(text: str) -> list[str]:
 
 
 def split_wholes(text: str) -> list[str]:
-    """As ``split_numbers``, exactly for large numbers; a range in so many parts is rounded down: "1-10 [3]" is 1, 5, 10."""
+    """As ``split_numbers``, exactly; a range in so many parts is rounded down: "1-10 [3]" is 1, 5, 10."""
     return _split_ranges(text, _whole_span)
 
 
@@ -347,9 +347,7 @@ def settings_of(request: GenerationRequest) -> dict[str, AxisSetting]:
     """The settings that can be changed in this request, by name."""
     known = {**AXES, **{f"{_LORA}{lora.name}": _weight(lora.name) for lora in request.loras}}
     fixed = FIXED_IN_FORKS if request.fork else ()
-    return {
-        name: setting for name, setting in known.items() if name not in fixed and setting.now(request) is not None
-    }
+    return {name: setting for name, setting in known.items() if name not in fixed and setting.now(request) is not None}
 
 
 def joined(name: str, values: Sequence[str]) -> str:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.grid.axes import AXES, MAX_VALUES, axis_setting, joined, settings_of, split_numbers, split_texts, split_wholes
+from pipelines.grid.axes import (
+    AXES,
+    MAX_VALUES,
+    axis_setting,
+    joined,
+    settings_of,
+    split_numbers,
+    split_texts,
+    split_wholes,
+)
 from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis
 from pipelines.grid.proposals import Bounds
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
@@ -139,7 +148,16 @@ def test_a_word_that_is_left_out_has_a_label() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["[cat|dog] on a hill", "two\nlines", '"quoted" words', 'a "quoted" word', " blanks ", "", '|"', "a fox, [a:b:0.5]"],
+    [
+        "[cat|dog] on a hill",
+        "two\nlines",
+        '"quoted" words',
+        'a "quoted" word',
+        " blanks ",
+        "",
+        '|"',
+        "a fox, [a:b:0.5]",
+    ],
 )
 def test_prompts_are_written_so_that_they_are_read_again(prompt: str) -> None:
     values = [prompt, "a fox", "", "x"]
