@@ -20,6 +20,7 @@ from pipelines.grid.axes import (
 )
 from pipelines.grid.sheet import Labels
 from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, first_error, replaced
+from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
 
 MAX_CELLS = 100
@@ -182,8 +183,9 @@ def read_axis(field: str, setting: str, given: str | Sequence[object], request: 
 def work(request: GenerationRequest) -> float:
     """What a run costs, in pixels times model calls; only the ratio of two of them means something."""
     sampling = request.sampling
-    calls = request.steps_run * (2 if sampling.guidance_scale > 1 else 1)
-    return float(request.width * request.height * max(calls, 1))
+    spec = SCHEDULERS.get(sampling.scheduler)
+    calls = spec.model_calls(request.steps_run) if spec else max(request.steps_run, 1)
+    return float(request.width * request.height * calls * (2 if sampling.guidance_scale > 1 else 1))
 
 
 def expected_seconds(cells: Sequence[Cell], known: GenerationRequest, seconds: float) -> float:

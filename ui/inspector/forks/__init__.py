@@ -120,7 +120,7 @@ def tries(page: PageContext, trace: Trace) -> list[int]:
     """
     steps = len(trace.steps)
     known = trace is not page.bundled_trace and trace.seconds > 0 and current_user().owner
-    seconds = trace.seconds / max(steps, 1) * steps * (steps + 1) / 2
+    seconds = trace.seconds_a_step * steps * (steps + 1) / 2
     return decided.steps_to_try(steps, known and seconds <= decided.QUICK_SECONDS)
 
 

@@ -16,6 +16,7 @@ from pipelines.sampling.schedulers import SCHEDULERS, incompatibility
 from ui.components import phrases
 from ui.components.gradio_events import event_value
 from ui.inspector.past_runs import past_runs_value
+from ui.server.current_user import current_user
 from ui.tabs.history.question import text_of
 
 if TYPE_CHECKING:
@@ -33,16 +34,25 @@ LEFT_ANOTHER = "It left another run, whose seed, steps, size, model and strength
 NO_PLAN = "This is no comparison that can be opened here."
 # Runs that a page may have chosen: one to start from, and a first and a second one.
 MAX_CHOSEN = 3
+# The latest runs among which one of the same model is looked for.
+LOOKED_AT = 8
 MAX_PLAN = 60_000
 AXES = ("x", "y", "pages")
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What a comparison starts from: a request, and how long its picture took if that is known."""
+    """What a comparison starts from.
+
+    Attributes:
+        request: of the run.
+        seconds: how long a run took on this computer, to foretell others; 0 if that is not known.
+        timed: the request of that run.
+    """
 
     request: GenerationRequest
     seconds: float = 0.0
+    timed: GenerationRequest | None = None
 
 
 def base_of(page: PageContext, run: str, asked: Any) -> StartingPoint:
@@ -52,11 +62,22 @@ def base_of(page: PageContext, run: str, asked: Any) -> StartingPoint:
         InvalidRequest: if there is no such run.
     """
     if run == ASKED and isinstance(asked, dict) and isinstance(asked.get("request"), GenerationRequest):
-        return StartingPoint(asked["request"])
+        return _timed_by_others(page, asked["request"])
     trace = page.trace({"id": run})
     if trace is None:
         raise InvalidRequest("run", GONE)
-    return StartingPoint(trace.request, trace.seconds)
+    if trace is page.bundled_trace or not trace.seconds:
+        return _timed_by_others(page, trace.request)
+    return StartingPoint(trace.request, trace.seconds_whole, trace.request)
+
+
+def _timed_by_others(page: PageContext, request: GenerationRequest) -> StartingPoint:
+    """A request that no run here took the time of: the latest run of its model says how quick that is."""
+    for run in page.backend.runs(LOOKED_AT, current_user()):
+        trace = page.trace({"id": run.id}) if run.request.model == request.model else None
+        if trace is not None and trace.seconds and not trace.request.fork:
+            return StartingPoint(request, trace.seconds_whole, trace.request)
+    return StartingPoint(request)
 
 
 def bounds_of(page: PageContext, request: GenerationRequest) -> Bounds:
@@ -142,7 +163,7 @@ def estimate(grid: Grid, base: StartingPoint) -> dict[str, Any]:
     """How many pictures a plan makes, and about how long they take."""
     cells = grid.cells()
     count = f"{len(cells)} picture{'s' * (len(cells) != 1)}"
-    seconds = expected_seconds(cells, base.request, base.seconds) if base.seconds else 0.0
+    seconds = expected_seconds(cells, base.timed or base.request, base.seconds) if base.seconds else 0.0
     return {"count": len(cells), "text": f"{count}, about {phrases.seconds(seconds)}" if seconds else count}
 
 

@@ -21,7 +21,7 @@ from pipelines.grid.plan import Grid, GridAxis
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
 from pipelines.request import GenerationRequest, InvalidRequest
-from pipelines.trace.summary import summarise
+from pipelines.trace.summary import TraceSummary, summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
@@ -65,6 +65,9 @@ class Backend:
             self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
             job.emit(Finished(request=request, pictures=(), seconds=0.5))
         return job
+
+    def runs(self, most: int, user: Any = None) -> list[TraceSummary]:
+        return [summarise(trace) for trace in self.traces.values()][:most]
 
     def trace(self, name: str, user: Any = None) -> Trace | None:
         return self.traces.get(name)
@@ -120,7 +123,7 @@ def test_only_what_differs_between_two_runs_is_listed() -> None:
 def test_the_chosen_runs_stay_in_the_list() -> None:
     backend = Backend()
     backend.traces = {"old": finished("old", prompt="an owl"), "new": finished("new")}
-    backend.runs = lambda most, user: [summarise(backend.traces["new"])]  # type: ignore[attr-defined]
+    backend.runs = lambda most, user=None: [summarise(backend.traces["new"])]  # type: ignore[method-assign]
     page = page_of(backend)
     for chosen in (["old", "gone", "new", "old"], ["new", 3, "old"]):
         rows = choosing.runs(page, chosen)
@@ -128,7 +131,30 @@ def test_the_chosen_runs_stay_in_the_list() -> None:
     assert [row["id"] for row in choosing.runs(page, "old")] == ["new"]
 
 
+def test_times_are_those_of_this_computer_and_of_whole_runs() -> None:
+    backend, page = Backend(), page_of(Backend())
+    page.backend = backend
+    page.trace = lambda opened: backend.trace(opened["id"])
+    page.bundled_trace = replace(finished("bundled"), seconds=255.0)
+    backend.traces["bundled"] = page.bundled_trace
+    backend.runs = lambda most, user=None: []  # type: ignore[method-assign]
+    assert choosing.base_of(page, "bundled", None).seconds == 0 == choosing.base_of(page, "asked", SENT).seconds
+    # Half of it took 3 s.
+    backend.traces["half"] = replace(make_trace("half", done=3, num_images=2), seconds=3.0)
+    assert choosing.base_of(page, "half", None).seconds == pytest.approx(6.0)
+    # A fork's two own steps took 1 s, and so do those of another fork.
+    backend.traces["fork"] = replace(finished("fork", fork={**FORK, "step": 4}), seconds=1.0)
+    assert choosing.base_of(page, "fork", None).seconds == pytest.approx(1.0)
+    assert backend.traces["fork"].seconds_a_step == pytest.approx(0.5)
+    # What was sent from the form is timed by the latest run of its model: 3 s for one picture.
+    backend.runs = lambda most, user=None: [summarise(backend.traces["half"])]  # type: ignore[method-assign]
+    base = choosing.base_of(page, "asked", SENT)
+    data = event(x={"setting": "seed", "values": "1-4"})
+    assert choosing.estimate(choosing.plan_of(page, data, base), base)["text"] == "4 pictures, about 12 s"
+
+
 FORK = {"run": "one", "step": 2, "original": ask().model_dump()}
+SENT = {"request": ask()}
 IMAGE = {"image": "0" * 32, "strength": 0.5}
 NET = {"net": "edges", "image": "1" * 32}
 
