@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +18,10 @@ from pipelines.grid.axes import (
     split_texts,
     split_wholes,
 )
-from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis
+from pipelines.grid.plan import Grid, GridAxis, expected_seconds, read_axis, work
 from pipelines.grid.proposals import Bounds
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.sampling.schedulers import SCHEDULERS
 
 
 def ask(**fields: object) -> GenerationRequest:
@@ -100,13 +103,36 @@ def test_every_setting_is_proposed_read_again_and_applied() -> None:
     assert set(known) == {*AXES, "lora:ink"}
     for name, setting in known.items():
         proposed = setting.propose(request, bounds)
-        assert proposed and len(proposed) == len(set(proposed)) <= 6
+        assert proposed and len(proposed) == len(set(proposed)) <= 5
         axis = read_axis("x", name, joined(name, proposed), request)
         assert axis is not None and list(axis.values) == list(proposed) and all(axis.labels)
         cells = Grid(request=request, x=axis).cells()
         # The present value is among them and changes nothing.
         assert request in [cell.request for cell in cells], name
         assert len({cell.request for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("setting", "fields"),
+    [
+        *(("guidance_scale", {"guidance_scale": g}) for g in (0.0, 1.0, 1.5, 4.0, 30.0)),
+        *(("num_inference_steps", {"num_inference_steps": n}) for n in (*range(1, 12), 25, 150)),
+        *(("num_inference_steps", {"num_inference_steps": n, "scheduler": "lcm"}) for n in (4, 26, 50)),
+        *(("strength", {"init": {"image": "0" * 32, "strength": s}}) for s in (0.0, 0.4, 0.5, 1.0)),
+        *(("size", {"width": w, "height": h}) for w, h in ((64, 64), (2048, 2048), (512, 2048))),
+        *(("negative_prompt", {"prompt": prompt, "negative_prompt": "red"}) for prompt in ("", "a fox")),
+        ("scheduler", {}),
+        ("seed", {"seed": 2**63 - 1}),
+    ],
+)
+def test_five_values_are_shown_of_what_has_so_many(setting: str, fields: dict[str, Any]) -> None:
+    request = ask(**fields)
+    proposed = settings_of(request)[setting].propose(request, Bounds(size_factor=16))
+    axis = read_axis("x", setting, joined(setting, proposed), request)
+    assert axis is not None and len({cell.request for cell in Grid(request=request, x=axis).cells()}) == 5
+    shown = [cell.request for cell in Grid(request=request, x=axis).cells()]
+    assert request in shown or setting == "strength"
+    assert all(one.sampling.num_inference_steps <= SCHEDULERS[one.sampling.scheduler].max_steps for one in shown)
 
 
 def test_a_setting_that_a_run_has_not_is_not_offered() -> None:
@@ -203,6 +229,12 @@ def test_a_plan_is_a_row_of_requests_page_by_page_and_its_work_is_foretold() -> 
     # Without guidance a step is one model call, with it two; three pictures of 20 guided steps took 6 seconds.
     assert expected_seconds(cells, request, 6.0) == pytest.approx(2 * (3 * (0.25 + 0.5 + 0.5 + 1)) / 1)
     assert Grid.model_validate_json(grid.model_dump_json()) == grid
+
+
+def test_a_sampler_that_looks_twice_costs_twice() -> None:
+    axis = GridAxis(setting="scheduler", values=("Heun", "ddim"))
+    heun, ddim = Grid(request=ask(), x=axis).cells()
+    assert work(heun.request) / work(ddim.request) == pytest.approx(39 / 20)
 
 
 def test_two_axes_of_one_setting_and_too_many_pictures_are_refused() -> None:

@@ -9,6 +9,7 @@ const ABOUT = {
 const ASKED = 'asked';
 const REST_MS = 350;
 const STARTING_MS = 30000;
+const BUSY = 'A comparison is being made. Wait for it or stop it, then press Show me again.';
 const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
 const part = (name) => element.querySelector(`.from [data-part="${name}"], .compare-setup > [data-part="${name}"]`);
 const form = element.querySelector('.compare-setup');
@@ -268,6 +269,7 @@ function take(value) {
 
 // Another tab sent its settings: five values of one of them are drawn at once.
 async function sent({ setting }) {
+  if (running || starting) { problem('run', BUSY); return; }
   state.run = ASKED;
   described = '';
   delete state.axes['one-x'];
