@@ -24,6 +24,7 @@ from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
 
 MAX_CELLS = 100
+WHOLE_TEXTS = ("prompt", "negative_prompt")
 FIXED = "This run left another one and shares its seed, steps, size, model and strength; choose another setting."
 VERSION = 1
 
@@ -129,7 +130,8 @@ class Grid(BaseModel):
 
     def _request(self, place: dict[str, int]) -> GenerationRequest:
         request = first_picture(self.request)
-        for field, axis in self.axes.items():
+        # Whole texts first: words are replaced in each of them.
+        for field, axis in sorted(self.axes.items(), key=lambda each: each[1].setting not in WHOLE_TEXTS):
             try:
                 request = axis.about.apply(request, axis.values[place[field]])
             except InvalidRequest as problem:

@@ -237,6 +237,18 @@ def test_a_sampler_that_looks_twice_costs_twice() -> None:
     assert work(heun.request) / work(ddim.request) == pytest.approx(39 / 20)
 
 
+@pytest.mark.parametrize(("x", "y"), [("prompt", "words"), ("words", "prompt")])
+def test_words_are_replaced_in_each_whole_prompt(x: str, y: str) -> None:
+    axes = {"prompt": ("a red fox", "a fox asleep"), "words": ("fox\0fox", "fox\0owl")}
+    grid = Grid(request=ask(), x=GridAxis(setting=x, values=axes[x]), y=GridAxis(setting=y, values=axes[y]))
+    expected = {"a red fox", "a fox asleep", "a red owl", "a owl asleep"}
+    assert {cell.request.prompt for cell in grid.cells()} == expected
+    assert len(grid.cells()) == 4
+    lacking = grid.model_copy(update={"x" if x == "prompt" else "y": GridAxis(setting="prompt", values=("a cat",))})
+    with pytest.raises(InvalidRequest, match="does not stand in the prompt"):
+        lacking.cells()
+
+
 def test_two_axes_of_one_setting_and_too_many_pictures_are_refused() -> None:
     seeds = GridAxis(setting="seed", values=tuple(map(str, range(20))))
     with pytest.raises(InvalidRequest, match="setting of its own"):
