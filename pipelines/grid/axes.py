@@ -361,12 +361,15 @@ def joined(name: str, values: Sequence[str]) -> str:
 
 def listed(name: str, values: Sequence[object]) -> list[str]:
     """Values that were given one by one, as an axis holds them; raises ValueError unless they are texts or numbers."""
-    texts = []
-    for value in values[: MAX_VALUES + 1]:
+    texts: dict[str, None] = {}
+    for value in values:
+        if len(texts) > MAX_VALUES:
+            break
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{shorten(repr(value))} is no value of a setting; give texts and numbers")
-        texts.append(f"{value:.12g}" if isinstance(value, float) else str(value).strip())
-    return [f"{texts[0]}\0{text}" for text in texts] if name == "words" else texts
+        texts[f"{value:.12g}" if isinstance(value, float) else str(value).strip()] = None
+    found = list(texts)
+    return [f"{found[0]}\0{text}" for text in found] if name == "words" else found
 
 
 def _quoted(text: str, needs: str = r'[,"]') -> str:

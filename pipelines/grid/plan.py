@@ -168,8 +168,10 @@ def read_axis(field: str, setting: str, given: str | Sequence[object], request: 
         raise InvalidRequest(field, FIXED)
     if setting not in known:
         raise InvalidRequest(field, "This run has no such setting; choose another one.")
+    if isinstance(given, str) and len(given) > MAX_TEXT:
+        raise InvalidRequest(field, f"The values are longer than {MAX_TEXT} characters; leave some out.")
     try:
-        found = known[setting].split(given[:MAX_TEXT]) if isinstance(given, str) else listed(setting, given)
+        found = known[setting].split(given) if isinstance(given, str) else listed(setting, given)
         values = tuple(dict.fromkeys(found))
         if not values:
             raise InvalidRequest(field, f"Give at least one value for {known[setting].label.lower()}.")

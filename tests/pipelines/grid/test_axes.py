@@ -249,6 +249,13 @@ def test_words_are_replaced_in_each_whole_prompt(x: str, y: str) -> None:
         lacking.cells()
 
 
+def test_repeated_values_count_once_and_a_long_text_is_refused() -> None:
+    axis = read_axis("x", "seed", [1] * 30 + [2], ask())
+    assert axis is not None and axis.values == ("1", "2")
+    with pytest.raises(InvalidRequest, match="longer than 4000"):
+        read_axis("x", "prompt", "a" * 4001, ask())
+
+
 def test_two_axes_of_one_setting_and_too_many_pictures_are_refused() -> None:
     seeds = GridAxis(setting="seed", values=tuple(map(str, range(20))))
     with pytest.raises(InvalidRequest, match="setting of its own"):

@@ -14,7 +14,7 @@ from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.inspector.export import save_answer
 from ui.tabs.compare import choosing, templates, ways
 from ui.tabs.compare.cells import two_labels, two_value
-from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
+from ui.tabs.compare.running import Comparisons, kept_value
 from ui.tabs.compare.saving import saved
 from ui.tabs.history.question import text_of
 
@@ -100,8 +100,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
         except InvalidRequest as problem:
             yield {"state": "refused", "field": problem.field, "problem": problem.message}
             return
-        name, stop = comparisons.begin()
-        yield from RunningGrid(page.backend, grid, stop).values(name)
+        yield from comparisons.values(page.backend, grid)
 
     def again(data: gr.EventData) -> Iterator[Answer]:
         """A comparison from a file that was saved."""
@@ -111,8 +110,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
         except InvalidRequest as problem:
             yield {"state": "refused", "field": "", "problem": problem.message}
             return
-        name, stop = comparisons.begin()
-        yield from RunningGrid(page.backend, grid, stop).values(name)
+        yield from comparisons.values(page.backend, grid)
 
     def stop(data: gr.EventData) -> None:
         comparisons.stop(text_of(event_value(data, "name", "")))

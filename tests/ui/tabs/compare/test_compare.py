@@ -271,6 +271,38 @@ def test_stop_leaves_what_is_there_and_makes_no_more() -> None:
     assert last["state"] == "done" and not backend.submitted and all(c["state"] == "stopped" for c in last["cells"])
 
 
+def test_a_page_that_is_closed_leaves_no_job_and_no_name() -> None:
+    backend, comparisons, jobs = Backend(), Comparisons(), []
+    backend.submit = lambda request, user, watched: jobs.append(Job(request)) or jobs[-1]  # type: ignore
+    made = comparisons.values(backend, grid_of(1, 2, 3))  # type: ignore[arg-type]
+    name = next(made)["name"]
+    made.close()
+    assert not jobs and name not in comparisons._stops
+    grid = RunningGrid(backend, grid_of(1, 2, 3), threading.Event())  # type: ignore[arg-type]
+    values = grid.values("name")
+    next(values)
+    news = threading.Thread(target=lambda: next(values))
+    news.start()
+    while len(jobs) < 2:
+        news.join(0.01)
+    jobs[0].emit(Failed("The device broke."))
+    news.join(60)
+    values.close()
+    assert jobs[1].cancelled and not comparisons._stops
+
+
+def test_a_comparison_waits_for_others_jobs_and_not_for_its_own_share() -> None:
+    backend, full = Backend(), [True, True]
+
+    def submit(request: Any, user: Any = None, watched: bool = True) -> Job:
+        if full:
+            raise QueueFull("32 pictures are waiting already.", soon=full.pop())
+        return Backend.submit(backend, request, user, watched)
+
+    backend.submit = submit  # type: ignore[method-assign]
+    assert [cell["state"] for cell in cells(run(backend, grid_of(1, 2))).values()] == ["done", "done"]
+
+
 def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
     backend, grid = Backend(), grid_of(1, 2)
     backend.traces = {"one": finished("one")}
