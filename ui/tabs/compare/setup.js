@@ -44,8 +44,8 @@ function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'page
 // -- the runs ----------------------------------------------------------------------------------------------------------
 
 async function list() {
-  const chosen = [state.run, state.a, state.b].filter((id) => id && id !== ASKED);
-  const found = await calls.ask('list', { chosen }, { latest: true });
+  const picked = [state.run, state.a, state.b].filter((id) => id && id !== ASKED);
+  const found = await calls.ask('list', { chosen: picked }, { latest: true });
   if (!found?.runs) return;
   listed = true;
   // Settings that were sent have no steps yet: they are compared with nothing.
