@@ -8,8 +8,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.events import Finished
 from pipelines.grid.sheet import what_changed
@@ -123,7 +125,7 @@ class RunningGrid:
         grid: what is made.
         stop: ends it.
         watched: whether a page shows it.
-        traces: the finished cells, by place.
+        traces: the finished cells by place, without their steps: those are in the store.
     """
 
     backend: Backend
@@ -229,7 +231,7 @@ class RunningGrid:
         trace = self.backend.trace(job.id, job.user)
         if trace is None or not isinstance(job.poll()[-1], Finished):
             return CellNews(cell, "failed" if view.state == "failed" else "stopped", view.text)
-        self.traces[place_of(cell)] = trace
+        self.traces[place_of(cell)] = without_steps(trace)
         return CellNews(cell, "done", trace=trace)
 
 
@@ -241,6 +243,13 @@ def news_value(news: CellNews, count: int) -> dict[str, Any]:
     newest = frames[max(frames)] if frames else None
     live = {"live": data_uri(newest.noisy[0] if newest.noisy else newest.frames[0])} if newest else {}
     return {"state": news.state, "text": news.text, **live}
+
+
+def without_steps(trace: Trace) -> Trace:
+    """The request and the pictures of a run alone, in a fraction of its memory."""
+    none = np.empty((0, *trace.x_t.shape[1:]), np.float32)
+    empty: dict[str, Any] = {"x_t": none, "cond": None, "uncond": None, "final": none}
+    return replace(trace, steps=(), frames=(), noisy=(), **empty)
 
 
 def place_of(cell: Cell) -> Place:

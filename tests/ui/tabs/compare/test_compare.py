@@ -251,6 +251,16 @@ def test_a_whole_row_ends_with_a_sentence() -> None:
     assert "picture changes most" in values[-1]["sentence"]
 
 
+def test_a_running_comparison_keeps_pictures_and_no_steps() -> None:
+    backend = Backend()
+    grid = RunningGrid(backend, grid_of(1, 2), threading.Event())  # type: ignore[arg-type]
+    last = list(grid.values("name"))[-1]
+    assert "differ" in last["sentence"] and len(grid.traces) == 2
+    for kept in grid.traces.values():
+        assert kept.finals == backend.traces[kept.id].finals and not kept.frames and not kept.x_t.nbytes
+    assert saved(grid.grid.labels, grid.grid, grid.traces, "sheet")[0] == "compare-a-fox-1.png"
+
+
 def test_a_guest_whose_share_is_used_gets_what_was_made_and_the_reason() -> None:
     backend = Backend()
     backend.full_after = 2
