@@ -13,35 +13,22 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, GenerationRequest, InvalidRequest, make_request
+from pipelines.grid import proposals
+from pipelines.grid.proposals import PROPOSED, Bounds
+from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.system.text import shorten
 
 MAX_VALUES = 20
 MAX_TEXT = 4000
-# Values that are proposed: the present one and four around it.
-PROPOSED = 5
 NONE = "none"
 # A1111's ranges: 1-9, 1-9 (+2), 1-10 [5].
 _RANGE = re.compile(r"\s*(-?[\d.]+)\s*-\s*(-?[\d.]+)(?:\s*\(\s*\+\s*([\d.]+)\s*\)|\s*\[\s*(\d+)\s*\])?\s*")
+_DIGITS = re.compile(r"\d{1,19}")
+# A text in quotes, or one that ends at the next separator.
+_TEXT = re.compile(r'[^\S\n]*"((?:[^"]|"")*)"[^\S\n]*(?=[|\n]|\Z)|([^|\n]*)')
+NO_STEP = "a range needs a step other than 0"
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[x\u00d7]\s*(\d{1,5})\s*", re.IGNORECASE)
-# The samplers that are proposed first: each of another kind.
-_FAMILIAR = ("ddim", "euler", "dpmpp_2m", "euler_a", "heun", "unipc", "ddpm")
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What the model allows, for proposals.
-
-    Attributes:
-        schedulers: keys of the samplers that can be used.
-        models: ids of the models that can be used.
-        size_factor: width and height are multiples of it.
-    """
-
-    schedulers: Sequence[str] = tuple(SCHEDULERS)
-    models: Sequence[str] = ()
-    size_factor: int = 8
 
 
 @dataclass(frozen=True)
@@ -78,26 +65,53 @@ def changed(request: GenerationRequest, **fields: Any) -> GenerationRequest:
 
 def split_numbers(text: str) -> list[str]:
     """Numbers with commas between them, and ranges; "1, 3-9 (+3)" is 1, 3, 6, 9."""
+    return _split_ranges(text, _span)
+
+
+def split_wholes(text: str) -> list[str]:
+    """As ``split_numbers``, exactly; a range in so many parts is rounded down: "1-10 [3]" is 1, 5, 10."""
+    return _split_ranges(text, _whole_span)
+
+
+def _split_ranges(text: str, span: Callable[[str, str, str | None, str | None], list[str]]) -> list[str]:
     found: list[str] = []
     for part in text.split(","):
-        if not part.strip():
-            continue
-        span = _RANGE.fullmatch(part)
-        found += _span(*span.groups()) if span else [part.strip()]
+        if part.strip():
+            ends = _RANGE.fullmatch(part)
+            found += span(*ends.groups()) if ends else [part.strip()]
     return found
 
 
 def _span(start: str, end: str, step: str | None, count: str | None) -> list[str]:
     first, last = _number(start, "a range"), _number(end, "a range")
     if count is not None:
-        number = min(max(int(count), 1), MAX_VALUES + 1)
+        number = _parts(count)
         gap = (last - first) / max(number - 1, 1)
     else:
         gap = _number(step or "1", "a range") * (1 if last >= first else -1)
         if not gap:
-            raise ValueError("a range needs a step other than 0")
+            raise ValueError(NO_STEP)
         number = min(int(abs((last - first) / gap) + 1e-9) + 1, MAX_VALUES + 1)
-    return [f"{first + k * gap:.6g}" for k in range(number)]
+    return [f"{first + k * gap:.12g}" for k in range(number)]
+
+
+def _whole_span(start: str, end: str, step: str | None, count: str | None) -> list[str]:
+    if not all(_DIGITS.fullmatch(each) for each in (start, end, step or "1")):
+        return _span(start, end, step, count)
+    first, last = int(start), int(end)
+    if count is not None:
+        number = _parts(count)
+        return [str(first + k * (last - first) // max(number - 1, 1)) for k in range(number)]
+    gap = int(step or "1")
+    if not gap:
+        raise ValueError(NO_STEP)
+    number = min(abs(last - first) // gap + 1, MAX_VALUES + 1)
+    return [str(first + k * (gap if last >= first else -gap)) for k in range(number)]
+
+
+def _parts(count: str) -> int:
+    """How many values a range is divided into."""
+    return int(min(max(float(count), 1), MAX_VALUES + 1))
 
 
 def split_words(text: str) -> list[str]:
@@ -107,8 +121,16 @@ def split_words(text: str) -> list[str]:
 
 
 def split_texts(text: str) -> list[str]:
-    """Texts with ``|`` or line breaks between them; an empty one counts."""
-    return [part.strip() for part in re.split(r"[|\n]", text)]
+    """Texts with ``|`` or line breaks between them; an empty one counts, and one that holds these stands in quotes."""
+    found: list[str] = []
+    at = 0
+    while at <= len(text):
+        part = _TEXT.match(text, at)
+        assert part is not None  # it may be empty
+        quoted, plain = part.groups()
+        found.append(plain.strip() if quoted is None else quoted.replace('""', '"'))
+        at = part.end() + 1
+    return found
 
 
 def split_sizes(text: str) -> list[str]:
@@ -136,12 +158,6 @@ def _whole(text: str, what: str) -> int:
     return int(value)
 
 
-def _around(now: float, values: Sequence[float], low: float, high: float) -> list[str]:
-    """The present value among others, each once, in order."""
-    near = sorted({round(min(max(value, low), high), 2) for value in (*values, now)})
-    return [f"{value:g}" for value in near]
-
-
 def _scheduler(text: str) -> str:
     plain = _plain(text)
     found = [key for key, spec in SCHEDULERS.items() if plain in (_plain(key), _plain(spec.label))]
@@ -156,44 +172,6 @@ def _plain(text: str) -> str:
     return re.sub(r"[\s_]+", "", text.casefold())
 
 
-def _same_kind(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    now = request.sampling.scheduler
-    others = [key for key in (*_FAMILIAR, *bounds.schedulers) if key in bounds.schedulers and key != now]
-    return [SCHEDULERS[key].label if key in SCHEDULERS else key for key in dict.fromkeys((now, *others))][:PROPOSED]
-
-
-def _guidance(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    g = request.sampling.guidance_scale
-    others = (1, (1 + g) / 2, 1.75 * g, 3 * g) if g > 1 else (1, 2, 4, 8)
-    return _around(g, [round(2 * value) / 2 for value in others], 0, MAX_GUIDANCE)
-
-
-def _steps(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    n = request.sampling.num_inference_steps
-    others = (n // 8 or 1, n // 4 or 1, n // 2 or 1, 2 * n) if n >= 8 else (1, 2, 4, 8, 16)
-    return _around(n, others, 1, MAX_STEPS)
-
-
-def _seeds(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    first = min(request.sampling.seed, MAX_SEED - PROPOSED + 1)
-    return [str(first + k) for k in range(PROPOSED)]
-
-
-def _strengths(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    now = request.init.strength if request.init else 0.5
-    return _around(now, (0.2, 0.4, 0.6, 0.8), 0.05, 1)[:PROPOSED]
-
-
-def _sizes(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    factor = bounds.size_factor
-    scaled = [
-        tuple(max(factor, min(2048 // factor * factor, round(side * s / factor) * factor)) for side in (w, h))
-        for s in (0.5, 0.75, 1, 1.5, 2)
-        for w, h in [(request.width, request.height)]
-    ]
-    return [f"{w}x{h}" for w, h in dict.fromkeys(scaled)]
-
-
 def _apply_size(request: GenerationRequest, text: str) -> GenerationRequest:
     found = _SIZE.fullmatch(text)
     if not found:
@@ -201,15 +179,11 @@ def _apply_size(request: GenerationRequest, text: str) -> GenerationRequest:
     return changed(request, width=int(found[1]), height=int(found[2]))
 
 
-def _avoided(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    """Without a negative prompt, with the present one, and with the prompt's own longest words."""
-    words = sorted(set(re.findall(r"[^\W\d_]{3,}", request.prompt)), key=len, reverse=True)
-    return list(dict.fromkeys(("", request.negative_prompt, *words)))[:PROPOSED]
-
-
 def _replace_words(request: GenerationRequest, text: str) -> GenerationRequest:
     """``text`` is "searched\\0with": every occurrence of the first is replaced by the second."""
     searched, _, replacement = text.partition("\0")
+    if not searched:
+        raise ValueError("the first value is the word that the others replace; it cannot be empty")
     if searched not in request.prompt and searched not in request.negative_prompt:
         raise ValueError(
             f"{shorten(repr(searched))} does not stand in the prompt; the first value is what the others replace"
@@ -221,11 +195,6 @@ def _replace_words(request: GenerationRequest, text: str) -> GenerationRequest:
 def _split_replacements(text: str) -> list[str]:
     words = split_words(text)
     return [f"{words[0]}\0{word}" for word in words]
-
-
-def _replaced_words(request: GenerationRequest, bounds: Bounds) -> list[str]:
-    words = re.findall(r"[^\W\d_]{3,}", request.prompt)
-    return words[:1] and [f"{words[0]}\0{words[0]}"]
 
 
 def _weight(name: str) -> AxisSetting:
@@ -243,7 +212,7 @@ def _weight(name: str) -> AxisSetting:
         return next((f"{lora.weight:g}" for lora in request.loras if lora.name == name), None)
 
     def propose(request: GenerationRequest, bounds: Bounds) -> list[str]:
-        return _around(float(now(request) or 1), (0, 0.4, 0.8, 1.2), -10, 10)
+        return proposals.around(float(now(request) or 1), (0, 0.4, 0.8, 1.2), -10, 10)
 
     does = "How strongly the LoRA changes the model: 0 is off, 1 is as it was trained, below 0 turns it around."
     return AxisSetting(f"Weight of {name}", does, "numbers: 0, 0.5, 1", split_numbers, apply, now, propose)
@@ -259,17 +228,17 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             split_numbers,
             lambda request, text: changed(request, guidance_scale=_number(text, "the guidance scale")),
             lambda request: f"{request.sampling.guidance_scale:g}",
-            _guidance,
+            proposals.guidance,
         ),
         "num_inference_steps": AxisSetting(
             "Denoising steps",
             "In how many steps noise becomes the picture. Few are quick and rough, more are slower and finer; from "
             "some number on hardly anything changes.",
             "whole numbers: 5, 10, 25",
-            split_numbers,
+            split_wholes,
             lambda request, text: changed(request, num_inference_steps=_whole(text, "steps")),
             lambda request: str(request.sampling.num_inference_steps),
-            _steps,
+            proposals.steps,
         ),
         "scheduler": AxisSetting(
             "Sampler",
@@ -282,17 +251,17 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             lambda request: (
                 SCHEDULERS[request.sampling.scheduler].label if request.sampling.scheduler in SCHEDULERS else None
             ),
-            _same_kind,
+            proposals.samplers,
         ),
         "seed": AxisSetting(
             "Seed",
             "The number that the noise at the start is drawn from. Another seed gives another picture of the same "
             "prompt, the same seed the same picture again.",
             "whole numbers: 1, 2, 3 or 1-5",
-            split_numbers,
+            split_wholes,
             lambda request, text: changed(request, seed=_whole(text, "seeds")),
             lambda request: str(request.sampling.seed),
-            _seeds,
+            proposals.seeds,
         ),
         "strength": AxisSetting(
             "Strength",
@@ -304,16 +273,16 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
                 request, init={**(request.init.model_dump() if request.init else {}), "strength": _number(text, "it")}
             ),
             lambda request: f"{request.init.strength:g}" if request.init else None,
-            _strengths,
+            proposals.strengths,
         ),
         "negative_prompt": AxisSetting(
             "Negative prompt",
             "What to avoid: guidance pushes the picture away from these words. At guidance 1 it does nothing.",
-            "texts with | between them; an empty one is none",
+            'texts with | between them, one that holds | in quotes: blurry | "[dark|grey]"; an empty one is none',
             split_texts,
             lambda request, text: changed(request, negative_prompt=text, typed=None),
             lambda request: request.negative_prompt,
-            _avoided,
+            proposals.negative_prompts,
             lambda text: text or NONE,
         ),
         "size": AxisSetting(
@@ -324,7 +293,7 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             split_sizes,
             _apply_size,
             lambda request: f"{request.width}x{request.height}",
-            _sizes,
+            proposals.sizes,
             lambda text: text.replace("x", " \u00d7 "),
         ),
         "words": AxisSetting(
@@ -334,13 +303,13 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
             _split_replacements,
             _replace_words,
             lambda request: request.prompt or None,
-            _replaced_words,
-            lambda text: text.partition("\0")[2],
+            proposals.words,
+            lambda text: text.partition("\0")[2] or NONE,
         ),
         "prompt": AxisSetting(
             "Prompt",
             "What the picture shows. From the same noise, similar prompts often give similar layouts.",
-            "whole prompts with | between them",
+            'whole prompts with | between them, one that holds | in quotes: a fox | "a [red|blue] fox"',
             split_texts,
             lambda request, text: changed(request, prompt=text, typed=None),
             lambda request: request.prompt,
@@ -358,6 +327,10 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         ),
     }
 )
+# A run that left another one shares these with it.
+FIXED_IN_FORKS = ("seed", "num_inference_steps", "size", "model", "strength")
+# What a whole prompt is put in quotes for: separators, a quote at its beginning, blanks around it.
+_IN_TEXTS = r'[|\n]|\A["\s]|\s\Z'
 _LORA = "lora:"
 
 
@@ -373,13 +346,14 @@ def axis_setting(name: str) -> AxisSetting:
 def settings_of(request: GenerationRequest) -> dict[str, AxisSetting]:
     """The settings that can be changed in this request, by name."""
     known = {**AXES, **{f"{_LORA}{lora.name}": _weight(lora.name) for lora in request.loras}}
-    return {name: setting for name, setting in known.items() if setting.now(request) is not None}
+    fixed = FIXED_IN_FORKS if request.fork else ()
+    return {name: setting for name, setting in known.items() if name not in fixed and setting.now(request) is not None}
 
 
 def joined(name: str, values: Sequence[str]) -> str:
     """Values as a text that ``split`` reads again."""
     if name in ("negative_prompt", "prompt"):
-        return " | ".join(values)
+        return " | ".join(_quoted(value, _IN_TEXTS) for value in values)
     if name == "words":
         return ", ".join(_quoted(value.partition("\0")[2]) for value in values)
     return ", ".join(_quoted(value) for value in values)
@@ -387,16 +361,19 @@ def joined(name: str, values: Sequence[str]) -> str:
 
 def listed(name: str, values: Sequence[object]) -> list[str]:
     """Values that were given one by one, as an axis holds them; raises ValueError unless they are texts or numbers."""
-    texts = []
-    for value in values[: MAX_VALUES + 1]:
+    texts: dict[str, None] = {}
+    for value in values:
+        if len(texts) > MAX_VALUES:
+            break
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{shorten(repr(value))} is no value of a setting; give texts and numbers")
-        texts.append(f"{value:.12g}" if isinstance(value, float) else str(value).strip())
-    return [f"{texts[0]}\0{text}" for text in texts] if name == "words" else texts
+        texts[f"{value:.12g}" if isinstance(value, float) else str(value).strip()] = None
+    found = list(texts)
+    return [f"{found[0]}\0{text}" for text in found] if name == "words" else found
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if re.search(r'[,"]', text) else text
+def _quoted(text: str, needs: str = r'[,"]') -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(needs, text) else text
 
 
 def refuse(field: str, problem: Exception) -> InvalidRequest:

@@ -6,13 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipelines.grid.axes import MAX_TEXT, MAX_VALUES, AxisSetting, axis_setting, listed, refuse, settings_of
+from pipelines.grid.axes import (
+    FIXED_IN_FORKS,
+    MAX_TEXT,
+    MAX_VALUES,
+    AxisSetting,
+    axis_setting,
+    listed,
+    refuse,
+    settings_of,
+)
 from pipelines.grid.sheet import Labels
 from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, first_error, replaced
+from pipelines.sampling.schedulers import SCHEDULERS
+from pipelines.system.text import shorten
 
 MAX_CELLS = 100
+WHOLE_TEXTS = ("prompt", "negative_prompt")
+FIXED = "This run left another one and shares its seed, steps, size, model and strength; choose another setting."
 VERSION = 1
 
 
@@ -28,6 +41,15 @@ class GridAxis(BaseModel):
 
     setting: str = Field(max_length=200)
     values: tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...] = Field(min_length=1, max_length=MAX_VALUES)
+
+    @field_validator("setting")
+    @classmethod
+    def _is_known(cls, setting: str) -> str:
+        try:
+            axis_setting(setting)
+        except KeyError:
+            raise ValueError(f"{shorten(repr(setting))} is no setting that can be compared") from None
+        return setting
 
     @property
     def about(self) -> AxisSetting:
@@ -107,8 +129,9 @@ class Grid(BaseModel):
         return found
 
     def _request(self, place: dict[str, int]) -> GenerationRequest:
-        request = replaced(self.request, **fields_of_picture(self.request, 0))
-        for field, axis in self.axes.items():
+        request = first_picture(self.request)
+        # Whole texts first: words are replaced in each of them.
+        for field, axis in sorted(self.axes.items(), key=lambda each: each[1].setting not in WHOLE_TEXTS):
             try:
                 request = axis.about.apply(request, axis.values[place[field]])
             except InvalidRequest as problem:
@@ -116,6 +139,14 @@ class Grid(BaseModel):
             except ValueError as problem:
                 raise refuse(field, problem) from None
         return request
+
+
+def first_picture(request: GenerationRequest) -> GenerationRequest:
+    """The request for the first picture of a run alone, and of the runs that it left."""
+    fork = request.fork
+    fork = fork and fork.model_copy(update={"original": first_picture(fork.original)})
+    alone = {**fields_of_picture(request, 0), "variation": None, "interpolation": None, "fork": fork}
+    return replaced(request, **alone)
 
 
 def read_axis(field: str, setting: str, given: str | Sequence[object], request: GenerationRequest) -> GridAxis | None:
@@ -133,10 +164,14 @@ def read_axis(field: str, setting: str, given: str | Sequence[object], request: 
     if not setting:
         return None
     known = settings_of(request)
+    if request.fork and setting in FIXED_IN_FORKS:
+        raise InvalidRequest(field, FIXED)
     if setting not in known:
         raise InvalidRequest(field, "This run has no such setting; choose another one.")
+    if isinstance(given, str) and len(given) > MAX_TEXT:
+        raise InvalidRequest(field, f"The values are longer than {MAX_TEXT} characters; leave some out.")
     try:
-        found = known[setting].split(given[:MAX_TEXT]) if isinstance(given, str) else listed(setting, given)
+        found = known[setting].split(given) if isinstance(given, str) else listed(setting, given)
         values = tuple(dict.fromkeys(found))
         if not values:
             raise InvalidRequest(field, f"Give at least one value for {known[setting].label.lower()}.")
@@ -152,11 +187,12 @@ def read_axis(field: str, setting: str, given: str | Sequence[object], request: 
 def work(request: GenerationRequest) -> float:
     """What a run costs, in pixels times model calls; only the ratio of two of them means something."""
     sampling = request.sampling
-    calls = request.steps_run * (2 if sampling.guidance_scale > 1 else 1)
-    return float(request.width * request.height * max(calls, 1))
+    spec = SCHEDULERS.get(sampling.scheduler)
+    calls = spec.model_calls(request.steps_run) if spec else max(request.steps_run, 1)
+    return float(request.width * request.height * calls * (2 if sampling.guidance_scale > 1 else 1))
 
 
 def expected_seconds(cells: Sequence[Cell], known: GenerationRequest, seconds: float) -> float:
     """About how long the cells take, given how long one picture of a known run took."""
-    one = work(replaced(known, **fields_of_picture(known, 0)))
+    one = work(first_picture(known))
     return sum(work(cell.request) for cell in cells) * seconds / (one * known.num_images)

@@ -36,7 +36,15 @@ BACKENDS = {"local": "pipelines.jobs.local:LocalBackend"}
 
 
 class QueueFull(RuntimeError):
-    """A job cannot wait here now; the message is one sentence for the user."""
+    """A job cannot wait here now; the message is one sentence for the user.
+
+    Attributes:
+        soon: whether there is room as soon as one of the jobs that wait is over.
+    """
+
+    def __init__(self, message: str, soon: bool = False) -> None:
+        super().__init__(message)
+        self.soon = soon
 
 
 class QueryFailed(RuntimeError):

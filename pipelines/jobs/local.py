@@ -40,6 +40,7 @@ from pipelines.sampling import schedulers
 from pipelines.system import malloc
 from pipelines.system.guest_bytes import GuestBytes
 from pipelines.system.text import shorten
+from pipelines.trace.forks import recording_with
 from pipelines.trace.store import TraceStore
 from pipelines.trace.summary import TraceSummary
 from pipelines.trace.trace import Trace
@@ -131,7 +132,9 @@ class LocalBackend:
         self._drafts = DraftKeeper(self.queries, results)
         self._runner = GenerationRunner(
             manager, self._loader, self._tasks, self.queries, self.adapters, self.inputs, init_latents, results,
-            self._drafts, FileHashes(data_dir / "memory" / "hashes.json"), on_step, find_trace=self.trace,
+            self._drafts, FileHashes(data_dir / "memory" / "hashes.json"), on_step,
+            # A fork may also leave a run that comes with a model.
+            find_trace=lambda run, user: self.trace(run, user) or recording_with([*manager.cards.values()], run),
         )  # fmt: skip
         self._released = 0.0
         self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)

@@ -122,12 +122,14 @@ class JobQueue:
             return
         if user.owner:
             if len(self._owner) >= self.limit:
-                raise QueueFull(f"{self.limit} pictures are waiting already; try again in a minute.")
+                raise QueueFull(f"{self.limit} pictures are waiting already; try again in a minute.", soon=True)
             self._owner.append(job)
             return
         mine = self._guests.get(user.id, ())
         if len(mine) >= self.share.waiting and not user.unmetered:
-            raise QueueFull(f"{self.share.waiting} of your pictures are waiting already; wait for one of them.")
+            raise QueueFull(
+                f"{self.share.waiting} of your pictures are waiting already; wait for one of them.", soon=True
+            )
         if self._guest_count() >= self.limit:
             raise QueueFull(f"This computer is busy; try again in {self._estimated_wait(running)}.")
         if not user.unmetered:

@@ -195,8 +195,7 @@ def encode_prompts(model: PromptEncoder, request: GenerationRequest, guided: boo
         return _encode(model, request, texts, guided, chunks)
     known: dict[tuple[str, ...], Conditioning] = {}
     parts = []
-    for step in range(steps):
-        now = texts.at(step, steps)
+    for now in texts.at_each(steps):
         if tuple(now.all) not in known:
             known[tuple(now.all)] = _encode(model, request, now, guided, chunks)
         parts.append(known[tuple(now.all)])
@@ -216,15 +215,21 @@ class Texts:
         """Every text."""
         return [*self.prompts, self.negative, *([] if self.end is None else [self.end])]
 
-    def at(self, step: int, steps: int) -> Texts:
-        """The texts of a step, with prompt editing resolved."""
+    def at_each(self, steps: int) -> list[Texts]:
+        """The texts of each step, with prompt editing resolved."""
+        plain = {text: at_steps(text, steps) for text in self.all}
 
-        def plain(text: str) -> str:
-            found = at_steps(text, steps)
-            return found[step % len(found)]
+        def now(text: str, step: int) -> str:
+            return plain[text][step % len(plain[text])]
 
-        end = None if self.end is None else plain(self.end)
-        return Texts([plain(text) for text in self.prompts], plain(self.negative), end)
+        return [
+            Texts(
+                [now(text, step) for text in self.prompts],
+                now(self.negative, step),
+                None if self.end is None else now(self.end, step),
+            )
+            for step in range(steps)
+        ]
 
 
 def _encode(model: PromptEncoder, request: GenerationRequest, texts: Texts, guided: bool, chunks: int) -> Conditioning:

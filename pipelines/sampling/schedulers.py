@@ -49,6 +49,7 @@ class SchedulerSpec:
         variance_exploding: whether its latents are x0 + sigma * eps, not alpha * x0 + sigma * eps.
         prediction_types: the prediction types that its ``step`` accepts.
         supports_zero_snr: whether it honours a schedule that ends in pure noise (Lin et al. 2023, arXiv:2305.08891).
+        calls: how often a step calls the model; the last one calls it once.
     """
 
     class_name: str
@@ -60,6 +61,11 @@ class SchedulerSpec:
     variance_exploding: bool = False
     prediction_types: tuple[str, ...] = PREDICTION_TYPES
     supports_zero_snr: bool = True
+    calls: int = 1
+
+    def model_calls(self, steps: int) -> int:
+        """How often so many steps call the model, guidance not counted."""
+        return max(self.calls * steps - (self.calls - 1), 1)
 
 
 _EPS_OR_V = ("epsilon", "v_prediction")
@@ -107,6 +113,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "Heun",
             "Corrects each Euler step with a second look: twice the model calls, more exact.",
             _NO_KARRAS,
+            calls=2,
             variance_exploding=True,
             supports_zero_snr=False,
         ),
@@ -135,6 +142,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "DPM2 Karras",
             "Looks half a step ahead: twice the model calls, with more steps on fine detail.",
             _KARRAS,
+            calls=2,
             variance_exploding=True,
             prediction_types=_EPS_OR_V,
             supports_zero_snr=False,
@@ -179,6 +187,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "FlowMatchHeunDiscreteScheduler",
             "Flow Heun",
             "Flow Euler that corrects each step with a second look: twice the model calls, more exact.",
+            calls=2,
             prediction_types=(FLOW_PREDICTION,),
         ),
         OWN_LOOP: SchedulerSpec(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Step
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.system.paths import PROJECT
 from pipelines.system.text import shorten
 from pipelines.trace.recorder import as_array
+from pipelines.trace.serialization import load_trace
+from pipelines.trace.trace import TraceError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipelines.cards import ModelCard
     from pipelines.model import Model
     from pipelines.request import Fork
     from pipelines.sampling.forks import Recording
@@ -34,6 +38,16 @@ def recorded(trace: Trace | None, request: GenerationRequest) -> Trace | None:
     if fork is None or trace is None or trace.cond is None or beginning(trace.request, fork.step) != fork.original:
         return None
     return trace if len(trace.steps) > fork.step else None
+
+
+def recording_with(cards: Iterable[ModelCard], run: str) -> Trace | None:
+    """The recorded run of this name that comes with one of the models, or None."""
+    paths = [PROJECT / card.recording for card in cards if card.recording]
+    path = next((path for path in paths if path.name == run), None)
+    try:
+        return load_trace(path.parent, path.name) if path else None
+    except TraceError:
+        return None
 
 
 def beginning(request: GenerationRequest, steps: int) -> GenerationRequest:

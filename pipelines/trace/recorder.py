@@ -28,6 +28,8 @@ class Recorder:
 
     def begin_with(self, trace: Trace, steps: int) -> None:
         """Take over the first steps of the run that this one forks from."""
+        # Its frames stand for steps that are not decoded again.
+        self._rough = self._rough or (trace.rough and steps > 0)
         for i in range(steps):
             self._facts.append(trace.steps[i])
             self._x_t.append(trace.x_t[i])

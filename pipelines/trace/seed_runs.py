@@ -27,6 +27,8 @@ MAX_SEEDS = 64
 FEW_STEPS = 8
 # Pixels of the pictures that are drawn together.
 PIXELS_AT_ONCE = 2 * 2**20
+# Seeds where it is not known how long they take.
+UNTIMED_SEEDS = 16
 # The runs of all seeds together should take no longer than this.
 MAX_SECONDS = 60.0
 
@@ -43,6 +45,8 @@ class SeedRun:
 def affordable(card: ModelCard, trace: Trace, k: int) -> tuple[list[GenerationRequest], float]:
     """Requests for as many seeds as this machine draws in a minute, at most 64, and about how long they take.
 
+    Of a run whose time is not known, a few, and 0 seconds.
+
     None for runs that began with a picture or used add-ons: what makes them is more than prompt and seed.
     """
     request = trace.request
@@ -50,8 +54,8 @@ def affordable(card: ModelCard, trace: Trace, k: int) -> tuple[list[GenerationRe
         return [], 0.0
     few = _few_steps(card, request)
     # A batch shares its overhead among the pictures, so this is an upper bound.
-    each = trace.seconds / (len(trace.steps) * request.num_images) * few.num_inference_steps
-    count = next((n for n in (MAX_SEEDS, 32, 16, 8) if n * each <= MAX_SECONDS), 0)
+    each = trace.seconds_a_step / request.num_images * SCHEDULERS[few.scheduler].model_calls(few.num_inference_steps)
+    count = next((n for n in (MAX_SEEDS, 32, 16, 8) if n * each <= MAX_SECONDS), 0) if each else UNTIMED_SEEDS
     bare = {"prompt": request.prompt_of(k), "prompts": (), "typed": None, "variation": None, "interpolation": None}
     at_once = max(1, min(MAX_IMAGES, PIXELS_AT_ONCE // (request.width * request.height)))
     firsts = range(0, count, at_once)

@@ -82,7 +82,7 @@ class Trace:
         finals: each finished image as a small PNG or JPEG, so that a trace replays after the file was deleted.
         to_rgb: linear map from latents to RGB in [-1, 1], (c + 1, 3); the last row is added.
         model_name, model_licence: for the credits.
-        seconds: how long the generation took.
+        seconds: how long the generation took on this computer; 0 if that is not known.
         rough: whether some of the frames are only the linear map's: the run was stopped before they were decoded.
     """
 
@@ -175,6 +175,21 @@ class Trace:
         guesses = np.stack([self.guess(i)[k] for i in range(len(self.steps))])
         moved = np.square(np.diff(guesses, axis=0)).mean(axis=(1, 2, 3))
         return int(np.argmax(moved)) + 1 if len(moved) and np.isfinite(moved).all() else 0
+
+    @property
+    def seconds_a_step(self) -> float:
+        """How long one step of those took that this run made itself; 0 if that is not known."""
+        return self.seconds / max(len(self.steps) - self._taken_over, 1)
+
+    @property
+    def seconds_whole(self) -> float:
+        """About how long the run would have taken had it not been stopped; of a fork, its own steps."""
+        return self.seconds_a_step * max(self.total - self._taken_over, 1)
+
+    @property
+    def _taken_over(self) -> int:
+        """Steps of the run that a fork left."""
+        return self.request.fork.step if self.request.fork else 0
 
     @property
     def final_gap(self) -> float:

@@ -41,10 +41,14 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     expect(setup.locator('[data-axis="x"] [data-part="problem"]')).to_contain_text("not a number")
     values.fill("1, 9")
     expect(setup.locator('[data-part="cost"]')).to_contain_text("2 pictures")
-    setup.get_by_role("button", name="Compare", exact=True).click()
+    runs = setup.locator(".from button")
+    before = runs.count()
+    # Pressed twice, it starts once.
+    setup.get_by_role("button", name="Compare", exact=True).dblclick()
     expect(cell(page, 0, 1)).to_have_attribute("data-state", "done", timeout=60_000)
     expect(view.locator("h2")).to_have_text("Guidance scale")
     expect(view.locator(".head.column")).to_have_text(["1", "9"])
+    expect(runs).to_have_count(before + 2)
     expect(view.locator("header + * ~ .sentence").first).to_contain_text("differ by")
     # At the noisy end both show their first step; the model's guess is another picture; the difference is drawn.
     expect(cell(page, 0, 0).locator("figcaption")).to_contain_text("model calls")

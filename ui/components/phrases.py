@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from pipelines.cards import ModelCard
@@ -103,7 +104,7 @@ def _load(path: str) -> Any:
 
 
 def recording(card: ModelCard) -> Trace | None:
-    """The card's recorded run, or None when there is none."""
+    """The card's recorded run, or None when there is none; its time is that of another computer and is left out."""
     if not card.recording:
         return None
     path = PROJECT / card.recording
@@ -112,7 +113,7 @@ def recording(card: ModelCard) -> Trace | None:
     except TraceError as error:
         log.info("%s is left out of the page: %s", card.recording, error)
         return None
-    return trace if trace.steps and trace.finals else None
+    return replace(trace, seconds=0.0) if trace.steps and trace.finals else None
 
 
 def ready_lenses(card: ModelCard, trace: Trace | None) -> dict[tuple[str, int, str], list[str]]:

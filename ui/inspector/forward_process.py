@@ -114,7 +114,7 @@ class NoisyLevels:
 
 def is_slow(trace: Trace) -> bool:
     """Whether a step of this run took so long that the model predicts only on request."""
-    return trace.seconds / len(trace.steps) > SLOW_SECONDS
+    return trace.seconds_a_step > SLOW_SECONDS
 
 
 def spread_positions(count: int, most: int = MAX_LEVELS) -> list[int]:
@@ -267,7 +267,7 @@ def panel_values(
         drawn, pointers = figures(noisy, [])
         value |= {"pointers": pointers}
         if not choice.ask_model:
-            each = trace.seconds / len(trace.steps)
+            each = trace.seconds_a_step
             text = ASK_FIRST.format(seconds=phrases.seconds(each * len(noisy.t)), each=phrases.seconds(each))
             yield {**value, "text": text}, drawn
             return

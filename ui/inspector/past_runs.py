@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
+from pipelines.trace.summary import summarise
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
@@ -15,6 +16,8 @@ from ui.context import BUNDLED
 from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipelines.trace.summary import TraceSummary
     from pipelines.trace.trace import Trace
     from ui.context import PageContext
@@ -40,9 +43,17 @@ def past_runs() -> gr.HTML:
     )
 
 
-def past_runs_value(page: PageContext, opened: Any) -> dict[str, Any]:
-    """The component's value: the latest runs of the current user, then the one that comes with the model."""
+def past_runs_value(page: PageContext, opened: Any, kept: Sequence[str] = ()) -> dict[str, Any]:
+    """The component's value: the latest runs of the current user, then the one that comes with the model.
+
+    Args:
+        page: knows the runs.
+        opened: value of the page's opened run, or None.
+        kept: ids of runs that are listed even if they are older, as long as they are recorded.
+    """
     rows = [_row(run) for run in page.backend.runs(MOST, current_user())]
+    missing = [run for run in dict.fromkeys(kept) if run != BUNDLED and run not in {row["id"] for row in rows}]
+    rows += [_row(summarise(trace)) for run in missing if (trace := page.trace({"id": run})) is not None]
     if page.bundled_trace is not None and page.bundled_trace.finals:
         rows.append(_bundled_row(page.bundled_trace))
     now = opened.get("id") if isinstance(opened, dict) else ""

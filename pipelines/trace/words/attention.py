@@ -292,8 +292,6 @@ def _conditioning(model: Model, trace: Trace, k: int, steps: Sequence[int]) -> C
     """The conditional half of the run's conditioning for picture k, one row a step."""
     request = trace.request.at_step(steps[0])
     guided = is_guided(trace, request)
-    both = encode_prompts(model, request, guided)
-    if not isinstance(both, Conditioning):
-        raise InvalidRequest("prompt", EDITED)
-    row = both.row(k + (request.num_images if guided else 0))
-    return row.at_step(steps[0], trace.total).repeat(len(steps))
+    # The negative prompt and other pictures' prompts may change over the steps; this picture's row does not.
+    both = encode_prompts(model, request, guided).at_step(steps[0], trace.total)
+    return both.row(k + (request.num_images if guided else 0)).repeat(len(steps))

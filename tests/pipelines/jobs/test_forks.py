@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.jobs.users import OWNER, User
 from pipelines.models.manager import PipelineManager
 from pipelines.request import Fork, InvalidRequest, replaced
 from pipelines.trace.forks import MADE_AGAIN, fork_of
+from pipelines.trace.serialization import save_trace
 from tests.support.recorded_runs import ask
 from tests.support.tiny_model import make_tiny_model, tiny_card
 
@@ -96,6 +98,23 @@ def test_without_the_record_the_steps_are_made_again_and_that_is_said(backend: L
 
 def fork_of_request(request: Any, run: str, step: int) -> Any:
     return replaced(request, fork=Fork(run=run, step=step, original=request))
+
+
+def test_a_fork_of_the_run_that_comes_with_a_model_takes_its_record_over(folder: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "comes" / "along"
+    backend = LocalBackend(PipelineManager([tiny_card(folder, recording=str(recording))]), tmp_path / "p", threads=1)
+    try:
+        request = ask(num_inference_steps=4)
+        job = backend.submit(request)
+        finish(job)
+        trace = backend.trace(job.id)
+        assert trace is not None
+        _, before = finish(backend.submit(fork_of_request(request, recording.name, 2), GUEST))
+        save_trace(replace(trace, id=recording.name), recording.parent)
+        _, after = finish(backend.submit(fork_of_request(request, recording.name, 2), GUEST))
+        assert before.notes == (MADE_AGAIN,) and after.notes == ()
+    finally:
+        backend.close()
 
 
 def test_a_guests_fork_reads_no_run_of_another(backend: LocalBackend) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.trace.lenses import available_lenses, project, render
+from pipelines.trace.recorder import Recorder
 from pipelines.trace.serialization import load_trace, save_trace
+from tests.support.known_trace import make_trace
 from tests.support.paired_models import request
 from tests.support.pipeline_parity import load, record
 from tests.support.tiny_families import make
@@ -33,3 +38,19 @@ def test_a_trace_of_each_kind_of_model_is_exact_and_can_be_looked_into(tmp_path:
     assert ("guidance" in available_lenses(trace)) == (family == "stable_diffusion_3")
     for name in available_lenses(trace):
         assert len(render(trace, name, 1, lambda latents: project(trace, latents))) == len(steps)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_fork_that_takes_rough_frames_over_is_rough_itself(steps: int) -> None:
+    stopped = replace(make_trace(done=4), rough=True)
+    recorder = Recorder("fork", stopped.request, 0.0)
+    recorder.begin_with(stopped, steps)
+    x = torch.zeros(1, 3, 4, 4)
+    own = {"timestep": 1.0, "sigma": 0.5, "alpha": 0.5, "x_t": x, "cond": x, "uncond": x, "x_next": x, "total": 6}
+    recorder.add(SimpleNamespace(index=steps, **own), (b"frame",))  # type: ignore[arg-type]
+    model = SimpleNamespace(
+        scheduler_config={"prediction_type": "v_prediction"},
+        latents=SimpleNamespace(to_rgb=lambda: np.zeros((4, 3), np.float32)),
+        card=SimpleNamespace(name="Tiny", licence="none"),
+    )
+    assert recorder.finish(model, (), (), 1.0).rough == (steps > 0)

@@ -27,6 +27,8 @@ def test_as_many_seeds_as_a_minute_allows() -> None:
     assert 0 < seconds <= seed_runs.MAX_SECONDS
     assert sum(request.num_images for request in seed_runs.affordable(card, slow, 0)[0]) < 64
     assert seed_runs.affordable(card, slowest, 0)[0] == []
+    unknown, seconds = seed_runs.affordable(card, replace(quick, seconds=0.0), 0)
+    assert sum(request.num_images for request in unknown) == seed_runs.UNTIMED_SEEDS and seconds == 0
 
 
 def test_long_runs_take_the_drafts_steps_and_add_ons_none() -> None:

@@ -15,9 +15,10 @@ from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.trace.forks import fork_of
 from ui.components.assets import asset
 from ui.components.data_uri import data_uri
-from ui.components.gradio_events import CONCURRENT, event_value
+from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.form.taken_settings import lora_tags
 from ui.inspector.forks import decided
+from ui.inspector.forks.strips import RunningStrip, Strips
 from ui.inspector.forks.tree import tree_value
 from ui.inspector.panel import Panel, number_within, opened_trace
 from ui.server.current_user import current_user
@@ -61,7 +62,8 @@ _TEMPLATE = """
         too late: thing, colours and outlines each have their own time.</p>
       <label>Other prompt<textarea data-part="other" rows="2"></textarea></label>
       <div class="swaps" data-part="swaps" role="group" aria-label="Other prompts"></div>
-      <button type="submit" class="quiet" data-part="try">Try it</button>
+      <div class="trying"><button type="submit" class="quiet" data-part="try">Try it</button>
+        <button type="button" class="quiet" data-part="stop" hidden>Stop</button></div>
       <ol class="outcomes" data-part="outcomes"></ol>
       <p class="verdict" data-part="verdict" role="status"></p>
     </form>
@@ -112,10 +114,13 @@ def others(prompt: str) -> list[dict[str, str]]:
 
 
 def tries(page: PageContext, trace: Trace) -> list[int]:
-    """The steps at which a strip leaves a run: every one where that is quick, and for the owner."""
+    """The steps at which a strip leaves a run: every one where that is quick, and for the owner.
+
+    A fork makes all pictures of the run, so their number shortens nothing.
+    """
     steps = len(trace.steps)
     known = trace is not page.bundled_trace and trace.seconds > 0 and current_user().owner
-    seconds = trace.seconds / max(steps, 1) / trace.request.num_images * steps * (steps + 1) / 2
+    seconds = trace.seconds_a_step * steps * (steps + 1) / 2
     return decided.steps_to_try(steps, known and seconds <= decided.QUICK_SECONDS)
 
 
@@ -153,7 +158,7 @@ def panel_prompt(trace: Trace) -> str:
     return f"{trace.request.prompt} {loras}".strip()
 
 
-def try_steps(page: PageContext, trace: Trace, k: int, prompt: str) -> Iterator[dict[str, Any]]:
+def try_steps(page: PageContext, trace: Trace, k: int, prompt: str, strip: RunningStrip) -> Iterator[dict[str, Any]]:
     """Leave a run at several steps for another prompt: the strip as it grows, then with a sentence.
 
     Raises:
@@ -163,8 +168,10 @@ def try_steps(page: PageContext, trace: Trace, k: int, prompt: str) -> Iterator[
     cells: list[dict[str, Any]] = [{"step": step} for step in tries(page, trace)]
     for number, cell in enumerate(cells):
         yield {"cells": cells, "text": f"{number} of {len(cells)} done"}
+        if strip.stopped:
+            break
         # One after the other: a strip does not fill the queue, and ends with the page that shows it.
-        job = page.backend.submit(fork_of(trace, cell["step"], prompt=prompt), user)
+        job = strip.follow(page.backend.submit(fork_of(trace, cell["step"], prompt=prompt), user))
         problem = _wait(job)
         made = page.trace({"id": job.id})
         if problem or made is None or k >= len(made.finals):
@@ -222,7 +229,7 @@ def fork(page: PageContext, value: Any, data: gr.EventData) -> tuple[Any, Any]:
     return {"id": job.id, "picture": k}, gr.skip()
 
 
-def decide(page: PageContext, value: Any, data: gr.EventData) -> Iterator[Any]:
+def decide(page: PageContext, value: Any, data: gr.EventData, strips: Strips) -> Iterator[Any]:
     """The panel's values while a run is left at several steps."""
     found, prompt = opened_trace(page, value), event_value(data, "prompt", "")
     if found is None:
@@ -232,12 +239,16 @@ def decide(page: PageContext, value: Any, data: gr.EventData) -> Iterator[Any]:
     if not isinstance(prompt, str) or not prompt.strip() or prompt.strip() == panel_prompt(found[0]):
         yield {**sheet, "problem": NO_CHANGE}
         return
+    name, strip = strips.begin()
     try:
-        for answer in try_steps(page, *found, prompt):
-            yield {**sheet, "decided": answer}
+        for answer in try_steps(page, *found, prompt, strip):
+            yield {**sheet, "decided": {**answer, "name": name}}
         yield {**panel_value(page, *found), "decided": answer}
     except (InvalidRequest, QueueFull) as problem:
         yield {**sheet, "problem": str(problem)}
+    finally:
+        # A page that is closed leaves its generator.
+        strips.end(name)
 
 
 def build(page: PageContext) -> Panel:
@@ -249,6 +260,8 @@ def build(page: PageContext) -> Panel:
         elem_id="fork-panel",
         apply_default_css=False,
     )
+
+    strips = Strips()
 
     def refresh(value: Any) -> tuple[Any, ...]:
         found = opened_trace(page, value)
@@ -265,12 +278,17 @@ def build(page: PageContext) -> Panel:
         return fork(page, value, data)
 
     def try_all(value: Any, data: gr.EventData) -> Iterator[Any]:
-        yield from decide(page, value, data)
+        yield from decide(page, value, data, strips)
+
+    def stop(data: gr.EventData) -> None:
+        name = event_value(data, "name", "")
+        strips.stop(name if isinstance(name, str) else "")
 
     hidden = {"show_progress": "hidden", "trigger_mode": "multiple", **CONCURRENT}
     panel.look(ask, [page.opened], [panel], **hidden)
     panel.fork(leave, [page.opened], [page.opened, panel], **hidden)
     panel.decide(try_all, [page.opened], [panel], **hidden)
+    panel.stop(stop, None, None, **UNQUEUED)
     panel.choose(choose, None, [page.opened], **hidden)
     return Panel(refresh, [panel])
 

@@ -110,6 +110,7 @@ function strip(found) {
   part('verdict').textContent = found ? found.text : '';
   root.dataset.decided = found ? (found.done ? 'yes' : 'trying') : '';
   part('try').disabled = Boolean(found && !found.done);
+  part('stop').hidden = !found || Boolean(found.done);
 }
 
 function family({ members = [], links = [], now = '' } = {}) {
@@ -137,7 +138,7 @@ function take(value) {
     if (sheet.found.samplers.length) offer(sheet.found.samplers);
   }
   if (sheet.decided) strip(sheet.decided);
-  if (sheet.problem) part('try').disabled = false;
+  if (sheet.problem) { part('try').disabled = false; part('stop').hidden = true; }
   say(sheet.problem || sheet.found?.problem);
   part('go').disabled = false;
   root.dataset.state = sheet.problem ? 'failed' : 'ready';
@@ -176,6 +177,7 @@ part('decide').addEventListener('submit', (event) => {
   part('try').disabled = true;
   trigger('decide', { prompt: part('other').value.trim() });
 });
+part('stop').addEventListener('click', () => trigger('stop', { name: sheet.decided?.name || '' }));
 new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) { look(); arrive(); } }).observe(root);
 
 watch('value', () => take(props.value));

@@ -65,7 +65,10 @@ def never_shown(wanted: Wanted, recipe: SampleRecipe) -> str:
             )
     if len(wanted.things) == 2 and held_out(wanted.things):
         one, two = (recipe.things[name] for name in wanted.things)
-        return f"These two things were never shown together in training: {one} next to {two}."
+        if held_out(wanted.things[::-1]):
+            return f"These two things were never shown together in training: {one} next to {two}."
+        # Each order is a pair of its own.
+        return f"These two things were never shown in this order in training, only in the other: {one} next to {two}."
     return ""
 
 

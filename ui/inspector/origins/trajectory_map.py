@@ -139,7 +139,8 @@ def offer(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
     if not requests:
         return {"offer": ""}
     count, steps = sum(request.num_images for request in requests), requests[0].sampling.num_inference_steps
-    return {"offer": f"Add {count} seeds ({steps} steps each, at most {phrases.seconds(max(1.0, seconds))})"}
+    most = f", at most {phrases.seconds(max(1.0, seconds))}" if seconds else ""
+    return {"offer": f"Add {count} seeds ({steps} steps each{most})"}
 
 
 def first_values(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]]:

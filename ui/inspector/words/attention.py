@@ -103,7 +103,7 @@ def panel_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
 
 def seconds_a_step(page: PageContext, trace: Trace) -> float:
     """How long a step of this run took; 0 where that says nothing, as the recorded run was made on another computer."""
-    return 0.0 if trace is page.bundled_trace else trace.seconds / max(1, len(trace.steps))
+    return 0.0 if trace is page.bundled_trace else trace.seconds_a_step
 
 
 def has_adapters(request: GenerationRequest) -> bool:

@@ -14,7 +14,7 @@ from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.inspector.export import save_answer
 from ui.tabs.compare import choosing, templates, ways
 from ui.tabs.compare.cells import two_labels, two_value
-from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
+from ui.tabs.compare.running import Comparisons, kept_value
 from ui.tabs.compare.saving import saved
 from ui.tabs.history.question import text_of
 
@@ -69,7 +69,7 @@ def wire_setup(page: PageContext, setup: gr.HTML) -> None:
 
 
 def _list(page: PageContext, asked: Any, data: gr.EventData) -> Answer:
-    return {"runs": choosing.runs(page)}
+    return {"runs": choosing.runs(page, event_value(data, "chosen", []))}
 
 
 def _describe(page: PageContext, asked: Any, data: gr.EventData) -> Answer:
@@ -100,8 +100,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
         except InvalidRequest as problem:
             yield {"state": "refused", "field": problem.field, "problem": problem.message}
             return
-        name, stop = comparisons.begin()
-        yield from RunningGrid(page.backend, grid, stop).values(name)
+        yield from comparisons.values(page.backend, grid)
 
     def again(data: gr.EventData) -> Iterator[Answer]:
         """A comparison from a file that was saved."""
@@ -111,8 +110,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
         except InvalidRequest as problem:
             yield {"state": "refused", "field": "", "problem": problem.message}
             return
-        name, stop = comparisons.begin()
-        yield from RunningGrid(page.backend, grid, stop).values(name)
+        yield from comparisons.values(page.backend, grid)
 
     def stop(data: gr.EventData) -> None:
         comparisons.stop(text_of(event_value(data, "name", "")))
@@ -132,9 +130,9 @@ def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
     def reopen(data: gr.EventData) -> Any:
         try:
             grid = choosing.saved_plan(event_value(data, "plan", ""))
+            return kept_value(grid, choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS), "kept")
         except InvalidRequest:
             return gr.skip()
-        return kept_value(grid, choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS), "kept")
 
     def save(data: gr.EventData) -> Answer:
         kind, token = (text_of(event_value(data, name, "")) for name in ("kind", "ask"))

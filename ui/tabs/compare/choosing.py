@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipelines.grid.axes import Bounds, joined, settings_of
-from pipelines.grid.plan import Grid, expected_seconds, read_axis
-from pipelines.request import GenerationRequest, InvalidRequest, fields_of_picture, replaced
+from pipelines.grid.axes import joined, settings_of
+from pipelines.grid.plan import Grid, expected_seconds, first_picture, read_axis
+from pipelines.grid.proposals import Bounds
+from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.sampling.schedulers import SCHEDULERS, incompatibility
 from ui.components import phrases
 from ui.components.gradio_events import event_value
 from ui.inspector.past_runs import past_runs_value
+from ui.server.current_user import current_user
 from ui.tabs.history.question import text_of
 
 if TYPE_CHECKING:
@@ -28,17 +30,29 @@ if TYPE_CHECKING:
 # What a question calls the settings that another tab has sent, in place of a run.
 ASKED = "asked"
 GONE = "This run is no longer kept; choose another one."
+LEFT_ANOTHER = "It left another run, whose seed, steps, size, model and strength it keeps."
 NO_PLAN = "This is no comparison that can be opened here."
+# Runs that a page may have chosen: one to start from, and a first and a second one.
+MAX_CHOSEN = 3
+# The latest runs among which one of the same model is looked for.
+LOOKED_AT = 8
 MAX_PLAN = 60_000
 AXES = ("x", "y", "pages")
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What a comparison starts from: a request, and how long its picture took if that is known."""
+    """What a comparison starts from.
+
+    Attributes:
+        request: of the run.
+        seconds: how long a run took on this computer, to foretell others; 0 if that is not known.
+        timed: the request of that run.
+    """
 
     request: GenerationRequest
     seconds: float = 0.0
+    timed: GenerationRequest | None = None
 
 
 def base_of(page: PageContext, run: str, asked: Any) -> StartingPoint:
@@ -48,11 +62,22 @@ def base_of(page: PageContext, run: str, asked: Any) -> StartingPoint:
         InvalidRequest: if there is no such run.
     """
     if run == ASKED and isinstance(asked, dict) and isinstance(asked.get("request"), GenerationRequest):
-        return StartingPoint(asked["request"])
+        return _timed_by_others(page, asked["request"])
     trace = page.trace({"id": run})
     if trace is None:
         raise InvalidRequest("run", GONE)
-    return StartingPoint(trace.request, trace.seconds)
+    if trace is page.bundled_trace or not trace.seconds:
+        return _timed_by_others(page, trace.request)
+    return StartingPoint(trace.request, trace.seconds_whole, trace.request)
+
+
+def _timed_by_others(page: PageContext, request: GenerationRequest) -> StartingPoint:
+    """A request that no run here took the time of: the latest run of its model says how quick that is."""
+    for run in page.backend.runs(LOOKED_AT, current_user()):
+        trace = page.trace({"id": run.id}) if run.request.model == request.model else None
+        if trace is not None and trace.seconds and not trace.request.fork:
+            return StartingPoint(request, trace.seconds_whole, trace.request)
+    return StartingPoint(request)
 
 
 def bounds_of(page: PageContext, request: GenerationRequest) -> Bounds:
@@ -88,6 +113,7 @@ def description(page: PageContext, base: StartingPoint) -> dict[str, Any]:
         "title": phrases.heading(request) or "A run without a prompt",
         "settings": rows,
         "seed": str(request.sampling.seed),
+        "note": LEFT_ANOTHER if request.fork else "",
     }
 
 
@@ -97,7 +123,7 @@ def plan_of(page: PageContext, data: gr.EventData, base: StartingPoint) -> Grid:
     Raises:
         InvalidRequest: whose field is the axis at fault.
     """
-    request = replaced(base.request, **fields_of_picture(base.request, 0), variation=None, interpolation=None)
+    request = first_picture(base.request)
     axes = {}
     for field in AXES:
         given = event_value(data, field, {})
@@ -137,13 +163,14 @@ def estimate(grid: Grid, base: StartingPoint) -> dict[str, Any]:
     """How many pictures a plan makes, and about how long they take."""
     cells = grid.cells()
     count = f"{len(cells)} picture{'s' * (len(cells) != 1)}"
-    seconds = expected_seconds(cells, base.request, base.seconds) if base.seconds else 0.0
+    seconds = expected_seconds(cells, base.timed or base.request, base.seconds) if base.seconds else 0.0
     return {"count": len(cells), "text": f"{count}, about {phrases.seconds(seconds)}" if seconds else count}
 
 
-def runs(page: PageContext) -> list[Mapping[str, str]]:
-    """The runs to choose from."""
-    return past_runs_value(page, None)["runs"]
+def runs(page: PageContext, chosen: Any = None) -> list[Mapping[str, str]]:
+    """The runs to choose from; those that are chosen stay among them, however many were made since."""
+    kept = [run for run in chosen[:MAX_CHOSEN] if isinstance(run, str)] if isinstance(chosen, list) else []
+    return past_runs_value(page, None, kept)["runs"]
 
 
 def traces_of(page: PageContext, names: Any, most: int) -> dict[tuple[int, int, int], Trace]:

@@ -8,14 +8,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.events import Finished
 from pipelines.grid.sheet import what_changed
 from pipelines.jobs.backend import QueueFull
 from pipelines.request import InvalidRequest
-from pipelines.system.lru import LruDict
 from ui.components.data_uri import data_uri
 from ui.components.stage_updates import JobView
 from ui.server.current_user import current_user
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 AHEAD = 2
 # The page gets a value at most so often.
 VALUE_SECONDS = 0.15
-MAX_RUNNING = 200
+# So long a comparison waits for room in a queue that is full of others' jobs.
+ROOM_SECONDS = 120.0
 STOPPED, NOT_MADE = "Stopped", "Not made"
 Place = tuple[int, int, int]
 
@@ -43,7 +45,7 @@ Place = tuple[int, int, int]
 class Comparisons:
     """The comparisons that are being made, by an unguessable name."""
 
-    _stops: LruDict[str, threading.Event] = field(default_factory=lambda: LruDict(MAX_RUNNING))
+    _stops: dict[str, threading.Event] = field(default_factory=dict)
 
     def begin(self) -> tuple[str, threading.Event]:
         """A new one: its name, and the event that stops it."""
@@ -55,6 +57,14 @@ class Comparisons:
         """Stop one; nothing happens if there is none."""
         if stop := self._stops.get(name):
             stop.set()
+
+    def values(self, backend: Backend, grid: Grid) -> Iterator[dict[str, Any]]:
+        """Values of the viewer while one is made; it is forgotten once it is over."""
+        name, stop = self.begin()
+        try:
+            yield from RunningGrid(backend, grid, stop).values(name)
+        finally:
+            self._stops.pop(name, None)
 
 
 def head(grid: Grid, name: str, state: str) -> dict[str, Any]:
@@ -115,7 +125,7 @@ class RunningGrid:
         grid: what is made.
         stop: ends it.
         watched: whether a page shows it.
-        traces: the finished cells, by place.
+        traces: the finished cells by place, without their steps: those are in the store.
     """
 
     backend: Backend
@@ -125,6 +135,7 @@ class RunningGrid:
     traces: dict[Place, Trace] = field(default_factory=dict)
     _active: deque[_Active] = field(default_factory=deque)
     _refused: str = ""
+    _full_since: float = 0.0
 
     def news(self) -> Iterator[CellNews | None]:
         """What is new, cell by cell, and None where nothing is, until all are made, refused or stopped.
@@ -138,8 +149,7 @@ class RunningGrid:
         live = self.watched and len(cells) <= FEW_CELLS
         while (waiting or self._active) and not self.stop.is_set():
             yield from self._submit(waiting, user, live)
-            if self._active:
-                yield self._watch()
+            yield self._watch() if self._active else None
         active = [each.cell for each in self._active]
         self.cancel()
         yield from (CellNews(cell, "stopped", STOPPED) for cell in active)
@@ -154,6 +164,13 @@ class RunningGrid:
 
     def values(self, name: str) -> Iterator[dict[str, Any]]:
         """Values of the viewer, under this name; raises as ``news`` does."""
+        try:
+            yield from self._values(name)
+        finally:
+            # A page that is closed leaves its generator.
+            self.cancel()
+
+    def _values(self, name: str) -> Iterator[dict[str, Any]]:
         shown, count = 0.0, len(self.grid.cells())
         yield {**head(self.grid, name, "running"), "started": True}
         fresh: dict[Place, dict[str, Any]] = {}
@@ -180,15 +197,24 @@ class RunningGrid:
                 continue
             except QueueFull as problem:
                 if not self._active:
-                    # Nothing of this comparison will make room: the others are not made.
-                    self._refused = str(problem)
-                    self.stop.set()
+                    self._wait_for_room(problem)
                 return
             waiting.popleft()
+            self._full_since = 0.0
             active = _Active(cell, job, JobView(job))
             if live:
                 active.watching.enter_context(job.watching())
             self._active.append(active)
+
+    def _wait_for_room(self, problem: QueueFull) -> None:
+        """Wait a moment for others' jobs; where these make no room, the other cells are not made."""
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if problem.soon and now - self._full_since < ROOM_SECONDS:
+            self.stop.wait(VALUE_SECONDS)
+        else:
+            self._refused = str(problem)
+            self.stop.set()
 
     def _watch(self) -> CellNews | None:
         """What is new of the oldest job; it leaves the row once it is over."""
@@ -205,7 +231,7 @@ class RunningGrid:
         trace = self.backend.trace(job.id, job.user)
         if trace is None or not isinstance(job.poll()[-1], Finished):
             return CellNews(cell, "failed" if view.state == "failed" else "stopped", view.text)
-        self.traces[place_of(cell)] = trace
+        self.traces[place_of(cell)] = without_steps(trace)
         return CellNews(cell, "done", trace=trace)
 
 
@@ -217,6 +243,13 @@ def news_value(news: CellNews, count: int) -> dict[str, Any]:
     newest = frames[max(frames)] if frames else None
     live = {"live": data_uri(newest.noisy[0] if newest.noisy else newest.frames[0])} if newest else {}
     return {"state": news.state, "text": news.text, **live}
+
+
+def without_steps(trace: Trace) -> Trace:
+    """The request and the pictures of a run alone, in a fraction of its memory."""
+    none = np.empty((0, *trace.x_t.shape[1:]), np.float32)
+    empty: dict[str, Any] = {"x_t": none, "cond": None, "uncond": None, "final": none}
+    return replace(trace, steps=(), frames=(), noisy=(), **empty)
 
 
 def place_of(cell: Cell) -> Place:

@@ -8,6 +8,8 @@ const ABOUT = {
 };
 const ASKED = 'asked';
 const REST_MS = 350;
+const STARTING_MS = 30000;
+const BUSY = 'A comparison is being made. Wait for it or stop it, then press Show me again.';
 const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
 const part = (name) => element.querySelector(`.from [data-part="${name}"], .compare-setup > [data-part="${name}"]`);
 const form = element.querySelector('.compare-setup');
@@ -25,6 +27,8 @@ if (state.run === ASKED) state.run = '';
 let settings = [];
 let described = '';
 let running = '';
+// Set at the press, until the first value is there or did not come.
+let starting = 0;
 let resting = 0;
 let listed = false;
 
@@ -40,7 +44,8 @@ function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'page
 // -- the runs ----------------------------------------------------------------------------------------------------------
 
 async function list() {
-  const found = await calls.ask('list', {}, { latest: true });
+  const picked = [state.run, state.a, state.b].filter((id) => id && id !== ASKED);
+  const found = await calls.ask('list', { chosen: picked }, { latest: true });
   if (!found?.runs) return;
   listed = true;
   // Settings that were sent have no steps yet: they are compared with nothing.
@@ -98,7 +103,7 @@ async function describe() {
   if (!found.settings) { problem('run', found.message); return; }
   settings = found.settings;
   described = run;
-  say(part('title'), `${found.title}, seed ${found.seed}`);
+  say(part('title'), `${found.title}, seed ${found.seed}${found.note ? `. ${found.note}` : ''}`);
   for (const name of ['x', 'y', 'pages']) offer(name);
   cost();
 }
@@ -117,7 +122,8 @@ function offer(name) {
   const usual = { x: 'guidance_scale', y: state.mode === 'grid' ? 'num_inference_steps' : '', pages: '' }[name];
   const known = (wanted) => settings.some((one) => one.name === wanted);
   const empty = name !== 'x' && kept.setting === '';
-  select.value = known(kept.setting) || empty ? kept.setting : known(usual) || !usual ? usual : settings[0].name;
+  const free = settings.find((one) => one.name !== 'guidance_scale') || settings[0];
+  select.value = known(kept.setting) || empty ? kept.setting : known(usual) || !usual ? usual : free.name;
   show(name, kept.setting === select.value ? kept.values : undefined);
 }
 
@@ -220,22 +226,33 @@ function keys(event) {
 document.addEventListener('keydown', keys);
 
 function start() {
-  if (state.mode === 'two' || running) return;
+  if (state.mode === 'two' || running || starting) return;
   clear();
   if (!state.run) { problem('run', 'There is no run to compare yet. Make a picture in Text to image first.'); return; }
-  trigger('start', asked());
+  begin('start', asked());
+}
+
+function begin(name, fields) {
+  started(setTimeout(() => started(0), STARTING_MS));
+  trigger(name, fields);
+}
+
+function started(timer) {
+  clearTimeout(starting);
+  starting = timer;
+  button('start').disabled = Boolean(running || starting);
 }
 
 // A comparison that was saved: its plan is made again.
 form.querySelector('[data-part="file"]').addEventListener('change', async (event) => {
   const file = event.target.files[0];
   event.target.value = '';
-  if (!file) return;
+  if (!file || running || starting) return;
   clear();
   try {
     const { comparison } = JSON.parse(await file.text());
     if (!comparison) throw new Error();
-    trigger('again', { plan: JSON.stringify(comparison) });
+    begin('again', { plan: JSON.stringify(comparison) });
   } catch {
     problem('run', 'This file holds no comparison; choose the comparison.json of a zip that was saved here.');
   }
@@ -251,7 +268,7 @@ document.addEventListener('playground:compared', ({ detail }) => {
   // The foot says so, too.
   form.dataset.busy = running ? 'yes' : 'no';
   document.dispatchEvent(new CustomEvent('playground:shown'));
-  button('start').disabled = Boolean(running);
+  started(0);
   if (before && !running) list();
 });
 document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) trigger('two', { a, b }); });
@@ -264,6 +281,7 @@ function take(value) {
 
 // Another tab sent its settings: five values of one of them are drawn at once.
 async function sent({ setting }) {
+  if (running || starting) { problem('run', BUSY); return; }
   state.run = ASKED;
   described = '';
   delete state.axes['one-x'];

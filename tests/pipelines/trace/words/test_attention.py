@@ -52,6 +52,19 @@ def test_batches_change_nothing_and_follow_each_other(epsilon: Any) -> None:
     assert not np.allclose(other.combined(), whole.combined(), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("k", "fields"),
+    [
+        (0, {"negative_prompt": "[red|blue] bus"}),
+        (1, {"num_images": 2, "prompt": "[cat:dog:0.5]", "prompts": ("[cat:dog:0.5]", "a fox")}),
+    ],
+)
+def test_a_picture_whose_own_prompt_stays_has_maps(epsilon: Any, k: int, fields: dict[str, Any]) -> None:
+    _, trace = record(epsilon, ask(prompt_syntax="a1111", **fields))
+    found = attention_maps(epsilon, trace, k, (1, 2))
+    assert found.difference < 1e-3 and "fox" in [word.text for word in found.words]
+
+
 def test_the_first_steps_of_a_fork_read_the_prompt_that_they_had(epsilon: Any) -> None:
     _, original = record(epsilon, ask(prompt="a red fox", num_inference_steps=4, scheduler="euler"))
     _, trace = fork(epsilon, original, 2, prompt="two blue foxes", guidance_scale=1.0, scheduler="ddim")

@@ -16,9 +16,18 @@ def test_a_badge_names_the_pair_that_training_never_showed() -> None:
     assert said.startswith("This pair of thing and colour was never shown") and f"a {apart} on a green" in said
     assert never_shown(Wanted((shown,), "green"), recipe) == ""
     assert never_shown(Wanted((apart,)), recipe) == ""  # no colour, so no pair
-    two = next((a, b) for a in recipe.names for b in recipe.names if a != b and held_out([a, b]))
-    assert "never shown together" in never_shown(Wanted(two), recipe)
     assert never_shown(Wanted(), recipe) == ""
+
+
+def test_two_things_were_never_together_only_if_both_orders_are_held_out() -> None:
+    recipe = toy_recipe(things={f"thing {chr(97 + k)}": f"a thing {chr(97 + k)}" for k in range(26)})
+    pairs = [(a, b) for a in recipe.names for b in recipe.names if a != b]
+    kinds = {(held_out(pair), held_out(pair[::-1])): pair for pair in pairs}
+    assert len(kinds) == 4
+    assert "never shown together" in never_shown(Wanted(kinds[True, True]), recipe)
+    said = never_shown(Wanted(kinds[True, False]), recipe)
+    assert "together" not in said and "never shown in this order" in said
+    assert never_shown(Wanted(kinds[False, True]), recipe) == "" == never_shown(Wanted(kinds[False, False]), recipe)
 
 
 def test_the_verdict_holds_its_figures() -> None:

@@ -21,6 +21,7 @@ from pipelines.grid.plan import Grid, GridAxis
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace.summary import TraceSummary, summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
@@ -64,6 +65,9 @@ class Backend:
             self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
             job.emit(Finished(request=request, pictures=(), seconds=0.5))
         return job
+
+    def runs(self, most: int, user: Any = None) -> list[TraceSummary]:
+        return [summarise(trace) for trace in self.traces.values()][:most]
 
     def trace(self, name: str, user: Any = None) -> Trace | None:
         return self.traces.get(name)
@@ -116,12 +120,88 @@ def test_only_what_differs_between_two_runs_is_listed() -> None:
     assert differing((finished("a"), 0), (finished("b"), 0)) == []
 
 
+def test_the_chosen_runs_stay_in_the_list() -> None:
+    backend = Backend()
+    backend.traces = {"old": finished("old", prompt="an owl"), "new": finished("new")}
+    backend.runs = lambda most, user=None: [summarise(backend.traces["new"])]  # type: ignore[method-assign]
+    page = page_of(backend)
+    for chosen in (["old", "gone", "new", "old"], ["new", 3, "old"]):
+        rows = choosing.runs(page, chosen)
+        assert [row["id"] for row in rows] == ["new", "old"] and rows[1]["title"].startswith("an owl")
+    assert [row["id"] for row in choosing.runs(page, "old")] == ["new"]
+
+
+def test_times_are_those_of_this_computer_and_of_whole_runs() -> None:
+    backend, page = Backend(), page_of(Backend())
+    page.backend = backend
+    page.trace = lambda opened: backend.trace(opened["id"])
+    page.bundled_trace = replace(finished("bundled"), seconds=255.0)
+    backend.traces["bundled"] = page.bundled_trace
+    backend.runs = lambda most, user=None: []  # type: ignore[method-assign]
+    assert choosing.base_of(page, "bundled", None).seconds == 0 == choosing.base_of(page, "asked", SENT).seconds
+    # Half of it took 3 s.
+    backend.traces["half"] = replace(make_trace("half", done=3, num_images=2), seconds=3.0)
+    assert choosing.base_of(page, "half", None).seconds == pytest.approx(6.0)
+    # A fork's two own steps took 1 s, and so do those of another fork.
+    backend.traces["fork"] = replace(finished("fork", fork={**FORK, "step": 4}), seconds=1.0)
+    assert choosing.base_of(page, "fork", None).seconds == pytest.approx(1.0)
+    assert backend.traces["fork"].seconds_a_step == pytest.approx(0.5)
+    # What was sent from the form is timed by the latest run of its model: 3 s for one picture.
+    backend.runs = lambda most, user=None: [summarise(backend.traces["half"])]  # type: ignore[method-assign]
+    base = choosing.base_of(page, "asked", SENT)
+    data = event(x={"setting": "seed", "values": "1-4"})
+    assert choosing.estimate(choosing.plan_of(page, data, base), base)["text"] == "4 pictures, about 12 s"
+
+
+FORK = {"run": "one", "step": 2, "original": ask().model_dump()}
+SENT = {"request": ask()}
+IMAGE = {"image": "0" * 32, "strength": 0.5}
+NET = {"net": "edges", "image": "1" * 32}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "label"),
+    [
+        ({"init": IMAGE}, {"init": {**IMAGE, "image": "f" * 32}}, "Your image"),
+        ({"init": {**IMAGE, "mask": "2" * 32}}, {"init": {**IMAGE, "mask": "3" * 32}}, "Painted mask"),
+        ({"controls": (NET,)}, {"controls": ({**NET, "end": 0.5},)}, "ControlNet 1"),
+        ({}, {"reference": {"adapter": "plus", "image": "4" * 32}}, "IP-Adapter"),
+        ({"fork": FORK}, {"fork": {**FORK, "seed": 3}}, "New noise after leaving"),
+        (
+            {"fork": FORK},
+            {"fork": {**FORK, "original": ask(guidance_scale=2.0).model_dump()}},
+            "Guidance scale before leaving",
+        ),
+        # Named by the path in the record: a third run that the second one had left.
+        (
+            {"fork": {**FORK, "original": ask(fork=FORK).model_dump()}},
+            {"fork": {**FORK, "original": ask(fork={**FORK, "step": 1}).model_dump()}},
+            "fork original fork step",
+        ),
+    ],
+)
+def test_what_the_list_of_settings_leaves_out_differs_too(one: Any, other: Any, label: str) -> None:
+    rows = differing((finished("a", **one), 0), (finished("b", **other), 0))
+    assert [row["label"] for row in rows] == [label] and rows[0]["values"][0] != rows[0]["values"][1]
+
+
+def test_what_changes_no_picture_makes_no_difference() -> None:
+    one = finished("a", fork=FORK, typed={"prompt": "a {fox}"})
+    assert differing((one, 0), (finished("b", fork={**FORK, "run": "two"}), 0)) == []
+    # A fork and what it left differ in that alone.
+    assert [row["label"] for row in differing((one, 0), (finished("c"), 0))] == ["Left another run"]
+    two = finished("d", num_images=2, fork={**FORK, "original": ask(num_images=2).model_dump()})
+    assert differing((one, 0), (two, 0)) == [] and differing((one, 0), (two, 1))[0]["label"] == "Seed"
+
+
 def test_a_run_is_described_with_what_can_change_in_it() -> None:
     page = page_of(Backend())
     found = choosing.description(page, choosing.StartingPoint(ask(), 0.6))
     by_name = {row["name"]: row for row in found["settings"]}
     assert "strength" not in by_name and "4" in by_name["guidance_scale"]["values"]
-    assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox"
+    assert "DDIM" in by_name["scheduler"]["choices"] and found["title"] == "a fox" and not found["note"]
+    fork = choosing.description(page, choosing.StartingPoint(ask(fork=FORK)))
+    assert "left another run" in fork["note"] and "seed" not in {row["name"] for row in fork["settings"]}
 
 
 def test_a_plan_is_read_from_an_event_and_foretold() -> None:
@@ -171,6 +251,16 @@ def test_a_whole_row_ends_with_a_sentence() -> None:
     assert "picture changes most" in values[-1]["sentence"]
 
 
+def test_a_running_comparison_keeps_pictures_and_no_steps() -> None:
+    backend = Backend()
+    grid = RunningGrid(backend, grid_of(1, 2), threading.Event())  # type: ignore[arg-type]
+    last = list(grid.values("name"))[-1]
+    assert "differ" in last["sentence"] and len(grid.traces) == 2
+    for kept in grid.traces.values():
+        assert kept.finals == backend.traces[kept.id].finals and not kept.frames and not kept.x_t.nbytes
+    assert saved(grid.grid.labels, grid.grid, grid.traces, "sheet")[0] == "compare-a-fox-1.png"
+
+
 def test_a_guest_whose_share_is_used_gets_what_was_made_and_the_reason() -> None:
     backend = Backend()
     backend.full_after = 2
@@ -191,6 +281,38 @@ def test_stop_leaves_what_is_there_and_makes_no_more() -> None:
     assert last["state"] == "done" and not backend.submitted and all(c["state"] == "stopped" for c in last["cells"])
 
 
+def test_a_page_that_is_closed_leaves_no_job_and_no_name() -> None:
+    backend, comparisons, jobs = Backend(), Comparisons(), []
+    backend.submit = lambda request, user, watched: jobs.append(Job(request)) or jobs[-1]  # type: ignore
+    made = comparisons.values(backend, grid_of(1, 2, 3))  # type: ignore[arg-type]
+    name = next(made)["name"]
+    made.close()
+    assert not jobs and name not in comparisons._stops
+    grid = RunningGrid(backend, grid_of(1, 2, 3), threading.Event())  # type: ignore[arg-type]
+    values = grid.values("name")
+    next(values)
+    news = threading.Thread(target=lambda: next(values))
+    news.start()
+    while len(jobs) < 2:
+        news.join(0.01)
+    jobs[0].emit(Failed("The device broke."))
+    news.join(60)
+    values.close()
+    assert jobs[1].cancelled and not comparisons._stops
+
+
+def test_a_comparison_waits_for_others_jobs_and_not_for_its_own_share() -> None:
+    backend, full = Backend(), [True, True]
+
+    def submit(request: Any, user: Any = None, watched: bool = True) -> Job:
+        if full:
+            raise QueueFull("32 pictures are waiting already.", soon=full.pop())
+        return Backend.submit(backend, request, user, watched)
+
+    backend.submit = submit  # type: ignore[method-assign]
+    assert [cell["state"] for cell in cells(run(backend, grid_of(1, 2))).values()] == ["done", "done"]
+
+
 def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
     backend, grid = Backend(), grid_of(1, 2)
     backend.traces = {"one": finished("one")}
@@ -198,7 +320,9 @@ def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
     traces = choosing.traces_of(page_of(backend), names, 100)
     value = kept_value(choosing.saved_plan(grid.model_dump_json()), traces, "kept")
     assert [cell["state"] for cell in value["cells"]] == ["done", "stopped"]
-    for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000):
+    strange = grid.model_dump_json().replace('"seed","values"', '"nope","values"')
+    assert "nope" in strange
+    for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000, strange):
         with pytest.raises(InvalidRequest):
             choosing.saved_plan(text)
 
@@ -243,6 +367,8 @@ def test_two_runs_stand_side_by_side_with_the_setting_that_differs() -> None:
     axis = value["axes"]["x"]
     assert (axis["label"], axis["values"]) == ("Guidance scale (CFG)", ["4", "7.5"]) and len(value["cells"]) == 2
     assert axis["does"].startswith("How strongly the picture follows")
+    # Another pair is another comparison to the viewer, which then writes other headings.
+    assert len({value["name"], *(compare.two_runs(page, *pair)["name"] for pair in ("ac", "bc", "ba"))}) == 4
     assert compare.two_runs(page, "a", "c")["axes"]["x"]["values"] == ["A", "B"]
     assert compare.two_runs(page, "a", "a")["state"] == "refused" == compare.two_runs(page, "a", "gone")["state"]
     labels = compare.two_labels({(0, 0, 0): backend.traces["a"], (0, 0, 1): backend.traces["b"]})

@@ -1,0 +1,75 @@
+"""When was it decided?  A strip is stopped by its name, with its page, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+
+from pipelines.events import Finished
+from pipelines.jobs.job import Job
+from tests.support.known_trace import make_trace
+from ui.inspector import forks
+from ui.inspector.forks.strips import Strips
+
+
+class Site:
+    """A page whose forks are finished at once."""
+
+    def __init__(self) -> None:
+        self.trace_opened = make_trace("one", num_images=2)
+        self.jobs: list[Job] = []
+        self.bundled_trace = None
+        self.backend = SimpleNamespace(submit=self.submit, runs=lambda most, user: [])
+
+    def submit(self, request: Any, user: Any) -> Job:
+        job = Job(request)
+        job.emit(Finished(request=request, pictures=(), seconds=0.1))
+        self.jobs.append(job)
+        return job
+
+    def trace(self, opened: Any) -> Any:
+        return self.trace_opened
+
+
+def strip_of(site: Any, strips: Strips) -> Any:
+    data = gr.EventData(None, {"prompt": "an owl"})
+    return forks.decide(site, {"id": "one", "picture": 0}, data, strips)
+
+
+def test_a_stopped_strip_makes_no_more_forks() -> None:
+    site, strips = Site(), Strips()
+    values = strip_of(site, strips)
+    next(values)
+    name = next(values)["decided"]["name"]
+    strips.stop("another")
+    strips.stop(name)
+    last = list(values)[-1]["decided"]
+    assert last["done"] and len(site.jobs) == 1 and site.jobs[0].cancelled
+
+
+def test_a_page_that_is_closed_makes_no_more_forks() -> None:
+    site, strips = Site(), Strips()
+    values = strip_of(site, strips)
+    next(values)
+    name = next(values)["decided"]["name"]
+    values.close()
+    assert len(site.jobs) == 1 and site.jobs[0].cancelled
+    strips.stop(name)  # it is forgotten
+
+
+def test_a_stop_just_before_a_fork_begins_cancels_it() -> None:
+    _, strip = Strips().begin()
+    strip.stop()
+    assert strip.follow(Job(make_trace("one").request)).cancelled
+
+
+def test_the_number_of_pictures_shortens_no_strip() -> None:
+    site: Any = Site()
+    long = replace(make_trace("one", num_images=8), seconds=4.0)
+    steps = tuple(replace(long.steps[0], index=k) for k in range(10))
+    # 0.4 s a step: 55 steps take 22 s, more than a strip of every step may.
+    assert len(forks.tries(site, replace(long, steps=steps))) == 8
+    assert len(forks.tries(site, replace(long, steps=steps, seconds=2.0))) == 10
