@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.models.machine import Machine, Measurements
 from pipelines.models.offloading.spread import BLOCKS, LAYERS, OFFLOADS, WAIT, gather, spread, spread_of
 from pipelines.models.placement import half_dtype, needs_float32
+from pipelines.system.gpu.number_formats import convert
 from pipelines.system.gpu.out_of_memory import out_of_memory as out_of_memory
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _use_half_precision(model: Model) -> None:
     # float16 is too narrow for some autoencoders; where there is no wider 16-bit format, they stay as they are.
     wide = torch.bfloat16 if half == "bfloat16" else torch.float32
     for module in model.modules.values():
-        module.to(dtype=wide if needs_float32(model, module) else getattr(torch, half))
+        convert(module, wide if needs_float32(model, module) else getattr(torch, half))
     model.placement = replace(model.placement, dtype=half)
     if how:
         spread(model, how)
