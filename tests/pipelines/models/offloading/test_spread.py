@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,32 @@ def test_adapters_work_on_a_model_that_is_spread(
         assert isinstance(done, Finished), done
         assert oom_fallback.words([how])[0] in done.notes[0]
         assert np.abs(pixels(done) - pixels(wanted)).max() <= 1
+
+
+def uploads_of_a_step(model: Any, gpu: PretendGpu) -> int:
+    """Tensors that a step waits for on their way to the card; the first step encodes the prompt."""
+    counts = []
+    for step in denoise(model, ask()):
+        counts.append(gpu.counts.uploads)
+        gpu.reset()
+        assert step.x_next.device.type == pretend_gpu.NAME
+    return counts[-1]
+
+
+@pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
+def test_a_lora_stays_on_the_card_for_it_works_at_every_step(
+    how: str, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    make_lora(tiny_folder, "stable_diffusion", tmp_path / "bold.safetensors", 1)
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    model.placement = replace(ON_CARD, fallbacks=(how,))
+    spread(model, how)
+    plain = uploads_of_a_step(model, gpu)
+    assert plain == 0 or how != WAIT
+    model.set_loras([(str(tmp_path), "bold.safetensors", 0.8)])
+    for _ in range(2):
+        assert uploads_of_a_step(model, gpu) == plain
+        spread(model, how)
 
 
 def adapted(place: str, tiny_folder: Path, tmp_path: Path) -> Any:
