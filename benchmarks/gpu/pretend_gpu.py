@@ -21,7 +21,7 @@ NO_FLOAT64 = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework 
 # Operators whose answer the host needs before it can go on.
 SYNCS = {
     "_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "_unique2",
-    "unique_dim", "unique_consecutive",
+    "unique_dim", "unique_consecutive", "_linalg_check_errors", "linalg_solve", "linalg_inv",
 }  # fmt: skip
 NO_POOLING = (
     "Adaptive pool MPS: input sizes must be divisible by output sizes. Non-divisible input sizes are not implemented."
