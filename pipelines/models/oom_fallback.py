@@ -153,7 +153,7 @@ def _denoiser(model: Model | None) -> Any:
 
 _EVERYWHERE = frozenset({LOAD, ADAPT, START, STEP, DECODE})
 FALLBACKS: tuple[Fallback, ...] = (
-    Fallback("one", "one picture at a time", frozenset({STEP}), _has_batch, _one_by_one),
+    Fallback("one", "one prompt of one picture at a time", frozenset({STEP}), _has_batch, _one_by_one),
     Fallback("tiles", "decoder in slices and tiles", frozenset({START, DECODE}), _can_tile, _enable_tiling),
     Fallback(
         WAIT, "text encoders and decoder waiting in RAM until they work", _EVERYWHERE, _can_wait, _spread(WAIT),

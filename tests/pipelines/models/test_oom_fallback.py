@@ -159,7 +159,7 @@ def test_the_next_run_begins_where_the_last_one_ended(site: Site, monkeypatch: p
     assert failing.failures == 1
     again = last_of(backend, ask())
     assert failing.failures == 1
-    assert again.notes == ("To fit into memory, as learnt before: one picture at a time.",)
+    assert again.notes == ("To fit into memory, as learnt before: one prompt of one picture at a time.",)
     assert (pixels(first) == pixels(again)).all()
     restarted = last_of(site.backend(), ask(num_images=4))  # a new program, a larger run
     assert failing.failures == 1 and restarted.notes == again.notes
