@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 WAIT, BLOCKS, LAYERS = "wait", "blocks", "parts"
 OFFLOADS = (WAIT, BLOCKS, LAYERS)
 _VISIT = "visit_gpu"
-# What works at every step, is small, and is never called as a whole, so that no hook could bring it.
-_STAYS = ("lora_",)
+# What works at every step and is small: a LoRA is never called as a whole, so that no hook could bring it, and previews
+# are decoded one at a time.
+_STAYS = ("lora_", "preview")
 # A text encoder beyond this comes layer by layer: as many bytes cross for a prompt, and there need be no room for all.
 VISIT_BYTES = 2 * 10**9
 _GROUP_HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
