@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.system.atomic_files import atomic_write, remove_stale_parts
 from pipelines.system.bounded_json import read_json_file
-from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard, find
+from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard, find, make_current
 
 
 class Machine:
@@ -87,10 +87,8 @@ class Machine:
     def make_current(self) -> None:
         """Have this thread's calls that name no card mean this one, where it is not the first (``cuda:1``)."""
         card = self.card
-        if card is not None and card.kind == CUDA and not card.problem and ":" in card.device:
-            import torch
-
-            torch.cuda.set_device(card.device)
+        if card is not None and not card.problem:
+            make_current(card.device)
 
     def name(self) -> str:
         """The graphics card's name, "" without one."""

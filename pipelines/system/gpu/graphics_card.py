@@ -128,6 +128,14 @@ def find(device: str = "auto") -> GraphicsCard | None:
     return unused_card(ask(), version(torch.version.cuda), _driver(torch), shorten(hiding, 60))
 
 
+def make_current(device: str) -> None:
+    """Have this thread's calls that name no card mean this one, where it is not the first (``cuda:1``)."""
+    if device.startswith(f"{CUDA}:"):
+        import torch
+
+        torch.cuda.set_device(device)
+
+
 def _count(torch: Any) -> int:
     return int(torch.cuda.device_count())
 
