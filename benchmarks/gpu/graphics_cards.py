@@ -67,6 +67,9 @@ class MachineWith(Machine):
     def usable(self) -> int:
         return self.vram()[1]
 
+    def usable_ram(self) -> int:
+        return self._ram[1]
+
     def bound_share(self) -> None:
         pass
 

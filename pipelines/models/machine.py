@@ -66,6 +66,12 @@ class Machine:
 
         return self.vram()[1] + torch.cuda.memory_allocated(card.device)
 
+    def usable_ram(self) -> int:
+        """What this program can use of the main memory: what is free, and what it holds itself."""
+        import psutil
+
+        return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
     def bound_share(self) -> None:
         """Have memory run out with an error, not spill: called before each load, for other programs come and go.
 

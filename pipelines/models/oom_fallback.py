@@ -26,6 +26,8 @@ LOAD, ADAPT, START, STEP, DECODE = "load", "adapt", "start", "step", "decode"
 OVERFLOW = "overflow"
 # A card has more room than when memory ran out, if so much more of it can be used.
 MORE_ROOM = 1.1
+# Of the main memory other programs take and leave more.
+MORE_RAM = 1.25
 Undo = Callable[[], None]
 
 
@@ -262,9 +264,7 @@ class OomFallback:
         key = self._key(source, placement)
         known = self._notes.get(key)
         classes = dict(known) if isinstance(known, dict) else {}
-        note: Any = list(ordered(names))
-        if placement.has_own_memory:
-            note = {"names": note, "usable": self._machine.usable()}
+        note = {"names": list(ordered(names)), "usable": self._usable(placement)}
         self._notes.note(key, {**classes, str(size_class(pixels)): note})
 
     def forget(self, source: str, placement: Placement) -> None:
@@ -272,13 +272,17 @@ class OomFallback:
         self._notes.note(self._key(source, placement), None)
 
     def _still_needed(self, note: Any, placement: Placement) -> Any:
-        """The names of a note, none where the card has more room now: another program used it then."""
+        """The names of a note, none where there is more room now: another program used it then."""
         if not isinstance(note, dict):
             return note
         usable = note.get("usable")
-        if isinstance(usable, int) and self._machine.usable() > usable * MORE_ROOM:
+        more = MORE_ROOM if placement.has_own_memory else MORE_RAM
+        if isinstance(usable, int) and self._usable(placement) > usable * more:
             return []
         return note.get("names")
+
+    def _usable(self, placement: Placement) -> int:
+        return self._machine.usable() if placement.has_own_memory else self._machine.usable_ram()
 
     def _key(self, source: str, placement: Placement) -> str:
         where = self._machine.name() if placement.has_own_memory else placement.device

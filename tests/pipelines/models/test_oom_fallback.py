@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.gpu.graphics_cards import CARDS, MachineWith
+from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith
 from pipelines.events import Decoding, Failed, Finished, Preview
 from pipelines.images.png import CHUNK, read_request
 from pipelines.jobs.local import LocalBackend
@@ -121,6 +121,20 @@ def test_a_run_that_fits_needs_no_fallback(site: Site) -> None:
     done = last_of(site.backend(), ask())
     assert isinstance(done, Finished) and done.notes == ()
     assert not (site.root / "memory" / "ladder.json").exists()
+
+
+@pytest.mark.parametrize("name", [None, "M1"])
+def test_fallbacks_are_forgotten_where_another_program_has_left_the_main_memory(
+    name: str | None, tmp_path: Path
+) -> None:
+    def on(free: int) -> OomFallback:
+        return OomFallback(tmp_path, MachineWith(CARDS[name] if name else None, (8 * GB, free * GB)))
+
+    here = Placement("mps", "float16", "sdpa", kind="mps") if name else CPU
+    on(3).remember("x", here, 10**6, ["one", "half"])
+    assert on(3).remembered("x", here, 10**6) == ("one", "half")
+    assert on(2).remembered("x", here, 10**6) == ("one", "half")
+    assert on(6).remembered("x", here, 10**6) == ()
 
 
 @pytest.mark.parametrize("fallback", ["one", "slices", "parts", "half"])
