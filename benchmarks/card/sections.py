@@ -189,8 +189,10 @@ def memory(findings: Findings, site: Site) -> None:
         return
     for limit in sorted(site.limits, reverse=True):
         for name in site.models:
-            if limit * GB <= site.device.memory:
-                findings.measure(f"{name}, {limit:.3g} GB", lambda a=(name, int(limit * GB)): _bounded(site, *a))  # type: ignore[misc]
+            # A card of 6 GB says that it has 5.8.
+            if limit * GB * 0.9 <= site.device.memory:
+                bound = min(int(limit * GB), site.device.memory)
+                findings.measure(f"{name}, {limit:.3g} GB", lambda a=(name, bound): _bounded(site, *a))  # type: ignore[misc]
 
 
 def _bounded(site: Site, name: str, limit: int) -> dict[str, Any]:
