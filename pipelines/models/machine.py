@@ -57,6 +57,16 @@ class Machine:
         # PyTorch's own cache of freed blocks is available to us.
         return total, free + torch.cuda.memory_reserved(card.device) - torch.cuda.memory_allocated(card.device)
 
+    def shared(self) -> tuple[int, int]:
+        """Of the main memory all that models can get where they run in it, and what is free of that.
+
+        Apple's GPU gets no more than Apple recommends (``bound_share``).
+        """
+        (total, free), card = self.ram(), self.card
+        if card is None or card.kind != MPS or card.problem:
+            return total, free
+        return min(total, card.memory), min(free, card.memory)
+
     def usable(self) -> int:
         """What this program can use of the card's memory: what is free, and what it holds itself."""
         card = self.card

@@ -15,6 +15,7 @@ from pipelines.models.checkpoints.single_file import PREFIXES
 from pipelines.models.families import family_of
 from pipelines.models.placement import DENOISERS
 from pipelines.system.bounded_json import read_json_file
+from pipelines.system.gpu.graphics_card import MPS
 from pipelines.system.paths import PROJECT
 from pipelines.system.safetensors_header import read_header
 
@@ -103,7 +104,7 @@ def preflight(
     activations = activation_bytes(card, placement, folder, size)
     download = plan.missing if plan else (0 if folder else card.download_bytes)
     on_gpu = placement.has_own_memory
-    total, free = machine.vram() if on_gpu else machine.ram()
+    total, free = machine.vram() if on_gpu else _shared(machine, placement)
     facts = _Assessment(
         card, placement, weights, activations, download, size or (card.width, card.height), machine, plan
     )
@@ -150,14 +151,19 @@ class _Assessment:
             return False, (
                 f"{name} needs {gb(self.download)} of disk and {gb(disk)} are free; delete a model or free some space."
             )
-        ram, vram = self.machine.ram()[0], self.machine.vram()[0]
+        ram, vram = _shared(self.machine, self.placement)[0], self.machine.vram()[0]
         # With every fallback, weights have 16 bits and are in RAM as well as on the GPU.
         least = self.weights * 2 // BYTES[self.placement.dtype]
+        if self.placement.kind == MPS:
+            # Its bound is firm, and there is nowhere else to wait: a picture needs room too, in tiles a quarter.
+            least += self.activations // 4
         if least > ram + vram:
+            needs = f"has {gb(least)} of weights"
             there = f"{gb(ram)} of RAM" + (f" and {gb(vram)} of graphics memory" if vram else "")
+            if self.placement.kind == MPS:
+                needs, there = f"needs {gb(least)}", f"{gb(ram)} for its GPU"
             return False, (
-                f"{name} has {gb(least)} of weights even in half precision, and this machine has {there}; choose a "
-                "smaller model."
+                f"{name} {needs} even in half precision, and this machine has {there}; choose a smaller model."
             )
         return True, ""
 
@@ -183,6 +189,8 @@ class _Assessment:
                 "That is more than the card has: parts of the model will wait in RAM, which is slower; smaller "
                 "pictures or a smaller model are quicker.",
             )
+        if self.placement.kind == MPS:
+            return ("That is more than its GPU gets: pictures are decoded in tiles; smaller ones are quicker.",)
         return (
             "That is more than this machine has: it may become very slow; choose smaller pictures or a smaller model.",
         )
@@ -271,6 +279,10 @@ def _widest_channels(folder: Path | None) -> int:
         return int(channels[min(1, len(channels) - 1)])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
         return 256
+
+
+def _shared(machine: Machine, placement: Placement) -> tuple[int, int]:
+    return machine.shared() if placement.kind == MPS else machine.ram()
 
 
 def gb(count: float) -> str:
