@@ -99,8 +99,12 @@ def test_an_apple_chip_shares_the_main_memory(name: str, ram: int, free: int) ->
         here, ahead = foretold(model, machine)
         assert here.device == "mps" and here.dtype in dtypes
         needed = ahead.weights + ahead.activations
-        way = "whole" if needed <= free * GB else "tight" if needed <= ram * GB else "more than it has"
+        total, free_of_it = machine.shared()
+        assert total < ram * GB
+        way = "whole" if needed <= free_of_it else "tight" if needed <= total else "whole, in tiles"
         assert cell.startswith(way if ahead.ok else "too large"), (model, cell, needed / GB)
+        if not ahead.ok:
+            assert f"{total / 1e9:.1f} GB for its GPU" in ahead.sentences[0]
         check_figures(cell, ahead)
 
 

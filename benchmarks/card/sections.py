@@ -106,28 +106,29 @@ def syncs(findings: Findings, site: Site) -> None:
     if not site.device.memory or not site.device.device.startswith("cuda"):
         findings.skip("only PyTorch's CUDA tells where the program waits")
         return
-    for name in ("pocket", "sd15"):
-        findings.measure(name, lambda name=name: _waits(site, name))  # type: ignore[misc]
+    # UniPC solves equations at each step.
+    for item, name, scheduler in (
+        ("pocket", "pocket", "ddim"),
+        ("pocket, UniPC", "pocket", "unipc"),
+        ("sd15", "sd15", "ddim"),
+    ):
+        findings.measure(item, lambda a=(name, scheduler): _waits(site, *a))  # type: ignore[misc]
 
 
-def _waits(site: Site, name: str) -> dict[str, Any]:
+def _waits(site: Site, name: str, scheduler: str) -> dict[str, Any]:
     """Waits of each step but the first, which encodes the prompt, by the line of Python that caused them."""
     import torch
 
     card = site.pocket() if name == "pocket" else site.card(name)
     size = card.width if name == "pocket" else site.sizes[0]
     manager, ends = site.manager(card), []
-    request = site.request(card.id, size, num_inference_steps=STEPS_WATCHED)
+    request = site.request(card.id, size, num_inference_steps=STEPS_WATCHED, scheduler=scheduler)
     run_job(manager, request)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            last, _ = run_job(
-                manager,
-                site.request(card.id, size, num_inference_steps=STEPS_WATCHED),
-                lambda job, step: ends.append(len(told)),
-            )
+            last, _ = run_job(manager, request, lambda job, step: ends.append(len(told)))
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return {"ended": type(last).__name__, **by_place(told, ends)}
@@ -188,8 +189,10 @@ def memory(findings: Findings, site: Site) -> None:
         return
     for limit in sorted(site.limits, reverse=True):
         for name in site.models:
-            if limit * GB <= site.device.memory:
-                findings.measure(f"{name}, {limit:.3g} GB", lambda a=(name, int(limit * GB)): _bounded(site, *a))  # type: ignore[misc]
+            # A card of 6 GB says that it has 5.8.
+            if limit * GB * 0.9 <= site.device.memory:
+                bound = min(int(limit * GB), site.device.memory)
+                findings.measure(f"{name}, {limit:.3g} GB", lambda a=(name, bound): _bounded(site, *a))  # type: ignore[misc]
 
 
 def _bounded(site: Site, name: str, limit: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def _nvidia(name: str, memory: int, capability: tuple[int, int], **more: object)
     return GraphicsCard(name, CUDA, memory, capability, architecture=architecture, **{**facts, **more})  # type: ignore[arg-type]
 
 
+# Apple recommends two thirds of the main memory for the GPU, of more than 32 GB three quarters.
 CARDS: Mapping[str, GraphicsCard] = {
     "GTX 1060": _nvidia("NVIDIA GeForce GTX 1060 6GB", 6 * GB, (6, 1), architectures=CU126, runtime=(12, 6)),
     "GTX 1080": _nvidia("NVIDIA GeForce GTX 1080", 8 * GB, (6, 1), architectures=CU126, runtime=(12, 6)),
@@ -34,8 +35,8 @@ CARDS: Mapping[str, GraphicsCard] = {
     "RTX 4090": _nvidia("NVIDIA GeForce RTX 4090", 24 * GB, (8, 9)),
     "RTX 5090": _nvidia("NVIDIA GeForce RTX 5090", 32 * GB, (12, 0)),
     "H200": _nvidia("NVIDIA H200", 139 * GB, (9, 0)),
-    "M1": GraphicsCard("Apple GPU", MPS, 8 * GB, device=MPS),
-    "M3": GraphicsCard("Apple GPU", MPS, 36 * GB, bfloat16=True, device=MPS),
+    "M1": GraphicsCard("Apple GPU", MPS, 16 * GB // 3, device=MPS),
+    "M3": GraphicsCard("Apple GPU", MPS, 27 * GB, bfloat16=True, device=MPS),
     "Radeon": GraphicsCard(
         "AMD Radeon RX 7900 XTX", CUDA, 24 * GB, bfloat16=True, architectures=ROCM, architecture="gfx1100", rocm=True
     ),
@@ -66,6 +67,9 @@ class MachineWith(Machine):
 
     def usable(self) -> int:
         return self.vram()[1]
+
+    def usable_ram(self) -> int:
+        return self._ram[1]
 
     def bound_share(self) -> None:
         pass

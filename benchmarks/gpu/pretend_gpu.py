@@ -21,8 +21,11 @@ NO_FLOAT64 = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework 
 # Operators whose answer the host needs before it can go on.
 SYNCS = {
     "_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "_unique2",
-    "unique_dim", "unique_consecutive",
+    "unique_dim", "unique_consecutive", "_linalg_check_errors", "linalg_solve", "linalg_inv",
 }  # fmt: skip
+NO_POOLING = (
+    "Adaptive pool MPS: input sizes must be divisible by output sizes. Non-divisible input sizes are not implemented."
+)
 # Operators that may read tensors of another device.
 CROSSING = {"copy_", "_copy_from", "index", "index_put_", "index_put", "_index_put_impl_"}
 
@@ -103,6 +106,10 @@ def _check(name: str, given: dict[str, Any]) -> None:
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu'")
     if gpu.mps and name not in CROSSING and any(t.dtype == torch.float64 for t in tensors):
         raise TypeError(NO_FLOAT64)
+    if gpu.mps and name in ("_adaptive_avg_pool2d", "adaptive_avg_pool2d"):
+        sizes = zip(given["self"].shape[-2:], given["output_size"], strict=True)
+        if any(edge % into for edge, into in sizes):
+            raise RuntimeError(NO_POOLING)
 
 
 def _wrapped(made: Any, args: Any, kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.events import Event, Preview, Step
 from pipelines.images.png import xmp_chunk
 from pipelines.system.gpu.device_copies import HostCopy
+from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.trace.trace import signal_share
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class StepWriter:
         self._emit, self._model, self._recorder, self._scheduler = emit, model, recorder, scheduler
         self._thread: ThreadPoolExecutor | None = None
         self._behind: Future[None] | None = None
+        self._blind = False
 
     def __enter__(self) -> StepWriter:
         return self
@@ -159,8 +161,21 @@ class StepWriter:
     def add(self, step: Step, seconds_left: float) -> None:
         """Emit and record a step."""
         device = step.x_t.device
-        parts = (step.x_t, step.cond, step.uncond, *small_frames(self._model, step, self._scheduler))
+        parts = (step.x_t, step.cond, step.uncond, *self._frames(step))
         self._later(HostCopy(parts, device), replace(step, x_t=step.x_next, x0=step.x_next), seconds_left)
+
+    def _frames(self, step: Step) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """As ``small_frames``; no picture is lost because its previews cannot be made here."""
+        if self._blind:
+            return None, None
+        try:
+            return small_frames(self._model, step, self._scheduler)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            log.exception("The steps of a running job could not be painted")
+            self._blind = True
+        return None, None
 
     def keep(self, step: Step, steps: list[Step]) -> None:
         """Append a step whose frames are made after the run; from a GPU, whose memory is dear, it goes to the CPU."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.system.atomic_files import atomic_write, remove_stale_parts
 from pipelines.system.bounded_json import read_json_file
-from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard, find
+from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard, find, make_current
 
 
 class Machine:
@@ -57,6 +57,16 @@ class Machine:
         # PyTorch's own cache of freed blocks is available to us.
         return total, free + torch.cuda.memory_reserved(card.device) - torch.cuda.memory_allocated(card.device)
 
+    def shared(self) -> tuple[int, int]:
+        """Of the main memory all that models can get where they run in it, and what is free of that.
+
+        Apple's GPU gets no more than Apple recommends (``bound_share``).
+        """
+        (total, free), card = self.ram(), self.card
+        if card is None or card.kind != MPS or card.problem:
+            return total, free
+        return min(total, card.memory), min(free, card.memory)
+
     def usable(self) -> int:
         """What this program can use of the card's memory: what is free, and what it holds itself."""
         card = self.card
@@ -65,6 +75,12 @@ class Machine:
         import torch
 
         return self.vram()[1] + torch.cuda.memory_allocated(card.device)
+
+    def usable_ram(self) -> int:
+        """What this program can use of the main memory: what is free, and what it holds itself."""
+        import psutil
+
+        return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
 
     def bound_share(self) -> None:
         """Have memory run out with an error, not spill: called before each load, for other programs come and go.
@@ -87,10 +103,8 @@ class Machine:
     def make_current(self) -> None:
         """Have this thread's calls that name no card mean this one, where it is not the first (``cuda:1``)."""
         card = self.card
-        if card is not None and card.kind == CUDA and not card.problem and ":" in card.device:
-            import torch
-
-            torch.cuda.set_device(card.device)
+        if card is not None and not card.problem:
+            make_current(card.device)
 
     def name(self) -> str:
         """The graphics card's name, "" without one."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.models.machine import Machine, Measurements
 from pipelines.models.offloading.spread import BLOCKS, LAYERS, OFFLOADS, WAIT, gather, spread, spread_of
 from pipelines.models.placement import half_dtype, needs_float32
+from pipelines.system.gpu.number_formats import convert
 from pipelines.system.gpu.out_of_memory import out_of_memory as out_of_memory
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LOAD, ADAPT, START, STEP, DECODE = "load", "adapt", "start", "step", "decode"
 OVERFLOW = "overflow"
 # A card has more room than when memory ran out, if so much more of it can be used.
 MORE_ROOM = 1.1
+# Of the main memory other programs take and leave more.
+MORE_RAM = 1.25
 Undo = Callable[[], None]
 
 
@@ -135,7 +138,7 @@ def _use_half_precision(model: Model) -> None:
     # float16 is too narrow for some autoencoders; where there is no wider 16-bit format, they stay as they are.
     wide = torch.bfloat16 if half == "bfloat16" else torch.float32
     for module in model.modules.values():
-        module.to(dtype=wide if needs_float32(model, module) else getattr(torch, half))
+        convert(module, wide if needs_float32(model, module) else getattr(torch, half))
     model.placement = replace(model.placement, dtype=half)
     if how:
         spread(model, how)
@@ -152,7 +155,7 @@ def _denoiser(model: Model | None) -> Any:
 
 _EVERYWHERE = frozenset({LOAD, ADAPT, START, STEP, DECODE})
 FALLBACKS: tuple[Fallback, ...] = (
-    Fallback("one", "one picture at a time", frozenset({STEP}), _has_batch, _one_by_one),
+    Fallback("one", "one prompt of one picture at a time", frozenset({STEP}), _has_batch, _one_by_one),
     Fallback("tiles", "decoder in slices and tiles", frozenset({START, DECODE}), _can_tile, _enable_tiling),
     Fallback(
         WAIT, "text encoders and decoder waiting in RAM until they work", _EVERYWHERE, _can_wait, _spread(WAIT),
@@ -261,9 +264,7 @@ class OomFallback:
         key = self._key(source, placement)
         known = self._notes.get(key)
         classes = dict(known) if isinstance(known, dict) else {}
-        note: Any = list(ordered(names))
-        if placement.has_own_memory:
-            note = {"names": note, "usable": self._machine.usable()}
+        note = {"names": list(ordered(names)), "usable": self._usable(placement)}
         self._notes.note(key, {**classes, str(size_class(pixels)): note})
 
     def forget(self, source: str, placement: Placement) -> None:
@@ -271,13 +272,17 @@ class OomFallback:
         self._notes.note(self._key(source, placement), None)
 
     def _still_needed(self, note: Any, placement: Placement) -> Any:
-        """The names of a note, none where the card has more room now: another program used it then."""
+        """The names of a note, none where there is more room now: another program used it then."""
         if not isinstance(note, dict):
             return note
         usable = note.get("usable")
-        if isinstance(usable, int) and self._machine.usable() > usable * MORE_ROOM:
+        more = MORE_ROOM if placement.has_own_memory else MORE_RAM
+        if isinstance(usable, int) and self._usable(placement) > usable * more:
             return []
         return note.get("names")
+
+    def _usable(self, placement: Placement) -> int:
+        return self._machine.usable() if placement.has_own_memory else self._machine.usable_ram()
 
     def _key(self, source: str, placement: Placement) -> str:
         where = self._machine.name() if placement.has_own_memory else placement.device

@@ -11,6 +11,7 @@ from pipelines.models.families import family_of
 from pipelines.models.machine import Machine
 from pipelines.models.offloading.spread import leave_uncompiled, spread_of, waits
 from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard
+from pipelines.system.gpu.number_formats import wide_parts
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.text import first_line
 
@@ -302,21 +303,27 @@ def quantize_linear(module: Any, kind: str) -> None:
     Torchao's own 4 bits need further packages of kernels for each kind of card.
 
     Args:
-        module: changed in place; before it is moved to the GPU.
+        module: changed in place; before it is moved to the GPU.  What its class keeps wide (``number_formats``) stays
+            as it is: T5 casts what comes to those layers to the format of their weights, which may be whole numbers.
         kind: int8 or int4.
     """
+    import torch
+
+    wide = wide_parts(module)
+    linears = [
+        name for name, one in module.named_modules() if type(one) is torch.nn.Linear and not wide & {*name.split(".")}
+    ]
     if kind == "int8" and find_spec("torchao"):
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-        quantize_(module, Int8WeightOnlyConfig())
+        quantize_(module, Int8WeightOnlyConfig(), filter_fn=lambda one, name: name in linears)
         return
     import bitsandbytes
-    import torch
 
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear:
-                setattr(parent, name, _quantized_linear(bitsandbytes.nn, child, kind))
+    for path in linears:
+        parent, _, name = path.rpartition(".")
+        owner = module.get_submodule(parent)
+        setattr(owner, name, _quantized_linear(bitsandbytes.nn, getattr(owner, name), kind))
 
 
 def _quantized_linear(layers: Any, linear: Any, kind: str) -> Any:

@@ -15,6 +15,7 @@ from pipelines.models.checkpoints.single_file import PREFIXES
 from pipelines.models.families import family_of
 from pipelines.models.placement import DENOISERS
 from pipelines.system.bounded_json import read_json_file
+from pipelines.system.gpu.graphics_card import MPS
 from pipelines.system.paths import PROJECT
 from pipelines.system.safetensors_header import read_header
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Share of a network's bytes that is left when its matrices are kept in fewer bits.
 QUANTIZED = {"": 1.0, "int8": 0.5, "int4": 0.25}
+# Share of T5's weights that stays as it is (its ``wo``; of T5 XXL 24 x 4,096 x 10,240 of 4.76e9).
+T5_WIDE = 0.21
 # The widest maps of a decoder are alive in about this many copies at once (input, norm, activation, skip, output).
 LIVE_MAPS = 5
 # What diffusers saves with a model and only pipelines with their own loop load.
@@ -96,13 +99,12 @@ def preflight(
     if "vae" in parts and _autoencoder_format(card, placement, folder) != placement.dtype:
         parts["vae"] = parts["vae"] * BYTES["float32"] // BYTES[placement.dtype]
     if placement.quantize:
-        share = QUANTIZED[placement.quantize]
-        parts = {name: round(b * share) if _is_quantized(name, folder) else b for name, b in parts.items()}
+        parts = {name: round(b * _quantized_share(name, folder, placement.quantize)) for name, b in parts.items()}
     weights = sum(parts.values()) or _guess_weights(card, plan)
     activations = activation_bytes(card, placement, folder, size)
     download = plan.missing if plan else (0 if folder else card.download_bytes)
     on_gpu = placement.has_own_memory
-    total, free = machine.vram() if on_gpu else machine.ram()
+    total, free = machine.vram() if on_gpu else _shared(machine, placement)
     facts = _Assessment(
         card, placement, weights, activations, download, size or (card.width, card.height), machine, plan
     )
@@ -149,14 +151,19 @@ class _Assessment:
             return False, (
                 f"{name} needs {gb(self.download)} of disk and {gb(disk)} are free; delete a model or free some space."
             )
-        ram, vram = self.machine.ram()[0], self.machine.vram()[0]
+        ram, vram = _shared(self.machine, self.placement)[0], self.machine.vram()[0]
         # With every fallback, weights have 16 bits and are in RAM as well as on the GPU.
         least = self.weights * 2 // BYTES[self.placement.dtype]
+        if self.placement.kind == MPS:
+            # Its bound is firm, and there is nowhere else to wait: a picture needs room too, in tiles a quarter.
+            least += self.activations // 4
         if least > ram + vram:
+            needs = f"has {gb(least)} of weights"
             there = f"{gb(ram)} of RAM" + (f" and {gb(vram)} of graphics memory" if vram else "")
+            if self.placement.kind == MPS:
+                needs, there = f"needs {gb(least)}", f"{gb(ram)} for its GPU"
             return False, (
-                f"{name} has {gb(least)} of weights even in half precision, and this machine has {there}; choose a "
-                "smaller model."
+                f"{name} {needs} even in half precision, and this machine has {there}; choose a smaller model."
             )
         return True, ""
 
@@ -182,6 +189,8 @@ class _Assessment:
                 "That is more than the card has: parts of the model will wait in RAM, which is slower; smaller "
                 "pictures or a smaller model are quicker.",
             )
+        if self.placement.kind == MPS:
+            return ("That is more than its GPU gets: pictures are decoded in tiles; smaller ones are quicker.",)
         return (
             "That is more than this machine has: it may become very slow; choose smaller pictures or a smaller model.",
         )
@@ -237,15 +246,17 @@ def activation_bytes(
     return LIVE_MAPS * _widest_channels(folder) * width * height * count
 
 
-def _is_quantized(part: str, folder: Path | None) -> bool:
-    """Whether a component is kept in fewer bits where that is asked for (``placement.settle``)."""
+def _quantized_share(part: str, folder: Path | None, kind: str) -> float:
+    """The share of a component's bytes that is left where fewer bits are asked for (``placement.settle``)."""
     if part in DENOISERS:
-        return True
+        return QUANTIZED[kind]
     try:
         found = read_json_file(folder / part / "config.json").get("architectures") if folder else None
     except (OSError, ValueError, AttributeError):
         found = None
-    return isinstance(found, list) and "T5EncoderModel" in found
+    if not (isinstance(found, list) and "T5EncoderModel" in found):
+        return 1.0
+    return T5_WIDE + (1 - T5_WIDE) * QUANTIZED[kind]
 
 
 def _autoencoder_format(card: ModelCard, placement: Placement, folder: Path | None) -> str:
@@ -268,6 +279,10 @@ def _widest_channels(folder: Path | None) -> int:
         return int(channels[min(1, len(channels) - 1)])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
         return 256
+
+
+def _shared(machine: Machine, placement: Placement) -> tuple[int, int]:
+    return machine.shared() if placement.kind == MPS else machine.ram()
 
 
 def gb(count: float) -> str:

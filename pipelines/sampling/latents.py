@@ -212,8 +212,20 @@ def _at_most(x: torch.Tensor, side: int) -> torch.Tensor:
     longest = max(x.shape[-2:])
     if longest <= side:
         return x
-    size = [max(1, round(edge * side / longest)) for edge in x.shape[-2:]]
-    return torch.nn.functional.interpolate(x.float(), size=size, mode="area")
+    rows, columns = (_areas(edge, max(1, round(edge * side / longest)), x.device) for edge in x.shape[-2:])
+    return rows @ x.float() @ columns.T
+
+
+def _areas(edge: int, into: int, device: torch.device) -> torch.Tensor:
+    """How much each of ``edge`` pixels counts in each of ``into`` larger ones, (into, edge).
+
+    Two products with such matrices average a map over areas of any size; torch's own area mode is an adaptive pooling,
+    which Apple's GPU refuses unless the sizes divide each other.
+    """
+    size = edge / into
+    first = torch.arange(into, device=device, dtype=torch.float32)[:, None] * size
+    pixel = torch.arange(edge, device=device, dtype=torch.float32)
+    return (torch.minimum(first + size, pixel + 1) - torch.maximum(first, pixel)).clamp(min=0) / size
 
 
 def to_bytes(pixels: torch.Tensor) -> torch.Tensor:

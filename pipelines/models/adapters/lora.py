@@ -203,9 +203,8 @@ class AppliedLoras:
         self._names = self._names or LayerNames(self._parts)
         path = key[0]
         found = load(path, self._names, model_name)
-        device = "cpu" if "parts" in placement.fallbacks else placement.device
         for _, layer in found.layers:
-            layer.to(device, getattr(torch, placement.dtype))
+            layer.to(placement.device, getattr(torch, placement.dtype))
             if not all(torch.isfinite(weight).all() for weight in layer.parameters()):
                 text = f"prompt names the LoRA {path.stem!r}, whose numbers are too large for {placement.dtype}"
                 raise InvalidRequest("prompt", f"{text}; leave it out.")

@@ -37,6 +37,7 @@ from pipelines.sampling.schedulers import (
     scheduler_prediction_type,
     x0_from_prediction,
 )
+from pipelines.system.gpu.graphics_card import make_current
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.paths import PROJECT
 from pipelines.system.text import first_line, hide_paths
@@ -254,6 +255,7 @@ class _PipelineThread:
     def _run_pipeline(self) -> None:
         torch.set_num_threads(self._threads)
         try:
+            make_current(self.model.placement.device)
             self.pictures, self.flagged = self.model.run_pipeline(self._recording_scheduler(), self.request)
             self._hand_over(None)
         except _Stopped:

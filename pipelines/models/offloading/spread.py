@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 WAIT, BLOCKS, LAYERS = "wait", "blocks", "parts"
 OFFLOADS = (WAIT, BLOCKS, LAYERS)
 _VISIT = "visit_gpu"
+# What works at every step and is small: a LoRA is never called as a whole, so that no hook could bring it, and previews
+# are decoded one at a time.
+_STAYS = ("lora_", "preview")
 # A text encoder beyond this comes layer by layer: as many bytes cross for a prompt, and there need be no room for all.
 VISIT_BYTES = 2 * 10**9
 _GROUP_HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
@@ -35,6 +38,9 @@ def spread(model: Model, how: str) -> None:
     if model.placement.compile:
         leave_uncompiled(model, f"torch.compile is left out while parts of {model.card.name} wait in RAM.")
     for name, module in model.modules.items():
+        if name.startswith(_STAYS):
+            module.to(model.placement.device)
+            continue
         in_loop = module is model.denoiser or name.startswith("controlnet")
         # What stays on the card does not pass through RAM.
         _take_back(module, to_ram=waits(module, how, in_loop))

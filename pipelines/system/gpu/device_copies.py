@@ -29,7 +29,8 @@ def upload(tensor: torch.Tensor, device: torch.device | str, dtype: torch.dtype 
 
 
 def quiet_uploads(device: torch.device) -> AbstractContextManager[Any]:
-    """Within it ``Tensor.to`` takes tensors of the CPU to this device as ``upload`` does.
+    """Within it ``Tensor.to`` takes tensors of the CPU to this device as ``upload`` does, and ``linalg.solve`` asks no
+    number of it: its check for a singular matrix would wait for all that the GPU has still to do.
 
     A sampler that draws new noise at each step draws it on the CPU, so that a seed means the same picture everywhere;
     diffusers then moves it with a copy that waits for all that the GPU has still to do.
@@ -48,6 +49,8 @@ def _quiet_uploads() -> Any:
                 target = args[1]
                 if isinstance(target, torch.device | str) and torch.device(target).type != "cpu":
                     return upload(args[0], target)
+            if function is torch.linalg.solve and args[0].device.type != "cpu":
+                return torch.linalg.solve_ex(*args, **(kwargs or {}))[0]
             return function(*args, **(kwargs or {}))
 
     return QuietUploads

@@ -26,7 +26,7 @@ class GraphicsCard:
     Attributes:
         name: as its driver says.
         kind: how PyTorch speaks to it: cuda (NVIDIA, and AMD through ROCm) or mps (Apple).
-        memory: bytes; of Apple's chips the main memory, which it shares.
+        memory: bytes; of Apple's chips the share of the main memory that a program gets for the GPU.
         capability: generation of an NVIDIA card, such as (8, 6); (0, 0) for others.
         float16, bfloat16: whether it computes right, and not by emulation, in this format.
         architectures: for which cards the build has kernels (sm_86, compute_90, gfx1100); () if it does not say.
@@ -128,6 +128,14 @@ def find(device: str = "auto") -> GraphicsCard | None:
     return unused_card(ask(), version(torch.version.cuda), _driver(torch), shorten(hiding, 60))
 
 
+def make_current(device: str) -> None:
+    """Have this thread's calls that name no card mean this one, where it is not the first (``cuda:1``)."""
+    if device.startswith(f"{CUDA}:"):
+        import torch
+
+        torch.cuda.set_device(device)
+
+
 def _count(torch: Any) -> int:
     return int(torch.cuda.device_count())
 
@@ -167,10 +175,8 @@ def _facts(torch: Any, index: int, device: str) -> GraphicsCard:
 
 
 def _mps_card(torch: Any) -> GraphicsCard:
-    import psutil
-
     float16, bfloat16 = (_computes_right(torch, MPS, name) for name in ("float16", "bfloat16"))
-    memory = psutil.virtual_memory().total
+    memory = int(torch.mps.recommended_max_memory())
     return GraphicsCard("Apple GPU", MPS, memory, float16=float16, bfloat16=bfloat16, device=MPS)
 
 

@@ -167,6 +167,16 @@ def test_the_command_writes_one_file_for_the_project(tmp_path: Path) -> None:
     assert "problem" not in found and str(Path.home()) not in path.read_text()
 
 
+def test_a_card_of_6_gb_is_measured_although_it_says_5_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small(PretendDevice):
+        memory = int(5.8 * 2**30)
+
+    bounds: list[int] = []
+    monkeypatch.setattr(sections, "_bounded", lambda site, name, limit: bounds.append(limit) or {})
+    sections.memory(Findings(None, PLENTY), Site(tmp_path, Small(), models=("sd15",)))
+    assert bounds == [Small.memory]
+
+
 def test_waits_are_counted_by_the_line_that_caused_them_after_the_first_step() -> None:
     def wait(line: int, text: str = "called a synchronizing CUDA operation") -> Any:
         return SimpleNamespace(

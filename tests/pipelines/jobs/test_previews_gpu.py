@@ -156,6 +156,37 @@ def test_a_batch_of_large_pictures_is_previewed_one_small_picture_at_a_time(gpu:
         assert gpu.counts.copies == before
 
 
+@pytest.mark.parametrize("size", [(64, 96), (144, 112)])
+def test_previews_of_any_size_are_made_on_apples_gpu(size: tuple[int, int]) -> None:
+    """It pools areas only where sizes divide each other: 512 x 768 and 1,152 x 896 do not."""
+    from pipelines.sampling.latents import _at_most, latent_format
+    from tests.support.tiny_model import _vae
+
+    vae = _vae("tiny", 4).eval().requires_grad_(False)
+    latents = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
+    with pretend_gpu.use(mps=True):
+        there = latents.to(pretend_gpu.NAME)
+        assert max(latent_format(vae.to(pretend_gpu.NAME)).small_preview(there, 256).shape[1:3]) == 256
+        small = _at_most(there, 32).cpu()
+    assert torch.allclose(small.mean(dim=(2, 3)), latents.mean(dim=(2, 3)), atol=1e-4)
+    whole = latents[..., :64, :96]
+    halves = torch.nn.functional.avg_pool2d(whole, 2)
+    assert torch.allclose(_at_most(whole, max(halves.shape[-2:])), halves, atol=1e-5)
+
+
+def test_a_picture_is_made_although_its_steps_cannot_be_painted(
+    make: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.sampling.latents import LatentFormat
+
+    def refuse(*args: Any) -> None:
+        raise RuntimeError("not implemented for this GPU")
+
+    monkeypatch.setattr(LatentFormat, "small_preview", refuse)
+    done = list(make(PretendMachine("GTX 1060")).submit(ask()).events())[-1]
+    assert isinstance(done, Finished) and len(done.pictures) == 2, done
+
+
 def test_the_colours_of_latents_are_found_on_a_card_that_is_nearly_full(gpu: PretendGpu) -> None:
     """Out of memory there, a run would lose its recording."""
     from pipelines.sampling.latents import latent_format

@@ -133,5 +133,5 @@ def test_states_say_where_each_model_is(cards: list[ModelCard], tmp_path: Path) 
         assert states["b"] == ModelState("b", "disk", pinned=True, safety="none")
         assert states["away"] == ModelState("away", "away")
         _, name = manager.apply_next_fallback("a", "step", 4) or (None, "")
-        assert name == "one" and manager.states()[0].fallbacks == ("one picture at a time",)
+        assert name == "one" and manager.states()[0].fallbacks == ("one prompt of one picture at a time",)
     assert not manager.states()[0].in_use

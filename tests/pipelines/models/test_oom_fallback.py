@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.gpu.graphics_cards import CARDS, MachineWith
+from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith
 from pipelines.events import Decoding, Failed, Finished, Preview
 from pipelines.images.png import CHUNK, read_request
 from pipelines.jobs.local import LocalBackend
@@ -123,6 +123,20 @@ def test_a_run_that_fits_needs_no_fallback(site: Site) -> None:
     assert not (site.root / "memory" / "ladder.json").exists()
 
 
+@pytest.mark.parametrize("name", [None, "M1"])
+def test_fallbacks_are_forgotten_where_another_program_has_left_the_main_memory(
+    name: str | None, tmp_path: Path
+) -> None:
+    def on(free: int) -> OomFallback:
+        return OomFallback(tmp_path, MachineWith(CARDS[name] if name else None, (8 * GB, free * GB)))
+
+    here = Placement("mps", "float16", "sdpa", kind="mps") if name else CPU
+    on(3).remember("x", here, 10**6, ["one", "half"])
+    assert on(3).remembered("x", here, 10**6) == ("one", "half")
+    assert on(2).remembered("x", here, 10**6) == ("one", "half")
+    assert on(6).remembered("x", here, 10**6) == ()
+
+
 @pytest.mark.parametrize("fallback", ["one", "slices", "parts", "half"])
 def test_memory_that_runs_out_at_a_step_takes_one_fallback_after_another(
     site: Site, fallback: str, every_fallback: None, monkeypatch: pytest.MonkeyPatch
@@ -159,7 +173,7 @@ def test_the_next_run_begins_where_the_last_one_ended(site: Site, monkeypatch: p
     assert failing.failures == 1
     again = last_of(backend, ask())
     assert failing.failures == 1
-    assert again.notes == ("To fit into memory, as learnt before: one picture at a time.",)
+    assert again.notes == ("To fit into memory, as learnt before: one prompt of one picture at a time.",)
     assert (pixels(first) == pixels(again)).all()
     restarted = last_of(site.backend(), ask(num_images=4))  # a new program, a larger run
     assert failing.failures == 1 and restarted.notes == again.notes

@@ -14,6 +14,7 @@ from benchmarks.gpu.graphics_cards import CARDS, MachineWith
 from pipelines.model import Placement
 from pipelines.models import placement as placement_module
 from pipelines.models.placement import NoSuchDevice, half_dtype, prepare_for, quantize_linear, resolve, settle
+from pipelines.system.gpu.number_formats import convert
 from tests.support.tiny_model import tiny_card
 
 PLAIN, WIDE = tiny_card("x"), tiny_card("x", half="bfloat16", family="flux")
@@ -186,6 +187,56 @@ def test_bitsandbytes_takes_every_matrix(monkeypatch: pytest.MonkeyPatch) -> Non
         assert isinstance(net.linear, Layer) and net.linear.options["inside"] == 8
         assert torch.equal(net.linear.weight, weight) and net.linear.bias is bias
         assert isinstance(net.conv, torch.nn.Conv2d)
+
+
+class Rounded(torch.nn.Linear):
+    """Stands in for bitsandbytes' Linear4bit: its weights are whole numbers without a sign."""
+
+    def __init__(self, inside: int, outside: int, bias: bool = True, **options: Any) -> None:
+        super().__init__(inside, outside, bias=bias)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and isinstance(value, torch.nn.Parameter) and "weight" in self._parameters:
+            self.scale = value.detach().abs().amax() / 127
+            whole = (value.detach() / self.scale + 128).round().to(torch.uint8)
+            value = torch.nn.Parameter(whole, requires_grad=False)
+        super().__setattr__(name, value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, ((self.weight.float() - 128) * self.scale).to(x.dtype))
+
+
+def small_t5() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=50, d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"
+    )
+    return T5EncoderModel(config).eval().requires_grad_(False)
+
+
+def test_t5_in_fewer_bits_still_reads_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It casts what comes to ``wo`` to the format of those weights: to whole numbers, if they were rounded too."""
+    layers = SimpleNamespace(Linear4bit=Rounded, Params4bit=lambda data, **options: torch.nn.Parameter(data))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(nn=layers))
+    net, ids = small_t5(), torch.arange(8)[None]
+    plain = net(ids).last_hidden_state
+    quantize_linear(net, "int4")
+    assert sum(isinstance(one, Rounded) for one in net.modules()) == 2 * 6
+    assert (net(ids).last_hidden_state - plain).norm() < 0.1 * plain.norm()
+
+
+def test_half_precision_leaves_wide_what_overflows_in_it() -> None:
+    net, ids = small_t5(), torch.arange(8)[None]
+    wide = net.encoder.block[0].layer[1].DenseReluDense.wo
+    wide.weight *= 1e6  # more than float16 holds
+    plain = net(ids).last_hidden_state
+    convert(net, torch.float16)
+    assert wide.weight.dtype == torch.float32 and net.shared.weight.dtype == torch.float16
+    assert (net(ids).last_hidden_state.float() - plain).norm() < 0.02 * plain.norm()
+    convert(net, torch.bfloat16)
+    assert {weight.dtype for weight in net.parameters()} == {torch.bfloat16}
 
 
 def test_xformers_without_its_own_kernels_is_not_called_xformers() -> None:

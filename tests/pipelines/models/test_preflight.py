@@ -45,6 +45,12 @@ class Fake(Machine):
     def usable(self) -> int:
         return self.vram()[1]
 
+    def usable_ram(self) -> int:
+        return self.ram()[1]
+
+    def shared(self) -> tuple[int, int]:
+        return self.ram()
+
     def bound_share(self) -> None:
         pass
 

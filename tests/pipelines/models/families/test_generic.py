@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def test_an_error_inside_another_pipeline_reaches_the_job(pixart: Path, monkeypa
     monkeypatch.setattr(model.denoiser, "forward", fail)
     with pytest.raises(torch.OutOfMemoryError):
         list(denoise(model, request(scheduler="own", height=48)))
+
+
+def test_another_pipeline_computes_on_the_card_that_was_asked_for(
+    pixart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new thread's current card is the first one (``cuda:0``)."""
+    from pipelines.models.families import generic
+
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(generic, "make_current", lambda device: seen.append((threading.current_thread().name, device)))
+    list(denoise(load(pixart, "any"), request(scheduler="own", height=48)))
+    assert seen == [("playground-own-loop", "cpu")]
 
 
 def test_of_an_unknown_sampler_the_latents_are_recorded(pixart: Path, tmp_path: Path) -> None:

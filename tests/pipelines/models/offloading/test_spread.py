@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from pipelines.models.oom_fallback import OomFallback
 from pipelines.models.preflight import Preflight
 from pipelines.request import make_request
 from pipelines.sampling.denoise import denoise
+from pipelines.sampling.latents import latent_format
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from tests.support.tiny_controlnets import make_controlnet
 from tests.support.tiny_families import make
 from tests.support.tiny_ip_adapters import make_adapter
 from tests.support.tiny_loras import make_lora
-from tests.support.tiny_model import make_tiny_model, tiny_card
+from tests.support.tiny_model import _vae, make_tiny_model, tiny_card
 
 ON_CARD = Placement(pretend_gpu.NAME, "float32", "sdpa", kind="cuda")
 DOUBTFUL = ("cublas", "cudnn", "cudnn_engine", "cudnn_plan")
@@ -231,6 +233,46 @@ def test_adapters_work_on_a_model_that_is_spread(
         assert isinstance(done, Finished), done
         assert oom_fallback.words([how])[0] in done.notes[0]
         assert np.abs(pixels(done) - pixels(wanted)).max() <= 1
+
+
+def uploads_of_a_step(model: Any, gpu: PretendGpu) -> int:
+    """Tensors that a step waits for on their way to the card; the first step encodes the prompt."""
+    counts = []
+    for step in denoise(model, ask()):
+        counts.append(gpu.counts.uploads)
+        gpu.reset()
+        assert step.x_next.device.type == pretend_gpu.NAME
+    return counts[-1]
+
+
+@pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
+def test_a_lora_stays_on_the_card_for_it_works_at_every_step(
+    how: str, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    make_lora(tiny_folder, "stable_diffusion", tmp_path / "bold.safetensors", 1)
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    model.placement = replace(ON_CARD, fallbacks=(how,))
+    spread(model, how)
+    plain = uploads_of_a_step(model, gpu)
+    assert plain == 0 or how != WAIT
+    model.set_loras([(str(tmp_path), "bold.safetensors", 0.8)])
+    for _ in range(2):
+        assert uploads_of_a_step(model, gpu) == plain
+        spread(model, how)
+
+
+@pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
+def test_previews_take_nothing_to_the_card(how: str, gpu: PretendGpu, tiny_folder: Path) -> None:
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    small = _vae("tiny", 4).to(pretend_gpu.NAME).eval().requires_grad_(False)
+    model.latents = latent_format(model.parts["vae"], small)
+    latents = torch.zeros(2, 4, 8, 8, device=pretend_gpu.NAME)
+    spread(model, how)
+    gpu.reset()
+    assert model.latents.small_preview(latents, 32).shape[0] == 2
+    assert gpu.counts.uploads == 0
+    gather(model)
+    assert {weight.device.type for weight in small.parameters()} == {"cpu"}
 
 
 def adapted(place: str, tiny_folder: Path, tmp_path: Path) -> Any:

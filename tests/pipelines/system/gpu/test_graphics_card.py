@@ -204,11 +204,12 @@ def test_one_tiny_kernel_answers_what_no_table_does(monkeypatch: pytest.MonkeyPa
 def test_apples_gpu_is_found_with_the_formats_that_compute_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 5 * 2**30)
     monkeypatch.setattr(graphics_card, "_computes_right", lambda torch, device, dtype: dtype == "float16")
     for device in ("auto", "mps"):
         found = find(device)
         assert found is not None and (found.kind, found.device, found.problem) == ("mps", "mps", "")
-        assert (found.float16, found.bfloat16) == (True, False) and found.memory > 2**30
+        assert (found.float16, found.bfloat16) == (True, False) and found.memory == 5 * 2**30
     assert find("cpu") is None
 
 
