@@ -147,7 +147,7 @@ def test_entering_the_tab_opens_the_last_generation_and_later_ones(visit, site: 
     tab(page, "Denoising")
     ready(page, f"{site.backend.jobs[1].id}:0")
     # The runs are listed, newest first; one click opens one, and it stays open.
-    past = page.locator("#past button")
+    past = page.locator("#past button[data-run]")
     expect(past.nth(0)).to_have_attribute("data-run", site.backend.jobs[1].id)
     expect(past.nth(0)).to_have_attribute("aria-current", "true")
     expect(past.nth(1)).to_have_attribute("title", re.compile("^one, 8 steps, seed "))
