@@ -63,8 +63,10 @@ def past_runs_value(page: PageContext, opened: Any, kept: Sequence[str] = ()) ->
 def is_gone(page: PageContext, opened: Any) -> bool:
     """Whether a run was opened by name that is not kept any more."""
     named = opened.get("id") if isinstance(opened, dict) else None
+    if named in (None, "", BUNDLED):
+        return False
     job = page.find_job(named)
-    return named not in (None, "", BUNDLED) and (job is None or job.done) and page.trace(opened) is None
+    return (job is None or job.done) and page.trace(opened) is None
 
 
 def _row(run: TraceSummary) -> dict[str, str]:
