@@ -179,7 +179,7 @@ function asked() {
 function cost() {
   clearTimeout(resting);
   resting = setTimeout(async () => {
-    if (state.mode === 'two' || described !== state.run) return;
+    if (state.mode === 'two' || !state.run || described !== state.run) return;
     const found = await calls.ask('estimate', asked(), { latest: true });
     if (!found) return;
     clear();
