@@ -105,3 +105,13 @@ def test_the_key_says_what_is_missing(visit):
     # Other tests may have made a run.
     missing = re.compile("no run to compare yet|Choose what is to change")
     expect(page.locator('#compare-setup [data-part="problem"]:visible').first).to_contain_text(missing)
+
+
+def test_show_me_draws_five_values_and_stop_ends_it(visit, site: Site):
+    page = visit()
+    page.locator("#settings > button").click()
+    page.locator("#guidance .show-me").click()
+    view = page.locator("#compare-view")
+    expect(view.locator("h2")).to_have_text("Guidance scale", timeout=30_000)
+    expect(view.locator('[data-at][data-state="done"]')).to_have_count(5, timeout=60_000)
+    expect(view.locator(".viewer > .sentence")).to_contain_text("the picture changes most")
