@@ -100,7 +100,7 @@ class Reconciler:
             self.run()
         except (HistoryUnavailable, OSError) as problem:
             log.warning("Pictures and history could not be compared: %s", problem)
-        except Exception:  # whatever it is, the page must not wait for this thread
+        except Exception:  # the page must not wait for a thread that has ended
             log.exception("Pictures and history could not be compared")
         finally:
             self.progress = TakingIn(self.progress.done, self.progress.total, over=True)

@@ -133,7 +133,7 @@ def _made(what: str, make: Callable[[], ModelCard]) -> ModelCard:
         what: the model, as a message begins.
 
     Raises:
-        CatalogueError: whatever is wrong with them.
+        CatalogueError: if they cannot be used; it says why.
     """
     try:
         return make()

@@ -1,6 +1,6 @@
 """What a visitor waits for, in a real browser: row 18, a first visit; row 19, an open page.
 
-Unlike other rows these are seconds: people notice them, whatever else the machine does.
+Unlike other rows these are seconds: a visitor notices them on any machine.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def hide_paths(text: str, *known: str) -> str:
     for path in sorted(filter(_is_absolute, known), key=len, reverse=True):
         text = text.replace(path, _last(path))
     for root in _roots():
-        # Whatever a folder of this computer is called: what is left is a path that the patterns know.
+        # Known folders first, by their exact names; the patterns find other paths.
         text = re.sub(rf"(?<![\w/\\]){re.escape(root)}(?=[\\/]|\W|$)", "~", text)
     text = _QUOTED.sub(lambda found: found[1] + _last(found[0][1:-1]) + found[1], text)
     for pattern in (_POSIX, _WINDOWS):

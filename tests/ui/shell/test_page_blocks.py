@@ -1,4 +1,4 @@
-"""What a function leaves as it is costs nothing: its component is not made anew, and what goes to the page is equal."""
+"""What a function leaves as it is costs nothing: its component is not built again, and the page gets the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ui.shell.page_blocks import PageBlocks
 
 
 def answer(page_class: type[gr.Blocks], given: Any) -> tuple[list[Any], set[int]]:
-    """What the page gets for ``given(first, second, third)``, and which components were made anew."""
+    """What the page gets for ``given(first, second, third)``, and which components were built again."""
     with page_class() as page:
         boxes = [gr.Textbox(f"value {k}", label=f"box {k}") for k in range(3)]
         button = gr.Button()
@@ -41,7 +41,7 @@ def test_the_page_gets_what_gradio_would_send(given: Any) -> None:
     assert answer(PageBlocks, given)[0] == answer(gr.Blocks, given)[0]
 
 
-def test_only_what_changes_is_made_anew() -> None:
+def test_only_what_changes_is_built_again() -> None:
     assert answer(PageBlocks, CASES["two of three"])[1] == {2}
     assert answer(gr.Blocks, CASES["two of three"])[1] == {1, 2}, "else the method is no longer needed"
 

@@ -1,6 +1,6 @@
 """Answers that are the same for every user: the page itself, and Gradio's scripts, style sheets and fonts.
 
-Gradio renders the page anew for each visit (it copies the settings of all components and writes examples of the API's
+Gradio renders the page at each visit (it copies the settings of all components and writes examples of the API's
 use), and compresses each file for each request.  Here an answer is made once, compressed once, and sent again with an
 ``ETag``, so that a browser that has it gets no body; files whose names hold a hash of what is in them are never asked
 for again.  What a user may see is decided before (``ui.server.middleware``), and users' own values are no part of the

@@ -177,3 +177,46 @@ def test_the_linear_preview_shows_the_colours(tmp_path: Path) -> None:
     pixels = torch.tensor([0.8, -0.6, 0.2]).reshape(1, 3, 1, 1).expand(1, 3, 16, 16)
     (picture,) = latents.project(encode(pixels))
     assert picture.getpixel((1, 1)) == pytest.approx((229, 51, 153), abs=12)
+
+
+class _Network:
+    def __init__(self, call: Any) -> None:
+        self.call, self.asked = call, 0
+
+    def __call__(self, **inputs: Any) -> torch.Tensor:
+        self.asked += 1
+        return self.call(**inputs)
+
+    def request(self, **shapes: tuple[int, ...]) -> None:
+        self.shapes = shapes
+
+
+class _Engine:
+    """Stands for the engine that compiles: remembers what it is given."""
+
+    ready = False
+
+    def __init__(self) -> None:
+        self.networks: dict[str, _Network] = {}
+
+    def network(self, kind: str, module: Any, call: Any) -> _Network:
+        return self.networks.setdefault(kind, _Network(call))
+
+
+def test_a_small_autoencoder_for_previews_is_compiled_too(folder: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4, num_encoder_blocks=(0,) * 4,
+        num_decoder_blocks=(1, 0, 0, 0),
+    ).save_pretrained(tmp_path)  # fmt: skip
+    card, plain, engine = tiny_card(folder), _Engine(), _Engine()
+    load(card, CPU, silent).use_engine(plain)
+    assert set(plain.networks) == {"unet", "decoder"}
+    model = load(card.model_copy(update={"preview": str(tmp_path)}), CPU, silent)
+    model.use_engine(engine)
+    assert engine.networks["preview"].shapes == engine.networks["decoder"].shapes
+    z = torch.randn(2, 4, 4, 5)
+    assert [picture.size for picture in model.latents.preview(z)] == [(40, 32)] * 2
+    assert [picture.size for picture in model.latents.decode(z)] == [(40, 32)] * 2
+    assert (engine.networks["preview"].asked, engine.networks["decoder"].asked) == (2, 2)
