@@ -20,6 +20,8 @@ from pocket.train.checkpoints import Checkpoints
 
 SAVE_EVERY = 600.0
 REPORT_EVERY = 60.0
+# A step that seems to take longer was stopped meanwhile: the time does not count as training.
+LONGEST_STEP = 60.0
 
 Loss = Callable[[int], tuple[torch.Tensor, float]]
 
@@ -182,10 +184,10 @@ class Clock:
         self.shown: float | None = None
 
     def lap(self) -> float:
-        """Hours since the last call."""
+        """Hours of training since the last call."""
         now = time.monotonic()
-        hours, self.last = (now - self.last) / 3600, now
-        return hours
+        spent, self.last = now - self.last, now
+        return min(spent, LONGEST_STEP) / 3600
 
     def due(self, every: float, what: str) -> bool:
         """Whether so many seconds have passed since this was last due."""
