@@ -1,7 +1,8 @@
 """``make train``: everything from the artwork to the weights, resumable at any point.
 
-    python -m pocket.train [--only autoencoder|encode|unet128|unet256|export] [--processes N] [--runs FOLDER]
-                           [--copy-to FOLDER] [--autoencoder N] [--pool N] [--unet128 N] [--unet256 N] [--fresh SHARE]
+    python -m pocket.train [--only autoencoder|encode|unet128|unet256|decoder|export] [--processes N] [--runs FOLDER]
+                           [--copy-to FOLDER] [--autoencoder N] [--pool N] [--unet128 N] [--unet256 N] [--decoder N]
+                           [--fresh SHARE]
     python -m pocket.train --device cuda --minutes 9
 
 The second form draws with all cores, trains on one device and writes weights within the time.
@@ -23,11 +24,12 @@ from pocket.world.artwork import ARCHIVE
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["autoencoder", "encode", "unet128", "unet256", "export"])
+    parser.add_argument("--only", choices=["autoencoder", "encode", "unet128", "unet256", "decoder", "export"])
     parser.add_argument("--runs", type=Path, default=RUNS / "pocket3", help="where checkpoints and latents are kept")
     parser.add_argument("--copy-to", type=Path, action="append", default=[], help="a second place for checkpoints")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="each takes its share of a batch")
     parser.add_argument("--autoencoder", type=int, default=60_000, help="pictures that the autoencoder sees")
+    parser.add_argument("--decoder", type=int, default=30_000, help="and then the decoder alone, at the end")
     parser.add_argument("--start", type=Path, help="a diffusers folder whose autoencoder is trained further")
     parser.add_argument("--pool", type=int, default=65_536, help="encoded pictures that are kept")
     parser.add_argument("--first", type=int, default=8_192, help="of these, how many there are before the UNet begins")

@@ -23,7 +23,7 @@ CHANNELS = 24
 FACTOR = 16
 WIDTH = 64
 SQUARE = 128
-NAME = "autoencoder"
+NAME, DECODER = "autoencoder", "decoder"
 RECIPE = Recipe(batch=16, peak_rate=5e-4, warm_up=1_000, weight_decay=1e-4, keep=0.998, average_every=4)
 GPU_RECIPE = Recipe(batch=64, peak_rate=8e-4, warm_up=6_400, weight_decay=1e-4, keep=0.998, average_every=4)
 
@@ -92,23 +92,36 @@ def train(
 ) -> None:
     """Train until the end of the run, resuming from the checkpoint; without one from the weights in ``start``."""
     torch.manual_seed(0)
+    _run(build_from(start), source, checkpoints, until, device, NAME)
+
+
+def _run(
+    model: AutoencoderTiny, source: PictureSource, checkpoints: Checkpoints, until: Until, device: str, name: str
+) -> None:
     recipe = GPU_RECIPE if device == "cuda" else RECIPE
     # Without AVX-512 the backward pass of convolutions takes 1.7 times as long with channels last.
     layout = torch.channels_last if device == "cuda" or processes.computes_in_bfloat16() else torch.contiguous_format
-    model = build_from(start).to(memory_format=layout)
-    training = Training(model, NAME, checkpoints, recipe, device=device)
+    training = Training(model.to(memory_format=layout), name, checkpoints, recipe, device=device)
     rng = np.random.default_rng([training.seen, processes.rank()])
 
     def loss(size: int) -> tuple[torch.Tensor, float]:
         x = squares(to_tensor(source.draw(size)[1], device), rng)
         return loss_of(training.model, x.contiguous(memory_format=layout))
 
-    training.run(until, loss, NAME, "PSNR in dB")
+    training.run(until, loss, name, "PSNR in dB")
+
+
+def refine(source: PictureSource, checkpoints: Checkpoints, until: Until, device: str = "cpu") -> None:
+    """Train the decoder further, with the encoder as it is: a UNet that was trained on its latents stays valid."""
+    torch.manual_seed(1)
+    model = load(checkpoints).requires_grad_(True).train()
+    model.encoder.requires_grad_(False)
+    _run(model, source, checkpoints, until, device, DECODER)
 
 
 def load(checkpoints: Checkpoints) -> AutoencoderTiny:
-    """The trained autoencoder, from the checkpoint."""
-    state = checkpoints.load(NAME)
+    """The trained autoencoder, from the checkpoint; with the decoder that was trained further where there is one."""
+    state = checkpoints.load(DECODER) or checkpoints.load(NAME)
     if state is None:
         raise FileNotFoundError(f"no {NAME}.pt in {checkpoints.folder}")
     vae = build()

@@ -1,4 +1,4 @@
-"""The stages of the training, each resumable: autoencoder, encode, UNet at 128 px, UNet at 256 px, export."""
+"""The stages of the training, each resumable: autoencoder, encode, UNet at 128 px, UNet at 256 px, decoder, export."""
 
 from __future__ import annotations
 
@@ -30,9 +30,18 @@ def checkpoints_of(options: Namespace) -> Checkpoints:
 
 def train_autoencoder(options: Namespace) -> None:
     """The first stage, in one process."""
-    checkpoints, torch_seed = checkpoints_of(options), int(time.time())
-    source = Drawn(Renderer(Artwork(options.artwork)), (torch_seed, processes.rank()), even_media=True)
-    autoencoder.train(source, checkpoints, Until(options.autoencoder), options.start)
+    autoencoder.train(_even(options), checkpoints_of(options), Until(options.autoencoder), options.start)
+
+
+def refine_decoder(options: Namespace) -> None:
+    """The fifth stage, in one process: the decoder alone, since the UNet has learnt the encoder's latents."""
+    if options.decoder:
+        autoencoder.refine(_even(options), checkpoints_of(options), Until(options.decoder))
+
+
+def _even(options: Namespace) -> Drawn:
+    """Pictures for the autoencoder, each medium as often as any other."""
+    return Drawn(Renderer(Artwork(options.artwork)), (int(time.time()), processes.rank()), even_media=True)
 
 
 class Encoder:
@@ -99,6 +108,7 @@ STAGES = {
     "encode": in_processes(encode),
     "unet128": in_processes(train_small),
     "unet256": in_processes(train_large),
+    "decoder": in_processes(refine_decoder),
     "export": write_weights,
 }
 

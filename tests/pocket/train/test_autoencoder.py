@@ -95,3 +95,17 @@ def test_latents_of_both_sizes() -> None:
     for size, side in ((128, 8), (256, 16)):
         latents = autoencoder.encode(vae, pixels, size, part=2)
         assert latents.shape == (3, autoencoder.CHANNELS, side, side) and latents.dtype == torch.float16
+
+
+@pytest.mark.usefixtures("small")
+def test_the_decoder_is_trained_further_without_a_change_to_the_encoder(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    autoencoder.train(Discs(0), checkpoints, Until(16))
+    before = autoencoder.load(checkpoints)
+    autoencoder.refine(Discs(1), checkpoints, Until(120))
+    after = autoencoder.load(checkpoints)
+    assert error(after) < 0.9 * error(before)
+    kept = {name for name, value in before.state_dict().items() if torch.equal(value, after.state_dict()[name])}
+    assert kept == {name for name in before.state_dict() if name.startswith("encoder")}
+    autoencoder.refine(Discs(1), checkpoints, Until(128))
+    assert checkpoints.load("decoder")["seen"] == 128 and checkpoints.load("autoencoder")["seen"] == 16

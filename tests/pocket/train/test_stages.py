@@ -44,11 +44,12 @@ def test_the_archive_holds_words_and_pictures(artwork: Path) -> None:
 
 def test_the_stages_follow_one_another_and_are_resumed(artwork: Path, tmp_path: Path) -> None:
     given = ["--artwork", str(artwork), "--runs", str(tmp_path / "run"), "--copy-to", str(tmp_path / "copy")]
-    sizes = ["--autoencoder", "8", "--pool", "32", "--first", "16", "--unet128", "64", "--unet256", "16"]
+    sizes = "--autoencoder 8 --decoder 8 --pool 32 --first 16 --unet128 64 --unet256 16".split()
     command.main([*given, *sizes, "--only", "autoencoder"])
     command.main([*given, *sizes])
     state = Checkpoints(tmp_path / "copy").load("unet")
     assert state["seen"] == 80 and state["hours"] > 0
+    assert Checkpoints(tmp_path / "run").load("decoder")["seen"] == 8
     assert (tmp_path / "run/weights/unet/config.json").exists()
     # A quarter of 64 samples is drawn fresh, which makes one more file.
     assert len(list((tmp_path / "run/latents-128").glob("*.npz"))) == 2
