@@ -44,7 +44,8 @@ def test_the_archive_holds_words_and_pictures(artwork: Path) -> None:
 
 def test_the_stages_follow_one_another_and_are_resumed(artwork: Path, tmp_path: Path) -> None:
     given = ["--artwork", str(artwork), "--runs", str(tmp_path / "run"), "--copy-to", str(tmp_path / "copy")]
-    sizes = "--autoencoder 8 --decoder 8 --pool 32 --first 16 --unet128 64 --unet256 16".split()
+    sizes = ["--autoencoder", "8", "--decoder", "8", "--pool", "32", "--first", "16"]
+    sizes += ["--unet128", "64", "--unet256", "16"]
     command.main([*given, *sizes, "--only", "autoencoder"])
     command.main([*given, *sizes])
     state = Checkpoints(tmp_path / "copy").load("unet")
