@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -49,7 +49,11 @@ class FormSection:
         started: updates once a run is accepted.
         reuse: a request -> the job that made it already, with updates, or None to submit it.
         below_stage: components that are rendered below the stage.
-        kept: ticks, choices, sliders and texts that survive a reload (``memory``).
+        kept: ticks, choices, sliders, numbers and texts that survive a reload (``memory``).
+        offered: what a kept list offers now, where that changes while the program runs.
+        brought_back: kept values that a reload brings back -> updates of them and of ``follows``: what is not built yet
+            announces no change.
+        follows: what ``brought_back`` updates besides ``kept``.
         wire: attaches the section's own events once the form is complete.
     """
 
@@ -63,6 +67,9 @@ class FormSection:
     reuse: Callable[[GenerationRequest], tuple[Job, Updates] | None] = lambda request: None
     below_stage: tuple[gr.HTML, ...] = ()
     kept: tuple[Component, ...] = ()
+    offered: Mapping[Component, Callable[[], Collection[str]]] = field(default_factory=dict)
+    brought_back: Callable[[Mapping[Component, Any]], dict[Any, Any]] = lambda values: {}
+    follows: tuple[Any, ...] = ()
     wire: Callable[[Form], None] = lambda form: None
 
 

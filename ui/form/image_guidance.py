@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from pipelines.jobs.backend import QueryFailed
 from pipelines.models.adapters.controlnet import ControlNetFile
@@ -52,9 +53,10 @@ class ImageGuidance:
     Attributes:
         page: what every tab is given.
         map_upload, map_image: the image for the ControlNet: the upload, and its path and id in the upload store.
+        map_kept: that id, as a text that the browser keeps; never shown.
         net, kind, weight, start, end: see ``pipelines.request.Control``.
         map_preview: what the ControlNet sees.
-        reference_upload, reference_image: the same for the image for the IP-Adapter.
+        reference_upload, reference_image, reference_kept: the same for the image for the IP-Adapter.
         adapter, adapter_weight: see ``pipelines.request.ImagePrompt``.
         accordion, control_group, reference_group: the accordion and its two halves.
         error: the sentence about what is wrong.
@@ -63,6 +65,7 @@ class ImageGuidance:
     page: PageContext
     map_upload: ImageUpload
     map_image: gr.State
+    map_kept: gr.Textbox
     net: gr.Dropdown
     kind: gr.Radio
     weight: gr.Slider
@@ -71,6 +74,7 @@ class ImageGuidance:
     map_preview: gr.HTML
     reference_upload: ImageUpload
     reference_image: gr.State
+    reference_kept: gr.Textbox
     adapter: gr.Dropdown
     adapter_weight: gr.Slider
     accordion: gr.Accordion
@@ -82,14 +86,26 @@ class ImageGuidance:
         """These components as a section of a form."""
         inputs = {self.map_upload, self.map_image, self.net, self.kind, self.weight, self.start, self.end}
         inputs |= {self.reference_upload, self.reference_image, self.adapter, self.adapter_weight}
+        here = self.page.backend.adapters
         return FormSection(
             frozenset(inputs),
             self.fields,
             (self.error,),
             shows_errors_of(ERROR_FIELDS, self.error, self.accordion),
             outputs=(self.accordion,),
+            kept=(self.map_kept, self.kind, self.net, self.weight, self.start, self.end,
+                  self.reference_kept, self.adapter, self.adapter_weight),
+            offered={self.net: lambda: names(here.controlnets()), self.adapter: lambda: names(here.ip_adapters())},
+            brought_back=self.brought_back,
             wire=lambda form: wire(form, self),
-        )
+        )  # fmt: skip
+
+    def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
+        """Updates for a preprocessor that a reload brings back."""
+        if self.kind not in values:
+            return {}
+        kind = values[self.kind]
+        return {self.kind: gr.Radio(value=kind, info=ABOUT[kind])}
 
     def fields(self, values: FormValues) -> dict[str, Any]:
         """Fields of the request: ``controls`` and ``reference``, each only with an image; raises InvalidRequest."""
@@ -125,6 +141,8 @@ def build(layout: FormLayout) -> FormSection:
 def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
     """The components."""
     nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
+    # Outside of the drawer: what is in a closed one is not built, and says nothing when a reload brings it back.
+    kept = {"map_kept": kept_id(f"{prefix}map-kept"), "reference_kept": kept_id(f"{prefix}look-kept")}
     with gr.Accordion(
         TITLE, open=False, visible=bool(nets or adapters), elem_id=f"{prefix}guides",
         elem_classes="drawer",
@@ -135,7 +153,7 @@ def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
         with gr.Column(visible=bool(adapters), elem_id=f"{prefix}how", elem_classes="guide") as reference_group:
             found |= reference_controls(adapters, prefix)
     groups = {"control_group": control_group, "reference_group": reference_group}
-    return ImageGuidance(page, **found, **groups, accordion=accordion, error=error)
+    return ImageGuidance(page, **found, **kept, **groups, accordion=accordion, error=error)
 
 
 def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> dict[str, Any]:
@@ -192,6 +210,16 @@ def upload(label: str, elem_id: str) -> ImageUpload:
     )  # fmt: skip
 
 
+def kept_id(elem_id: str) -> gr.Textbox:
+    """Holds the id of a stored image."""
+    return gr.Textbox("", visible="hidden", max_length=64, elem_id=elem_id)
+
+
+def names(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> list[str]:
+    """What a dropdown offers."""
+    return [file.name for file in files]
+
+
 def choices(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> list[tuple[str, str]]:
     """Choices of a dropdown, as (label, name)."""
     return [(file.name, file.name) for file in files]
@@ -206,42 +234,64 @@ def wire(form: Form, guidance: ImageGuidance) -> None:
     """Store the uploads, show the map, and keep the lists of files up to date."""
     page, c, g = guidance.page, form.controls, guidance
 
-    def store(path: Any) -> tuple[Any, str]:
+    def store(path: Any) -> tuple[Any, str, str]:
         try:
-            return ((path, store_upload(page, path)) if path else None), ""
+            name = store_upload(page, path) if path else ""
+            return ((path, name) if path else None), name, ""
         except InvalidRequest as problem:
-            return None, str(problem)
+            return None, "", str(problem)
+
+    def bring_back(name: Any, path: Any) -> tuple[Any, Any]:
+        """The image that a reload has left only the id of."""
+        if path or not isinstance(name, str) or not name:
+            return gr.skip(), gr.skip()
+        try:
+            return page.inputs.get(name), gr.skip()
+        except InvalidRequest:
+            return gr.skip(), ""
 
     def preview(stored: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
         image = stored[1] if stored else None
-        about = gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
         try:
-            return about, map_uri(page, image, kind, width, height), ""
+            return about(kind), map_uri(page, image, kind, width, height), ""
         except (InvalidRequest, QueryFailed) as problem:
-            return about, None, str(problem)
+            return about(kind), None, str(problem)
 
     def refresh(net: Any, adapter: Any) -> tuple[Any, ...]:
         nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
-        net_names, adapter_names = {file.name for file in nets}, {file.name for file in adapters}
         return (
             gr.Accordion(visible=bool(nets or adapters)),
             gr.Column(visible=bool(nets)),
             gr.Column(visible=bool(adapters)),
-            gr.Dropdown(choices(nets), value=net if net in net_names else first(nets)),
-            gr.Dropdown(choices(adapters), value=adapter if adapter in adapter_names else first(adapters)),
+            listed(nets, net),
+            listed(adapters, adapter),
         )
 
     options = {**CONCURRENT, "show_progress_on": [g.error]}
     asked, shown = [g.map_image, g.kind, c.width, c.height], [g.kind, g.map_preview, g.error]
-    stored = g.map_upload.change(store, [g.map_upload], [g.map_image, g.error], **options)
+    stored = g.map_upload.change(store, [g.map_upload], [g.map_image, g.map_kept, g.error], **options)
     stored.success(preview, asked, shown, **options)
     gr.on([g.kind.input, c.width.change, c.height.change], preview, asked, shown, **options)
-    g.reference_upload.change(store, [g.reference_upload], [g.reference_image, g.error], **options)
+    g.reference_upload.change(
+        store, [g.reference_upload], [g.reference_image, g.reference_kept, g.error], **options
+    )
+    for kept, image in ((g.map_kept, g.map_upload), (g.reference_kept, g.reference_upload)):
+        kept.change(bring_back, [kept, image], [image, kept], **options)
     # What is in use is on view while the drawer is closed.
-    images = [g.map_image, g.reference_image]
+    images = [g.map_kept, g.reference_kept]
     gr.on([one.change for one in images], title, images, [g.accordion], **CONCURRENT)
     lists = [g.accordion, g.control_group, g.reference_group, g.net, g.adapter]
     gr.on([page.blocks.load, page.tab.select], refresh, [g.net, g.adapter], lists, **{**CONCURRENT, "queue": False})
+
+
+def about(kind: Any) -> Any:
+    """The preprocessor, with what it does."""
+    return gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
+
+
+def listed(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile], chosen: Any) -> Any:
+    """A dropdown with what is there now; a choice that is still there stays, also one that is on its way."""
+    return gr.Dropdown(choices(files)) if chosen in names(files) else gr.Dropdown(choices(files), value=first(files))
 
 
 def title(control: Any, reference: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image
 
 from pipelines.request import MAX_IMAGES, MAX_PROMPT, MAX_SEED, GenerationRequest, InvalidRequest
@@ -68,6 +69,8 @@ class Variations:
         mode: OFF, VARY or BLEND.
         strength, variation_seed: of variations: how far, and the seed to go towards ("" draws one).
         prompt, seed, count: of a blend: prompt and seed at its end ("" keeps those of its start), and its pictures.
+        num_images: the form's number of pictures, which a blend overrules.
+        variation_group, blend_group: the controls of the two modes.
         strip: plays a finished blend; rendered below the stage.
         accordion, error: the accordion, and the sentence in it.
     """
@@ -78,6 +81,9 @@ class Variations:
     prompt: gr.Textbox
     seed: gr.Textbox
     count: gr.Slider
+    num_images: gr.Radio
+    variation_group: gr.Column
+    blend_group: gr.Column
     strip: gr.HTML
     accordion: gr.Accordion
     error: gr.HTML
@@ -93,7 +99,26 @@ class Variations:
             outputs=(self.strip, self.accordion),
             below_stage=(self.strip,),
             kept=(self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count),
+            brought_back=self.brought_back,
+            follows=(self.variation_group, self.blend_group, self.num_images),
         )
+
+    def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
+        """Updates for a mode that a reload brings back."""
+        if self.mode not in values:
+            return {}
+        mode = values[self.mode]
+        return {**self.turned(mode), self.mode: gr.Radio(value=mode, info=about_mode(mode))}
+
+    def turned(self, mode: Any) -> dict[Any, Any]:
+        """Updates for a mode: its controls, what it is, and the number of pictures."""
+        info = COUNTED if mode == BLEND else self.num_images.info
+        return {
+            self.mode: gr.Radio(info=about_mode(mode)),
+            self.variation_group: gr.Column(visible=mode == VARY),
+            self.blend_group: gr.Column(visible=mode == BLEND),
+            self.num_images: gr.Radio(interactive=mode != BLEND, info=info),
+        }
 
     def fields(self, values: FormValues) -> dict[str, Any]:
         """Fields of the request; none while it is off.
@@ -131,6 +156,11 @@ class Variations:
         return {self.strip: strip_value(request, stage_value)} if stage_value["state"] in SETTLED else {}
 
 
+def about_mode(mode: Any) -> str:
+    """What a mode does."""
+    return ABOUT.get(mode, ABOUT[OFF]) if isinstance(mode, str) else ABOUT[OFF]
+
+
 def build(layout: FormLayout) -> FormSection:
     """Lay out the accordion and attach its events."""
     variations = lay_out(layout.named["num_images"])
@@ -158,18 +188,13 @@ def lay_out(num_images: gr.Radio) -> Variations:
             strength, variation_seed, variation_dice = variation_controls()
         with gr.Column(visible=False, elem_id="blend-to") as blend_group:
             prompt, seed, blend_dice, count = blend_controls()
-    usual_info = num_images.info
-
-    def choose(mode: Any) -> tuple[Any, ...]:
-        number = gr.Radio(interactive=mode != BLEND, info=COUNTED if mode == BLEND else usual_info)
-        info = gr.Radio(info=ABOUT.get(mode, ABOUT[OFF]) if isinstance(mode, str) else ABOUT[OFF])
-        return info, gr.Column(visible=mode == VARY), gr.Column(visible=mode == BLEND), number, ""
-
-    # Not only by hand: what a reload brings back opens its fields, too.
-    mode.change(choose, [mode], [mode, variation_group, blend_group, num_images, error], **UNQUEUED)
+    groups, strip = (num_images, variation_group, blend_group), blend_strip()
+    made = Variations(mode, strength, variation_seed, prompt, seed, count, *groups, strip, accordion, error)
+    outputs = [mode, *groups, error]
+    mode.change(lambda chosen: {**made.turned(chosen), error: ""}, [mode], outputs, **UNQUEUED)
     for button, box in ((variation_dice, variation_seed), (blend_dice, seed)):
         button.click(lambda: str(controls.draw_seed()), None, [box], **UNQUEUED)
-    return Variations(mode, strength, variation_seed, prompt, seed, count, blend_strip(), accordion, error)
+    return made
 
 
 def variation_controls() -> tuple[gr.Slider, gr.Textbox, gr.Button]:

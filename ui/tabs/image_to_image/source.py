@@ -95,6 +95,12 @@ class Source:
         return frozenset({self.prepared, self.mask, self.strength, self.feather, self.only_masked, self.padding})
 
     @property
+    def kept(self) -> tuple[Component, ...]:
+        """What survives a reload; the image comes back by itself, what was painted and the frame by the browser."""
+        inpaint = (self.feather, self.only_masked, self.padding)
+        return (self.mode, self.strength, self.fit, self.colour, *inpaint, *self.edges)
+
+    @property
     def preparation_inputs(self) -> set[Component]:
         """What ``preparation`` reads, besides the form's size and model."""
         return {self.upload, self.fit, self.colour, self.mode, self.only_masked, self.focus, *self.edges}
@@ -282,7 +288,8 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
     def update(values: Mapping[Component, Any]) -> dict[Component, Any]:
         try:
             prepared = prepare(source, form, values)
-            frame = prepared and crop_frame.crop_frame_value(source.preparation(values, form), values[source.upload])
+            how, path = source.preparation(values, form), values[source.upload]
+            frame = prepared and crop_frame.crop_frame_value(how, path, prepared.original)
         except InvalidRequest as problem:
             nothing = {strip: {"prepared": ""}, source.crop_frame: None}
             return {source.prepared: None, source.error: str(problem), source.note: "", **nothing}
@@ -302,8 +309,9 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
         return painted(page, prepared, event_value(data, "key", None), event_value(data, "uri", None))
 
     options = {"show_progress_on": [source.error]}
-    changes = [source.upload.change, source.fit.input, source.colour.input, source.mode.input]
-    changes += [source.only_masked.input, c.width.change, c.height.change, *(edge.change for edge in source.edges)]
+    # Not only by hand: what a reload brings back counts, too.
+    changes = [source.upload.change, source.fit.change, source.colour.change, source.mode.change]
+    changes += [source.only_masked.change, c.width.change, c.height.change, *(edge.change for edge in source.edges)]
     changes += [source.focus.change]
     inputs = source.preparation_inputs | {c.width, c.height, c.model, source.painted_on}
     outputs = [source.prepared, source.error, source.note, source.editor, source.mask, source.painted_on]
@@ -313,12 +321,15 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
     source.crop_frame.move(crop_frame.moved, [source.upload], [source.focus], trigger_mode="always_last", **CONCURRENT)
     taken = page.taken_settings
     taken.change(lambda value: taken_strength(page, value), [taken], [source.strength], **CONCURRENT)
-    c.model.change(lambda model: own_strength(page, model), [c.model], [source.strength], **UNQUEUED)
+    # Only where the user chooses a model: one that a reload brings back comes with the strength that was kept.
+    c.model.input(lambda model: own_strength(page, model), [c.model], [source.strength], **UNQUEUED)
+    picked = page.picked_model
+    picked.change(lambda value: picked_strength(page, value), [picked], [source.strength], **CONCURRENT)
     # One after the other, so that the last one stays.
     in_order = {**PRIVATE, "concurrency_limit": 1, "trigger_mode": "multiple"}
     stored = source.editor.mask(paint, [source.prepared], [source.mask], **in_order, **options)
     stored.then(None, None, None, js=_ANNOUNCE_MASK, **UNQUEUED)
-    source.fit.input(
+    source.fit.change(
         lambda name: gr.Radio(info=geometry.FIT_MODES[name][1]) if name else gr.skip(),
         [source.fit],
         [source.fit],
@@ -332,10 +343,18 @@ def own_strength(page: PageContext, model: Any) -> Any:
     return gr.skip() if card is None else card.strength
 
 
+def picked_strength(page: PageContext, picked: Any) -> Any:
+    """The strength of a model that was chosen for this tab in the Models tab."""
+    here = isinstance(picked, dict) and picked.get("tab") == page.tab.id
+    return own_strength(page, picked.get("model")) if here else gr.skip()
+
+
 def taken_strength(page: PageContext, taken: Any) -> Any:
-    """The strength among settings that are taken over from an entry of the history."""
+    """The strength among settings that are taken over from an entry of the history, else that of their model."""
     fields = taken.get("fields") if isinstance(taken, dict) and taken.get("tab") == page.tab.id else None
-    return fields["strength"] if isinstance(fields, dict) and "strength" in fields else gr.skip()
+    if not isinstance(fields, dict):
+        return gr.skip()
+    return fields["strength"] if "strength" in fields else own_strength(page, fields.get("model"))
 
 
 def canvas_for(page: PageContext, prepared: PreparedImage | None) -> dict[str, Any] | None:
