@@ -227,12 +227,14 @@ def test_a_wrong_setting_is_explained_beside_it(visit, site: Site):
     expect(page.locator("#seed-error")).to_contain_text("Seed must be a whole number")
     page.fill("#seed input, #seed textarea", "7")
     page.click("#generate")
-    expect(page.locator("#size-error")).to_contain_text("multiple of 8")
+    expect(page.locator("#width-error")).to_contain_text("Width must be a multiple of 8, such as 8 or 16.")
+    expect(page.locator("#width input")).to_have_attribute("aria-invalid", "true")
+    assert violations(page, "#settings") == []
     expect(page.locator("#seed-error")).to_be_hidden()
-    expect(page.locator("#size-error")).to_be_in_viewport()
+    expect(page.locator("#width-error")).to_be_in_viewport()
     page.fill("#width input", "64")
     make(page, site)
-    expect(page.locator("#size-error")).to_be_hidden()
+    expect(page.locator("#width-error")).to_be_hidden()
     assert seed_of(page) == "7"
 
 

@@ -10,13 +10,40 @@ const draw = () => { line.textContent = props.value || ''; line.hidden = !props.
 // An error comes into view, once the drawer that holds it is open.
 const come = () => { if (line.offsetParent && !line.hidden) line.scrollIntoView({ block: 'nearest' }); };
 const alarm = () => { if (line.getAttribute('role') === 'alert' && props.value) setTimeout(come, 150); };
-watch('value', () => { draw(); alarm(); });
+// The control that it is about is marked, which may be built only when its drawer opens.
+const { of } = line.dataset;
+const FIELDS = 'textarea, input:not([type="radio"], [type="file"])';
+let asked = 0;
+const mark = () => {
+  clearTimeout(asked);
+  if (!of || !element.isConnected) return;
+  const wrong = Boolean(props.value);
+  const found = document.getElementById(of)?.querySelectorAll(FIELDS) || [];
+  for (const field of found) {
+    if (wrong) { field.setAttribute('aria-invalid', 'true'); field.setAttribute('aria-describedby', line.id); }
+    else if (field.getAttribute('aria-describedby') === line.id) {
+      for (const name of ['aria-invalid', 'aria-describedby']) field.removeAttribute(name);
+    }
+  }
+  if (wrong && !found.length) asked = setTimeout(mark, 100);
+};
+watch('value', () => { draw(); alarm(); mark(); });
 draw();
+mark();
 """
 
 
-def message(value: str = "", *, elem_id: str, alert: bool = False, status: bool = False) -> gr.HTML:
-    """A paragraph that takes no space while empty; screen readers read an alert at once and a status when idle."""
+def message(value: str = "", *, elem_id: str, alert: bool = False, status: bool = False, of: str = "") -> gr.HTML:
+    """A paragraph that takes no space while empty; screen readers read an alert at once and a status when idle.
+
+    Args:
+        value: the text.
+        elem_id: of the component; the paragraph's is that with ``-text``.
+        alert, status: how it is read.
+        of: id of the control that the text describes while there is one.
+    """
     role = "alert" if alert else "status" if status else "note"
     kind = "sentence problem" if alert else "sentence"
-    return gr.HTML(value, html_template=f'<p class="{kind}" role="{role}"></p>', js_on_load=_DRAW, elem_id=elem_id)
+    about = f' data-of="{of}"' if of else ""
+    template = f'<p class="{kind}" role="{role}" id="{elem_id}-text"{about}></p>'
+    return gr.HTML(value, html_template=template, js_on_load=_DRAW, elem_id=elem_id)

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from ui.components.message import message
 from ui.form import controls
 from ui.form.controls import Controls
 from ui.form.styles.composing import composed
@@ -73,6 +74,36 @@ class FormSection:
     wire: Callable[[Form], None] = lambda form: None
 
 
+# Fields of a request by the names of their controls, for sentences; the numbers of lists are left out.
+LABELS: Mapping[str, str] = {
+    "prompt": "Prompt", "negative_prompt": "Negative prompt", "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance scale", "scheduler": "Scheduler", "width": "Width", "height": "Height", "seed": "Seed",
+    "num_images": "Pictures", "model": "Model", "strength": "Strength", "feather": "Feather", "padding": "Padding",
+    "variation.strength": "Variation strength", "variation.seed": "Seed to go towards",
+    "interpolation.prompt": "Other prompt", "interpolation.seed": "Other seed", "controls.net": "ControlNet",
+    "controls.weight": "Weight", "controls.start": "Start", "controls.end": "End", "reference.adapter": "IP-Adapter",
+    "reference.weight": "Weight", "colour": "Colour",
+}  # fmt: skip
+
+
+def said(problem: Exception) -> str:
+    """A problem as the page says it: a field has the name of its control."""
+    if not isinstance(problem, InvalidRequest):
+        return str(problem)
+    return problem.named(next((LABELS[key] for key in keys_of(problem.field) if key in LABELS), ""))
+
+
+def keys_of(field: str) -> tuple[str, ...]:
+    """A field in tables of controls: its path without numbers, without its first part, and its first part."""
+    path = [part for part in field.split(".") if not part.isdigit()]
+    return ".".join(path), ".".join(path[1:]) or field, path[0] if path else ""
+
+
+def error_of(control: str) -> gr.HTML:
+    """Where a sentence about one control stands, right below it: ``control`` is its element's id."""
+    return message(elem_id=f"{control}-error", alert=True, of=control)
+
+
 def shows_errors_of(
     fields: frozenset[str], error: gr.HTML, accordion: gr.Accordion | None = None
 ) -> Callable[[InvalidRequest], Updates | None]:
@@ -87,7 +118,7 @@ def shows_errors_of(
     def show_error(problem: InvalidRequest) -> Updates | None:
         if problem.field.partition(".")[0] not in fields:
             return None
-        return {error: problem.message, **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
+        return {error: said(problem), **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
 
     return show_error
 
@@ -98,18 +129,18 @@ def shows_errors_beside(
     """A ``show_error`` for controls that each have a sentence of their own.
 
     Args:
-        errors: by field of the request.
+        errors: by field of the request, nested ones by their path without numbers ("controls.weight").
         otherwise: for the other ``fields``.
         fields: names of fields; "" is the request as a whole.
         accordion: what is opened, so that the sentence is visible.
     """
 
     def show_error(problem: InvalidRequest) -> Updates | None:
-        first, _, rest = problem.field.partition(".")
+        whole, rest, first = keys_of(problem.field)
         if first not in fields and first not in errors:
             return None
-        error = errors.get(rest or first) or errors.get(first) or otherwise
-        return {error: problem.message, accordion: gr.Accordion(open=True)}
+        error = next((errors[key] for key in (whole, rest, first) if key in errors), otherwise)
+        return {error: said(problem), accordion: gr.Accordion(open=True)}
 
     return show_error
 
@@ -130,6 +161,7 @@ class Form:
         sections: where the request comes from; on equal fields a later one overrides an earlier one.
         chosen_styles: names of the chosen styles, as JSON.
         sampling_presets: the user's presets of scheduler, steps and guidance.
+        errors: the sentences about shared controls, by field of the request.
     """
 
     page: PageContext
@@ -150,6 +182,7 @@ class Form:
     sections: tuple[FormSection, ...]
     chosen_styles: gr.Textbox
     sampling_presets: SavedPresets
+    errors: Mapping[str, gr.HTML]
 
     @property
     def inputs(self) -> set[Component]:
@@ -184,7 +217,7 @@ class Form:
         if isinstance(problem, InvalidRequest):
             found = (section.show_error(problem) for section in reversed(self.sections))
             shown = next((updates for updates in found if updates is not None), None)
-        return {**self.clear_errors(), **({self.run_error: str(problem)} if shown is None else shown)}
+        return {**self.clear_errors(), **({self.run_error: said(problem)} if shown is None else shown)}
 
     def clear_errors(self) -> Updates:
         """Updates that clear every error."""

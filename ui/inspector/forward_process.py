@@ -19,6 +19,7 @@ from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.image_upload import ImageUpload
+from ui.form.form import said
 from ui.inspector.charts import Axis, Series, Values, axis_for, draw, graph, percent
 from ui.inspector.panel import Panel, opened_trace
 
@@ -277,7 +278,7 @@ def panel_values(
         )
         images, alike = predict_all(page, trace, k, noisy, choice.with_prompt)
     except (QueryFailed, InvalidRequest) as problem:
-        yield {**picture_key(trace, k), "state": "failed", "text": str(problem)}, None
+        yield {**picture_key(trace, k), "state": "failed", "text": said(problem)}, None
         return
     drawn, _ = figures(noisy, alike)
     looks = {

@@ -36,10 +36,21 @@ function keep() { try { localStorage.setItem(KEPT, JSON.stringify(state)); } cat
 function make(name, fields = {}) { return Object.assign(document.createElement(name), fields); }
 function say(where, text) { where.textContent = text; where.hidden = !text; }
 function problem(field, text) {
-  const target = AXES[state.mode].includes(field) ? axis(field).part('problem') : part('problem');
+  const one = AXES[state.mode].includes(field) ? axis(field) : null;
+  const target = one ? one.part('problem') : part('problem');
   say(target, text);
+  if (!one || !text) return;
+  target.id = `compare-problem-${field}`;
+  one.part('values').setAttribute('aria-invalid', 'true');
+  one.part('values').setAttribute('aria-describedby', target.id);
 }
-function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'pages']) say(axis(name).part('problem'), ''); }
+function clear() {
+  say(part('problem'), '');
+  for (const name of ['x', 'y', 'pages']) {
+    say(axis(name).part('problem'), '');
+    for (const each of ['aria-invalid', 'aria-describedby']) axis(name).part('values').removeAttribute(each);
+  }
+}
 
 // -- the runs ----------------------------------------------------------------------------------------------------------
 
