@@ -245,7 +245,16 @@ def test_another_model_brings_its_own_defaults(visit, site: Site):
     page.get_by_role("option", name="Other").click()
     expect(page.locator("#prompt textarea")).to_have_value("something else")
     expect(page.locator("#negative textarea, #negative input")).to_be_disabled()
-    make(page, site)
+    # The foot speaks of the model that is chosen, and of the one that draws.
+    foot = page.locator('#status [data-part="text"]')
+    expect(foot).to_contain_text("other draws the next picture; tiny on cpu is ready")
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    expect(foot).to_have_text(re.compile(r"^other (on cpu, drawing|is drawing)$"))
+    site.gate.open()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
+    expect(foot).to_have_text("other on cpu, ready")
     assert site.backend.jobs[0].request.model == "other"
 
 

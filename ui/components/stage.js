@@ -346,6 +346,8 @@ function take(value) {
   // For tests and style sheets.
   root.dataset.run = view.run;
   root.dataset.seen = view.frames.filter(Boolean).length;
+  // The foot names the model that draws.
+  form.dataset.draws = value.model || '';
   setBusy(view.state);
   draw();
   if (finished && view.pictures[0]?.file) announce(value);
