@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from pipelines.jobs.backend import KeepFailed, QueueFull
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from ui.components.message import message
 from ui.form import controls
@@ -93,6 +94,24 @@ def said(problem: Exception) -> str:
     return problem.named(next((LABELS[key] for key in keys_of(problem.field) if key in LABELS), ""))
 
 
+# What to do next about a field, as its sentence's button says it, and where that leads (``message``).
+NEXT_STEPS: Mapping[str, tuple[str, str]] = {
+    "model": ("Open Models", "#/models"),
+    "init.image": ("Choose an image", "source"),
+    "image": ("Choose an image", "source"),
+}
+
+
+def shown(problem: Exception) -> str | dict[str, str]:
+    """A problem as a value of ``message``: its sentence, with a button for the next step where there is one."""
+    step = None
+    if isinstance(problem, InvalidRequest):
+        step = next((NEXT_STEPS[key] for key in keys_of(problem.field) if key in NEXT_STEPS), None)
+    elif isinstance(problem, QueueFull | KeepFailed):
+        step = ("Try again", "generate")
+    return {"text": said(problem), "label": step[0], "to": step[1]} if step else said(problem)
+
+
 def keys_of(field: str) -> tuple[str, ...]:
     """A field in tables of controls: its path without numbers, without its first part, and its first part."""
     path = [part for part in field.split(".") if not part.isdigit()]
@@ -118,7 +137,7 @@ def shows_errors_of(
     def show_error(problem: InvalidRequest) -> Updates | None:
         if problem.field.partition(".")[0] not in fields:
             return None
-        return {error: said(problem), **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
+        return {error: shown(problem), **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
 
     return show_error
 
@@ -140,7 +159,7 @@ def shows_errors_beside(
         if first not in fields and first not in errors:
             return None
         error = next((errors[key] for key in (whole, rest, first) if key in errors), otherwise)
-        return {error: said(problem), accordion: gr.Accordion(open=True)}
+        return {error: shown(problem), accordion: gr.Accordion(open=True)}
 
     return show_error
 
@@ -213,11 +232,11 @@ class Form:
 
     def show_error(self, problem: Exception) -> Updates:
         """Updates that show an error next to the control of its field, else below Generate."""
-        shown: Updates | None = None
+        placed: Updates | None = None
         if isinstance(problem, InvalidRequest):
             found = (section.show_error(problem) for section in reversed(self.sections))
-            shown = next((updates for updates in found if updates is not None), None)
-        return {**self.clear_errors(), **({self.run_error: said(problem)} if shown is None else shown)}
+            placed = next((updates for updates in found if updates is not None), None)
+        return {**self.clear_errors(), **({self.run_error: shown(problem)} if placed is None else placed)}
 
     def clear_errors(self) -> Updates:
         """Updates that clear every error."""

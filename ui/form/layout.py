@@ -61,8 +61,10 @@ class FormLayout:
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
             self.prompt_error = error_of(f"{self.prefix}prompt")
             shared_prompt(first_prompt(self.card))
-            self.vocabulary_hints = vocabulary_hints(self.prefix)
-            self.prompt_examples = prompt_examples(self.card, self.prefix)
+            # Suggestions take the place of the examples, so that nothing below moves when they open.
+            with gr.Column(elem_classes="prompt-help"):
+                self.vocabulary_hints = vocabulary_hints(self.prefix)
+                self.prompt_examples = prompt_examples(self.card, self.prefix)
             self.prompt_builder = prompt_builder(self.prefix)
             self.styles = styles.lay_out(self.prefix)
             self.sections.append(self.styles.section(self.page))

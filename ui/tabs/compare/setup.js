@@ -19,7 +19,22 @@ const axis = (name) => {
   const box = form.querySelector(`[data-axis="${name}"]`);
   return { box, part: (each) => box.querySelector(`[data-part="${each}"]`) };
 };
-const calls = new Calls((fields) => trigger('ask', fields));
+// What is being done, where that takes long enough to be named; the line stands where the cost does.
+const WAITS = { list: 'Looking for your runs', describe: "Reading the run's settings", estimate: 'Working out what it costs' };
+const NAMED_MS = 300;
+const waits = (text) => {
+  say(part('waits'), text && `${text} \u2026`);
+  part('cost').hidden = Boolean(text) || !part('cost').textContent;
+};
+const calls = new Calls((fields) => trigger('ask', fields), (what) => waits(WAITS[what] || ''));
+let opening = 0;
+// Both runs, in the viewer: what it takes is named, until it says what came of it.
+function openTwo(runs) {
+  clearTimeout(opening);
+  opening = setTimeout(() => waits('Opening both runs'), NAMED_MS);
+  trigger('two', { ...runs, turn: String(Date.now()) });
+}
+function opened() { clearTimeout(opening); waits(''); }
 const button = (name) => form.querySelector(`[data-do="${name}"]`);
 let state = { mode: 'one', run: '', a: '', b: '', axes: {} };
 try { state = { ...state, ...JSON.parse(localStorage.getItem(KEPT) || '{}') }; } catch { /* begins as new */ }
@@ -66,10 +81,11 @@ function read([mode, ...runs], filter) {
 function keep() { try { localStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* the browser keeps nothing */ } }
 function make(name, fields = {}) { return Object.assign(document.createElement(name), fields); }
 function say(where, text) { where.textContent = text; where.hidden = !text; }
-function problem(field, text) {
+function problem(field, text, next) {
   const one = AXES[state.mode].includes(field) ? axis(field) : null;
   const target = one ? one.part('problem') : part('problem');
   say(target, text);
+  if (next) target.append(' ', make('a', { textContent: next[0], href: next[1], className: 'quiet next-step' }));
   if (!one || !text) return;
   target.id = `compare-problem-${field}`;
   one.part('values').setAttribute('aria-invalid', 'true');
@@ -137,7 +153,7 @@ function choose(id) {
   mark();
   keep();
   place(false);
-  if (state.a && state.b) trigger('two', { a: state.a, b: state.b });
+  if (state.a && state.b) openTwo({ a: state.a, b: state.b });
 }
 
 // -- the axes ----------------------------------------------------------------------------------------------------------
@@ -282,6 +298,7 @@ function start() {
 }
 
 function begin(name, fields) {
+  opening = setTimeout(() => waits('Starting the comparison'), NAMED_MS);
   started(setTimeout(() => started(0), STARTING_MS));
   trigger(name, fields);
 }
@@ -310,6 +327,7 @@ form.querySelector('[data-part="file"]').addEventListener('change', async (event
 // What the viewer says: a comparison that runs, ended, or was refused.
 document.addEventListener('playground:compared', ({ detail }) => {
   if (!element.isConnected) return;
+  opened();
   if (detail.state === 'refused') problem(detail.field, detail.problem);
   const before = running;
   running = detail.state === 'running' ? detail.name : '';
@@ -320,7 +338,7 @@ document.addEventListener('playground:compared', ({ detail }) => {
   started(0);
   if (before && !running) list();
 });
-document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) trigger('two', { a, b }); });
+document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) openTwo({ a, b }); });
 
 function take(value) {
   if (!value) return;
@@ -343,14 +361,14 @@ async function sent({ setting }) {
 }
 
 // Back, Forward and links.
-function opened({ detail: { tab, parts, query = '' } }) {
-  if (!element.isConnected) { document.removeEventListener('playground:open', opened); return; }
+function visit({ detail: { tab, parts, query = '' } }) {
+  if (!element.isConnected) { document.removeEventListener('playground:open', visit); return; }
   if (tab !== TAB || !read(parts, query)) return;
   described = '';
   enter(state.mode);
-  if (state.mode === 'two' && state.a && state.b) trigger('two', { a: state.a, b: state.b });
+  if (state.mode === 'two' && state.a && state.b) openTwo({ a: state.a, b: state.b });
 }
-document.addEventListener('playground:open', opened);
+document.addEventListener('playground:open', visit);
 {
   const [where, filter = ''] = location.hash.replace(/^#\/?/, '').split('?');
   const [tab, ...parts] = where.split('/').map((text) => { try { return decodeURIComponent(text); } catch { return text; } });

@@ -16,7 +16,7 @@ from ui.components.gradio_events import CONCURRENT, PRIVATE, UNQUEUED, event_val
 from ui.components.image_upload import ImageUpload
 from ui.components.message import message
 from ui.form import controls
-from ui.form.form import said
+from ui.form.form import said, shown
 from ui.tabs.image_to_image import crop_frame
 from ui.tabs.image_to_image.prepared_image import (
     INPAINT,
@@ -302,7 +302,7 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
             frame = prepared and crop_frame.crop_frame_value(how, path, prepared.original)
         except InvalidRequest as problem:
             nothing = {strip: {"prepared": ""}, source.crop_frame: None, source.prepared: None, source.note: ""}
-            return {**nothing, **dict.fromkeys(errors, ""), form.errors.get(problem.field, source.error): said(problem)}
+            return {**nothing, **dict.fromkeys(errors, ""), form.errors.get(problem.field, source.error): shown(problem)}
         ready = {strip: {"prepared": prepared.fitted if prepared else ""}, source.crop_frame: frame}
         return {**prepared_updates(values, prepared), **ready}
 
