@@ -28,8 +28,8 @@ Values = list[float | None]
 
 # Pixels; panels.css places the cursor with the same numbers.
 HEIGHT, MARGINS = 220, {"l": 60, "r": 16, "t": 12, "b": 44, "autoexpand": False}
-# The page's three colours, each of which stands out from white and from near black: teal acts, violet is noise, amber is
-# picture.  Texts and grid lines take their colour from panels.css.
+# The page's three colours, each of which stands out from white and from near black: teal acts, violet is noise, amber
+# is picture.  Texts and grid lines take their colour from panels.css.
 ACT, NOISE, PICTURE = "#0d9488", "#8567e0", "#b8700c"
 _GREY = "#71717a"
 

@@ -85,8 +85,8 @@ class Sharing:
                 return status
             left = max(0.0, self._started + LINK_SECONDS - time.monotonic())
             guests, pictures = self._access.guest_count(), self._guest_pictures() - self._pictures_before
-            more = {"guests": guests, "pictures": pictures, "paused": self._access.paused}
-            return replace(status, seconds_left=left, **more)
+            paused = self._access.paused
+            return replace(status, seconds_left=left, guests=guests, pictures=pictures, paused=paused)
 
     @property
     def network(self) -> NetworkShare:

@@ -29,7 +29,8 @@ const words = ({ state, model, text }) => {
   const draws = drawing?.dataset.draws;
   if (drawing) return draws && draws !== model ? `${draws} is drawing` : text.replace(/, ready$/, ', drawing');
   const chosen = shown('.workspace')?.dataset.model;
-  return chosen && chosen !== model ? `${chosen} draws the next picture; ${text.replace(/, ready$/, ' is ready')}` : text;
+  if (!chosen || chosen === model) return text;
+  return `${chosen} draws the next picture; ${text.replace(/, ready$/, ' is ready')}`;
 };
 const draw = () => {
   const status = props.value;

@@ -302,7 +302,11 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
             frame = prepared and crop_frame.crop_frame_value(how, path, prepared.original)
         except InvalidRequest as problem:
             nothing = {strip: {"prepared": ""}, source.crop_frame: None, source.prepared: None, source.note: ""}
-            return {**nothing, **dict.fromkeys(errors, ""), form.errors.get(problem.field, source.error): shown(problem)}
+            return {
+                **nothing,
+                **dict.fromkeys(errors, ""),
+                form.errors.get(problem.field, source.error): shown(problem),
+            }
         ready = {strip: {"prepared": prepared.fitted if prepared else ""}, source.crop_frame: frame}
         return {**prepared_updates(values, prepared), **ready}
 
