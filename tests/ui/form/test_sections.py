@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from pipelines.jobs.backend import KeepFailed, QueueFull
 from pipelines.request import TOO_MUCH_WORK, InvalidRequest
 from tests.support.form_page import form_page
 from ui.form import sections
@@ -39,6 +40,11 @@ def form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Form:
     monkeypatch.setattr(sections, "SECTIONS", {**SECTIONS, "clip_skip": entry})
     with gr.Blocks():
         return text_to_image.lay_out(form_page(tmp_path))
+
+
+def sentence(value: Any) -> Any:
+    """What is said, with or without a button."""
+    return value["text"] if isinstance(value, dict) else value
 
 
 def values(form: Form, *, new_seed: bool = False, **changes: Any) -> FormValues:
@@ -80,13 +86,13 @@ def test_an_error_is_shown_by_the_section_of_its_field(form: Form) -> None:
 )  # fmt: skip
 def test_each_field_has_its_place(form: Form, field: str, place: str) -> None:
     updates = form.show_error(InvalidRequest(field, "It is wrong."))
-    shown = [component.elem_id for component, value in updates.items() if value == "It is wrong."]
+    shown = [component.elem_id for component, value in updates.items() if sentence(value) == "It is wrong."]
     assert shown == [place]
     assert set(updates) <= set(form.outputs)
 
 
 @pytest.mark.parametrize(
-    ("changes", "place", "sentence"),
+    ("changes", "place", "words"),
     [({"width": 5000}, "width-error", "Width must be at most 2048."),
      ({"height": 7}, "height-error", "Height must be at least 8."),
      ({"width": 64.5}, "width-error", "Width must be a whole number."),
@@ -99,12 +105,12 @@ def test_each_field_has_its_place(form: Form, field: str, place: str) -> None:
      ({"width": 2048, "height": 2048, "num_inference_steps": 150}, "settings-error", TOO_MUCH_WORK)],
 )  # fmt: skip
 def test_a_sentence_names_the_field_as_the_page_does(
-    form: Form, changes: dict[str, Any], place: str, sentence: str
+    form: Form, changes: dict[str, Any], place: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         form.request(values(form, **changes))
     shown = {component.elem_id: text for component, text in form.show_error(caught.value).items() if text}
-    assert shown[place].startswith(sentence)
+    assert shown[place].startswith(words)
 
 
 def test_a_size_that_does_not_fit_the_model_is_said_with_one_that_does(form: Form) -> None:
@@ -120,6 +126,18 @@ def test_each_sentence_marks_a_control_that_there_is(tmp_path: Path) -> None:
     templates = [str(error.html_template) for section in form.sections for error in section.errors]
     about = {found for template in templates for found in re.findall(r'data-of="(.*?)"', template)}
     assert about <= ids and len(about) >= 20
+
+
+@pytest.mark.parametrize(
+    ("problem", "step"),
+    [(InvalidRequest("model", "It is not here."), ("Open Models", "#/models")),
+     (InvalidRequest("init.image", "There is none."), ("Choose an image", "source")),
+     (QueueFull("The queue is full."), ("Try again", "generate")),
+     (KeepFailed("The disk is full."), ("Try again", "generate"))],
+)  # fmt: skip
+def test_an_error_offers_what_to_do_next(form: Form, problem: Exception, step: tuple[str, str]) -> None:
+    (value,) = [value for value in form.show_error(problem).values() if isinstance(value, dict)]
+    assert value == {"text": str(problem), "label": step[0], "to": step[1]}
 
 
 def test_what_belongs_to_no_section_is_shown_below_generate(form: Form) -> None:
