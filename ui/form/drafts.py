@@ -174,7 +174,7 @@ class DraftEvents:
         """The same when the page opens: on, if it was with a model that is still there."""
         on, former, before, *_ = [*memory.stored_list(text), None, None, None]
         at_hand = {card.id for card in self.form.page.library.available()}
-        if on is not True or former not in at_hand or not self._may_draw(former):
+        if on is not True or not self._may_draw(former) or former not in at_hand:
             return (*self.offer(model), gr.skip())
         return gr.Checkbox(True, visible=True), ABOUT, gr.Button(visible=False), str(before or "")
 
