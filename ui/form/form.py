@@ -106,7 +106,7 @@ def shown(problem: Exception) -> str | dict[str, str]:
     """A problem as a value of ``message``: its sentence, with a button for the next step where there is one."""
     step = None
     if isinstance(problem, InvalidRequest):
-        step = next((NEXT_STEPS[key] for key in keys_of(problem.field) if key in NEXT_STEPS), None)
+        step = NEXT_STEPS.get(problem.field)
     elif isinstance(problem, QueueFull | KeepFailed):
         step = ("Try again", "generate")
     return {"text": said(problem), "label": step[0], "to": step[1]} if step else said(problem)

@@ -52,8 +52,6 @@ def theme() -> gr.themes.Default:
         body_text_color_subdued_dark="*neutral_400",
         input_background_fill="white",
         input_background_fill_dark="*neutral_900",
-        input_placeholder_color="*neutral_600",
-        input_placeholder_color_dark="*neutral_400",
         input_border_color="*neutral_300",
         input_border_color_dark="*neutral_700",
         input_border_color_focus="*primary_700",

@@ -333,12 +333,6 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
     # Queued, although quick: Gradio announces the change of a state only there.
     gr.on(changes, update, inputs, outputs, trigger_mode="always_last", **CONCURRENT, **options)
     source.crop_frame.move(crop_frame.moved, [source.upload], [source.focus], trigger_mode="always_last", **CONCURRENT)
-    taken = page.taken_settings
-    taken.change(lambda value: taken_strength(page, value), [taken], [source.strength], **CONCURRENT)
-    # Only where the user chooses a model: one that a reload brings back comes with the strength that was kept.
-    c.model.input(lambda model: own_strength(page, model), [c.model], [source.strength], **UNQUEUED)
-    picked = page.picked_model
-    picked.change(lambda value: picked_strength(page, value), [picked], [source.strength], **CONCURRENT)
     # One after the other, so that the last one stays.
     in_order = {**PRIVATE, "concurrency_limit": 1, "trigger_mode": "multiple"}
     stored = source.editor.mask(paint, [source.prepared], [source.mask], **in_order, **options)
@@ -349,6 +343,17 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
         [source.fit],
         **UNQUEUED,
     )
+    _wire_strength(form, source)
+
+
+def _wire_strength(form: Form, source: Source) -> None:
+    """A model that the user chooses brings its strength, and so do settings that are taken over."""
+    page, taken, picked = form.page, form.page.taken_settings, form.page.picked_model
+    taken.change(lambda value: taken_strength(page, value), [taken], [source.strength], **CONCURRENT)
+    picked.change(lambda value: picked_strength(page, value), [picked], [source.strength], **CONCURRENT)
+    # Not at a change: a model that a reload brings back comes with the strength that was kept.
+    model = form.controls.model
+    model.input(lambda name: own_strength(page, name), [model], [source.strength], **UNQUEUED)
 
 
 def own_strength(page: PageContext, model: Any) -> Any:
