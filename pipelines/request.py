@@ -28,6 +28,7 @@ MAX_SIDE = 2048
 MAX_IMAGES = 8
 # Width x height x images x steps: four 1024 px images at 150 steps pass; a run of many hours does not.
 MAX_PIXEL_STEPS = 4 * 1024 * 1024 * 150
+TOO_MUCH_WORK = "That is too much for one run; choose a smaller size, fewer pictures or fewer steps."
 MAX_FEATHER = 64
 MAX_PADDING = 256
 MAX_LORAS = 5
@@ -173,7 +174,7 @@ class Control(_Frozen):
     @model_validator(mode="after")
     def _lasts(self) -> Control:
         if self.end <= self.start:
-            raise _FieldError("end", "its end must lie after its start")
+            raise _FieldError("end", "its end must lie after its start", "must lie after its start.")
         return self
 
 
@@ -275,7 +276,7 @@ class GenerationRequest(_Frozen):
                     for plain in dict.fromkeys(editing.at_steps(text, self.steps_run)):
                         a1111.parse(plain)
                 except PromptError as problem:
-                    raise _FieldError(field, f"{field} {problem}") from None
+                    raise _FieldError(field, f"{field} {problem}", f"{problem}.") from None
         return self
 
     @model_validator(mode="after")
@@ -305,11 +306,11 @@ class GenerationRequest(_Frozen):
     def _bounded_work(self) -> GenerationRequest:
         work = self.width * self.height * self.num_images * self.sampling.num_inference_steps
         if work > MAX_PIXEL_STEPS:
-            raise ValueError(
-                f"width x height x num_images x num_inference_steps is {work}; at most {MAX_PIXEL_STEPS} is allowed"
-            )
+            words = f"width x height x num_images x num_inference_steps is {work}; at most {MAX_PIXEL_STEPS} is allowed"
+            raise _FieldError("", words, TOO_MUCH_WORK)
         if self.sampling.seed + self.num_images - 1 > MAX_SEED:
-            raise _FieldError("seed", f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed")
+            rest = f"must be at most {MAX_SEED - self.num_images + 1} for {self.num_images} pictures."
+            raise _FieldError("seed", f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed", rest)
         return self
 
     def check_size(self, multiple: int) -> None:
@@ -317,7 +318,10 @@ class GenerationRequest(_Frozen):
         for name in ("width", "height"):
             value = getattr(self, name)
             if value % multiple:
-                raise InvalidRequest(name, f"{name} is {value}; for {self.model} it must be a multiple of {multiple}.")
+                words = f"{name} is {value}; for {self.model} it must be a multiple of {multiple}."
+                below = value // multiple * multiple
+                near = f"{below} or {below + multiple}" if below and below + multiple <= MAX_SIDE else below or multiple
+                raise InvalidRequest(name, words, f"must be a multiple of {multiple}, such as {near}.")
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -18,41 +18,82 @@ class InvalidRequest(ValueError):
         field: the field at fault as the API spells it, dotted where it is nested ("variation.strength"), "" for the
             request as a whole; the page shows the message next to that field's control.
         message: one plain sentence for the user.
+        rest: what follows where the field is called by the name of its control: "must be at most 2048."; "" for
+            sentences that do not begin with the field's name.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, rest: str = "") -> None:
         message = printable(message)
         super().__init__(field, message)
-        self.field, self.message = field, message
+        self.field, self.message, self.rest = field, message, printable(rest)
 
     def __str__(self) -> str:
         return self.message
 
+    def named(self, label: str) -> str:
+        """The sentence with the name that the field has on the page; as it stands for the request as a whole."""
+        if self.rest:
+            return f"{label} {self.rest}" if label else self.rest[:1].upper() + self.rest[1:]
+        for own in (self.field, self.field.rpartition(".")[2]):
+            if label and own and self.message.startswith(f"{own} "):
+                return f"{label}{self.message[len(own) :]}"
+        return self.message
+
 
 class FieldError(ValueError):
-    """A rule across several fields that is broken; ``field`` is the one to change, relative to the model."""
+    """A rule across several fields that is broken; ``field`` is the one to change, relative to the model.
 
-    def __init__(self, field: str, message: str) -> None:
+    ``rest`` is that of InvalidRequest.
+    """
+
+    def __init__(self, field: str, message: str, rest: str = "") -> None:
         super().__init__(message)
-        self.field = field
+        self.field, self.rest = field, rest
 
 
-def first_error(error: ValidationError) -> tuple[str, str]:
-    """The first violation: its field as the API spells it, and one sentence with field, value and what is allowed."""
+def first_error(error: ValidationError) -> tuple[str, str, str]:
+    """The first violation, as InvalidRequest takes it.
+
+    Returns:
+        Its field as the API spells it, one sentence with field, value and what is allowed, and the sentence's rest.
+    """
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    return _api_field(first), _sentence(name or "request", first)
+    return _api_field(first), _sentence(name or "request", first), _rest(first)
 
 
 def _api_field(first: ErrorDetails) -> str:
     """The dotted path of a violation, but the fields of ``sampling`` and ``init`` are flat in the API."""
     path = [str(part) for part in first["loc"]]
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, FieldError):
+    if isinstance(cause, FieldError) and cause.field:
         path.append(cause.field)
     if path == ["init"]:
         return "image"
     return ".".join(path[1:] if path[:1] in (["sampling"], ["init"]) and path[1:] else path)
+
+
+_BOUNDS = {
+    "greater_than_equal": ("ge", "must be at least {}."),
+    "greater_than": ("gt", "must be more than {}."),
+    "less_than_equal": ("le", "must be at most {}."),
+    "less_than": ("lt", "must be less than {}."),
+}
+_WHOLE = ("int_type", "int_from_float", "int_parsing", "int_parsing_size")
+_NUMBER = ("float_type", "float_parsing", "finite_number")
+
+
+def _rest(first: ErrorDetails) -> str:
+    kind, facts = first["type"], first.get("ctx", {})
+    if isinstance(cause := facts.get("error"), FieldError):
+        return cause.rest
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        bound = facts[name]
+        return words.format(f"{bound:g}" if isinstance(bound, float) else bound)
+    if kind == "string_too_long":
+        return f"has {len(first['input'])} characters; at most {facts['max_length']} fit."
+    return "must be a whole number." if kind in _WHOLE else "must be a number." if kind in _NUMBER else ""
 
 
 def _sentence(name: str, first: ErrorDetails) -> str:

@@ -135,7 +135,7 @@ class Grid(BaseModel):
             try:
                 request = axis.about.apply(request, axis.values[place[field]])
             except InvalidRequest as problem:
-                raise InvalidRequest(field, str(problem)) from None
+                raise InvalidRequest(field, problem.named(axis.about.label)) from None
             except ValueError as problem:
                 raise refuse(field, problem) from None
         return request

@@ -130,6 +130,18 @@ class DraftSession:
                 return None
             return self._queue(wanted)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no draft yet."""
+        with self._changed:
+            return self._latest is None
+
+    def begin_with(self, request: GenerationRequest) -> None:
+        """Take the picture of this request, which the page shows, for the latest draft, unless there was one."""
+        with self._changed:
+            if self._latest is None:
+                self._latest = first_image_only(request)
+
     def resubmit(self, job: Job) -> Job | None:
         """Queue the newest draft again after another job has cancelled it; None if a newer draft was submitted.
 

@@ -92,6 +92,22 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     picks.nth(0).click()
     picks.nth(1).click()
     expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
+    # The address names what is chosen: Back leads to the one setting, and a link opens both runs.
+    page.wait_for_function("/^#\\/compare\\/two\\/[^/]+\\/[^/]+$/.test(location.hash)")
+    link = page.url
+    for _ in range(3):
+        page.go_back()
+    expect(setup.get_by_label("One setting")).to_be_checked()
+    expect(values).to_have_value("1, 9")
+    other = page.context.new_page()
+    other.goto(link)
+    expect(other.locator("#compare-view h2")).to_contain_text("Guidance scale (CFG): ")
+    expect(other.locator('#compare-setup .from button[data-letter="A"]')).to_have_count(1)
+    other.close()
+    for _ in range(3):
+        page.go_forward()
+    expect(setup.get_by_label("Two runs")).to_be_checked()
+    expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
     # Look inside one of them.
     cell(page, 0, 0).locator("button").click()
     expect(page.locator("#player .player")).to_be_visible()

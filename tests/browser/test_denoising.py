@@ -265,6 +265,8 @@ def test_the_five_questions_move_the_player(looked):
         if page.locator('#questions [data-part="next"]').is_enabled():
             page.click('#questions [data-part="next"]')
     expect(page.locator('#questions [data-part="count"]')).to_have_text("5 of 5")
+    last = page.locator("#questions li:not([hidden]) h2").inner_text()
+    expect(page.locator("#questions [role=status]")).to_have_text(f"Question 5 of 5: {last}")
     expect(page.locator('#player [data-part="place"]')).to_have_text("8 of 8")
 
 

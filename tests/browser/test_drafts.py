@@ -107,6 +107,12 @@ def test_the_picture_follows_the_words(visit: Any, shared: tuple[Site, Access]) 
     page.reload()
     expect(stage).to_have_attribute("data-run", drawn[-1].id)
     expect(page.locator('#stage [data-part="save"]')).to_be_visible()
+    # It is still on, and draws what is on the stage no second time.
+    expect(page.get_by_label("Draw while I type")).to_be_checked()
+    before = len(site.backend.jobs)
+    page.fill("#prompt textarea", "an owl")
+    expect(stage).not_to_have_attribute("data-run", drawn[-1].id)
+    assert {job.request.prompt for job in site.backend.jobs[before:]} == {"an owl"}
 
 
 def test_sliders_are_followed_too_and_what_is_slow_turns_itself_off(

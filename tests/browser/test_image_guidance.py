@@ -57,9 +57,9 @@ def test_a_map_and_a_look_guide_the_run(page: Page, site: Site, photo: Path):
     page.click("#map-kind label:has-text('None: already a map')")
     expect(page.locator("#map img")).not_to_have_attribute("src", before or "")
     page.click("#map-kind label:has-text('Depth')")
-    expect(page.locator("#guides-error")).to_contain_text("give a finished map")
+    expect(page.locator("#map-kind-error")).to_contain_text("give a finished map")
     page.click("#map-kind label:has-text('Edges')")
-    expect(page.locator("#guides-error p")).to_be_hidden()
+    expect(page.locator("#map-kind-error p")).to_be_hidden()
     page.set_input_files("#look-picture input[type=file]", photo)
     # Pressed at once: what the server has not stored yet guides the run as well.
     page.locator("#look-picture img").wait_for()
@@ -72,6 +72,18 @@ def test_a_map_and_a_look_guide_the_run(page: Page, site: Site, photo: Path):
         assert any("edges-canny" in value for value in kept.info.values() if isinstance(value, str)), json.dumps(
             {name: str(value)[:200] for name, value in kept.info.items()}
         )
+    # Both images and what is set survive a reload; the closed drawer says what is in use.
+    page.fill("#map-weight input[type=number]", "0.5")
+    page.keyboard.press("Tab")
+    page.wait_for_function(
+        "() => Object.values(sessionStorage).some((text) => /[0-9a-f]{32}.,.canny.,.edges-canny.,0.5,/.test(text))"
+    )
+    page.reload()
+    expect(page.locator("#guides > button")).to_contain_text("ControlNet and IP-Adapter")
+    page.click("#guides > button")
+    expect(page.locator("#map-picture img")).to_be_visible()
+    expect(page.locator("#look-picture img")).to_be_visible()
+    expect(page.locator("#map-weight input[type=number]")).to_have_value("0.5")
 
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True, ids=["phone"])

@@ -360,6 +360,34 @@ def test_a_run_takes_the_last_stroke_and_strokes_outlive_another_mode(brought, s
     expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
 
 
+def test_everything_of_this_tab_is_there_after_a_reload(visit, site: Site, tmp_path: Path):
+    page = visit()
+    enter(page)
+    bring(page, noise(tmp_path / "wide.png", (130, 64)))
+    strength(page, 0.35)
+    frame = page.locator(".crop .frame")
+    frame.focus()
+    page.keyboard.press("End")
+    expect(frame).to_have_attribute("aria-valuenow", "100")
+    levels(page)
+    mode(page, "Part (inpaint)")
+    paint(page)
+    before = page.locator(".mask-editor").get_attribute("data-strokes")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => text.startsWith('[\"part\",0.35'))")
+    page.reload()
+    expect(page.locator("#image-mode label", has_text="Part (inpaint)").locator("input")).to_be_checked()
+    expect(page.locator("#image-strength input[type=number]")).to_have_value("0.35")
+    expect(page.locator("#image-feather")).to_be_visible()
+    expect(frame).to_have_attribute("aria-valuenow", "100")
+    view(page, "Mark the part")
+    expect(page.locator(".mask-editor")).to_have_attribute("data-strokes", before or "")
+    told(page, lambda: None)
+    make(page, site)
+    init = site.backend.jobs[-1].request.init
+    assert init.strength == 0.35 and np.asarray(site.backend.inputs.get(init.mask)).any()
+    assert np.array_equal(np.asarray(site.backend.inputs.get(init.image)), pixels(tmp_path / "wide.png")[:, 66:])
+
+
 def test_painting_can_be_undone_and_erased(brought, site: Site):
     page, _ = brought()
     mode(page, "Part (inpaint)")

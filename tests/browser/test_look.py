@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support import page_tabs
+from tests.support.accessibility import violations
 from tests.support.site import Site
 from ui.page import TABS
 
@@ -46,6 +47,36 @@ TWICE = """() => [...document.querySelectorAll('[id]')].map((e) => e.id)
 
 def offenders(page: Page, script: str, *given: Any) -> list[str]:
     return page.evaluate(script, *given)
+
+
+def test_axe_finds_nothing_in_any_tab_or_state(visit, site: Site):
+    page = visit(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
+    page.locator("#settings > button").click()
+    page.locator("#width input").fill("13")
+    page.locator("#generate").click()
+    expect(page.locator("#width-error")).to_contain_text("Width must be a multiple of 8")
+    assert violations(page) == [], "an error in the open drawer"
+    page.locator("#width input").fill("64")
+    page.locator("#generate").click()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
+    assert violations(page) == [], "after a run, in the open drawer"
+    page.locator("#settings > button").click()
+    for entry in TABS.values():
+        page_tabs.open_tab(page, entry.label)
+        expect(page.get_by_role("tab", name=entry.label, exact=True)).to_have_attribute("aria-selected", "true")
+        page.wait_for_load_state("networkidle")
+        assert violations(page) == [], entry.label
+
+
+@pytest.mark.parametrize("width", [820, 1000])
+def test_the_stage_has_room_between_a_phone_and_a_wide_screen(visit, site: Site, width: int):
+    page = visit(viewport={"width": width, "height": 720})
+    mat, form = page.locator("#stage .mat").bounding_box(), page.locator("#form-column").bounding_box()
+    assert mat and form and mat["width"] >= 420 and mat["width"] > form["width"]
+    for part in ("#generate", "#stage .strip", "#recent", "#status"):
+        box = page.locator(part).bounding_box()
+        assert box and box["y"] + box["height"] <= 720 and box["x"] + box["width"] <= width, part
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize(

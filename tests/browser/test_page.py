@@ -95,6 +95,7 @@ def test_a_lost_connection_loses_nothing(visit, site: Site):
 
 def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     page = visit()
+    make(page, "an anvil")
     run = make(page, "a fox")
     page.click('#stage [data-part="inside"]')
     page.wait_for_function("run => location.hash.startsWith(`#/denoising/${run}/`)", arg=run)
@@ -109,6 +110,15 @@ def test_an_address_names_the_step_and_back_returns(visit, site: Site):
     expect(page.locator("#stage .stage")).to_be_visible()
     page.go_forward()
     expect(page.locator("#player .player")).to_be_visible()
+    # Another run that is chosen here is a place of its own, to which Back and Forward lead.
+    other_run = page.locator(f'#past [data-run]:not([data-run="{run}"])').first
+    name = other_run.get_attribute("data-run") or ""
+    other_run.click()
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{name}:0")
+    page.go_back()
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
+    page.go_forward()
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{name}:0")
     # The same link, sent to another browser tab, opens the same run at the same step.
     other = page.context.new_page()
     other.goto(address)

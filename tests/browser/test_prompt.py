@@ -52,11 +52,16 @@ def test_an_unlearned_word_is_exchanged_for_a_near_one(site: Site, browser: Brow
     page.goto(site.url)
     expect(page.locator(PROMPT)).to_have_value("a red apple on a yellow background")
     expect(page.locator(ANSWER)).to_contain_text("Understood: apple")
+    generate = page.locator("#generate").bounding_box()
     # Only the word itself is exchanged, and the article that goes with it.
     page.fill(PROMPT, "<lora:Wizard:1> a Wizard and a mermaid on a red background")
     expect(page.locator(f"{ANSWER} [role=status]")).to_have_text(
         "Understood: red background \u00b7 not learned: Wizard, mermaid"
     )
+    # The suggestions take the place of the examples: Generate stays where it is, and so does the way to all things.
+    expect(page.locator(f"{ANSWER} .chip", has_text="owl")).to_be_visible()
+    assert page.locator("#generate").bounding_box() == generate
+    expect(page.get_by_role("button", name="All 5 things")).to_be_visible()
     page.locator(f"{ANSWER} .chip", has_text="owl").press("Enter")
     expect(page.locator(PROMPT)).to_have_value("<lora:Wizard:1> an owl and a mermaid on a red background")
     expect(page.locator(PROMPT)).to_be_focused()

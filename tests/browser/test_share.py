@@ -55,6 +55,15 @@ def test_a_service_that_does_not_answer_is_named_and_counted(browser: Browser, t
         answers.set()
         expect(page.locator('#share [data-part="problem"]')).to_contain_text("seems to be offline")
         expect(wait).to_be_hidden()
+        # A second try says that it goes on, not what the first one said, and ends by itself.
+        answers.clear()
+        page.get_by_role("button", name="Try again").click()
+        expect(wait).to_contain_text("Asking the share service for a link")
+        expect(page.locator('#share [data-part="problem"]')).to_be_hidden()
+        answers.set()
+        expect(page.locator('#share [data-part="problem"]')).to_contain_text("seems to be offline")
+        expect(wait).to_be_hidden()
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
         page.close()
 
 

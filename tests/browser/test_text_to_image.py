@@ -227,12 +227,14 @@ def test_a_wrong_setting_is_explained_beside_it(visit, site: Site):
     expect(page.locator("#seed-error")).to_contain_text("Seed must be a whole number")
     page.fill("#seed input, #seed textarea", "7")
     page.click("#generate")
-    expect(page.locator("#size-error")).to_contain_text("multiple of 8")
+    expect(page.locator("#width-error")).to_contain_text("Width must be a multiple of 8, such as 8 or 16.")
+    expect(page.locator("#width input")).to_have_attribute("aria-invalid", "true")
+    assert violations(page, "#settings") == []
     expect(page.locator("#seed-error")).to_be_hidden()
-    expect(page.locator("#size-error")).to_be_in_viewport()
+    expect(page.locator("#width-error")).to_be_in_viewport()
     page.fill("#width input", "64")
     make(page, site)
-    expect(page.locator("#size-error")).to_be_hidden()
+    expect(page.locator("#width-error")).to_be_hidden()
     assert seed_of(page) == "7"
 
 
@@ -243,7 +245,16 @@ def test_another_model_brings_its_own_defaults(visit, site: Site):
     page.get_by_role("option", name="Other").click()
     expect(page.locator("#prompt textarea")).to_have_value("something else")
     expect(page.locator("#negative textarea, #negative input")).to_be_disabled()
-    make(page, site)
+    # The foot speaks of the model that is chosen, and of the one that draws.
+    foot = page.locator('#status [data-part="text"]')
+    expect(foot).to_have_text(re.compile(r"^other draws the next picture; tiny on .* is ready$"))
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    expect(foot).to_have_text(re.compile(r"^other (on .*, drawing|is drawing)$"))
+    site.gate.open()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
+    expect(foot).to_have_text(re.compile(r"^other on .*, ready$"))
     assert site.backend.jobs[0].request.model == "other"
 
 

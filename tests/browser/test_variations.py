@@ -120,10 +120,15 @@ def test_errors_stand_beside_the_controls(visit, site: Site):
     page = visit()
     opened(page, "Blend")
     page.click("#generate")
-    expect(page.locator("#variations-error")).to_contain_text("A blend needs somewhere to go")
+    # At the field to fill in, which a screen reader hears with it.
+    expect(page.locator("#blend-prompt-error")).to_contain_text("A blend needs somewhere to go")
+    field = page.locator("#blend-prompt textarea")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_attribute("aria-describedby", "blend-prompt-error-text")
     page.click("#blend-random-seed")
     made(page)
-    expect(page.locator("#variations-error p")).to_be_hidden()
+    expect(page.locator("#blend-prompt-error p")).to_be_hidden()
+    assert field.get_attribute("aria-invalid") is field.get_attribute("aria-describedby") is None
     assert len(site.backend.jobs) == 1
 
 

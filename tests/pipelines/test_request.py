@@ -261,8 +261,20 @@ def test_a_request_from_json_names_the_same_fields() -> None:
     stored = make_request(**GOOD).model_dump()
     with pytest.raises(ValidationError) as caught:
         GenerationRequest.model_validate({**stored, "sampling": {**stored["sampling"], "seed": -1}})
-    field, message = first_error(caught.value)
-    assert field == "seed" and message.startswith("sampling.seed is -1")
+    field, message, rest = first_error(caught.value)
+    assert field == "seed" and message.startswith("sampling.seed is -1") and rest == "must be at least 0."
+
+
+def test_a_sentence_can_name_its_field_as_the_page_does() -> None:
+    for field, message, rest, shown in (
+        ("width", "width is 9; allowed: more.", "must be at least 16.", "Width must be at least 16."),
+        ("variation.seed", "variation.seed holds a mark.", "", "Width holds a mark."),
+        ("interpolation.prompt", "prompt names a LoRA.", "", "Width names a LoRA."),
+        ("width", "The width is odd.", "", "The width is odd."),
+    ):
+        assert InvalidRequest(field, message, rest).named("Width") == shown
+    assert InvalidRequest("", "As it is.").named("") == "As it is."
+    assert InvalidRequest("x", "x is bad.", "is bad.").named("") == "Is bad."
 
 
 @pytest.mark.parametrize(

@@ -45,28 +45,27 @@ def perform(page: Page, site: Site, steps: int) -> list[tuple[Image.Image, int]]
     for index in range(steps):
         site.gate.hold_at(index)
         site.gate.wait_for(index)
-        page.locator('[data-part="words"]', has_text=f"{index + 1} of {steps}").wait_for()
+        page.locator('#stage [data-part="words"]', has_text=f"{index + 1} of {steps}").wait_for()
         frames.append((shoot(page), 160))
     site.gate.open()
-    page.locator('.stage[data-state="done"]').wait_for()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
     frames.append((shoot(page), 1800))
     page.locator("#drafts-model").click()
-    page.locator('.stage[data-state="done"]').wait_for()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
     page.locator("#drafts-note", has_text="Every change").wait_for()
     for words in FOLLOWED:
-        seen = page.locator(".stage").get_attribute("data-run")
+        seen = page.locator("#stage .stage").get_attribute("data-run")
         page.fill("#prompt textarea", words)
-        page.wait_for_function("seen => document.querySelector('.stage').dataset.run !== seen", arg=seen)
-        page.locator('.stage[data-state="live"], .stage[data-state="done"]').wait_for()
+        page.wait_for_function("seen => document.querySelector('#stage .stage').dataset.run !== seen", arg=seen)
+        page.locator('#stage .stage:is([data-state="live"], [data-state="done"])').wait_for()
         frames.append((shoot(page), 900))
-    page.locator('[data-part="words"]', has_text="Kept").wait_for()
+    page.locator('#stage [data-part="words"]', has_text="Kept").wait_for()
     frames.append((shoot(page), 2500))
     return frames
 
 
-def stills(page: Page, site: Site, picture: Path) -> None:
+def stills(page: Page, site: Site) -> None:
     """One still a tab: a finished picture, one that is changed, a run from inside, the models."""
-    page.set_viewport_size(STILL)
     page.goto(site.url)
     page.locator('#status [data-part="text"]', has_text="ready").wait_for(timeout=120_000)
     page.fill("#prompt textarea", PROMPT)
@@ -85,7 +84,8 @@ def stills(page: Page, site: Site, picture: Path) -> None:
     page.wait_for_timeout(500)
     still(page, "denoising")
     page.get_by_role("tab", name="Image to image", exact=True).click()
-    page.set_input_files("#source input[type=file]", str(picture))
+    # The picture that comes with the model is offered on entering.
+    page.locator('.strength-strip[data-state="open"]').wait_for(timeout=120_000)
     page.wait_for_timeout(4000)
     still(page, "image_to_image")
     page.get_by_role("tab", name="Models", exact=True).click()
@@ -111,7 +111,8 @@ def main() -> None:
         browser = tool.chromium.launch(executable_path=find_browser(), args=launch_arguments())
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         frames = perform(page, site, steps)
-        stills(page, site, next(site.pictures.glob("*.png")))
+        # A visitor of their own: the page remembers that drafts were drawn, and with which model.
+        stills(browser.new_page(viewport=STILL), site)
         browser.close()
     images = [image.quantize(COLOURS, dither=Image.Dither.NONE) for image, _ in frames]
     times = [milliseconds for _, milliseconds in frames]

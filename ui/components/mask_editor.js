@@ -7,15 +7,31 @@ const pen = canvas.getContext('2d');
 const COLOUR = '#0f766e';
 // A run must not start with the mask from before the last stroke: it waits for the server, with a time limit.
 const WAIT_MS = 3000;
+const KEPT = 'playground-strokes';
 const make = () => element.closest('.workspace')?.querySelector('.generate-button');
 let waiting = null;
 // Changes that the server has not acknowledged yet.
 let pending = 0;
-const kept = (window.playgroundStrokes ||= new Map());
+const kept = (window.playgroundStrokes ||= stored());
 let picture = null;
 let strokes = [];
 let stroke = null;
 let erasing = false;
+
+// What was painted last, over a reload.  Coordinates are whole numbers there, which the eye does not tell apart.
+function stored() {
+  try {
+    const [key, found] = JSON.parse(sessionStorage.getItem(KEPT) || '[]');
+    return new Map(Array.isArray(found) ? [[key, found]] : []);
+  } catch { return new Map(); }
+}
+
+// Another picture takes the place of what was painted only when it is painted on.
+function keep() {
+  if (!strokes.length && !stored().has(picture?.key)) return;
+  const text = JSON.stringify([picture?.key || '', strokes], (name, one) => (typeof one === 'number' ? Math.round(one) : one));
+  try { sessionStorage.setItem(KEPT, text); } catch { /* full, or switched off: nothing is kept */ }
+}
 
 function take(value) {
   if (!value || !value.key || value.key === picture?.key) return;
@@ -61,6 +77,7 @@ function draw() {
 
 function changed() {
   draw();
+  keep();
   pending += 1;
   if (make()) make().disabled = true;
   clearTimeout(waiting);

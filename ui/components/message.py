@@ -6,17 +6,61 @@ import gradio as gr
 
 _DRAW = """
 const line = element.querySelector('p');
-const draw = () => { line.textContent = props.value || ''; line.hidden = !props.value; };
+const text = () => props.value?.text ?? (props.value || '');
+const draw = () => {
+  line.replaceChildren(text());
+  line.hidden = !text();
+  if (props.value?.label) line.append(' ', next(props.value));
+};
+// What to do about it: another tab, a press of Generate, or an image to start from.
+const STEPS = { generate: '.generate-button', source: '#source input[type="file"]' };
+const next = ({ label, to }) => {
+  const button = document.createElement('button');
+  Object.assign(button, { type: 'button', className: 'quiet next-step', textContent: label });
+  button.addEventListener('click', () => {
+    if (to.startsWith('#/')) location.hash = to;
+    else element.closest('.workspace')?.querySelector(STEPS[to])?.click();
+  });
+  return button;
+};
 // An error comes into view, once the drawer that holds it is open.
 const come = () => { if (line.offsetParent && !line.hidden) line.scrollIntoView({ block: 'nearest' }); };
-const alarm = () => { if (line.getAttribute('role') === 'alert' && props.value) setTimeout(come, 150); };
-watch('value', () => { draw(); alarm(); });
+const alarm = () => { if (line.getAttribute('role') === 'alert' && text()) setTimeout(come, 150); };
+// The control that it is about is marked, which may be built only when its drawer opens.
+const { of } = line.dataset;
+const FIELDS = 'textarea, input:not([type="radio"], [type="file"])';
+let asked = 0;
+const mark = () => {
+  clearTimeout(asked);
+  if (!of || !element.isConnected) return;
+  const wrong = Boolean(text());
+  const found = document.getElementById(of)?.querySelectorAll(FIELDS) || [];
+  for (const field of found) {
+    if (wrong) { field.setAttribute('aria-invalid', 'true'); field.setAttribute('aria-describedby', line.id); }
+    else if (field.getAttribute('aria-describedby') === line.id) {
+      for (const name of ['aria-invalid', 'aria-describedby']) field.removeAttribute(name);
+    }
+  }
+  if (wrong && !found.length) asked = setTimeout(mark, 100);
+};
+watch('value', () => { draw(); alarm(); mark(); });
 draw();
+mark();
 """
 
 
-def message(value: str = "", *, elem_id: str, alert: bool = False, status: bool = False) -> gr.HTML:
-    """A paragraph that takes no space while empty; screen readers read an alert at once and a status when idle."""
+def message(value: str = "", *, elem_id: str, alert: bool = False, status: bool = False, of: str = "") -> gr.HTML:
+    """A paragraph that takes no space while empty; screen readers read an alert at once and a status when idle.
+
+    Args:
+        value: the text; later values may be ``{"text", "label", "to"}``, with a button for the next step that leads
+            to an address of the page ("#/models"), presses Generate ("generate") or chooses an image ("source").
+        elem_id: of the component; the paragraph's is that with ``-text``.
+        alert, status: how it is read.
+        of: id of the control that the text describes while there is one.
+    """
     role = "alert" if alert else "status" if status else "note"
     kind = "sentence problem" if alert else "sentence"
-    return gr.HTML(value, html_template=f'<p class="{kind}" role="{role}"></p>', js_on_load=_DRAW, elem_id=elem_id)
+    about = f' data-of="{of}"' if of else ""
+    template = f'<p class="{kind}" role="{role}" id="{elem_id}-text"{about}></p>'
+    return gr.HTML(value, html_template=template, js_on_load=_DRAW, elem_id=elem_id)

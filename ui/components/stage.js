@@ -346,6 +346,8 @@ function take(value) {
   // For tests and style sheets.
   root.dataset.run = view.run;
   root.dataset.seen = view.frames.filter(Boolean).length;
+  // The foot names the model that draws.
+  form.dataset.draws = value.model || '';
   setBusy(view.state);
   draw();
   if (finished && view.pictures[0]?.file) announce(value);
@@ -411,7 +413,7 @@ part('inside').addEventListener('click', () => {
   const k = Math.max(view.chosen, 0);
   // The player shows what is here already while the server opens the run.
   const frames = view.frames.filter(Boolean).map((frame) => ({ noise: frame.n, guess: frame.p[k], noisy: frame.x[k] }));
-  const seen = { run: view.trace || view.run, picture: k, title: view.prompt, total: view.total, frames };
+  const seen = { run: view.trace || view.run, picture: k, title: view.prompt, total: view.total, size: view.size, frames };
   window.playgroundInside = seen;
   document.dispatchEvent(new CustomEvent('playground:inside', { detail: seen }));
   trigger('inside', { run: view.run, picture: k });

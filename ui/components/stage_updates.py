@@ -129,6 +129,7 @@ class JobView:
             "text": self.text,
             "notes": self.notes,
             "prompt": phrases.heading(request),
+            "model": request.model,
             "count": request.num_images,
             "size": [request.width, request.height],
             "total": self.total or request.sampling.num_inference_steps,

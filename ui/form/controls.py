@@ -115,7 +115,7 @@ def request_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in fields.items() if name not in ("quality", "keep_seed", "seed")}
     for name in ("width", "height", "num_inference_steps", "guidance_scale"):
         if values[name] is None:
-            raise InvalidRequest(name, f"{name} is empty; give a number.")
+            raise InvalidRequest(name, f"{name} is empty; give a number.", "is empty; give a number.")
     values["seed"] = read_seed(fields["seed"], fields["keep_seed"])
     # An untouched text box holds None; a negative prompt that is switched off does not count.
     values["prompt"] = "" if values["prompt"] is None else values["prompt"]

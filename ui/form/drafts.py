@@ -71,14 +71,15 @@ class DraftSection:
         note: a sentence about it, visible only with it.
         faster_model: changes to a model that is fast enough, where the chosen one is not.
         changes: an invisible component; its event ``draw`` announces changed values of the form.
-        before: ``{"model", "form"}`` once ``faster_model`` was pressed: the model it chose, and what the form held.
+        before: ``{"model", "form"}`` as JSON once ``faster_model`` was pressed: the model it chose, and what the form
+            held; never shown.
     """
 
     toggle: gr.Checkbox
     note: gr.HTML
     faster_model: gr.Button
     changes: gr.HTML
-    before: gr.State
+    before: gr.Textbox
     sessions: DraftSessions
 
     def section(self, page: PageContext) -> FormSection:
@@ -118,7 +119,8 @@ def build(layout: FormLayout) -> FormSection:
         changes = gr.HTML(
             html_template="<i></i>", js_on_load=asset("form/drafts.js"), elem_classes="keys", apply_default_css=False
         )
-    page, before = layout.page, gr.State(None)
+    page = layout.page
+    before = gr.Textbox("", visible="hidden", max_length=memory.MAX_STORED, elem_id="drafts-before")
     return DraftSection(toggle, note, faster_model, changes, before, DraftSessions(page.backend)).section(page)
 
 
@@ -128,7 +130,8 @@ def wire(form: Form, drafts: DraftSection) -> None:
     outputs = [*form.outputs, drafts.toggle]
     options = {**CONCURRENT, "show_progress_on": [form.run_error]}
     offered = [drafts.toggle, drafts.note, drafts.faster_model]
-    gr.on([page.blocks.load, c.model.change], events.offer, [c.model], offered, **UNQUEUED)
+    c.model.change(events.offer, [c.model], offered, **UNQUEUED)
+    _wire_memory(form, drafts, events)
     # Queued, although quick: Gradio announces the change of a state only there.
     chosen = [drafts.toggle, drafts.faster_model, page.picked_model, drafts.before]
     drafts.faster_model.click(events.choose_faster_model, memory.fields_of(form), chosen, **CONCURRENT)
@@ -136,9 +139,19 @@ def wire(form: Form, drafts: DraftSection) -> None:
     now = [drafts.toggle, drafts.before, c.model, c.prompt]
     drafts.toggle.change(events.put_back, now, [*memory.set_by_restored(form), drafts.before], **CONCURRENT)
     # Each change is handled at once, so that it can replace the one before.
-    drafts.changes.draw(events.draw, form.inputs, outputs, **options, trigger_mode="multiple")
+    drafts.changes.draw(events.draw, form.inputs | {page.tab_job}, outputs, **options, trigger_mode="multiple")
     inputs: list[Any] = sorted(form.inputs - {c.quality, c.keep_seed, c.num_images}, key=lambda one: one._id)
     gr.on([component.change for component in inputs], None, js=_ANNOUNCE)
+
+
+def _wire_memory(form: Form, drafts: DraftSection, events: DraftEvents) -> None:
+    """Over a reload the toggle stays on, for the model with which it was."""
+    key, model = f"{memory.KEY}drafts", form.controls.model
+    kept = [drafts.toggle, model, drafts.before]
+    stored = gr.Textbox(visible=False, max_length=memory.MAX_STORED)
+    back = [drafts.toggle, drafts.note, drafts.faster_model, drafts.before]
+    form.page.blocks.load(events.bring_back, [stored, model], back, js=memory.LOAD % (key, key, key), **UNQUEUED)
+    gr.on([one.change for one in kept], None, kept, None, js=memory.SAVE % (key, key))
 
 
 @dataclass(frozen=True)
@@ -157,23 +170,32 @@ class DraftEvents:
         self.drafts.sessions.current().reset_timing()
         return gr.Checkbox(visible=True), ABOUT, gr.Button(visible=False)
 
+    def bring_back(self, text: Any, model: Any) -> tuple[Any, str, Any, Any]:
+        """The same when the page opens: on, if it was with a model that is still there."""
+        on, former, before, *_ = [*memory.stored_list(text), None, None, None]
+        at_hand = {card.id for card in self.form.page.library.available()}
+        if on is not True or not self._may_draw(former) or former not in at_hand:
+            return (*self.offer(model), gr.skip())
+        return gr.Checkbox(True, visible=True), ABOUT, gr.Button(visible=False), str(before or "")
+
     def choose_faster_model(self, *values: Any) -> tuple[Any, Any, Any, Any]:
         """Choose the faster model, as the Models tab does, and draw with it; the form's values are kept for later."""
         faster = self._faster_model()
         if faster is None:
             return gr.skip(), gr.Button(visible=False), gr.skip(), gr.skip()
         chosen = {"tab": self.form.page.tab.id, "model": faster.id, "prompt": "", "at": time.time()}
-        before = {"model": faster.id, "form": json.dumps(values)}
+        before = json.dumps({"model": faster.id, "form": json.dumps(values)})
         return gr.Checkbox(True, visible=True), gr.Button(visible=False), chosen, before
 
     def put_back(self, on: Any, before: Any, model: Any, prompt: Any) -> Updates:
         """Switched off: the model and the settings from before ``faster_model``, unless another was chosen since."""
-        if on or not isinstance(before, dict):
+        before = _read(before)
+        if on or before is None:
             return {self.drafts.before: gr.skip()}
         former = memory.restored(self.form, before["form"]) if before["model"] == model else {}
         if not any(prompt in card.prompts for card in self.form.page.cards.values()):
             former = {**former, self.form.controls.prompt: gr.skip()}  # what was written since stays
-        return {**former, self.drafts.before: None}
+        return {**former, self.drafts.before: ""}
 
     def switch(self, on: Any) -> Iterator[Updates]:
         """The toggle was switched; off keeps the last draft."""
@@ -197,6 +219,8 @@ class DraftEvents:
             if request.variation or request.interpolation:
                 yield {self.drafts.note: BLENDS}
                 return
+            if session.is_new and (made := self._made(values[self.form.page.tab_job])) is not None:
+                session.begin_with(made)
             job = session.submit(request)
             yield {**self.form.clear_errors(), self.drafts.note: ABOUT} if job else self._no_update()
             while job is not None:
@@ -244,6 +268,12 @@ class DraftEvents:
                 updates = self.form.stage_updates(job.request, value)
                 yield {**updates, page.tab_job: job.id, page.latest_job: job.id}
 
+    def _made(self, job_id: Any) -> GenerationRequest | None:
+        """The request of the picture on the stage, which is not drawn a second time after a reload."""
+        job = self.form.page.find_job(job_id)
+        trace = self.form.page.trace({"id": job_id}) if job is None else None
+        return job.request if job is not None else trace.request if trace is not None else None
+
     def _may_draw(self, model: Any) -> bool:
         card = self.form.page.card(model)
         return card is not None and card.live and current_user().owner
@@ -255,6 +285,15 @@ class DraftEvents:
     def _no_update(self) -> Updates:
         """Gradio takes an empty dict for a value."""
         return {self.form.run_error: gr.skip()}
+
+
+def _read(before: Any) -> dict[str, Any] | None:
+    """What ``DraftSection.before`` holds; None for nothing that this page wrote."""
+    try:
+        found = json.loads(before) if isinstance(before, str) and len(before) <= memory.MAX_STORED else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and {"model", "form"} <= found.keys() else None
 
 
 def draft_value(view: stage_updates.JobView, text: str) -> dict[str, Any]:

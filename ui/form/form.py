@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
+from pipelines.jobs.backend import KeepFailed, QueueFull
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from ui.components.message import message
 from ui.form import controls
 from ui.form.controls import Controls
 from ui.form.styles.composing import composed
@@ -49,7 +51,11 @@ class FormSection:
         started: updates once a run is accepted.
         reuse: a request -> the job that made it already, with updates, or None to submit it.
         below_stage: components that are rendered below the stage.
-        kept: ticks, choices, sliders and texts that survive a reload (``memory``).
+        kept: ticks, choices, sliders, numbers and texts that survive a reload (``memory``).
+        offered: what a kept list offers now, where that changes while the program runs.
+        brought_back: kept values that a reload brings back -> updates of them and of ``follows``: what is not built yet
+            announces no change.
+        follows: what ``brought_back`` updates besides ``kept``.
         wire: attaches the section's own events once the form is complete.
     """
 
@@ -63,7 +69,58 @@ class FormSection:
     reuse: Callable[[GenerationRequest], tuple[Job, Updates] | None] = lambda request: None
     below_stage: tuple[gr.HTML, ...] = ()
     kept: tuple[Component, ...] = ()
+    offered: Mapping[Component, Callable[[], Collection[str]]] = field(default_factory=dict)
+    brought_back: Callable[[Mapping[Component, Any]], dict[Any, Any]] = lambda values: {}
+    follows: tuple[Any, ...] = ()
     wire: Callable[[Form], None] = lambda form: None
+
+
+# Fields of a request by the names of their controls, for sentences; the numbers of lists are left out.
+LABELS: Mapping[str, str] = {
+    "prompt": "Prompt", "negative_prompt": "Negative prompt", "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance scale", "scheduler": "Scheduler", "width": "Width", "height": "Height", "seed": "Seed",
+    "num_images": "Pictures", "model": "Model", "strength": "Strength", "feather": "Feather", "padding": "Padding",
+    "variation.strength": "Variation strength", "variation.seed": "Seed to go towards",
+    "interpolation.prompt": "Other prompt", "interpolation.seed": "Other seed", "controls.net": "ControlNet",
+    "controls.weight": "Weight", "controls.start": "Start", "controls.end": "End", "reference.adapter": "IP-Adapter",
+    "reference.weight": "Weight", "colour": "Colour",
+}  # fmt: skip
+
+
+def said(problem: Exception) -> str:
+    """A problem as the page says it: a field has the name of its control."""
+    if not isinstance(problem, InvalidRequest):
+        return str(problem)
+    return problem.named(next((LABELS[key] for key in keys_of(problem.field) if key in LABELS), ""))
+
+
+# What to do next about a field, as its sentence's button says it, and where that leads (``message``).
+NEXT_STEPS: Mapping[str, tuple[str, str]] = {
+    "model": ("Open Models", "#/models"),
+    "init.image": ("Choose an image", "source"),
+    "image": ("Choose an image", "source"),
+}
+
+
+def shown(problem: Exception) -> str | dict[str, str]:
+    """A problem as a value of ``message``: its sentence, with a button for the next step where there is one."""
+    step = None
+    if isinstance(problem, InvalidRequest):
+        step = NEXT_STEPS.get(problem.field)
+    elif isinstance(problem, QueueFull | KeepFailed):
+        step = ("Try again", "generate")
+    return {"text": said(problem), "label": step[0], "to": step[1]} if step else said(problem)
+
+
+def keys_of(field: str) -> tuple[str, ...]:
+    """A field in tables of controls: its path without numbers, without its first part, and its first part."""
+    path = [part for part in field.split(".") if not part.isdigit()]
+    return ".".join(path), ".".join(path[1:]) or field, path[0] if path else ""
+
+
+def error_of(control: str) -> gr.HTML:
+    """Where a sentence about one control stands, right below it: ``control`` is its element's id."""
+    return message(elem_id=f"{control}-error", alert=True, of=control)
 
 
 def shows_errors_of(
@@ -80,7 +137,7 @@ def shows_errors_of(
     def show_error(problem: InvalidRequest) -> Updates | None:
         if problem.field.partition(".")[0] not in fields:
             return None
-        return {error: problem.message, **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
+        return {error: shown(problem), **({} if accordion is None else {accordion: gr.Accordion(open=True)})}
 
     return show_error
 
@@ -91,18 +148,18 @@ def shows_errors_beside(
     """A ``show_error`` for controls that each have a sentence of their own.
 
     Args:
-        errors: by field of the request.
+        errors: by field of the request, nested ones by their path without numbers ("controls.weight").
         otherwise: for the other ``fields``.
         fields: names of fields; "" is the request as a whole.
         accordion: what is opened, so that the sentence is visible.
     """
 
     def show_error(problem: InvalidRequest) -> Updates | None:
-        first, _, rest = problem.field.partition(".")
+        whole, rest, first = keys_of(problem.field)
         if first not in fields and first not in errors:
             return None
-        error = errors.get(rest or first) or errors.get(first) or otherwise
-        return {error: problem.message, accordion: gr.Accordion(open=True)}
+        error = next((errors[key] for key in (whole, rest, first) if key in errors), otherwise)
+        return {error: shown(problem), accordion: gr.Accordion(open=True)}
 
     return show_error
 
@@ -123,6 +180,7 @@ class Form:
         sections: where the request comes from; on equal fields a later one overrides an earlier one.
         chosen_styles: names of the chosen styles, as JSON.
         sampling_presets: the user's presets of scheduler, steps and guidance.
+        errors: the sentences about shared controls, by field of the request.
     """
 
     page: PageContext
@@ -143,6 +201,7 @@ class Form:
     sections: tuple[FormSection, ...]
     chosen_styles: gr.Textbox
     sampling_presets: SavedPresets
+    errors: Mapping[str, gr.HTML]
 
     @property
     def inputs(self) -> set[Component]:
@@ -173,11 +232,11 @@ class Form:
 
     def show_error(self, problem: Exception) -> Updates:
         """Updates that show an error next to the control of its field, else below Generate."""
-        shown: Updates | None = None
+        placed: Updates | None = None
         if isinstance(problem, InvalidRequest):
             found = (section.show_error(problem) for section in reversed(self.sections))
-            shown = next((updates for updates in found if updates is not None), None)
-        return {**self.clear_errors(), **({self.run_error: str(problem)} if shown is None else shown)}
+            placed = next((updates for updates in found if updates is not None), None)
+        return {**self.clear_errors(), **({self.run_error: shown(problem)} if placed is None else placed)}
 
     def clear_errors(self) -> Updates:
         """Updates that clear every error."""

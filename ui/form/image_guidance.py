@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from pipelines.jobs.backend import QueryFailed
 from pipelines.models.adapters.controlnet import ControlNetFile
@@ -16,7 +17,7 @@ from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT
 from ui.components.image_upload import ImageUpload
 from ui.components.message import message
-from ui.form.form import Form, FormSection, FormValues, shows_errors_of
+from ui.form.form import Form, FormSection, FormValues, error_of, said, shows_errors_beside
 
 if TYPE_CHECKING:
     from ui.context import PageContext
@@ -52,17 +53,20 @@ class ImageGuidance:
     Attributes:
         page: what every tab is given.
         map_upload, map_image: the image for the ControlNet: the upload, and its path and id in the upload store.
+        map_kept: that id, as a text that the browser keeps; never shown.
         net, kind, weight, start, end: see ``pipelines.request.Control``.
         map_preview: what the ControlNet sees.
-        reference_upload, reference_image: the same for the image for the IP-Adapter.
+        reference_upload, reference_image, reference_kept: the same for the image for the IP-Adapter.
         adapter, adapter_weight: see ``pipelines.request.ImagePrompt``.
         accordion, control_group, reference_group: the accordion and its two halves.
-        error: the sentence about what is wrong.
+        errors: the sentences about what is wrong, by field of the request; "controls" and "reference" are those about
+            the images.
     """
 
     page: PageContext
     map_upload: ImageUpload
     map_image: gr.State
+    map_kept: gr.Textbox
     net: gr.Dropdown
     kind: gr.Radio
     weight: gr.Slider
@@ -71,38 +75,53 @@ class ImageGuidance:
     map_preview: gr.HTML
     reference_upload: ImageUpload
     reference_image: gr.State
+    reference_kept: gr.Textbox
     adapter: gr.Dropdown
     adapter_weight: gr.Slider
     accordion: gr.Accordion
     control_group: gr.Column
     reference_group: gr.Column
-    error: gr.HTML
+    errors: Mapping[str, gr.HTML]
 
     def section(self) -> FormSection:
         """These components as a section of a form."""
         inputs = {self.map_upload, self.map_image, self.net, self.kind, self.weight, self.start, self.end}
         inputs |= {self.reference_upload, self.reference_image, self.adapter, self.adapter_weight}
+        here = self.page.backend.adapters
         return FormSection(
             frozenset(inputs),
             self.fields,
-            (self.error,),
-            shows_errors_of(ERROR_FIELDS, self.error, self.accordion),
+            tuple(self.errors.values()),
+            shows_errors_beside(self.errors, self.errors["controls"], ERROR_FIELDS, self.accordion),
             outputs=(self.accordion,),
+            kept=(self.map_kept, self.kind, self.net, self.weight, self.start, self.end,
+                  self.reference_kept, self.adapter, self.adapter_weight),
+            offered={self.net: lambda: names(here.controlnets()), self.adapter: lambda: names(here.ip_adapters())},
+            brought_back=self.brought_back,
             wire=lambda form: wire(form, self),
-        )
+        )  # fmt: skip
+
+    def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
+        """Updates for a preprocessor that a reload brings back."""
+        if self.kind not in values:
+            return {}
+        kind = values[self.kind]
+        return {self.kind: gr.Radio(value=kind, info=ABOUT[kind])}
 
     def fields(self, values: FormValues) -> dict[str, Any]:
         """Fields of the request: ``controls`` and ``reference``, each only with an image; raises InvalidRequest."""
         found: dict[str, Any] = {}
         if map_image := self._image("controls", values[self.map_upload], values[self.map_image]):
             if not values[self.net]:
-                raise InvalidRequest("controls", "No ControlNet is chosen for your map. Choose one or remove the map.")
+                raise InvalidRequest(
+                    "controls.net", "No ControlNet is chosen for your map. Choose one or remove the map."
+                )
             names = ("net", "kind", "weight", "start", "end")
             control = {name: values[getattr(self, name)] for name in names}
             found["controls"] = ({**control, "image": map_image},)
         if reference := self._image("reference", values[self.reference_upload], values[self.reference_image]):
             if not values[self.adapter]:
-                raise InvalidRequest("reference", "No IP-Adapter is chosen. Choose one or remove its image.")
+                raise InvalidRequest("reference.adapter", "No IP-Adapter is chosen. Choose one or remove its image.")
             adapter, weight = values[self.adapter], values[self.adapter_weight]
             found["reference"] = {"adapter": adapter, "image": reference, "weight": weight}
         return found
@@ -125,27 +144,31 @@ def build(layout: FormLayout) -> FormSection:
 def lay_out(page: PageContext, prefix: str = "") -> ImageGuidance:
     """The components."""
     nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
+    # Outside of the drawer: what is in a closed one is not built, and says nothing when a reload brings it back.
+    kept = {"map_kept": kept_id(f"{prefix}map-kept"), "reference_kept": kept_id(f"{prefix}look-kept")}
     with gr.Accordion(
         TITLE, open=False, visible=bool(nets or adapters), elem_id=f"{prefix}guides",
         elem_classes="drawer",
     ) as accordion:  # fmt: skip
-        error = message(elem_id=f"{prefix}guides-error", alert=True)
         with gr.Column(visible=bool(nets), elem_id=f"{prefix}where", elem_classes="guide") as control_group:
-            found = map_controls(nets, prefix)
+            found, errors = map_controls(nets, prefix)
         with gr.Column(visible=bool(adapters), elem_id=f"{prefix}how", elem_classes="guide") as reference_group:
-            found |= reference_controls(adapters, prefix)
+            looks, more = reference_controls(adapters, prefix)
+    found |= looks
     groups = {"control_group": control_group, "reference_group": reference_group}
-    return ImageGuidance(page, **found, **groups, accordion=accordion, error=error)
+    return ImageGuidance(page, **found, **kept, **groups, accordion=accordion, errors={**errors, **more})
 
 
-def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> dict[str, Any]:
-    """The map and its ControlNet."""
+def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> tuple[dict[str, Any], dict[str, gr.HTML]]:
+    """The map and its ControlNet, and where the errors of each stand."""
     found: dict[str, Any] = {"map_upload": upload("Where things are (ControlNet)", f"{prefix}map-picture")}
+    errors = {"controls": error_of(f"{prefix}map-picture")}
     found["map_image"] = gr.State(None)
     found["kind"] = gr.Radio(
         list(KINDS), value="canny", label="Preprocessor: what your image is", info=ABOUT["canny"],
         elem_id=f"{prefix}map-kind",
     )  # fmt: skip
+    errors["controls.kind"] = error_of(f"{prefix}map-kind")
     found["map_preview"] = gr.HTML(
         None, html_template=_TEMPLATE, js_on_load=_DRAW, elem_id=f"{prefix}map", apply_default_css=False
     )
@@ -153,34 +176,42 @@ def map_controls(nets: Sequence[ControlNetFile], prefix: str) -> dict[str, Any]:
         choices(nets), value=first(nets), label="ControlNet", elem_id=f"{prefix}map-net",
         info="It has to be made for your model, and for such maps.",
     )  # fmt: skip
+    errors["controls.net"] = error_of(f"{prefix}map-net")
     found["weight"] = gr.Slider(
         0, 2, value=1, step=0.05, label="Weight", info="0 is off, 1 is as it was trained.",
         elem_id=f"{prefix}map-weight",
     )  # fmt: skip
+    errors["controls.weight"] = error_of(f"{prefix}map-weight")
     found["start"] = gr.Slider(
         0, 1, value=0, step=0.05, label="Start, as a share of the steps", elem_id=f"{prefix}map-start"
     )
+    errors["controls.start"] = error_of(f"{prefix}map-start")
     found["end"] = gr.Slider(
         0, 1, value=1, step=0.05, label="End, as a share of the steps", elem_id=f"{prefix}map-end",
         info="With 0.5 it decides the layout, and the details stay free.",
     )  # fmt: skip
-    return found
+    errors["controls.end"] = error_of(f"{prefix}map-end")
+    return found, errors
 
 
-def reference_controls(adapters: Sequence[IPAdapterFile], prefix: str) -> dict[str, Any]:
-    """The reference image and its IP-Adapter."""
-    return {
+def reference_controls(adapters: Sequence[IPAdapterFile], prefix: str) -> tuple[dict[str, Any], dict[str, gr.HTML]]:
+    """The reference image and its IP-Adapter, and where the errors of each stand."""
+    found: dict[str, Any] = {
         "reference_upload": upload("How it looks (IP-Adapter)", f"{prefix}look-picture"),
         "reference_image": gr.State(None),
-        "adapter": gr.Dropdown(
-            choices(adapters), value=first(adapters), label="IP-Adapter", elem_id=f"{prefix}look-adapter",
-            info="It has to be made for your model. It sees the middle square of the image.",
-        ),
-        "adapter_weight": gr.Slider(
-            0, 1.5, value=0.6, step=0.05, label="Weight", elem_id=f"{prefix}look-weight",
-            info="0 is off, 0.6 leaves room for the prompt, 1 is as it was trained.",
-        ),
-    }  # fmt: skip
+    }
+    errors = {"reference": error_of(f"{prefix}look-picture")}
+    found["adapter"] = gr.Dropdown(
+        choices(adapters), value=first(adapters), label="IP-Adapter", elem_id=f"{prefix}look-adapter",
+        info="It has to be made for your model. It sees the middle square of the image.",
+    )  # fmt: skip
+    errors["reference.adapter"] = error_of(f"{prefix}look-adapter")
+    found["adapter_weight"] = gr.Slider(
+        0, 1.5, value=0.6, step=0.05, label="Weight", elem_id=f"{prefix}look-weight",
+        info="0 is off, 0.6 leaves room for the prompt, 1 is as it was trained.",
+    )  # fmt: skip
+    errors["reference.weight"] = error_of(f"{prefix}look-weight")
+    return found, errors
 
 
 def upload(label: str, elem_id: str) -> ImageUpload:
@@ -190,6 +221,16 @@ def upload(label: str, elem_id: str) -> ImageUpload:
         label=label, show_label=False, type="filepath", sources=["upload", "clipboard", "webcam"], format="png",
         height=160, elem_id=elem_id,
     )  # fmt: skip
+
+
+def kept_id(elem_id: str) -> gr.Textbox:
+    """Holds the id of a stored image."""
+    return gr.Textbox("", visible="hidden", max_length=64, elem_id=elem_id)
+
+
+def names(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> list[str]:
+    """What a dropdown offers."""
+    return [file.name for file in files]
 
 
 def choices(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile]) -> list[tuple[str, str]]:
@@ -206,42 +247,64 @@ def wire(form: Form, guidance: ImageGuidance) -> None:
     """Store the uploads, show the map, and keep the lists of files up to date."""
     page, c, g = guidance.page, form.controls, guidance
 
-    def store(path: Any) -> tuple[Any, str]:
+    def store(path: Any) -> tuple[Any, str, str]:
         try:
-            return ((path, store_upload(page, path)) if path else None), ""
+            name = store_upload(page, path) if path else ""
+            return ((path, name) if path else None), name, ""
         except InvalidRequest as problem:
-            return None, str(problem)
+            return None, "", said(problem)
+
+    def bring_back(name: Any, path: Any) -> tuple[Any, Any]:
+        """The image that a reload has left only the id of."""
+        if path or not isinstance(name, str) or not name:
+            return gr.skip(), gr.skip()
+        try:
+            return page.inputs.get(name), gr.skip()
+        except InvalidRequest:
+            return gr.skip(), ""
 
     def preview(stored: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
         image = stored[1] if stored else None
-        about = gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
         try:
-            return about, map_uri(page, image, kind, width, height), ""
+            return about(kind), map_uri(page, image, kind, width, height), ""
         except (InvalidRequest, QueryFailed) as problem:
-            return about, None, str(problem)
+            return about(kind), None, said(problem)
 
     def refresh(net: Any, adapter: Any) -> tuple[Any, ...]:
         nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()
-        net_names, adapter_names = {file.name for file in nets}, {file.name for file in adapters}
         return (
             gr.Accordion(visible=bool(nets or adapters)),
             gr.Column(visible=bool(nets)),
             gr.Column(visible=bool(adapters)),
-            gr.Dropdown(choices(nets), value=net if net in net_names else first(nets)),
-            gr.Dropdown(choices(adapters), value=adapter if adapter in adapter_names else first(adapters)),
+            listed(nets, net),
+            listed(adapters, adapter),
         )
 
-    options = {**CONCURRENT, "show_progress_on": [g.error]}
-    asked, shown = [g.map_image, g.kind, c.width, c.height], [g.kind, g.map_preview, g.error]
-    stored = g.map_upload.change(store, [g.map_upload], [g.map_image, g.error], **options)
+    options = {**CONCURRENT, "show_progress_on": [g.map_preview]}
+    asked, shown = [g.map_image, g.kind, c.width, c.height], [g.kind, g.map_preview, g.errors["controls.kind"]]
+    stored = g.map_upload.change(store, [g.map_upload], [g.map_image, g.map_kept, g.errors["controls"]], **options)
     stored.success(preview, asked, shown, **options)
     gr.on([g.kind.input, c.width.change, c.height.change], preview, asked, shown, **options)
-    g.reference_upload.change(store, [g.reference_upload], [g.reference_image, g.error], **options)
+    g.reference_upload.change(
+        store, [g.reference_upload], [g.reference_image, g.reference_kept, g.errors["reference"]], **options
+    )
+    for kept, image in ((g.map_kept, g.map_upload), (g.reference_kept, g.reference_upload)):
+        kept.change(bring_back, [kept, image], [image, kept], **options)
     # What is in use is on view while the drawer is closed.
-    images = [g.map_image, g.reference_image]
+    images = [g.map_kept, g.reference_kept]
     gr.on([one.change for one in images], title, images, [g.accordion], **CONCURRENT)
     lists = [g.accordion, g.control_group, g.reference_group, g.net, g.adapter]
     gr.on([page.blocks.load, page.tab.select], refresh, [g.net, g.adapter], lists, **{**CONCURRENT, "queue": False})
+
+
+def about(kind: Any) -> Any:
+    """The preprocessor, with what it does."""
+    return gr.Radio(info=ABOUT.get(kind, "") if isinstance(kind, str) else "")
+
+
+def listed(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile], chosen: Any) -> Any:
+    """A dropdown with what is there now; a choice that is still there stays, also one that is on its way."""
+    return gr.Dropdown(choices(files)) if chosen in names(files) else gr.Dropdown(choices(files), value=first(files))
 
 
 def title(control: Any, reference: Any) -> Any:

@@ -15,7 +15,7 @@ from ui.components.assets import asset
 from ui.components.message import message
 from ui.form import controls, sampling_presets, summary
 from ui.form.controls import Controls
-from ui.form.form import Form, FormSection, FormValues, shows_errors_beside, shows_errors_of
+from ui.form.form import Form, FormSection, FormValues, error_of, shows_errors_beside, shows_errors_of
 from ui.form.prompt.builder import prompt_builder
 from ui.form.prompt.examples import prompt_examples
 from ui.form.prompt.hints import vocabulary_hints
@@ -59,10 +59,12 @@ class FormLayout:
         """The prompt and the words that the model knows."""
         with gr.Column(elem_id=f"{self.prefix}prompt-group", elem_classes="prompt-group"):
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
-            self.prompt_error = message(elem_id=f"{self.prefix}prompt-error", alert=True)
+            self.prompt_error = error_of(f"{self.prefix}prompt")
             shared_prompt(first_prompt(self.card))
-            self.vocabulary_hints = vocabulary_hints(self.prefix)
-            self.prompt_examples = prompt_examples(self.card, self.prefix)
+            # Suggestions take the place of the examples, so that nothing below moves when they open.
+            with gr.Column(elem_classes="prompt-help"):
+                self.vocabulary_hints = vocabulary_hints(self.prefix)
+                self.prompt_examples = prompt_examples(self.card, self.prefix)
             self.prompt_builder = prompt_builder(self.prefix)
             self.styles = styles.lay_out(self.prefix)
             self.sections.append(self.styles.section(self.page))
@@ -108,17 +110,17 @@ class FormLayout:
             self.excluded_schedulers = message(controls.not_offered(card), elem_id=f"{prefix}excluded-schedulers")
             self._group("Size and number")
             self.named |= controls.size_controls(card, prefix)
-            self.errors["width"] = self.errors["height"] = message(elem_id=f"{prefix}size-error", alert=True)
+            self.errors |= {name: error_of(prefix + name) for name in ("width", "height")}
             self._add("num_images", controls.count_control(prefix))
             self._group("The noise it starts from")
             seeds, self.dice = controls.seed_controls(prefix, self.keep_seed)
             self.named |= seeds
-            self.errors["seed"] = message(elem_id=f"{prefix}seed-error", alert=True)
+            self.errors["seed"] = error_of(f"{prefix}seed")
 
     def _add(self, name: str, control: Component) -> None:
         """A control that was just laid out, and below it the sentence about what is wrong with it."""
         self.named[name] = control
-        self.errors[name] = message(elem_id=f"{self.prefix}{name.replace('_', '-')}-error", alert=True)
+        self.errors[name] = error_of(control.elem_id or "")
 
     def _group(self, title: str) -> None:
         gr.HTML(html_template=f"<h3>{title}</h3>", js_on_load=None, elem_classes="group-head", apply_default_css=False)
@@ -135,7 +137,7 @@ class FormLayout:
             self.page, shared, stage, self.generate, self.stop, self.dice, self.lora, self.accordion,
             self.vocabulary_hints, self.prompt_examples, self.prompt_builder, self.excluded_schedulers, self.run_error,
             self.summary, recent, (*own, *self.sections), self.styles.chosen,
-            self.sampling_presets,
+            self.sampling_presets, self.errors,
         )  # fmt: skip
 
     def _settings_section(self, shared: Controls) -> FormSection:

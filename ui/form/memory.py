@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from pipelines.images import geometry
 from pipelines.prompt import A1111, COMPEL
-from pipelines.request import MAX_PROMPT
+from pipelines.request import MAX_PROMPT, InvalidRequest
 from ui.components.gradio_events import UNQUEUED
 from ui.form import controls
 from ui.form.controls import Controls
 from ui.form.prompt.examples import prompt_examples_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from gradio.components import Component
+    from gradio.events import Dependency
 
     from pipelines.cards import ModelCard
     from ui.form.form import Form, Updates
@@ -31,16 +35,17 @@ NAMES = tuple(field.name for field in fields(Controls))
 # Longer ones were not written by this page.
 MAX_STORED = 20_000
 # What components announce as they appear is not saved over what was kept.
-_SAVE = """(...values) => {
+SAVE = """(...values) => {
   if (!window.playgroundKept?.['%s']) return;
   const text = JSON.stringify(values);
   for (const storage of [sessionStorage, localStorage]) {
     try { storage.setItem('%s', text); } catch { /* full, or switched off: nothing is kept */ }
   }
 }"""
-_LOAD = """() => {
+LOAD = """(stored, ...others) => {
   (window.playgroundKept ||= {})['%s'] = true;
-  try { return [sessionStorage.getItem('%s') || localStorage.getItem('%s') || '']; } catch { return ['']; }
+  try { stored = sessionStorage.getItem('%s') || localStorage.getItem('%s') || ''; } catch { stored = ''; }
+  return [stored, ...others];
 }"""
 
 
@@ -55,41 +60,62 @@ def wire(form: Form) -> None:
     def restore(text: Any) -> Updates:
         return restored(form, text) or {c.prompt: gr.skip()}
 
-    page.blocks.load(restore, [stored], outputs, js=_LOAD % (key, key, key), **UNQUEUED)
+    restoring = page.blocks.load(restore, [stored], outputs, js=LOAD % (key, key, key), **UNQUEUED)
     changes = [component.input for component in inputs if hasattr(component, "input")]
     # What arrives from the server too: the settings of a quality, of a model, of a preset or of an earlier picture.
     changes += [component.change for component in inputs]
-    gr.on(changes, None, inputs, None, js=_SAVE % (key, key))
-    _wire_sections(form, f"{key}-sections")
+    gr.on(changes, None, inputs, None, js=SAVE % (key, key))
+    _wire_sections(form, f"{key}-sections", restoring)
 
 
-def _wire_sections(form: Form, key: str) -> None:
-    """The same for what the sections keep."""
-    kept: list[Any] = [component for section in form.sections for component in section.kept]
+def _wire_sections(form: Form, key: str, restoring: Dependency) -> None:
+    """The same for what the sections keep, after the form: what a section allows may depend on the model."""
+    kept = kept_of(form)
     if not kept:
         return
     stored = gr.Textbox(visible=False, max_length=MAX_STORED)
-    form.page.blocks.load(lambda text: values_of(kept, text), [stored], kept, js=_LOAD % (key, key, key), **UNQUEUED)
-    gr.on([component.change for component in kept], None, kept, None, js=_SAVE % (key, key))
+    outputs = list(dict.fromkeys([*kept, *(one for section in form.sections for one in section.follows)]))
+    restoring.then(lambda text: brought_back(form, text), [stored], outputs, js=LOAD % (key, key, key), **UNQUEUED)
+    gr.on([component.change for component in kept], None, kept, None, js=SAVE % (key, key))
 
 
-def values_of(kept: list[Any], text: Any) -> list[Any]:
-    """What was stored for these components, each where it still fits; the others stay as they are."""
-    found = _list(text)
+def kept_of(form: Form) -> list[Any]:
+    """What the sections keep, in the order in which it is stored."""
+    return [component for section in form.sections for component in section.kept]
+
+
+def brought_back(form: Form, text: Any) -> dict[Any, Any]:
+    """Updates for what was stored for the sections, each value where it still fits; the others stay as they are."""
+    kept, found = kept_of(form), stored_list(text)
     if len(found) != len(kept):
-        return [gr.skip()] * len(kept)
-    return [value if _fits(one, value) else gr.skip() for one, value in zip(kept, found, strict=True)]
+        return {kept[0]: gr.skip()}  # Gradio takes an empty dict for a value
+    offered = {component: names for section in form.sections for component, names in section.offered.items()}
+    stored = zip(kept, found, strict=True)
+    values = {one: value for one, value in stored if _fits(one, value, offered.get(one))}
+    updates: dict[Any, Any] = dict(values)
+    for section in form.sections:
+        updates |= section.brought_back({one: values[one] for one in section.kept if one in values})
+    return updates or {kept[0]: gr.skip()}
 
 
-def _fits(component: Component, value: Any) -> bool:
-    if isinstance(component, gr.Radio):
-        return value in [known for _, known in component.choices]
-    if isinstance(component, gr.Slider):
+def _fits(component: Component, value: Any, offered: Callable[[], Collection[str]] | None = None) -> bool:
+    if isinstance(component, gr.Radio | gr.Dropdown):
+        return value in (offered() if offered else [known for _, known in component.choices])
+    if isinstance(component, gr.Slider | gr.Number):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and component.minimum <= value <= component.maximum
+        return number and (component.minimum or 0) <= value <= (component.maximum or 0)
+    if isinstance(component, gr.ColorPicker):
+        return _is_colour(value)
     if isinstance(component, gr.Textbox):
         return isinstance(value, str) and len(value) <= (component.max_length or MAX_PROMPT)
     return isinstance(component, gr.Checkbox) and isinstance(value, bool)
+
+
+def _is_colour(value: Any) -> bool:
+    try:
+        return bool(geometry.parse_colour(value))
+    except InvalidRequest:
+        return False
 
 
 def fields_of(form: Form) -> list[Any]:
@@ -131,7 +157,8 @@ def _quality(card: ModelCard, values: dict[str, Any]) -> str | None:
     return controls.quality_of(card, values["scheduler"], values["num_inference_steps"])
 
 
-def _list(text: Any) -> list[Any]:
+def stored_list(text: Any) -> list[Any]:
+    """What was stored as a list; [] if it is none."""
     if not isinstance(text, str) or not 0 < len(text) <= MAX_STORED:
         return []
     try:
@@ -143,7 +170,7 @@ def _list(text: Any) -> list[Any]:
 
 def _read(text: Any) -> dict[str, Any]:
     """The stored values by name; {} unless each of them is of the kind that its control holds."""
-    found = _list(text)
+    found = stored_list(text)
     if len(found) != len(NAMES):
         return {}
     values = dict(zip(NAMES, found, strict=True))

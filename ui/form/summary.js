@@ -46,6 +46,9 @@ function draw() {
     else pill.textContent = name === 'count' ? count(value[name]) : value[name];
   }
   root.querySelector('[data-part="more"]').textContent = value.more;
+  // The foot says which model comes next.
+  desk.dataset.model = value.id;
+  document.dispatchEvent(new CustomEvent('playground:shown'));
 }
 
 for (const pill of root.querySelectorAll('[data-pill]')) {

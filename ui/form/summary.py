@@ -65,6 +65,7 @@ def summary_value(
     more = [f"Guidance {guidance:g}" if isinstance(guidance, int | float) else "", spec.label if spec else "", without]
     return {
         "model": card.name if card else "Choose a model",
+        "id": card.id if card else "",
         "size": f"{_side(width)} \u00d7 {_side(height)}",
         "count": "1 picture" if count == 1 else f"{count} pictures",
         "seed": str(seed or ""),

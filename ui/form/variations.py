@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image
 
 from pipelines.request import MAX_IMAGES, MAX_PROMPT, MAX_SEED, GenerationRequest, InvalidRequest
@@ -16,7 +17,7 @@ from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.components.message import message
 from ui.form import controls
-from ui.form.form import FormSection, FormValues, Updates, shows_errors_of
+from ui.form.form import LABELS, FormSection, FormValues, Updates, error_of, shows_errors_beside
 from ui.inspector import export
 from ui.server.current_user import current_user
 
@@ -32,7 +33,6 @@ ABOUT: Mapping[str, str] = {
     BLEND: "From the picture of the seed in Settings to another prompt, another seed, or both.",
 }
 COUNTED = "A blend has a number of pictures of its own; it is set under Variations and blends."
-OTHER_SEED = "The other seed"
 NO_END = "A blend needs somewhere to go; give another prompt, another seed, or both."
 ERROR_FIELDS = frozenset({"variation", "interpolation"})
 # States of the stage in which the strip changes; while a run goes on, it stays.
@@ -68,8 +68,11 @@ class Variations:
         mode: OFF, VARY or BLEND.
         strength, variation_seed: of variations: how far, and the seed to go towards ("" draws one).
         prompt, seed, count: of a blend: prompt and seed at its end ("" keeps those of its start), and its pictures.
+        num_images: the form's number of pictures, which a blend overrules.
+        variation_group, blend_group: the controls of the two modes.
         strip: plays a finished blend; rendered below the stage.
-        accordion, error: the accordion, and the sentence in it.
+        accordion, error: the accordion, and the sentence about it as a whole.
+        errors: the sentences about one field, by field of the request.
     """
 
     mode: gr.Radio
@@ -78,22 +81,45 @@ class Variations:
     prompt: gr.Textbox
     seed: gr.Textbox
     count: gr.Slider
+    num_images: gr.Radio
+    variation_group: gr.Column
+    blend_group: gr.Column
     strip: gr.HTML
     accordion: gr.Accordion
     error: gr.HTML
+    errors: Mapping[str, gr.HTML]
 
     def section(self) -> FormSection:
         """These components as a section of a form."""
         return FormSection(
             frozenset({self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count}),
             self.fields,
-            (self.error,),
-            shows_errors_of(ERROR_FIELDS, self.error, self.accordion),
+            (self.error, *self.errors.values()),
+            shows_errors_beside(self.errors, self.error, ERROR_FIELDS, self.accordion),
             self.updates,
             outputs=(self.strip, self.accordion),
             below_stage=(self.strip,),
             kept=(self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count),
+            brought_back=self.brought_back,
+            follows=(self.variation_group, self.blend_group, self.num_images),
         )
+
+    def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
+        """Updates for a mode that a reload brings back."""
+        if self.mode not in values:
+            return {}
+        mode = values[self.mode]
+        return {**self.turned(mode), self.mode: gr.Radio(value=mode, info=about_mode(mode))}
+
+    def turned(self, mode: Any) -> dict[Any, Any]:
+        """Updates for a mode: its controls, what it is, and the number of pictures."""
+        info = COUNTED if mode == BLEND else self.num_images.info
+        return {
+            self.mode: gr.Radio(info=about_mode(mode)),
+            self.variation_group: gr.Column(visible=mode == VARY),
+            self.blend_group: gr.Column(visible=mode == BLEND),
+            self.num_images: gr.Radio(interactive=mode != BLEND, info=info),
+        }
 
     def fields(self, values: FormValues) -> dict[str, Any]:
         """Fields of the request; none while it is off.
@@ -114,21 +140,26 @@ class Variations:
 
     def _variation(self, values: FormValues) -> dict[str, Any]:
         typed = None if values.new_seed else values[self.variation_seed]
-        seed = controls.parse_seed(typed, "variation.seed", OTHER_SEED, MAX_SEED - MAX_IMAGES)
+        seed = controls.parse_seed(typed, "variation.seed", LABELS["variation.seed"], MAX_SEED - MAX_IMAGES)
         return {"seed": controls.draw_seed() if seed is None else seed, "strength": values[self.strength]}
 
     def _blend(self, values: FormValues) -> dict[str, Any]:
         prompt = values[self.prompt] or ""
         # An empty box keeps the prompt: a blend towards no prompt at all is not offered.
         prompt = prompt if not isinstance(prompt, str) or prompt.strip() else None
-        seed = controls.parse_seed(values[self.seed], "interpolation.seed", OTHER_SEED)
+        seed = controls.parse_seed(values[self.seed], "interpolation.seed", LABELS["interpolation.seed"])
         if prompt is None and seed is None:
-            raise InvalidRequest("interpolation", NO_END)
+            raise InvalidRequest("interpolation.prompt", NO_END)
         return {"prompt": prompt, "seed": seed}
 
     def updates(self, request: GenerationRequest, stage_value: Mapping[str, Any]) -> Updates:
         """What the strip shows along with a value of the stage."""
         return {self.strip: strip_value(request, stage_value)} if stage_value["state"] in SETTLED else {}
+
+
+def about_mode(mode: Any) -> str:
+    """What a mode does."""
+    return ABOUT.get(mode, ABOUT[OFF]) if isinstance(mode, str) else ABOUT[OFF]
 
 
 def build(layout: FormLayout) -> FormSection:
@@ -155,25 +186,21 @@ def lay_out(num_images: gr.Radio) -> Variations:
             elem_classes="segments",
         )
         with gr.Column(visible=False, elem_id="variation") as variation_group:
-            strength, variation_seed, variation_dice = variation_controls()
+            strength, variation_seed, variation_dice, errors = variation_controls()
         with gr.Column(visible=False, elem_id="blend-to") as blend_group:
-            prompt, seed, blend_dice, count = blend_controls()
-    usual_info = num_images.info
-
-    def choose(mode: Any) -> tuple[Any, ...]:
-        number = gr.Radio(interactive=mode != BLEND, info=COUNTED if mode == BLEND else usual_info)
-        info = gr.Radio(info=ABOUT.get(mode, ABOUT[OFF]) if isinstance(mode, str) else ABOUT[OFF])
-        return info, gr.Column(visible=mode == VARY), gr.Column(visible=mode == BLEND), number, ""
-
-    # Not only by hand: what a reload brings back opens its fields, too.
-    mode.change(choose, [mode], [mode, variation_group, blend_group, num_images, error], **UNQUEUED)
+            prompt, seed, blend_dice, count, more = blend_controls()
+    groups, strip = (num_images, variation_group, blend_group), blend_strip()
+    made = Variations(mode, strength, variation_seed, prompt, seed, count, *groups, strip, accordion, error,
+                      {**errors, **more})  # fmt: skip
+    clean = dict.fromkeys((error, *made.errors.values()), "")
+    mode.change(lambda chosen: {**made.turned(chosen), **clean}, [mode], [mode, *groups, *clean], **UNQUEUED)
     for button, box in ((variation_dice, variation_seed), (blend_dice, seed)):
         button.click(lambda: str(controls.draw_seed()), None, [box], **UNQUEUED)
-    return Variations(mode, strength, variation_seed, prompt, seed, count, blend_strip(), accordion, error)
+    return made
 
 
-def variation_controls() -> tuple[gr.Slider, gr.Textbox, gr.Button]:
-    """How far and towards what."""
+def variation_controls() -> tuple[gr.Slider, gr.Textbox, gr.Button, dict[str, gr.HTML]]:
+    """How far and towards what, and what is wrong with each."""
     strength = gr.Slider(
         0,
         1,
@@ -183,17 +210,19 @@ def variation_controls() -> tuple[gr.Slider, gr.Textbox, gr.Button]:
         info="0 is the same picture, 0.3 is close to it, 1 is another picture.",
         elem_id="variation-strength",
     )
+    errors = {"variation.strength": error_of("variation-strength")}
     seed = gr.Textbox(
         label="Seed to go towards",
         info="Leave it empty to have a new one each time.",
         max_length=24,
         elem_id="variation-seed",
     )
-    return strength, seed, gr.Button("Draw a seed", size="sm", elem_id="variation-random-seed")
+    errors["variation.seed"] = error_of("variation-seed")
+    return strength, seed, gr.Button("Draw a seed", size="sm", elem_id="variation-random-seed"), errors
 
 
-def blend_controls() -> tuple[gr.Textbox, gr.Textbox, gr.Button, gr.Slider]:
-    """Where a blend ends, and in how many pictures."""
+def blend_controls() -> tuple[gr.Textbox, gr.Textbox, gr.Button, gr.Slider, dict[str, gr.HTML]]:
+    """Where a blend ends, in how many pictures, and what is wrong with each end."""
     prompt = gr.Textbox(
         label="Other prompt",
         info="What the last picture shows. Leave it empty to keep the prompt.",
@@ -202,12 +231,14 @@ def blend_controls() -> tuple[gr.Textbox, gr.Textbox, gr.Button, gr.Slider]:
         max_length=MAX_PROMPT,
         elem_id="blend-prompt",
     )
+    errors = {"interpolation.prompt": error_of("blend-prompt")}
     seed = gr.Textbox(
         label="Other seed",
         info="The noise of the last picture. Leave it empty to keep the noise.",
         max_length=24,
         elem_id="blend-seed",
     )
+    errors["interpolation.seed"] = error_of("blend-seed")
     dice = gr.Button("Draw a seed", size="sm", elem_id="blend-random-seed")
     count = gr.Slider(
         2,
@@ -218,7 +249,7 @@ def blend_controls() -> tuple[gr.Textbox, gr.Textbox, gr.Button, gr.Slider]:
         info="Both ends included. More pictures take longer and lie closer together.",
         elem_id="blend-count",
     )
-    return prompt, seed, dice, count
+    return prompt, seed, dice, count, errors
 
 
 def blend_strip() -> gr.HTML:

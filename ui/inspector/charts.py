@@ -28,8 +28,9 @@ Values = list[float | None]
 
 # Pixels; panels.css places the cursor with the same numbers.
 HEIGHT, MARGINS = 220, {"l": 60, "r": 16, "t": 12, "b": 44, "autoexpand": False}
-# Both stand out from white and from near black; texts and grid lines take their colour from panels.css.
-COLOURS = ("#0d9488", "#b45309")
+# The page's three colours, each of which stands out from white and from near black: teal acts, violet is noise, amber
+# is picture.  Texts and grid lines take their colour from panels.css.
+ACT, NOISE, PICTURE = "#0d9488", "#8567e0", "#b8700c"
 _GREY = "#71717a"
 
 HEAD = """
@@ -70,6 +71,7 @@ class Series:
 
     values: Sequence[float | None]
     label: str = ""
+    colour: str = ACT
 
 
 def percent(share: float) -> str:
@@ -117,13 +119,13 @@ def draw(x: Sequence[float], lines: Sequence[Series], axes: tuple[Axis, Axis], x
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for line, colour in zip(lines, COLOURS, strict=False):
+    for line in lines:
         named = f"{line.label}: " if line.label else ""
         figure.add_scatter(
             x=list(x),
             y=[v if axes[1].share(v) is not None else None for v in line.values],
             mode="lines+markers" if len(x) <= 60 else "lines",
-            line={"color": colour, "width": 2},
+            line={"color": line.colour, "width": 2},
             marker={"size": 5},
             # A point on the edge is drawn whole.
             cliponaxis=False,
@@ -245,6 +247,7 @@ class Chart:
         values: (trace, picture) -> one number a step; None leaves a gap.
         describe: (trace, picture, values) -> what is to be seen in this run, with its figures.
         readout: one of the values -> the words at the cursor.
+        colour: of its line.
         log: whether the axis is logarithmic.
         top: end of the axis, when the quantity has one.
     """
@@ -255,6 +258,7 @@ class Chart:
     values: Callable[[Trace, int], Values]
     describe: Callable[[Trace, int, Values], str]
     readout: Callable[[float | None], str]
+    colour: str
     log: bool = False
     top: float | None = None
 
@@ -268,6 +272,7 @@ CHARTS: Mapping[str, Chart] = MappingProxyType(
             sigmas,
             describe_sigma,
             lambda v: "" if v is None else f"{v:.3f}, that is {percent(v * v)} noise",
+            NOISE,
             top=1.0,
         ),
         "snr": Chart(
@@ -277,6 +282,7 @@ CHARTS: Mapping[str, Chart] = MappingProxyType(
             snrs,
             describe_snr,
             lambda v: "outside this scale" if v is None else f"{v:.3g}, {ratio(v)}",
+            PICTURE,
             log=True,
         ),
         "change": Chart(
@@ -286,6 +292,7 @@ CHARTS: Mapping[str, Chart] = MappingProxyType(
             changes,
             describe_change,
             lambda v: formatted(v, "the first step has nothing to compare with"),
+            PICTURE,
         ),
         "guidance": Chart(
             "How hard the prompt pulls",
@@ -294,6 +301,7 @@ CHARTS: Mapping[str, Chart] = MappingProxyType(
             guidance_norms,
             describe_guidance,
             lambda v: formatted(v, "no guidance"),
+            ACT,
         ),
     }
 )
@@ -316,7 +324,7 @@ def chart(trace: Trace, k: int, name: str) -> tuple[go.Figure, dict[str, Any]]:
         "at": [across.share(i) for i in steps],
         "dot": [up.share(v) for v in values],
     }
-    return draw(steps, [Series(values)], (across, up), "step"), head
+    return draw(steps, [Series(values, colour=spec.colour)], (across, up), "step"), head
 
 
 def build(page: PageContext) -> Panel:

@@ -19,7 +19,8 @@ from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.image_upload import ImageUpload
-from ui.inspector.charts import Axis, Series, Values, axis_for, draw, graph, percent
+from ui.form.form import said
+from ui.inspector.charts import PICTURE, Axis, Series, Values, axis_for, draw, graph, percent
 from ui.inspector.panel import Panel, opened_trace
 
 if TYPE_CHECKING:
@@ -243,10 +244,10 @@ def figures(noisy: NoisyLevels, alike: Values) -> tuple[list[Any], dict[str, Any
     across = Axis(0.0, float(LAST_TIMESTEP))
     ratio: Values = [kept / (1 - kept) if 0 < kept < 1 else None for kept in noisy.signal]
     unit, steep = Axis(0.0, 1.06), axis_for(ratio, log=True)
-    lines = [Series(noisy.signal, "picture left")] + ([Series(alike, "one prediction")] if alike else [])
+    lines = [Series(noisy.signal, "picture left", PICTURE)] + ([Series(alike, "one prediction")] if alike else [])
     drawn = [
         draw(noisy.t, lines, (across, unit), "timestep t"),
-        draw(noisy.t, [Series(ratio)], (across, steep), "timestep t"),
+        draw(noisy.t, [Series(ratio, colour=PICTURE)], (across, steep), "timestep t"),
     ]
     pointers = {
         "at": [across.share(t) for t in noisy.t],
@@ -277,7 +278,7 @@ def panel_values(
         )
         images, alike = predict_all(page, trace, k, noisy, choice.with_prompt)
     except (QueryFailed, InvalidRequest) as problem:
-        yield {**picture_key(trace, k), "state": "failed", "text": str(problem)}, None
+        yield {**picture_key(trace, k), "state": "failed", "text": said(problem)}, None
         return
     drawn, _ = figures(noisy, alike)
     looks = {

@@ -108,6 +108,7 @@ def first_value(trace: Trace, k: int, frame_cache: FrameCache | None = None) -> 
             **({"x_t": {"crisp": False, "frames": _uris(trace.noisy, k)}} if trace.noisy else {}),
         },
         "views": list(VIEWS),
+        "size": [trace.request.width, trace.request.height],
         "picture": data_uri(trace.finals[k]) if k < len(trace.finals) else "",
         "settings": settings(trace, k),
         "guidance": trace.request.sampling.guidance_scale,

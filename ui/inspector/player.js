@@ -5,6 +5,8 @@ const STEPS_A_SECOND = 8;
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const HOLD_MS = 900;
 const SIDES = ['left', 'right'];
+const SMALL = 256;
+const LARGEST = 3;
 
 class Player {
   constructor(root) {
@@ -85,7 +87,7 @@ class Player {
     const row = (name) => ({ crisp: false, frames: seen.frames.map((frame) => frame[name]) });
     const steps = seen.frames.map(({ noise }) => ({ alpha_bar: 1 - noise, phase: '', words: '' }));
     this.take({
-      run, title: seen.title, total: seen.total, steps, order: ['x_t', 'x0'], views: ['x_t', 'x0'],
+      run, title: seen.title, total: seen.total, size: seen.size, steps, order: ['x_t', 'x0'], views: ['x_t', 'x0'],
       about: { x_t: { title: 'What the model is given' }, x0: { title: "The model's guess" } },
       lenses: { x_t: row('noisy'), x0: row('guess') },
     });
@@ -294,13 +296,24 @@ class Player {
   }
 
   stamp(pen, bitmap, side, crisp) {
-    const scale = Math.min(side / bitmap.width, side / bitmap.height);
+    const room = this.span(side);
+    const scale = Math.min(room / bitmap.width, room / bitmap.height);
     const [width, height] = [bitmap.width * scale, bitmap.height * scale];
     pen.imageSmoothingEnabled = !crisp;
     pen.imageSmoothingQuality = 'high';
     pen.drawImage(bitmap, (side - width) / 2, (side - height) / 2, width, height);
     this.draws += 1;
     this.root.dataset.draws = this.draws;
+  }
+
+  // How much of a square a picture takes: small ones a whole number of screen pixels for each of theirs, at most three
+  // times their size.  Where only one would fit, they fill the square.
+  span(side) {
+    const most = Math.max(...(this.playback.size || [0]));
+    if (!most || most > SMALL) return side;
+    const dots = Math.min(window.devicePixelRatio || 1, 2);
+    const whole = Math.floor(Math.min(side / most, LARGEST * dots));
+    return whole >= 2 ? whole * most : side;
   }
 
   drawStrip() {

@@ -57,10 +57,12 @@ PLAYER_HTML = f"""
   <div class="below">
     <p class="phase"><b data-part="phase"></b><span><span data-part="phase-words"></span></span></p>
     <dl class="exact">
-      <div><dt title="999 is all noise, 0 is none">timestep t</dt><dd data-part="timestep"></dd></div>
-      <div><dt title="The noise level: the noise's share of the mix as a standard deviation">noise level &sigma;</dt>
+      <div><dt title="999 is all noise, 0 is none"><span class="name">timestep</span> t</dt><dd data-part="timestep"></dd></div>
+      <div><dt title="The noise level: the noise's share of the mix as a standard deviation"><span
+        class="name">noise level</span> &sigma;</dt>
         <dd data-part="sigma"></dd></div>
-      <div><dt title="Signal-to-noise ratio: strength of the picture over strength of the noise">signal to noise</dt>
+      <div><dt title="Signal-to-noise ratio: strength of the picture over strength of the noise"><span
+        class="name">signal to noise</span><span class="short" aria-hidden="true">SNR</span></dt>
         <dd data-part="snr"></dd></div>
     </dl>
   </div>

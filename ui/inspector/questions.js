@@ -48,6 +48,8 @@ class Questions {
     items.forEach((item, i) => { item.hidden = i !== this.at; });
     this.part('bars').replaceChildren(...items.map((_, i) => this.make('i', '', i <= this.at ? 'on' : '')));
     this.part('count').textContent = items.length ? `${this.at + 1} of ${items.length}` : '';
+    // A screen reader hears the question, not only its number.
+    this.part('said').textContent = items.length ? `Question ${this.at + 1} of ${items.length}: ${this.all[this.at].title}` : '';
     this.part('step').hidden = !items.length;
     this.part('show').setAttribute('aria-label', items.length ? `Show me: ${this.all[this.at].title}` : 'Show me');
     this.part('back').disabled = this.at === 0;

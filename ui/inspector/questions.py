@@ -25,7 +25,8 @@ QUESTIONS_HTML = """
 <section class="questions" aria-label="Five questions">
   <p class="sentence" data-part="empty">The questions are answered with the figures of a run; open one to read them.</p>
   <div class="bars" data-part="bars" aria-hidden="true"></div>
-  <p class="count" data-part="count" role="status"></p>
+  <p class="count" data-part="count" aria-hidden="true"></p>
+  <p class="unseen" data-part="said" role="status"></p>
   <ol data-part="list"></ol>
   <div class="step" data-part="step" hidden>
     <button type="button" class="quiet" data-part="show">Show me</button>

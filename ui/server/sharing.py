@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from ui.server.access import Access
@@ -31,6 +31,7 @@ class ShareStatus:
         pictures: made by guests since the link was created.
         paused: whether guests are locked out for now.
         problem: why it failed, one sentence.
+        attempt: how many links were asked for so far; tells a second failure from the first.
     """
 
     state: str = "off"
@@ -41,6 +42,7 @@ class ShareStatus:
     pictures: int = 0
     paused: bool = False
     problem: str = ""
+    attempt: int = 0
 
 
 class Sharing:
@@ -68,6 +70,7 @@ class Sharing:
         self._lock = threading.Lock()
         self._tunnel: Tunnel | None = None
         self._status = ShareStatus()
+        self._attempt = 0
         self._started, self._pictures_before = 0.0, 0
 
     def status(self) -> ShareStatus:
@@ -77,12 +80,13 @@ class Sharing:
                 self._end(
                     ShareStatus("failed", problem="The link was closed by the service; share again for a new one.")
                 )
-            status = self._status
+            status = replace(self._status, attempt=self._attempt)
             if status.state != "on":
                 return status
             left = max(0.0, self._started + LINK_SECONDS - time.monotonic())
             guests, pictures = self._access.guest_count(), self._guest_pictures() - self._pictures_before
-            return ShareStatus("on", status.url, status.password, left, guests, pictures, self._access.paused)
+            paused = self._access.paused
+            return replace(status, seconds_left=left, guests=guests, pictures=pictures, paused=paused)
 
     @property
     def network(self) -> NetworkShare:
@@ -93,7 +97,8 @@ class Sharing:
         """Create the link; returns once it works or has failed."""
         with self._lock:
             if self._status.state in ("on", "starting"):
-                return self._status
+                return replace(self._status, attempt=self._attempt)
+            self._attempt += 1
             self._status = ShareStatus("starting")
         try:
             tunnel = self._create_tunnel()
@@ -101,12 +106,12 @@ class Sharing:
         except TunnelError as problem:
             with self._lock:
                 self._status = ShareStatus("failed", problem=str(problem))
-                return self._status
+            return self.status()
         password = secrets.token_urlsafe(PASSWORD_BYTES)
         with self._lock:
             if self._status.state != "starting":  # stopped meanwhile
                 tunnel.stop()
-                return self._status
+                return replace(self._status, attempt=self._attempt)
             self._tunnel, self._started, self._pictures_before = tunnel, time.monotonic(), self._guest_pictures()
             password = self._access.allow_guests(password, [urlsplit(url).hostname or ""])
             self._status = ShareStatus("on", url, password)
@@ -116,7 +121,7 @@ class Sharing:
         """End the link and log its guests out."""
         with self._lock:
             self._end(ShareStatus())
-            return self._status
+            return replace(self._status, attempt=self._attempt)
 
     def pause(self, paused: bool) -> ShareStatus:
         """Lock guests out for a while, or let them in again."""

@@ -9,6 +9,8 @@ let coming = null;
 const places = {};
 // The same for what stands behind a question mark: what a tab filters.
 const queries = {};
+// Whether the user has pressed something since Denoising came on view: a run that opens then was chosen there.
+let chosen = false;
 
 // An address that was cut in the middle of a letter is read as it stands.
 function decode(text) { try { return decodeURIComponent(text); } catch { return text; } }
@@ -62,11 +64,15 @@ function goTo({ step: at }) {
 function begin() {
   tabs = document.querySelector('#tabs > .tab-wrapper');
   if (!tabs?.querySelector('button[aria-selected="true"]')) { if (element.isConnected) setTimeout(begin, 50); return; }
-  new MutationObserver(() => { if (selected() !== (parse().tab || first())) write(false); })
-    .observe(tabs, { subtree: true, attributes: true, attributeFilter: ['aria-selected'] });
+  new MutationObserver(() => {
+    if (selected() === (parse().tab || first())) return;
+    chosen = false;
+    write(false);
+  }).observe(tabs, { subtree: true, attributes: true, attributeFilter: ['aria-selected'] });
   window.addEventListener('popstate', follow);
   document.addEventListener('playground:step', moved);
   document.addEventListener('playground:place', placed);
+  document.addEventListener('click', (event) => { if (event.target.closest?.('#inspector')) chosen = true; }, true);
   if (parse().tab) follow();
 }
 
@@ -80,13 +86,17 @@ function moved(event) {
   const detail = event.detail || {};
   if (!detail.run) return;
   // The first picture needs no number.
-  run = detail.run.replace(/:0$/, '');
+  const name = detail.run.replace(/:0$/, '');
+  // Another run within Denoising is a place of its own, to which Back returns; a step is not.
+  const another = chosen && Boolean(run) && name !== run;
+  if (another) chosen = false;
+  run = name;
   step = detail.index;
   if (coming?.run === run) {
     const wanted = coming;
     coming = null;
     setTimeout(() => goTo(wanted));
-  } else if (selected() === 'denoising') write(true);
+  } else if (selected() === 'denoising') write(!another);
 }
 
 begin();

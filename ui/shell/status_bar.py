@@ -21,13 +21,22 @@ _TEMPLATE = """
 """
 _DRAW = """
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const shown = (name) => [...document.querySelectorAll(name)].find((one) => one.offsetParent);
+// The server speaks of the model that it loaded last, at its next tick; the stage and the form are never contradicted.
+const words = ({ state, model, text }) => {
+  if (state !== 'ready') return text;
+  const drawing = document.querySelector(':is(.workspace, .compare-setup)[data-busy="yes"]');
+  const draws = drawing?.dataset.draws;
+  if (drawing) return draws && draws !== model ? `${draws} is drawing` : text.replace(/, ready$/, ', drawing');
+  const chosen = shown('.workspace')?.dataset.model;
+  if (!chosen || chosen === model) return text;
+  return `${chosen} draws the next picture; ${text.replace(/, ready$/, ' is ready')}`;
+};
 const draw = () => {
   const status = props.value;
   if (!status) return;
   element.querySelector('.foot').dataset.state = status.state;
-  // The server says so at its next tick; the stage is never contradicted meanwhile.
-  const drawing = document.querySelector(':is(.workspace, .compare-setup)[data-busy="yes"]');
-  const text = drawing ? status.text.replace(/, ready$/, ', drawing') : status.text;
+  const text = words(status);
   if (part('text').textContent !== text) part('text').textContent = text;
   part('queue').textContent = status.queue;
   // The stage knows of its own place in the queue before the next tick; the room stays.
@@ -45,7 +54,7 @@ part('keys').addEventListener('click', () => document.dispatchEvent(new CustomEv
 def status_value(status: BackendStatus) -> dict[str, Any]:
     """The component's value."""
     queue = "Queue empty" if not status.queue else f"{status.queue} in the queue"
-    return {"state": status.state, "text": status.text, "queue": queue}
+    return {"state": status.state, "model": status.model, "text": status.text, "queue": queue}
 
 
 def status_bar(ask: Callable[[], BackendStatus]) -> None:

@@ -3,8 +3,12 @@ const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const button = (name) => element.querySelector(`[data-do="${name}"]`);
 let timer = 0;
 let counter = 0;
+// Set at the press, until the server has answered this attempt.
 let starting = false;
+let attempt = 0;
 let since = 0;
+// A link comes or fails within half a minute; after that the server is asked what became of it.
+const PATIENCE_MS = 60000;
 
 function show(name, text) {
   if (part(name).textContent !== text) part(name).textContent = text;
@@ -44,16 +48,18 @@ function draw() {
   if (!value) return;
   drawNetwork(value.network);
   const on = value.state === 'on';
-  if (value.state !== 'off' && value.state !== undefined) starting = starting && value.state === 'starting';
+  if (value.attempt > attempt && value.state !== 'starting') starting = false;
+  if (!starting) attempt = value.attempt || 0;
   part('what').textContent = value.what;
-  part('problem').hidden = !value.problem;
+  part('problem').hidden = !value.problem || starting;
   part('problem').textContent = value.problem || '';
   const waits = starting || value.state === 'starting';
   part('wait').hidden = !waits;
   if (waits && !counter) { since = performance.now(); counter = setInterval(count, 300); count(); }
   part('link').hidden = !on;
-  button('start').hidden = !value.owner || on || starting || value.state === 'starting';
-  button('stop').hidden = !value.owner || !(on || starting || value.state === 'starting');
+  button('start').hidden = !value.owner || on || waits;
+  button('start').textContent = value.state === 'failed' ? 'Try again' : 'Share this page';
+  button('stop').hidden = !value.owner || !(on || waits);
   button('pause').hidden = !on || value.paused;
   button('resume').hidden = !on || !value.paused;
   if (!on) return;
@@ -65,6 +71,7 @@ element.querySelector('.keys-row').addEventListener('click', (event) => {
   const name = event.target.dataset.do;
   if (!name) return;
   starting = name === 'start';
+  since = performance.now();
   part('said').textContent = '';
   trigger('act', { do: name });
   draw();
@@ -86,7 +93,7 @@ function again() {
   clearTimeout(timer);
   timer = setTimeout(() => {
     if (!element.isConnected) return;
-    if (element.offsetParent !== null && !document.hidden && !starting) trigger('tick', {});
+    if (element.offsetParent !== null && !document.hidden && (!starting || performance.now() - since > PATIENCE_MS)) trigger('tick', {});
     again();
   }, 3000);
 }

@@ -147,6 +147,7 @@ def panel_value(status: ShareStatus | None, owner: bool, network: NetworkShare |
     if status is None or not owner:
         return {"owner": False, "what": GUEST}
     value: dict[str, Any] = {"owner": True, "what": WHAT, "state": status.state, "problem": status.problem}
+    value["attempt"] = status.attempt
     value["network"] = network_value(network or NetworkShare())
     if status.state == "on":
         value |= {

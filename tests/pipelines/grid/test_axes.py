@@ -69,7 +69,7 @@ def test_ranges_of_whole_numbers_are_exact(text: str, values: list[str]) -> None
     ("setting", "text", "sentence"),
     [
         ("guidance_scale", "1, x", "'x' is not a number"),
-        ("guidance_scale", "99", "guidance_scale"),
+        ("guidance_scale", "99", "Guidance scale must be at most 30."),
         ("guidance_scale", "1e999", "not a number"),
         ("guidance_scale", "1.2.3-9", "not a number"),
         ("guidance_scale", f"{'9' * 400}-1", "not a number"),
@@ -79,7 +79,7 @@ def test_ranges_of_whole_numbers_are_exact(text: str, values: list[str]) -> None
         ("scheduler", "Eulerian", "not a sampler"),
         ("size", "big", "not a size"),
         ("words", "cat, dog", "does not stand in the prompt"),
-        ("seed", "-1", "seed"),
+        ("seed", "-1", "Seed must be at least 0."),
         ("lora:none", "1", "no such setting"),
         ("", "1", ""),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,7 +37,8 @@ class Stage:
         library = SimpleNamespace(available=lambda: [CARDS[name] for name in self.at_hand])
         page: Any = SimpleNamespace(
             backend=backend, latest_job="job", tab_job="mine", card=CARDS.get, library=library,
-            tab=SimpleNamespace(id="text-to-image"),
+            tab=SimpleNamespace(id="text-to-image"), trace=lambda opened: None,
+            find_job=lambda name: next((job for job in backend._jobs.all() if job.id == name), None),
         )  # fmt: skip
         form: Any = SimpleNamespace(
             page=page, controls=SimpleNamespace(model="model"), stage="film", run_error="error", request=self.request,
@@ -58,7 +60,7 @@ class Stage:
         return self.section.reuse(self.page, request) or (self.backend.submit(request, drafts.current_user()), {})
 
     def values(self, prompt: str, **changes: Any) -> Any:
-        return FormValues({"prompt": prompt, "toggle": True, "model": "toy", **changes})
+        return FormValues({"prompt": prompt, "toggle": True, "model": "toy", "mine": None, **changes})
 
     def draw(self, prompt: str, **changes: Any) -> list[dict[Any, Any]]:
         """Everything that a change leads to."""
@@ -199,6 +201,31 @@ def test_it_is_for_quick_models_and_the_owner_alone(stage: Stage, monkeypatch: p
     assert job.user is guest and not job.draft and said == {}
 
 
+def test_it_stays_on_over_a_reload_and_draws_nothing_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def back(*kept: Any) -> tuple[Any, Any]:
+        toggle, _, _, before = stage.drawing.bring_back(json.dumps(kept) if kept else "", "slow")
+        return toggle.value, before
+
+    assert back(True, "toy", "what was") == (True, "what was")
+    for kept in ((), (False, "toy", ""), (True, "slow", ""), (True, "gone", ""), (True, ["toy"], ""), (1, "toy", "")):
+        assert back(*kept) == (False, gr.skip()), kept
+    guest = User("guest")
+    with monkeypatch.context() as patch:
+        patch.setattr("ui.form.drafts.current_user", lambda: guest)
+        assert back(True, "toy", "") == (False, gr.skip())
+    made = stage.draw("a fox")[-1]["mine"]
+    # A page that was opened again has no drafts yet, and the picture of this request on its stage.
+    again = Stage(stage.backend)
+    assert again.draw("a fox", mine=made) == [{"error": gr.skip()}] and pictures(stage) == 1
+    assert again.draw("an owl", mine=made)[-1]["film"]["state"] == "done" and pictures(stage) == 2
+    assert again.draw("a fox", mine=made)[-1]["film"]["state"] == "done"
+
+
+@pytest.mark.parametrize("before", [None, 7, "", "[", "[]", "{}", '{"model": "toy"}', "[" * 9000])
+def test_what_is_no_former_form_is_not_put_back(stage: Stage, before: Any) -> None:
+    assert stage.drawing.put_back(False, before, "toy", "a fox") == {"before": gr.skip()}
+
+
 def test_only_waits_that_last_are_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     job: Any = SimpleNamespace(
         wait_for_event=lambda *_: True, request=ask(), id="x", submitted_at=0.0, done=False, running_seconds=0.0
@@ -249,7 +276,7 @@ def test_one_press_leads_to_the_faster_model_and_names_it_first(stage: Stage) ->
     toggle, way, chosen, before = stage.drawing.choose_faster_model("a fox", 7)
     assert toggle.value and toggle.visible and not way.visible
     assert (chosen["model"], chosen["tab"], chosen["prompt"]) == ("toy", "text-to-image", "")
-    assert before == {"model": "toy", "form": '["a fox", 7]'}
+    assert json.loads(before) == {"model": "toy", "form": '["a fox", 7]'}
     stage.at_hand = ["slow"]
     *_, way = stage.drawing.offer("slow")
     assert not way.visible

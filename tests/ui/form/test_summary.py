@@ -17,7 +17,7 @@ PAGE: Any = SimpleNamespace(card={"tiny": tiny_card(Path("x"))}.get)
 def test_it_names_what_is_set() -> None:
     value = summary_value(PAGE, "tiny", 64, 128, 4, "7", True, 3.5, "ddim", "blur")
     assert value == {
-        "model": "Tiny", "size": "64 \u00d7 128", "count": "4 pictures", "seed": "7", "locked": True,
+        "model": "Tiny", "id": "tiny", "size": "64 \u00d7 128", "count": "4 pictures", "seed": "7", "locked": True,
         "more": "Guidance 3.5 \u00b7 DDIM \u00b7 negative prompt",
     }  # fmt: skip
 

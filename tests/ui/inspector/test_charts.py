@@ -76,8 +76,28 @@ def test_the_style_sheet_knows_the_margins():
     for name, side in (("left", "l"), ("right", "r"), ("top", "t"), ("bottom", "b")):
         assert f"--{name}: {charts.MARGINS[side]}px;" in css
     assert f"--high: {charts.HEIGHT}px;" in css
-    for colour in charts.COLOURS:
-        assert colour in css
+    # The legend of two lines: the picture's share, and the model's prediction.
+    assert charts.PICTURE in css and charts.ACT in css
+
+
+@pytest.mark.parametrize("colour", [charts.ACT, charts.NOISE, charts.PICTURE])
+@pytest.mark.parametrize("ground", ["#ffffff", "#f6f6f4", "#111114", "#19191d"])
+def test_a_line_stands_out_in_both_themes(colour: str, ground: str):
+    low, high = sorted(map(luminance, (colour, ground)))
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    levels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in levels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_noise_is_violet_picture_is_amber_and_what_acts_is_teal(trace):
+    drawn = {name: charts.chart(trace, 0, name)[0].data[0].line.color for name in charts.CHARTS}
+    assert drawn == {
+        "sigma": charts.NOISE, "snr": charts.PICTURE, "change": charts.PICTURE, "guidance": charts.ACT,
+    }  # fmt: skip
 
 
 def test_sentences_name_the_run_they_are_about(trace):

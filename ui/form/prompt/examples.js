@@ -20,6 +20,8 @@ function draw() {
   const value = props.value;
   if (!value) return;
   const chips = value.prompts.slice(0, EXAMPLES).map((prompt) => PromptBox.chip(short(prompt), prompt, () => box.fillAndDraw(prompt)));
+  // They make room for suggestions.
+  for (const chip of chips) chip.classList.add('example');
   if (value.prompts.length || value.things.length) {
     chips.push(PromptBox.chip('Surprise me', 'Draw something by chance', () => box.fillAndDraw(surprise())));
   }

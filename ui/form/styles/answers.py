@@ -17,6 +17,7 @@ from presets.user_presets import UserPresets
 from ui.components.data_uri import data_uri
 from ui.components.gradio_events import event_value
 from ui.form import controls
+from ui.form.form import said
 from ui.form.styles.composing import compose_for, read_names, reads_negative, seeds_of
 from ui.server.current_user import current_user
 
@@ -75,7 +76,7 @@ def sent(page: PageContext, named: Mapping[str, Any], chosen: Any) -> Answer:
         prompt, names = str(named["prompt"] or ""), read_names(chosen)
         found = compose_for(page, fields, prompt, names, seeds_of(fields))
     except InvalidRequest as problem:
-        return {"kind": "sent", "problem": str(problem)}
+        return {"kind": "sent", "problem": said(problem)}
     reads = reads_negative(page, fields)
     words = found.typed.negative_drawn if found.typed else ()
     drawn = words or (found.typed and found.typed.drawn)

@@ -16,6 +16,7 @@ from pipelines.trace.forks import fork_of
 from ui.components.assets import asset
 from ui.components.data_uri import data_uri
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
+from ui.form.form import said
 from ui.form.taken_settings import lora_tags
 from ui.inspector.forks import decided
 from ui.inspector.forks.strips import RunningStrip, Strips
@@ -142,7 +143,7 @@ def request_of(trace: Trace, step: int, data: gr.EventData) -> GenerationRequest
     """The fork that the drawer asks for; raises InvalidRequest."""
     texts = {name: event_value(data, name, None) for name in ("prompt", "negative_prompt", "scheduler")}
     if not all(isinstance(text, str) for text in texts.values()):
-        raise InvalidRequest("prompt", "prompt, negative_prompt and scheduler are texts; write them.")
+        raise InvalidRequest("prompt", "Prompts and sampler are texts; write them.")
     guidance = number_within(event_value(data, "guidance", None), 0, MAX_GUIDANCE)
     if guidance is None:
         raise InvalidRequest("guidance_scale", f"Guidance is a number from 0 to {MAX_GUIDANCE:g}; write one.")
@@ -225,7 +226,7 @@ def fork(page: PageContext, value: Any, data: gr.EventData) -> tuple[Any, Any]:
         step = _step(trace, data)
         job = page.backend.submit(request_of(trace, -1 if step is None else step, data), current_user())
     except (InvalidRequest, QueueFull) as problem:
-        return gr.skip(), {**panel_value(page, *found), "problem": str(problem)}
+        return gr.skip(), {**panel_value(page, *found), "problem": said(problem)}
     return {"id": job.id, "picture": k}, gr.skip()
 
 
@@ -245,7 +246,7 @@ def decide(page: PageContext, value: Any, data: gr.EventData, strips: Strips) ->
             yield {**sheet, "decided": {**answer, "name": name}}
         yield {**panel_value(page, *found), "decided": answer}
     except (InvalidRequest, QueueFull) as problem:
-        yield {**sheet, "problem": str(problem)}
+        yield {**sheet, "problem": said(problem)}
     finally:
         # A page that is closed leaves its generator.
         strips.end(name)

@@ -9,6 +9,10 @@ let known = -1;
 let asked = -1;
 let resting = null;
 let pictures = new Map();
+// What was typed, by run and picture, over a reload; the latest last.
+const KEPT = 'playground-forks';
+const MOST = 12;
+const TYPED = ['prompt', 'negative', 'other', 'guidance', 'scheduler'];
 
 const visible = () => element.isConnected && element.offsetParent !== null;
 const tree = new Family(part('branches'), (run) => open(run), (one) => pictures.get(one.id) || '', 'A run without a prompt');
@@ -31,6 +35,34 @@ function open(run) {
 function say(problem) {
   part('problem').hidden = !problem;
   part('problem').textContent = problem || '';
+}
+
+function typed() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEPT) || '[]');
+    return Array.isArray(found) ? found : [];
+  } catch { return []; }
+}
+
+function about() { return `${sheet.run}:${sheet.picture}`; }
+
+function keep() {
+  if (!sheet) return;
+  const fields = { noise: part('noise').checked, ...Object.fromEntries(TYPED.map((name) => [name, part(name).value])) };
+  const others = typed().filter(([run]) => run !== about());
+  try { sessionStorage.setItem(KEPT, JSON.stringify([...others, [about(), fields]].slice(-MOST))); } catch { /* full: nothing is kept */ }
+}
+
+function recall() {
+  const [, fields] = typed().find(([run]) => run === about()) || [];
+  if (!fields) return;
+  for (const name of TYPED) if (typeof fields[name] === 'string' && name !== 'scheduler') part(name).value = fields[name];
+  // Offered once the samplers of the step are known.
+  if (typeof fields.scheduler === 'string' && fields.scheduler) {
+    part('scheduler').append(new Option(fields.scheduler, fields.scheduler));
+    part('scheduler').value = fields.scheduler;
+  }
+  part('noise').checked = fields.noise === true;
 }
 
 function words() {
@@ -78,13 +110,14 @@ function fill() {
   part('swaps').replaceChildren(...sheet.others.map(({ label, prompt }) => {
     const button = document.createElement('button');
     Object.assign(button, { type: 'button', className: 'chip', textContent: label, title: prompt });
-    button.addEventListener('click', () => { part('other').value = prompt; });
+    button.addEventListener('click', () => { part('other').value = prompt; keep(); });
     return button;
   }));
   part('noise').checked = false;
   part('scheduler').replaceChildren(new Option('The same', sheet.scheduler));
   part('noise-box').hidden = true;
   part('samplers').textContent = '';
+  recall();
   strip(null);
   known = asked = -1;
 }
@@ -158,6 +191,7 @@ function follow(event) {
 document.addEventListener('playground:step', follow);
 
 part('scheduler').addEventListener('change', noise);
+for (const name of ['input', 'change']) root.addEventListener(name, keep);
 part('form').addEventListener('submit', (event) => {
   event.preventDefault();
   pause();

@@ -125,7 +125,9 @@ def wire_view(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
     """Show two runs or a kept comparison, save it, and look inside one of its runs."""
 
     def two(data: gr.EventData) -> Answer:
-        return two_runs(page, text_of(event_value(data, "a", "")), text_of(event_value(data, "b", "")))
+        runs = two_runs(page, text_of(event_value(data, "a", "")), text_of(event_value(data, "b", "")))
+        # Told apart from the answer before, also where both show the same.
+        return {**runs, "turn": text_of(event_value(data, "turn", ""))}
 
     def reopen(data: gr.EventData) -> Any:
         try:

@@ -19,6 +19,7 @@ from pipelines.jobs.backend import QueueFull
 from pipelines.request import InvalidRequest
 from ui.components.data_uri import data_uri
 from ui.components.stage_updates import JobView
+from ui.form.form import said
 from ui.server.current_user import current_user
 from ui.tabs.compare.cells import FEW_CELLS, cell_value, final_picture, row_of
 
@@ -193,7 +194,7 @@ class RunningGrid:
             try:
                 job = self.backend.submit(cell.request, user, watched=live)
             except InvalidRequest as problem:
-                yield CellNews(waiting.popleft(), "failed", str(problem))
+                yield CellNews(waiting.popleft(), "failed", said(problem))
                 continue
             except QueueFull as problem:
                 if not self._active:
@@ -213,7 +214,7 @@ class RunningGrid:
         if problem.soon and now - self._full_since < ROOM_SECONDS:
             self.stop.wait(VALUE_SECONDS)
         else:
-            self._refused = str(problem)
+            self._refused = said(problem)
             self.stop.set()
 
     def _watch(self) -> CellNews | None:

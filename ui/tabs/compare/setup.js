@@ -10,6 +10,8 @@ const ASKED = 'asked';
 const REST_MS = 350;
 const STARTING_MS = 30000;
 const BUSY = 'A comparison is being made. Wait for it or stop it, then press Show me again.';
+const TAB = 'compare';
+const GONE = 'A run that this address names is no longer kept; choose another one.';
 const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
 const part = (name) => element.querySelector(`.from [data-part="${name}"], .compare-setup > [data-part="${name}"]`);
 const form = element.querySelector('.compare-setup');
@@ -17,7 +19,22 @@ const axis = (name) => {
   const box = form.querySelector(`[data-axis="${name}"]`);
   return { box, part: (each) => box.querySelector(`[data-part="${each}"]`) };
 };
-const calls = new Calls((fields) => trigger('ask', fields));
+// What is being done, where that takes long enough to be named; the line stands where the cost does.
+const WAITS = { list: 'Looking for your runs', describe: "Reading the run's settings", estimate: 'Working out what it costs' };
+const NAMED_MS = 300;
+const waits = (text) => {
+  say(part('waits'), text && `${text} \u2026`);
+  part('cost').hidden = Boolean(text) || !part('cost').textContent;
+};
+const calls = new Calls((fields) => trigger('ask', fields), (what) => waits(WAITS[what] || ''));
+let opening = 0;
+// Both runs, in the viewer: what it takes is named, until it says what came of it.
+function openTwo(runs) {
+  clearTimeout(opening);
+  opening = setTimeout(() => waits('Opening both runs'), NAMED_MS);
+  trigger('two', { ...runs, turn: String(Date.now()) });
+}
+function opened() { clearTimeout(opening); waits(''); }
 const button = (name) => form.querySelector(`[data-do="${name}"]`);
 let state = { mode: 'one', run: '', a: '', b: '', axes: {} };
 try { state = { ...state, ...JSON.parse(localStorage.getItem(KEPT) || '{}') }; } catch { /* begins as new */ }
@@ -31,15 +48,56 @@ let running = '';
 let starting = 0;
 let resting = 0;
 let listed = false;
+// The runs that an address named, until it is known whether they are still there.
+let named = [];
+
+// What is chosen as an address: #/compare/<way>/<run>?x=<setting>&x-values=<values>, or #/compare/two/<first>/<second>.
+function place(replace) {
+  const runs = state.mode === 'two' ? [state.a, state.b] : [state.run === ASKED ? '' : state.run];
+  const query = new URLSearchParams();
+  for (const name of AXES[state.mode]) {
+    const { setting, values } = state.axes[`${state.mode}-${name}`] || {};
+    if (setting && values) { query.set(name, setting); query.set(`${name}-values`, values); }
+  }
+  const detail = { tab: TAB, parts: [state.mode, ...runs.filter(Boolean)], query: query.toString(), replace };
+  document.dispatchEvent(new CustomEvent('playground:place', { detail }));
+}
+
+// Takes over what an address names; without a way to compare everything stays.
+function read([mode, ...runs], filter) {
+  if (!(mode in AXES)) return false;
+  state.mode = mode;
+  if (mode === 'two') [state.a, state.b] = [runs[0] || '', runs[1] || ''];
+  else if (runs[0]) [state.run] = runs;
+  named = runs.filter(Boolean);
+  const query = new URLSearchParams(filter);
+  for (const name of AXES[mode]) {
+    const [setting, values] = [query.get(name), query.get(`${name}-values`)];
+    if (setting && values) state.axes[`${mode}-${name}`] = { setting, values };
+  }
+  return true;
+}
 
 function keep() { try { localStorage.setItem(KEPT, JSON.stringify(state)); } catch { /* the browser keeps nothing */ } }
 function make(name, fields = {}) { return Object.assign(document.createElement(name), fields); }
 function say(where, text) { where.textContent = text; where.hidden = !text; }
-function problem(field, text) {
-  const target = AXES[state.mode].includes(field) ? axis(field).part('problem') : part('problem');
+function problem(field, text, next) {
+  const one = AXES[state.mode].includes(field) ? axis(field) : null;
+  const target = one ? one.part('problem') : part('problem');
   say(target, text);
+  if (next) target.append(' ', make('a', { textContent: next[0], href: next[1], className: 'quiet next-step' }));
+  if (!one || !text) return;
+  target.id = `compare-problem-${field}`;
+  one.part('values').setAttribute('aria-invalid', 'true');
+  one.part('values').setAttribute('aria-describedby', target.id);
 }
-function clear() { say(part('problem'), ''); for (const name of ['x', 'y', 'pages']) say(axis(name).part('problem'), ''); }
+function clear() {
+  say(part('problem'), '');
+  for (const name of ['x', 'y', 'pages']) {
+    say(axis(name).part('problem'), '');
+    for (const each of ['aria-invalid', 'aria-describedby']) axis(name).part('values').removeAttribute(each);
+  }
+}
 
 // -- the runs ----------------------------------------------------------------------------------------------------------
 
@@ -51,6 +109,8 @@ async function list() {
   // Settings that were sent have no steps yet: they are compared with nothing.
   const runs = state.run === ASKED && state.mode !== 'two' ? [{ id: ASKED, title: 'The settings that you sent here', uri: '' }, ...found.runs] : found.runs;
   const ids = runs.map((run) => run.id);
+  const gone = named.some((id) => !ids.includes(id));
+  named = [];
   if (!ids.includes(state.run) && state.mode !== 'two') state.run = ids[0] || '';
   for (const name of ['a', 'b']) if (!ids.includes(state[name])) state[name] = '';
   part('runs').replaceChildren(...runs.map(({ id, title, uri }) => {
@@ -63,6 +123,7 @@ async function list() {
     return item;
   }));
   mark();
+  if (gone) problem('run', GONE);
   if (state.mode !== 'two') describe();
 }
 
@@ -81,6 +142,7 @@ function choose(id) {
     state.run = id;
     mark();
     keep();
+    place(false);
     describe();
     return;
   }
@@ -90,7 +152,8 @@ function choose(id) {
   else state.b = id;
   mark();
   keep();
-  if (state.a && state.b) trigger('two', { a: state.a, b: state.b });
+  place(false);
+  if (state.a && state.b) openTwo({ a: state.a, b: state.b });
 }
 
 // -- the axes ----------------------------------------------------------------------------------------------------------
@@ -164,6 +227,7 @@ function note(name) {
   const { part: of } = axis(name);
   state.axes[`${state.mode}-${name}`] = { setting: of('setting').value, values: of('values').value };
   keep();
+  place(true);
 }
 
 function asked() {
@@ -190,7 +254,7 @@ function cost() {
 
 // -- modes and what follows --------------------------------------------------------------------------------------------
 
-function enter(mode) {
+function enter(mode, replace = true) {
   state.mode = mode;
   for (const radio of form.elements['compare-mode']) radio.checked = radio.value === mode;
   form.dataset.mode = mode;
@@ -202,12 +266,13 @@ function enter(mode) {
   clear();
   mark();
   keep();
+  place(replace);
   if (listed) list();
   if (mode === 'two') { say(part('title'), ''); return; }
   if (state.run && described === state.run) { for (const name of AXES[mode]) offer(name); cost(); } else if (listed) describe();
 }
 
-for (const radio of form.elements['compare-mode']) radio.addEventListener('change', () => enter(radio.value));
+for (const radio of form.elements['compare-mode']) radio.addEventListener('change', () => enter(radio.value, false));
 for (const name of ['x', 'y', 'pages']) {
   const { part: of } = axis(name);
   of('setting').addEventListener('change', () => { show(name); cost(); });
@@ -233,6 +298,7 @@ function start() {
 }
 
 function begin(name, fields) {
+  opening = setTimeout(() => waits('Starting the comparison'), NAMED_MS);
   started(setTimeout(() => started(0), STARTING_MS));
   trigger(name, fields);
 }
@@ -261,6 +327,7 @@ form.querySelector('[data-part="file"]').addEventListener('change', async (event
 // What the viewer says: a comparison that runs, ended, or was refused.
 document.addEventListener('playground:compared', ({ detail }) => {
   if (!element.isConnected) return;
+  opened();
   if (detail.state === 'refused') problem(detail.field, detail.problem);
   const before = running;
   running = detail.state === 'running' ? detail.name : '';
@@ -271,7 +338,7 @@ document.addEventListener('playground:compared', ({ detail }) => {
   started(0);
   if (before && !running) list();
 });
-document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) trigger('two', { a, b }); });
+document.addEventListener('playground:two', ({ detail: [a, b] }) => { if (a && b) openTwo({ a, b }); });
 
 function take(value) {
   if (!value) return;
@@ -293,6 +360,24 @@ async function sent({ setting }) {
   start();
 }
 
+// Back, Forward and links.
+function visit({ detail: { tab, parts, query = '' } }) {
+  if (!element.isConnected) { document.removeEventListener('playground:open', visit); return; }
+  if (tab !== TAB || !read(parts, query)) return;
+  described = '';
+  enter(state.mode);
+  if (state.mode === 'two' && state.a && state.b) openTwo({ a: state.a, b: state.b });
+}
+document.addEventListener('playground:open', visit);
+{
+  const [where, filter = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [tab, ...parts] = where.split('/').map((text) => { try { return decodeURIComponent(text); } catch { return text; } });
+  // Two runs of a link take the place of what was compared before; the viewer opens them.
+  if (tab === TAB && read(parts, filter) && state.mode === 'two' && state.a && state.b) {
+    const runs = [state.a, state.b].map((run, i) => [0, 0, i, run]);
+    try { localStorage.setItem('diffusion-playground-compared', JSON.stringify({ plan: '', runs })); } catch { /* it opens without them */ }
+  }
+}
 enter(state.mode);
 new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && !calls.now) list(); }).observe(form);
 watch('value', () => take(props.value));

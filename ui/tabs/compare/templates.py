@@ -40,6 +40,7 @@ SETUP = f"""
   {_AXIS.format(name="y", title="Down the rows")}
   {_AXIS.format(name="pages", title="On further pages")}
   <p class="cost" data-part="cost" role="status"></p>
+  <p class="cost" data-part="waits" role="status" hidden></p>
   <div class="go"><button type="submit" class="primary-act" data-do="start">Compare</button>
     <button type="button" class="quiet" data-do="stop" hidden>Stop</button></div>
   <label class="open-plan">Open a saved comparison

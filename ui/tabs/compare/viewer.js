@@ -3,6 +3,8 @@ const NOISIEST = -10;
 const CLEANEST = 10;
 const FRAME_MS = 90;
 const HOLD_MS = 1800;
+// Pictures up to this size are shown at a whole multiple of it.
+const SMALL = 256;
 
 class Viewer {
   // host: { inside(run) } or {} where runs cannot be opened.
@@ -81,6 +83,7 @@ class Viewer {
     const sheet = this.part('sheet');
     sheet.style.setProperty('--columns', columns + (more ? 1 : 0));
     sheet.style.setProperty('--rows', rows);
+    sheet.style.setProperty('--unit', Math.max(...size) <= SMALL ? `${size[0]}px` : '1px');
     sheet.style.setProperty('--shape', `${size[0]} / ${size[1]}`);
     sheet.classList.toggle('rows', Boolean(axes.y));
     const parts = axes.y ? [this.make('span', '', { className: 'corner' })] : [];

@@ -25,6 +25,7 @@ _SAID = """
   <button class="quiet danger" value="yes">Delete for good</button></form></dialog>
 <p class="said" data-part="said" role="status" hidden><span data-part="said-text"></span>
   <button type="button" class="link" data-do="undo" hidden>Undo</button></p>
+<p class="waiting" data-part="waits" role="status" hidden></p>
 """
 _PARTS = (grid.TEMPLATE, detail.TEMPLATE, comparison.TEMPLATE, disk.TEMPLATE, transfers.TEMPLATE, _SAID)
 _TEMPLATE = f"""

@@ -1,8 +1,9 @@
 // Questions to the program, one at a time: each answer carries its question's number, so that none is taken for another.
 class Calls {
-  // send(fields): starts a call; take() gets its answer.
-  constructor(send) {
+  // send(fields): starts a call; take() gets its answer.  waits(what): a call takes long enough to be named; '' ends that.
+  constructor(send, waits = () => {}) {
     this.send = send;
+    this.waits = waits;
     this.waiting = [];
     this.now = null;
     this.count = 0;
@@ -26,6 +27,7 @@ class Calls {
     this.count += 1;
     this.now.number = `${Date.now()}-${this.count}`;
     this.timer = setTimeout(() => this.end({ problem: 'The program does not answer. Check that it still runs, then try again.' }), 30000);
+    this.named = setTimeout(() => this.waits(this.now?.what || ''), 300);
     this.send({ ...this.now.fields, do: this.now.what, ask: this.now.number });
   }
 
@@ -34,6 +36,8 @@ class Calls {
   end(value) {
     const { resolve } = this.now;
     clearTimeout(this.timer);
+    clearTimeout(this.named);
+    this.waits('');
     this.now = null;
     resolve(value);
     this.next();

@@ -5,7 +5,17 @@ const VIEWS = ['browse', 'detail', 'compare'];
 const TAB = 'history';
 const BIN = 'bin';
 const MOST = 500;
-const calls = new Calls((fields) => (fields.do === 'send' ? trigger('send', fields) : trigger('ask', fields)));
+// What is being done, where that takes long enough to be named.
+const WAITS = {
+  page: 'Looking for pictures', count: 'Counting the pictures', choices: 'Reading what there is to filter', entry: 'Opening the picture',
+  compare: 'Opening both pictures', recipe: 'Writing the recipe', replay: 'Starting the replay', replayed: 'Comparing with the replay',
+  favourite: 'Saving', tags: 'Saving the tags', delete: 'Moving to the bin', restore: 'Restoring', empty: 'Deleting for good',
+  disk: 'Measuring the disk', retention: 'Saving', export: 'Preparing the export', import: 'Preparing the import', send: 'Sending it there',
+};
+const calls = new Calls((fields) => (fields.do === 'send' ? trigger('send', fields) : trigger('ask', fields)), (what) => {
+  part('waits').textContent = WAITS[what] ? `${WAITS[what]} \u2026` : '';
+  part('waits').hidden = !WAITS[what];
+});
 const filters = { favourite: false, bin: false };
 let cursor = '';
 let total = 0;
@@ -41,8 +51,9 @@ const transfers = new Transfers(part, { ask: (what, fields) => calls.ask(what, f
 
 // -- saying ------------------------------------------------------------------------------------------------------------
 
-function say(text, takeBack = null) {
+function say(text, takeBack = null, label = 'Undo') {
   undo = takeBack;
+  button('undo').textContent = label;
   part('said-text').textContent = text;
   part('said').hidden = !text;
   button('undo').hidden = !takeBack;
@@ -61,8 +72,9 @@ function plural(count) { return `${count.toLocaleString()} picture${count === 1 
 
 async function reload() {
   stale = false;
-  const found = await ask('page', { filters: bar.wanted(), cursor: '' }, { latest: true });
-  if (!found) return;
+  const found = await calls.ask('page', { filters: bar.wanted(), cursor: '' }, { latest: true });
+  if (found?.problem) say(found.problem, () => { say(''); reload(); }, 'Try again');
+  if (!found || found.problem) return;
   cursor = found.cursor;
   total = found.entries.length;
   more = false;
@@ -82,7 +94,7 @@ async function loadMore() {
   const from = cursor;
   const found = await calls.ask('page', { filters: bar.wanted(), cursor });
   loading = false;
-  if (found?.problem) { say(found.problem); return; }
+  if (found?.problem) { say(found.problem, () => { say(''); loadMore(); }, 'Try again'); return; }
   // Another search has begun meanwhile.
   if (!found || from !== cursor) return;
   cursor = found.cursor;
@@ -253,7 +265,7 @@ async function show(parts, { replace = false, announced = false, asked = bar.que
   const next = parts.length === 2 ? 'compare' : parts.length === 1 && !bin ? 'detail' : 'browse';
   if (next !== 'browse') {
     const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, { latest: true });
-    // Whoever asked has gone elsewhere meanwhile, as with Forward and Back in a row.
+    // The user has gone elsewhere meanwhile, as with Forward and Back in a row.
     if (turn !== shows) return;
     if (!found) { if (view !== 'browse') reveal('browse'); announce(filters.bin ? [BIN] : [], true); if (stale) reload(); return; }
     if (next === 'detail') openDetail(found.entry); else comparison.show(found);

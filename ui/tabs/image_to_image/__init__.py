@@ -52,6 +52,7 @@ def lay_out(page: PageContext) -> tuple[Form, Source, Views]:
             for component in layout.below_stage():
                 component.render()
         recent = recent_pictures("image-")
-    image = Source(**named, editor=shown.editor)
+    size = {name: layout.named[name] for name in ("width", "height")}
+    image = Source(**named, **size, editor=shown.editor)
     layout.sections.append(views.source_section(page, image, shown))
     return layout.form(shown.stage, recent), image, shown

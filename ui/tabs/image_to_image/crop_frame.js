@@ -11,6 +11,33 @@ let free = [0, 0];
 let axis = 0;
 let drag = null;
 let resting = null;
+// Where the frame was moved on each image, kept over a reload: [id of the image, x, y], the latest last.
+const KEPT = 'playground-crops';
+const MOST = 24;
+// The image that the frame was last placed on.
+let placed = '';
+
+function places() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(KEPT) || '[]');
+    return Array.isArray(found) ? found : [];
+  } catch { return []; }
+}
+
+function keep() {
+  const others = places().filter(([id]) => id !== value.original);
+  try { sessionStorage.setItem(KEPT, JSON.stringify([...others, [value.original, ...at]].slice(-MOST))); } catch { /* full: nothing is kept */ }
+}
+
+// On an image that comes back, the frame goes where it was.
+function recall() {
+  if (!value || value.original === placed) return;
+  placed = value.original;
+  const [, x, y] = places().find(([id]) => id === value.original) || [];
+  if (!(x >= 0 && x <= 1 && y >= 0 && y <= 1)) return;
+  at = [x, y];
+  rest();
+}
 
 const image = () => host.querySelector('#source img');
 
@@ -60,6 +87,7 @@ function move(to) {
 function rest() {
   clearTimeout(resting);
   if (value && at[0] === value.x && at[1] === value.y) return;
+  keep();
   document.dispatchEvent(new CustomEvent('playground:updating'));
   trigger('move', { x: at[0], y: at[1] });
 }
@@ -87,6 +115,7 @@ frame.addEventListener('keydown', (event) => {
 watch('value', () => {
   value = props.value;
   if (value && !drag) at = [value.x, value.y];
+  recall();
   place();
 });
 new MutationObserver(place).observe(host, { subtree: true, childList: true, attributes: true, attributeFilter: ['src'] });

@@ -35,10 +35,17 @@ def crop_frame() -> gr.HTML:
     )
 
 
-def crop_frame_value(how: Preparation, path: str) -> dict[str, Any]:
-    """The component's value for the image at ``path``; the browser hides a frame that would hold the whole image."""
+def crop_frame_value(how: Preparation, path: str, original: str) -> dict[str, Any]:
+    """The component's value for the image at ``path``; the browser hides a frame that would hold the whole image.
+
+    Args:
+        how: the preparation of the image.
+        path: the image's file.
+        original: the id of the whole image, under which the browser keeps where the frame was moved.
+    """
     image = f"{zlib.crc32(path.encode()):08x}"
-    return {"image": image, "size": list(how.size), "x": how.focus[0], "y": how.focus[1], "shown": how.crops}
+    where = {"x": how.focus[0], "y": how.focus[1]}
+    return {"image": image, "original": original, "size": list(how.size), **where, "shown": how.crops}
 
 
 def moved(path: Any, data: gr.EventData) -> Any:

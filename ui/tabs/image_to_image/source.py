@@ -16,6 +16,7 @@ from ui.components.gradio_events import CONCURRENT, PRIVATE, UNQUEUED, event_val
 from ui.components.image_upload import ImageUpload
 from ui.components.message import message
 from ui.form import controls
+from ui.form.form import said, shown
 from ui.tabs.image_to_image import crop_frame
 from ui.tabs.image_to_image.prepared_image import (
     INPAINT,
@@ -59,6 +60,7 @@ class Source:
         inpaint_group, outpaint_group: the controls of these modes.
         crop_frame: the frame on the thumbnail; focus: the image's path and where the frame was moved, or None.
         error, note: what is wrong with the image, and what was done to it.
+        width, height: the form's, to which the image is fitted.
     """
 
     upload: gr.Image
@@ -83,6 +85,8 @@ class Source:
     focus: gr.State
     error: gr.HTML
     note: gr.HTML
+    width: gr.Number
+    height: gr.Number
 
     @property
     def edges(self) -> list[gr.Number]:
@@ -92,7 +96,14 @@ class Source:
     @property
     def inputs(self) -> frozenset[Component]:
         """What ``fields`` reads."""
-        return frozenset({self.prepared, self.mask, self.strength, self.feather, self.only_masked, self.padding})
+        own = {self.prepared, self.mask, self.strength, self.feather, self.only_masked, self.padding}
+        return frozenset({*own, self.width, self.height})
+
+    @property
+    def kept(self) -> tuple[Component, ...]:
+        """What survives a reload; the image comes back by itself, what was painted and the frame by the browser."""
+        inpaint = (self.feather, self.only_masked, self.padding)
+        return (self.mode, self.strength, self.fit, self.colour, *inpaint, *self.edges)
 
     @property
     def preparation_inputs(self) -> set[Component]:
@@ -103,9 +114,13 @@ class Source:
         """Fields of the request: its size, and ``init``; raises InvalidRequest."""
         prepared = values[self.prepared]
         if not isinstance(prepared, PreparedImage):
+            self._size(values)  # what is wrong with it keeps an image from being prepared
             raise InvalidRequest("init.image", NO_IMAGE)
         width, height = prepared.size
         return {"width": width, "height": height, "init": self._init(values, prepared)}
+
+    def _size(self, values: Mapping[Component, Any]) -> tuple[int, int]:
+        return pixels(values[self.width], "width", "Width"), pixels(values[self.height], "height", "Height")
 
     def _init(self, values: FormValues, prepared: PreparedImage) -> dict[str, Any]:
         init = {"image": prepared.image, "strength": values[self.strength]}
@@ -122,17 +137,17 @@ class Source:
 
     def preparation(self, values: Mapping[Component, Any], form: Form) -> Preparation:
         """How the upload is prepared; raises InvalidRequest."""
-        c, mode = form.controls, values[self.mode]
+        mode = values[self.mode]
         mode = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
         edges = [pixels(values[edge] or 0, "edges", "The edge") if mode == OUTPAINT else 0 for edge in self.edges]
         return Preparation(
             mode,
-            (pixels(values[c.width], "width", "width"), pixels(values[c.height], "height", "height")),
+            self._size(values),
             values[self.fit],
             values[self.colour] or geometry.WHITE,
             bool(values[self.only_masked]),
             (edges[0], edges[1], edges[2], edges[3]),
-            form.page.cards[values[c.model]].size_factor if mode == OUTPAINT else 1,
+            form.page.cards[values[form.controls.model]].size_factor if mode == OUTPAINT else 1,
             crop_frame.focus_of(values[self.upload], values[self.focus]),
         )
 
@@ -278,19 +293,25 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
         strip: is told which image is ready (``strength_strip``).
     """
     page, c = form.page, form.controls
+    errors = [source.error, form.errors["width"], form.errors["height"]]
 
     def update(values: Mapping[Component, Any]) -> dict[Component, Any]:
         try:
             prepared = prepare(source, form, values)
-            frame = prepared and crop_frame.crop_frame_value(source.preparation(values, form), values[source.upload])
+            how, path = source.preparation(values, form), values[source.upload]
+            frame = prepared and crop_frame.crop_frame_value(how, path, prepared.original)
         except InvalidRequest as problem:
-            nothing = {strip: {"prepared": ""}, source.crop_frame: None}
-            return {source.prepared: None, source.error: str(problem), source.note: "", **nothing}
+            nothing = {strip: {"prepared": ""}, source.crop_frame: None, source.prepared: None, source.note: ""}
+            return {
+                **nothing,
+                **dict.fromkeys(errors, ""),
+                form.errors.get(problem.field, source.error): shown(problem),
+            }
         ready = {strip: {"prepared": prepared.fitted if prepared else ""}, source.crop_frame: frame}
         return {**prepared_updates(values, prepared), **ready}
 
     def prepared_updates(values: Mapping[Component, Any], prepared: PreparedImage | None) -> dict[Component, Any]:
-        found: dict[Component, Any] = {source.prepared: prepared, source.error: ""}
+        found: dict[Component, Any] = {source.prepared: prepared, **dict.fromkeys(errors, "")}
         found[source.note] = prepared.note if prepared else ""
         # What is painted is lost only when another image is to be painted on.
         if prepared and prepared.mode == INPAINT and prepared.image != values[source.painted_on]:
@@ -302,28 +323,37 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
         return painted(page, prepared, event_value(data, "key", None), event_value(data, "uri", None))
 
     options = {"show_progress_on": [source.error]}
-    changes = [source.upload.change, source.fit.input, source.colour.input, source.mode.input]
-    changes += [source.only_masked.input, c.width.change, c.height.change, *(edge.change for edge in source.edges)]
+    # Not only by hand: what a reload brings back counts, too.
+    changes = [source.upload.change, source.fit.change, source.colour.change, source.mode.change]
+    changes += [source.only_masked.change, c.width.change, c.height.change, *(edge.change for edge in source.edges)]
     changes += [source.focus.change]
     inputs = source.preparation_inputs | {c.width, c.height, c.model, source.painted_on}
-    outputs = [source.prepared, source.error, source.note, source.editor, source.mask, source.painted_on]
+    outputs = [source.prepared, *errors, source.note, source.editor, source.mask, source.painted_on]
     outputs += [source.crop_frame, strip]
     # Queued, although quick: Gradio announces the change of a state only there.
     gr.on(changes, update, inputs, outputs, trigger_mode="always_last", **CONCURRENT, **options)
     source.crop_frame.move(crop_frame.moved, [source.upload], [source.focus], trigger_mode="always_last", **CONCURRENT)
-    taken = page.taken_settings
-    taken.change(lambda value: taken_strength(page, value), [taken], [source.strength], **CONCURRENT)
-    c.model.change(lambda model: own_strength(page, model), [c.model], [source.strength], **UNQUEUED)
     # One after the other, so that the last one stays.
     in_order = {**PRIVATE, "concurrency_limit": 1, "trigger_mode": "multiple"}
     stored = source.editor.mask(paint, [source.prepared], [source.mask], **in_order, **options)
     stored.then(None, None, None, js=_ANNOUNCE_MASK, **UNQUEUED)
-    source.fit.input(
+    source.fit.change(
         lambda name: gr.Radio(info=geometry.FIT_MODES[name][1]) if name else gr.skip(),
         [source.fit],
         [source.fit],
         **UNQUEUED,
     )
+    _wire_strength(form, source)
+
+
+def _wire_strength(form: Form, source: Source) -> None:
+    """A model that the user chooses brings its strength, and so do settings that are taken over."""
+    page, taken, picked = form.page, form.page.taken_settings, form.page.picked_model
+    taken.change(lambda value: taken_strength(page, value), [taken], [source.strength], **CONCURRENT)
+    picked.change(lambda value: picked_strength(page, value), [picked], [source.strength], **CONCURRENT)
+    # Not at a change: a model that a reload brings back comes with the strength that was kept.
+    model = form.controls.model
+    model.input(lambda name: own_strength(page, name), [model], [source.strength], **UNQUEUED)
 
 
 def own_strength(page: PageContext, model: Any) -> Any:
@@ -332,10 +362,18 @@ def own_strength(page: PageContext, model: Any) -> Any:
     return gr.skip() if card is None else card.strength
 
 
+def picked_strength(page: PageContext, picked: Any) -> Any:
+    """The strength of a model that was chosen for this tab in the Models tab."""
+    here = isinstance(picked, dict) and picked.get("tab") == page.tab.id
+    return own_strength(page, picked.get("model")) if here else gr.skip()
+
+
 def taken_strength(page: PageContext, taken: Any) -> Any:
-    """The strength among settings that are taken over from an entry of the history."""
+    """The strength among settings that are taken over from an entry of the history, else that of their model."""
     fields = taken.get("fields") if isinstance(taken, dict) and taken.get("tab") == page.tab.id else None
-    return fields["strength"] if isinstance(fields, dict) and "strength" in fields else gr.skip()
+    if not isinstance(fields, dict):
+        return gr.skip()
+    return fields["strength"] if "strength" in fields else own_strength(page, fields.get("model"))
 
 
 def canvas_for(page: PageContext, prepared: PreparedImage | None) -> dict[str, Any] | None:
@@ -356,7 +394,7 @@ def painted(page: PageContext, prepared: Any, key: Any, uri: Any) -> Any:
     try:
         return mask_editor.read_mask(uri, size, page.inputs)
     except InvalidRequest as problem:
-        raise gr.Error(str(problem), print_exception=False) from None
+        raise gr.Error(said(problem), print_exception=False) from None
 
 
 def whole_image(prepared: Any) -> Any:

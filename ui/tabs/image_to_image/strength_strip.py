@@ -21,6 +21,7 @@ from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, event_value
 from ui.form import controls
+from ui.form.form import Form, said
 from ui.form.styles.composing import composed, read_names
 from ui.inspector.charts import percent
 from ui.tabs.image_to_image.prepared_image import PreparedImage
@@ -28,7 +29,6 @@ from ui.tabs.image_to_image.prepared_image import PreparedImage
 if TYPE_CHECKING:
     from pipelines.jobs.backend import ForwardProcess
     from ui.context import PageContext
-    from ui.form.form import Form
     from ui.tabs.image_to_image.source import Source
 
 # Levels are drawn no larger than this, and for at most so many steps and pixels; between them the nearest one is shown.
@@ -79,7 +79,7 @@ def levels(page: PageContext, request: GenerationRequest, key: str) -> Iterator[
         pictures = page.queries.decode(request.model, latents)
         clean = page.inputs.get(init.image)
     except (InvalidRequest, QueryFailed) as problem:
-        yield {"key": key, "state": "failed", "text": str(problem)}
+        yield {"key": key, "state": "failed", "text": said(problem)}
         return
     yield {
         "key": key,
@@ -148,7 +148,7 @@ def predictions(page: PageContext, request: GenerationRequest, key: str, runs: A
         x0 = page.queries.predict_x0(request.model, x_t, at, request.prompt, request.prompt_syntax)
         images = page.queries.decode(request.model, x0)
     except (InvalidRequest, QueryFailed) as problem:
-        return {"key": key, "looks": [], "text": str(problem)}
+        return {"key": key, "looks": [], "text": said(problem)}
     looks = [{"run": run, "uri": thumbnail_uri(image, SIDE)} for run, image in zip(asked, images, strict=True)]
     return {"key": key, "looks": looks, "text": "", "prompt": request.prompt}
 
@@ -173,7 +173,7 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
         try:
             request = levels_request(form, source, values)
         except InvalidRequest as problem:
-            yield {"key": "failed", "state": "failed", "text": str(problem)}
+            yield {"key": "failed", "state": "failed", "text": said(problem)}
             return
         if request is None:
             yield {"key": "none", "state": "empty", "text": ""}

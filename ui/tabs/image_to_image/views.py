@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.components import Component
 from PIL import Image
 
+from pipelines.images import geometry
 from pipelines.request import GenerationRequest, InvalidRequest
 from ui.components.gradio_events import UNQUEUED
 from ui.components.mask_editor import mask_editor
@@ -118,6 +119,16 @@ def source_section(page: PageContext, source: Source, views: Views) -> FormSecti
             pair = (enlarged(before), enlarged(after.convert("RGB")))
         return {views.comparison: pair, views.comparison_note: COMPARED}
 
+    def brought_back(values: Mapping[Component, Any]) -> dict[Any, Any]:
+        mode, fit, padding = (values.get(one, one.value) for one in (source.mode, source.fit, source.padding))
+        only_masked = bool(values.get(source.only_masked))
+        return {
+            **mode_updates(source, views, mode, only_masked),
+            source.mode: gr.Radio(value=mode, info=ABOUT[mode]),
+            source.fit: gr.Radio(value=fit, info=geometry.FIT_MODES[fit][1]),
+            source.padding: gr.Slider(value=padding, visible=only_masked),
+        }
+
     return FormSection(
         source.inputs,
         source.fields,
@@ -126,31 +137,46 @@ def source_section(page: PageContext, source: Source, views: Views) -> FormSecti
         updates,
         outputs=(views.comparison, views.comparison_note, views.target),
         started=lambda: {views.target: turn_to(RESULT)},
+        kept=source.kept,
+        brought_back=brought_back,
+        follows=follows(source, views),
     )
 
 
 def wire(page: PageContext, source: Source, views: Views, shared: Controls) -> None:
     """Controls come and go with the mode, and the views turn to what is asked for."""
 
-    def choose_mode(mode: Any, only_masked: Any) -> tuple[Any, ...]:
-        known = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
-        inpaint = known == INPAINT
-        return (
-            gr.Radio(info=ABOUT[known]), gr.Column(visible=inpaint), gr.Column(visible=known == OUTPAINT),
-            gr.Tab(visible=inpaint), gr.Tabs(selected=MASK if inpaint else LEVELS),
-            gr.Slider(visible=bool(only_masked)),
-        )  # fmt: skip
+    def choose_mode(mode: Any, only_masked: Any) -> dict[Any, Any]:
+        return mode_updates(source, views, mode, only_masked)
 
     options = {**UNQUEUED, "show_progress_on": [source.error]}
-    outputs: list[Component | Any] = [source.mode, source.inpaint_group, source.outpaint_group]
-    outputs += [views.mask_tab, views.tabs, source.padding]
     inputs = [source.mode, source.only_masked]
+    outputs = [source.mode, *follows(source, views)]
     gr.on([source.mode.input, source.only_masked.input], choose_mode, inputs, outputs, **options)
     # Not by the runs themselves: a component that a generator changes is asked for its value ever after.
     turned = views.target.change(selected_view, [views.target], [views.tabs], **options)
     turned.then(None, None, None, js=_INTO_VIEW, **UNQUEUED)
     page.sent_image.change(lambda: gr.Tabs(selected=LEVELS), None, [views.tabs], **options)
     shared.keep_seed.change(noise_note, [shared.keep_seed], [views.noise_note], **UNQUEUED)
+
+
+def mode_updates(source: Source, views: Views, mode: Any, only_masked: Any) -> dict[Any, Any]:
+    """Updates for what is changed in the image: its controls and its view."""
+    known = mode if isinstance(mode, str) and mode in ABOUT else WHOLE
+    inpaint = known == INPAINT
+    return {
+        source.mode: gr.Radio(info=ABOUT[known]),
+        source.inpaint_group: gr.Column(visible=inpaint),
+        source.outpaint_group: gr.Column(visible=known == OUTPAINT),
+        source.padding: gr.Slider(visible=bool(only_masked)),
+        views.mask_tab: gr.Tab(visible=inpaint),
+        views.tabs: gr.Tabs(selected=MASK if inpaint else LEVELS),
+    }
+
+
+def follows(source: Source, views: Views) -> tuple[Any, ...]:
+    """What ``mode_updates`` updates besides the mode."""
+    return (source.inpaint_group, source.outpaint_group, source.padding, views.mask_tab, views.tabs)
 
 
 def selected_view(target: Any) -> Any:

@@ -17,7 +17,7 @@ from presets.user_presets import UserPresets
 from tests.support.form_page import form_page
 from ui.context import PageContext
 from ui.form import taken_settings
-from ui.form.form import Form, FormValues
+from ui.form.form import Form, FormValues, said
 from ui.form.styles.composing import composed, read_names, with_embeddings
 from ui.form.styles.section import drawn_text
 from ui.tabs import text_to_image
@@ -92,7 +92,7 @@ def test_problems_are_shown_at_their_control(page: PageContext, form: Form) -> N
         with pytest.raises(InvalidRequest) as caught:
             composed(page, {**FIELDS, **fields})
         shown = {component.elem_id: text for component, text in form.show_error(caught.value).items()}
-        assert shown[place] == str(caught.value)
+        assert shown[place] == said(caught.value)
 
 
 @pytest.mark.parametrize(

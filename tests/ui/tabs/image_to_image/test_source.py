@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from history.store import History
-from pipelines.images.uploads import UploadStore
+from pipelines.images.uploads import UploadStore, upload_id
 from pipelines.jobs.backend import PictureFacts
 from pipelines.jobs.users import OWNER
 from pipelines.request import MAX_SIDE, InvalidRequest
@@ -82,10 +84,12 @@ def test_the_frame_chooses_the_part_that_a_crop_keeps(tab: SourceTab, tmp_path: 
     for x, left in ((0.0, 0), (0.5, 33), (1.0, 66)):
         base = tab.prepare(upload=file, focus=(file, x, 0.5))
         assert base is not None and np.array_equal(tab.stored(base.image), whole[:, left : left + 64]), x
-    frame = crop_frame.crop_frame_value(tab.source.preparation(tab.values, tab.form), file)
+    frame = crop_frame.crop_frame_value(tab.source.preparation(tab.values, tab.form), file, base.original)
     assert (frame["size"], frame["x"], frame["y"], frame["shown"]) == ([64, 64], 1.0, 0.5, True)
+    # The browser keeps the place under the image's own id, which is the same in another file.
+    assert frame["original"] == upload_id(noise_image(130, 64))
     tab.hold(fit="pad")
-    assert not crop_frame.crop_frame_value(tab.source.preparation(tab.values, tab.form), file)["shown"]
+    assert not crop_frame.crop_frame_value(tab.source.preparation(tab.values, tab.form), file, "")["shown"]
     # On another image the frame is in the middle again.
     assert crop_frame.focus_of("another.png", (file, 1.0, 0.5)) == (0.5, 0.5)
 
@@ -100,6 +104,16 @@ def test_a_place_that_is_none_moves_no_frame(sent: Any):
 def test_a_model_brings_its_own_strength(tab: SourceTab):
     assert tab.source.strength.value == source.own_strength(tab.page, "tiny") == 0.6
     assert source.own_strength(tab.page, "gone") == source.own_strength(tab.page, ["tiny"]) == gr.skip()
+
+
+def test_a_strength_that_was_kept_stays_until_a_model_is_chosen(tab: SourceTab):
+    here = replace(tab.page, tab=SimpleNamespace(id="image-to-image"))
+    for found in (source.picked_strength, source.taken_strength):
+        assert found(here, {"tab": "text-to-image", "model": "tiny", "fields": {"model": "tiny"}}) == gr.skip()
+        assert found(here, None) == found(here, {"tab": "image-to-image"}) == gr.skip()
+    assert source.picked_strength(here, {"tab": "image-to-image", "model": "tiny"}) == 0.6
+    for fields, strength in (({"model": "tiny"}, 0.6), ({"model": "tiny", "strength": 0.3}, 0.3), ({}, gr.skip())):
+        assert source.taken_strength(here, {"tab": "image-to-image", "fields": fields}) == strength
 
 
 def test_transparency_shows_the_chosen_colour(tab: SourceTab, tmp_path: Path):
@@ -194,7 +208,10 @@ def test_only_a_part_is_painted_on(tab: SourceTab, path: str):
 )
 def test_errors_of_the_image_are_shown_below_it(tab: SourceTab, field: str, text: str, turns: bool) -> None:
     updates = tab.form.show_error(InvalidRequest(field, text))
-    assert updates[tab.source.error] == text and updates[tab.form.run_error] == ""
+    value = updates[tab.source.error]
+    # Where an image is missing, a button chooses one.
+    assert (value["text"] if isinstance(value, dict) else value) == text and updates[tab.form.run_error] == ""
+    assert isinstance(value, dict) is ("image" in field)
     assert (tab.views.target in updates) is turns
 
 
