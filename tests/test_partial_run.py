@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import pytest
+from tests.support.partial_run import Passed, choose
 
-ROOT = Path(__file__).parents[1]
-CONFTEST = """
-from pathlib import Path
-from tests.support import partial_run
-def pytest_addoption(parser):
-    partial_run.add_options(parser)
-def pytest_configure(config):
-    if file := config.getoption("write_passed"):
-        config.pluginmanager.register(partial_run.Passed(Path(file)))
-def pytest_collection_modifyitems(items, config):
-    partial_run.choose(items, config)
-"""
-FILES = {
-    "test_a.py": "import pytest\n@pytest.mark.parametrize('x', ['1', 'ü', '::'])\ndef test_x(x): pass\n",
-    "test_b.py": "import pytest\ndef test_skipped(): pytest.skip('x')\ndef test_fails(): assert False\n",
-    "test_c.py": "import pytest\n@pytest.fixture\ndef breaks():\n    yield\n    assert False\ndef test_end(breaks): pass\n",
-}
+NAMES = ("a.py::x[1]", "a.py::x[ü ::]", "a.py::y", "b.py::x", "b.py::y", "c.py::x")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "conftest.py").write_text(CONFTEST)
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, "utf-8")
-    return tmp_path
+def chosen(part: str = "1/1", left_out: list[Path] | None = None) -> list[str]:
+    """The names of the tests that are run."""
+    items: Any = [SimpleNamespace(nodeid=name, path=name.partition("::")[0]) for name in NAMES]
+    for item in items:
+        item.__class__ = type("Item", (SimpleNamespace,), {"__hash__": lambda self: hash(self.nodeid)})
+    gone: list[Any] = []
+    options = {"part": part, "leave_out": left_out or []}
+    hook = SimpleNamespace(pytest_deselected=lambda items: gone.extend(items))
+    choose(items, SimpleNamespace(getoption=options.get, hook=hook))  # type: ignore[arg-type]
+    assert len(items) + len(gone) == len(NAMES)
+    return [item.nodeid for item in items]
 
 
-def run(folder: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *options]
-    path = {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
-    return subprocess.run(command, cwd=folder, env=path, capture_output=True, text=True, timeout=300).stdout
+def report(name: str, when: str, outcome: str) -> Any:
+    return SimpleNamespace(nodeid=name, when=when, passed=outcome == "passed", failed=outcome == "failed")
 
 
-def test_what_has_passed_in_the_parts_is_left_out_and_nothing_else(folder: Path) -> None:
-    passed = [folder / "one", folder / "two"]
-    for part, file in enumerate(passed, 1):
-        run(folder, "--part", f"{part}/2", "--write-passed", str(file))
-    names = [name for file in passed for name in file.read_text("utf-8").splitlines()]
-    assert len(names) == 3 and all("test_a.py::test_x[" in name for name in names)
-    left = run(folder, *(option for file in passed for option in ("--leave-out", str(file))))
-    assert "1 failed, 1 passed, 1 skipped, 3 deselected, 1 error" in left
-    assert "2 failed" not in run(folder) and "4 passed" in run(folder)
+def test_each_file_is_whole_in_one_part() -> None:
+    parts = [chosen(f"{part}/2") for part in (1, 2)]
+    assert parts == [list(NAMES[:3]), list(NAMES[3:])] and chosen() == list(NAMES)
 
 
-def test_each_file_is_in_one_part(folder: Path) -> None:
-    listed = [run(folder, "--part", f"{part}/2", "--collect-only") for part in (1, 2)]
-    for name in FILES:
-        assert sum(f"{name}::" in text for text in listed) == 1, listed
+def test_what_has_passed_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+    notes = Passed(tmp_path / "passed")
+    for name, call, end in (
+        (NAMES[0], "passed", "passed"), (NAMES[1], "passed", "passed"), (NAMES[2], "skipped", "passed"),
+        (NAMES[3], "failed", "passed"), (NAMES[4], "passed", "failed"),
+    ):  # fmt: skip
+        for when, outcome in (("setup", "passed"), ("call", call), ("teardown", end)):
+            notes.pytest_runtest_logreport(report(name, when, outcome))
+    notes.pytest_sessionfinish()
+    assert chosen(left_out=[tmp_path / "passed"]) == list(NAMES[2:])
