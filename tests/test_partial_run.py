@@ -11,11 +11,16 @@ from tests.support.partial_run import Passed, choose
 NAMES = ("a.py::x[1]", "a.py::x[ü ::]", "a.py::y", "b.py::x", "b.py::y", "c.py::x")
 
 
+class Item:
+    """What is asked of a test."""
+
+    def __init__(self, name: str) -> None:
+        self.nodeid, self.path = name, name.partition("::")[0]
+
+
 def chosen(part: str = "1/1", left_out: list[Path] | None = None) -> list[str]:
     """The names of the tests that are run."""
-    items: Any = [SimpleNamespace(nodeid=name, path=name.partition("::")[0]) for name in NAMES]
-    for item in items:
-        item.__class__ = type("Item", (SimpleNamespace,), {"__hash__": lambda self: hash(self.nodeid)})
+    items: Any = [Item(name) for name in NAMES]
     gone: list[Any] = []
     options = {"part": part, "leave_out": left_out or []}
     hook = SimpleNamespace(pytest_deselected=lambda items: gone.extend(items))

@@ -15,6 +15,7 @@ from tests.support.accessibility import violations
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
 from tests.support.visitors import visitors
+from tests.support.waiting import wait_for
 from ui.server.access import Access
 
 PROMPT = "a fox on a green background, in the snow"
@@ -76,7 +77,11 @@ def test_the_picture_follows_the_words(visit: Any, shared: tuple[Site, Access]) 
     assert len(set(site.pictures.glob("*.png")) - before) == 1
     page.evaluate(WATCH)
     page.fill("#prompt textarea", "")
-    page.locator("#prompt textarea").press_sequentially(PROMPT, delay=40)
+    # However slow the machine is, each part is typed while there is a draft of the one before.
+    for part in (PROMPT[:14], PROMPT[14:28], PROMPT[28:]):
+        asked = len(site.backend.jobs)
+        page.locator("#prompt textarea").press_sequentially(part, delay=40)
+        wait_for(lambda asked=asked: len(site.backend.jobs) > asked)
     expect(stage).to_have_attribute("data-state", "live")
     expect(stage).to_have_attribute("data-state", "done")
     seen = page.evaluate("() => ({...window.seen, places: [...seen.places], buttons: [...seen.buttons]})")
