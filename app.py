@@ -203,6 +203,7 @@ def create_sharing(settings: Settings, access: Access, backend: Backend) -> Shar
 def launch(settings: Settings, program: Program) -> None:
     """Open the port and serve the page."""
     from ui.page import launch_options
+    from ui.server.network import is_unspecified, listen_on_ipv4
     from ui.server.timeouts import guard_connections
 
     program.temp_files.start()
@@ -210,6 +211,8 @@ def launch(settings: Settings, program: Program) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     program.demo.launch(server_name=host, server_port=settings.port, **options)
     guard_connections(program.demo.server)
+    if ":" in settings.host and is_unspecified(settings.host):
+        listen_on_ipv4(program.demo.server)
 
 
 def greeting(settings: Settings, program: Program, links: Sequence[str]) -> list[str]:

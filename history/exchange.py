@@ -21,12 +21,15 @@ from history.database import Database, HistoryUnavailable
 from history.entries import COLUMNS, FOREIGN, Entry, EntryDetail, NewEntry, from_row, insert
 from history.folders import Folders
 from history.parents import link_parents
+from history.readers import texts_with_hidden
 from history.taking_in import entry_from_file
 from history.thumbnails import Thumbnails
 from history.transfers import export_listing
 from history.transfers.export_listing import Listed
 from history.transfers.import_sources import Found, Unreadable, pictures_in
+from pipelines.images.carried_texts import encode_with_texts
 from pipelines.images.geometry import flatten
+from pipelines.images.provenance import TRAINED
 from pipelines.images.settings_in_files import (
     FORMATS,
     encode,
@@ -100,7 +103,8 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
     Args:
         detail: of the entry, which must have a picture.
         form: key of ``FORMATS``; a picture that has this format already keeps its pixels exactly.
-        settings: whether prompt and settings are in it; the mark that a model made it is, wherever one did.
+        settings: whether prompt and settings are in it, those of another program as it wrote them; the mark that a
+            model made it is, wherever one did.
         sign: signs each file that this function writes; an imported picture keeps its own signature.
 
     Raises:
@@ -119,10 +123,12 @@ def saved_as(detail: EntryDetail, form: str, settings: bool = True, sign: Sign |
         plain = without_settings(data, manifest=False)
         return sign(plain) if sign else plain
     image = decode_upload(data).image
-    if not settings or detail.request is None:
-        file = encode_without_settings(image, form, mark=made_here or is_marked)
-    else:
+    if settings and detail.request is not None:
         file = encode(image, form, detail.request, detail.entry.seed, detail.facts)
+    elif settings and (made_here or detail.foreign):  # what a newer version of this program wrote is text here, too
+        file = encode_with_texts(image, form, texts_with_hidden(data, image), source_type_of(data) or TRAINED)
+    else:
+        file = encode_without_settings(image, form, source_type_of(data) or TRAINED, mark=made_here or is_marked)
     return sign(file) if sign else file
 
 

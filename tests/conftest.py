@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.support import partial_run
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -53,7 +55,16 @@ LONGEST = (
 MANY = 1000
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    partial_run.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if file := config.getoption("write_passed"):
+        config.pluginmanager.register(partial_run.Passed(Path(file)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     """Mark the slow tests by their place; a test with a page has a second try, and the summary names it (RERUN)."""
     tests = Path(__file__).parent
     for item in items:
@@ -64,6 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Of others the number of tests tells; files stay together.
     sizes = Counter(item.path for item in items)
     first = {tests / name: place for place, name in enumerate(LONGEST)}
+    partial_run.choose(items, config)
     items.sort(key=lambda item: (first.get(item.path, len(first)), -sizes[item.path], str(item.path)))
 
 

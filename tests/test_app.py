@@ -11,10 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from queue import Empty, Queue
+from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 from PIL import Image
@@ -161,6 +165,45 @@ def test_temporary_files_lie_in_a_folder_of_this_program_alone(
     program.temp_files.stop()
 
 
+def get(address: str, port: int, path: str, host: str = "localhost") -> tuple[int, str]:
+    connection = HTTPConnection(address, port, timeout=60)
+    connection.request("GET", path, headers={"Host": host})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode("utf-8", "replace")
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as trial:
+        trial.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", ("127.0.0.1",)), ("::1", ("::1",)), ("::", ("::1", "127.0.0.1"))],
+)
+def test_the_page_is_served_on_every_address_that_was_asked_for(
+    base: dict[str, str], host: str, reached: tuple[str, ...]
+) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    settings = parse(["--host", host], base)
+    with gr.Blocks(analytics_enabled=False) as demo:
+        gr.Markdown("The page")
+    program: Any = SimpleNamespace(
+        demo=demo, access=app.create_access(settings), history=None, temp_files=SimpleNamespace(start=lambda: None)
+    )
+    app.launch(settings, program)
+    try:
+        status = 401 if settings.auth else 200
+        assert [get(address, settings.port, "/config")[0] for address in reached] == [status] * len(reached)
+    finally:
+        demo.close(verbose=False)
+    with pytest.raises(OSError):
+        get(reached[-1], settings.port, "/config")
+
+
 class AppProcess:
     """app.py as a process of its own."""
 
@@ -198,10 +241,7 @@ class AppProcess:
             self.lines.append(news)
 
     def get(self, path: str, host: str = "localhost") -> tuple[int, str]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("GET", path, headers={"Host": host})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode("utf-8", "replace")
+        return get("127.0.0.1", self.port, path, host)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -239,10 +279,11 @@ def test_beyond_loopback_a_password_is_asked_for_and_printed_once(
     driver.write_text("#!/bin/sh\necho 'NVIDIA GeForce RTX 3050, 8192, 581.29, 8.6'\n")
     driver.chmod(0o755)
     path = f"{driver.parent}{os.pathsep}{os.environ['PATH']}"
-    server = AppProcess("--host", "0.0.0.0", environ={**base, "PATH": path})
+    server = AppProcess("--host", "::" if has_ipv6() else "0.0.0.0", environ={**base, "PATH": path})
     servers.append(server)
     password = server.line(r"Guests sign in with the password (\S+)")
-    assert server.get("/config", host="any.name")[0] == 401
+    for address in ("::1", "127.0.0.1") if has_ipv6() else ("127.0.0.1",):
+        assert get(address, server.port, "/config", host="any.name")[0] == 401
     assert "".join(server.lines).count(password) == 1
     if not torch.cuda.is_available():
         assert server.line(r"^(NVIDIA GeForce RTX 3050 is not used): .* make run TORCH=cu130\.$")

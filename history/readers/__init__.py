@@ -8,11 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from history.readers import a1111, comfyui, draw_things, fooocus, invokeai, novelai, swarmui
 from history.readers.settings import ForeignSettings
 from pipelines.images.file_bounds import PNG_HEAD
 from pipelines.images.file_texts import FileTexts, read_texts
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 Reader = Callable[[FileTexts], ForeignSettings | None]
@@ -49,17 +53,22 @@ def read_settings(data: bytes, texts: FileTexts | None = None) -> ForeignSetting
     return _in_alpha(data)
 
 
+def texts_with_hidden(data: bytes, image: Image.Image) -> FileTexts:
+    """The texts of a file, with those that are hidden in the pixels of a decoded PNG."""
+    texts = read_texts(data)
+    if data.startswith(PNG_HEAD):
+        novelai.add_hidden(texts, image)
+    return texts
+
+
 def _in_alpha(data: bytes) -> ForeignSettings | None:
     """The settings hidden in the alpha channel of a PNG that has one."""
-    from PIL import Image
-
     from pipelines.images.uploads import decode_upload
 
     # Colour type 6 is RGBA; others have no such channel.
     if not data.startswith(PNG_HEAD) or data[25:26] != b"\6":
         return None
     try:
-        image: Image.Image = decode_upload(data).image
-        return novelai.read_alpha(image)
+        return novelai.read_alpha(decode_upload(data).image)
     except ValueError:
         return None

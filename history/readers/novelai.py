@@ -74,6 +74,20 @@ def read_alpha(image: Image.Image) -> ForeignSettings | None:
     return parse(comment, _text(found, "Description"), _text(found, "Source")) if isinstance(comment, str) else None
 
 
+def add_hidden(texts: FileTexts, image: Image.Image) -> None:
+    """Add the texts in the alpha channel of a decoded picture to those of its file, by their keywords in a PNG."""
+    text = hidden_text(image)
+    if not text.lstrip().startswith("{"):
+        if text:
+            texts.add("parameters", text)
+        return
+    found = json_object(text) or {}
+    for name in ("Comment", "Description", "Source"):
+        if _text(found, name):
+            texts.add(name, _text(found, name))
+    texts.add("Software", "NovelAI")
+
+
 def hidden_text(image: Image.Image) -> str:
     """The text in the lowest bits of the alpha channel, "" if there is none."""
     import numpy as np

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from pipelines.images.file_bounds import JPEG_HEAD, PNG_HEAD
+from pipelines.system.bounded_json import parse_json
 
 # Texts of a file, bytes of one (unpacked) and of all together; chunks or segments that are looked at.
 MAX_TEXTS, MAX_TEXT, MAX_ALL, MAX_PARTS = 64, 4 * 2**20, 16 * 2**20, 20_000
 MAX_EXIF = 2**20
 XMP_KEYWORD = "XML:com.adobe.xmp"
+# Before the texts of a PNG in the maker note of a JPEG or WebP (``pipelines.images.carried_texts``): JSON, deflated.
+CARRIED = b"diffusion_playground_texts\0"
 JPEG_EXIF, JPEG_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _USER_COMMENT, _DESCRIPTION, _MAKER_NOTE, _EXIF_IFD = 0x9286, 0x010E, 0x927C, 0x8769
 # How a user comment says in which form its text is (EXIF 2.32, 4.6.5).
@@ -162,6 +165,19 @@ def _take_exif(found: FileTexts, body: bytes) -> None:
     found.user_comment = found.user_comment or user_comment_text(comment, body[:2] == b"II")
     found.maker_note = found.maker_note or (note if isinstance(note, bytes) else b"")
     found.camera = found.camera or dict(islice(others.items(), MAX_TEXTS))
+    if found.maker_note.startswith(CARRIED):
+        _take_carried(found, _inflate(found.maker_note.removeprefix(CARRIED)))
+
+
+def _take_carried(found: FileTexts, data: bytes) -> None:
+    """The texts of a picture that was converted from a PNG."""
+    try:
+        texts = parse_json(data)
+    except (ValueError, RecursionError):
+        return
+    for name, text in texts.items() if isinstance(texts, dict) else ():
+        if isinstance(text, str):
+            found.add(name[:79], text)
 
 
 def user_comment_text(value: object, little_endian: bool = False) -> str:

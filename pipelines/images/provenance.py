@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 # The last names of the digital source types that pictures have here.
 TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_RDF_END = "</rdf:RDF>"
+_DESCRIPTION = (
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="{source}"/>'
+)
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="{source}"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    f'{_DESCRIPTION}{_RDF_END}</x:xmpmeta><?xpacket end="w"?>'
 )
 # The "magic trailer" of the XMP specification: a reader that takes the packet for GIF sub-blocks jumps by each byte's
 # value, and from any of these 257 bytes it ends at the terminating zero.
@@ -40,6 +44,16 @@ def xmp_packet(request: GenerationRequest) -> str:
 def xmp_of_source(source_type: str) -> str:
     """The XMP packet with a digital source type by its last name, letters and digits alone."""
     return _XMP.format(source=SOURCE + "".join(filter(str.isalnum, source_type)))
+
+
+def with_source(xmp: str, source_type: str) -> str:
+    """Another program's XMP packet with a digital source type, which stays if it says one; one of its own for none."""
+    if SOURCE in xmp:
+        return xmp
+    before, end, after = xmp.rpartition(_RDF_END)
+    if not end:
+        return xmp_of_source(source_type)
+    return before + _DESCRIPTION.format(source=SOURCE + "".join(filter(str.isalnum, source_type))) + end + after
 
 
 def add_xmp_to_gif(data: bytes, xmp: bytes) -> bytes:

@@ -247,6 +247,7 @@ class Backend(Protocol):
         draft: bool = False,
         replaces: Sequence[Job] = (),
         watched: bool = True,
+        together: str = "",
     ) -> Job:
         """Check a request and queue it as a job.
 
@@ -259,6 +260,8 @@ class Backend(Protocol):
             replaces: jobs that are cancelled as this one is queued.
             watched: whether previews are made while it runs, before anybody is ``Job.watching``; the frames of its
                 trace are made in any case.
+            together: a name; steps of waiting jobs of the same user and name, whose requests differ in their sampling
+                alone, may be made in turn, by noise level, as the lanes of a race.
 
         Raises:
             InvalidRequest: if this request can never run here.

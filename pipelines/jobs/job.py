@@ -41,6 +41,60 @@ class DraftResult:
     finished: Finished
 
 
+class StepClock:
+    """Estimates the time left; the first step (it encodes the prompt, too) counts only while it is the only one."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._first = self._start
+
+    def seconds_left(self, step: Step) -> float:
+        now = time.perf_counter()
+        if step.index == 0:
+            self._first = now
+            each = now - self._start
+        else:
+            each = (now - self._first) / step.index
+        return each * (step.total - step.index - 1)
+
+
+@dataclass(eq=False)
+class StepsAhead:
+    """The steps of a job that are made before its turn, between those of another job.
+
+    Attributes:
+        job: whose steps.
+        steps: makes one at a time and yields the noise's share of it, 0 to 1.
+        level: of the last step.
+        seconds: that they took.
+        over: whether no more will be made.
+        failed: whether that is so because of an error; the job begins again when it is its turn.
+    """
+
+    job: Job
+    steps: Iterator[float]
+    level: float = math.inf
+    seconds: float = 0.0
+    over: bool = False
+    failed: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of them are made."""
+        return self.over and not self.failed and not self.job.cancelled
+
+    def advance(self, level: float) -> None:
+        """Make steps down to this noise level; an error ends them."""
+        began = time.perf_counter()
+        try:
+            while not self.over and self.level > level:
+                made = next(self.steps, None)
+                self.over, self.level = made is None, self.level if made is None else made
+        except Exception:
+            self.over = self.failed = True
+        self.seconds += time.perf_counter() - began
+
+
 class Job:
     """One request with its events.  Thread-safe; any number of pages may watch it.
 
@@ -54,6 +108,7 @@ class Job:
         draft_result: what ``keep`` saves; None until the draft is done, and once it is saved.
         created: seconds since the epoch.
         submitted_at: seconds of the monotonic clock.
+        together: waiting jobs of one user with the same name have their steps made in turn, by noise level; "" for none.
         watchers: the number of pages that look at the steps as they are made.
         at: the number of steps that are done, and of all steps; (0, 0) before the first.
     """
@@ -65,9 +120,10 @@ class Job:
         user: User = OWNER,
         draft: bool = False,
         watched: bool = True,
+        together: str = "",
     ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.request, self.user, self.draft = request, user, draft
+        self.request, self.user, self.draft, self.together = request, user, draft, together
         self.created, self.submitted_at = time.time(), time.monotonic()
         self.draft_result: DraftResult | None = None
         self._began = self._ended = math.inf

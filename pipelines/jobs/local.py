@@ -152,11 +152,12 @@ class LocalBackend:
         draft: bool = False,
         replaces: Sequence[Job] = (),
         watched: bool = True,
+        together: str = "",
     ) -> Job:
         """Check a request and queue it as a job; see ``Backend``."""
         with self.inputs.of(user.guest).slot():
             self._check(request)
-        job = Job(request, self._tasks.job_cancelled, user, draft, watched)
+        job = Job(request, self._tasks.job_cancelled, user, draft, watched, together)
         charge = self._guest_writes.admit(request, user)
         with self._tasks.changed:
             try:

@@ -397,6 +397,24 @@ class TaskQueue:
         with self.changed:
             return self.running or self.jobs.first()
 
+    def alongside(self, job: Job) -> list[Job]:
+        """Waiting jobs whose steps may be made between those of the running one (``Backend.submit``'s ``together``).
+
+        None while another user's job waits: it would wait for all of them.
+        """
+        if not job.together:
+            return []
+        with self.changed:
+            waiting = [other for other in self.jobs if not other.done and not other.draft]
+            if any(other.user.id != job.user.id for other in waiting):
+                return []
+            same = {"sampling": job.request.sampling}
+            return [
+                other
+                for other in waiting
+                if other.together == job.together and other.request.model_copy(update=same) == job.request
+            ]
+
     def waits_for(self, model_id: str) -> bool:
         """Whether a waiting job needs this model."""
         with self.changed:
@@ -417,5 +435,6 @@ class TaskQueue:
         running = self.running is not None and not self.running.done
         for place, job in enumerate(self.jobs):
             event = Queued(place + running)
-            if event not in job.poll()[-1:]:
+            # One whose first steps are made already shows them.
+            if not job.at[0] and event not in job.poll()[-1:]:
                 job.emit(event)

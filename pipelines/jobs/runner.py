@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Preview, Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
-from pipelines.jobs.job import DraftResult
+from pipelines.jobs.job import DraftResult, StepClock, StepsAhead
 from pipelines.jobs.loader import free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
 from pipelines.jobs.previews import LivePainter, StepFrames, StepWriter, StripPainter, black, preview_jpeg, step_frames
@@ -64,6 +64,7 @@ class _Denoised:
         unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
             GPU that no page watched.
         recording: what a fork began with; None for other runs, and where that was made again.
+        seconds_apart: of steps that were made before the job's turn, less those that it made of other jobs.
     """
 
     recorder: Recorder
@@ -71,6 +72,7 @@ class _Denoised:
     last: Step | None = None
     unrecorded: list[Step] = field(default_factory=list)
     recording: Recording | None = None
+    seconds_apart: float = 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class GenerationRunner:
     on_step: Callable[[Job, Step], None] | None = None
     guest_pictures: int = 0
     find_trace: Callable[[str, User], Trace | None] = lambda run, user: None
+    _ahead: dict[str, tuple[StepsAhead, _Denoised]] = field(default_factory=dict)
 
     def run(self, job: Job) -> None:
         """Run a job to its last event; never raises."""
@@ -175,7 +178,7 @@ class GenerationRunner:
         retry.remember()
         images = [source.paste_back(image) for image in decoded] if source else decoded
         images = [black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started + run.seconds_apart
         finished = Finished(
             request,
             (),
@@ -194,7 +197,7 @@ class GenerationRunner:
         """End a job that was stopped; nothing is decoded, so its record has rough frames."""
         run.live.catch_up()
         job.emit(Cancelled(run.last.index + 1 if run.last else 0))
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started + run.seconds_apart
         if not draft:
             self._paint_strip(job, model, run, None)
         self.results.save_trace(run.recorder, model, (), [], seconds, job.user.guest)
@@ -273,14 +276,51 @@ class GenerationRunner:
     def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> _Denoised:
         """Run the loop; keep each step.
 
+        Between two steps of the lane of a race, the others are brought to the same noise level.
+        """
+        ahead, run = self._ahead.pop(job.id, (None, None))
+        if ahead is not None and run is not None and ahead.whole and run.last is not None:
+            run.seconds_apart = ahead.seconds
+            return run
+        run = self._begin(job, model)
+        for level in self._loop(job, model, init, draft, run):
+            self._bring_to(level, job, model, run)
+        if not job.cancelled:
+            self._bring_to(-1.0, job, model, run)
+        return run
+
+    @staticmethod
+    def _begin(job: Job, model: Model) -> _Denoised:
+        live = LivePainter(job.emit, lambda: job.watchers > 0, model, job.request.sampling.scheduler)
+        return _Denoised(Recorder(job.id, job.request, job.created), live)
+
+    def _bring_to(self, level: float, job: Job, model: Model, run: _Denoised) -> None:
+        """Make the steps of the jobs that run together with this one, down to a noise level."""
+        gone = [name for name, (ahead, _) in self._ahead.items() if ahead.job.done]
+        for name in gone:
+            self._ahead.pop(name)
+        for other in self.tasks.alongside(job):
+            if other.id not in self._ahead:
+                its = self._begin(other, model)
+                self._ahead[other.id] = StepsAhead(other, self._before_its_turn(other, model, its)), its
+            ahead, before = self._ahead[other.id][0], self._ahead[other.id][0].seconds
+            ahead.advance(level)
+            run.seconds_apart -= ahead.seconds - before
+
+    def _before_its_turn(self, job: Job, model: Model, run: _Denoised) -> Iterator[float]:
+        source = load_source(job.request, self.inputs) if job.request.init else None
+        init = self.init_latents.get(model, job.request, source) if source else None
+        yield from self._loop(job, model, init, False, run)
+
+    def _loop(self, job: Job, model: Model, init: Any, draft: bool, run: _Denoised) -> Iterator[float]:
+        """Make the steps of a job, and yield the noise's share of each.
+
         Frames of a GPU are made and recorded one step behind, where a page watches.  On a CPU they would take longer
         than the steps of a small model, so the decoded ones are made once the picture is there, and those of a draft
         when it is kept.
         """
-        scheduler, clock = job.request.sampling.scheduler, _StepClock()
-        live = LivePainter(job.emit, lambda: job.watchers > 0, model, scheduler)
-        run = _Denoised(Recorder(job.id, job.request, job.created), live)
-        with StepWriter(job.emit, model, run.recorder, scheduler) as writer, live:
+        clock = StepClock()
+        with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer, run.live:
             for step in self._steps(job, model, init, run):
                 run.last, job.at = step, (step.index + 1, step.total)
                 left, on_cpu = clock.seconds_left(step), step.x_t.device.type == "cpu"
@@ -289,7 +329,7 @@ class GenerationRunner:
                     job.emit(StepFrames().preview(step, left))
                 elif on_cpu:
                     run.unrecorded.append(step)
-                    live.add(step, left)
+                    run.live.add(step, left)
                 else:
                     writer.add(step, left)
                 if self.on_step is not None:
@@ -297,7 +337,7 @@ class GenerationRunner:
                 self.queries.answer_one(model, job.request.model, job.user)
                 if job.cancelled:
                     break
-        return run
+                yield 1 - signal_share(step.alpha, step.sigma)
 
     def _steps(self, job: Job, model: Model, init: Any, run: _Denoised) -> Iterator[Step]:
         """The steps of a job; a fork takes those that were recorded over, or makes them again."""
@@ -390,23 +430,6 @@ def _applicable(request: GenerationRequest, fallbacks: Sequence[str]) -> tuple[s
     """Without those that change nothing for this request."""
     single = request.num_images == 1 and request.sampling.guidance_scale <= 1
     return tuple(name for name in fallbacks if not (single and name == "one"))
-
-
-class _StepClock:
-    """Estimates the time left; the first step (it encodes the prompt, too) counts only while it is the only one."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._first = self._start
-
-    def seconds_left(self, step: Step) -> float:
-        now = time.perf_counter()
-        if step.index == 0:
-            self._first = now
-            each = now - self._start
-        else:
-            each = (now - self._first) / step.index
-        return each * (step.total - step.index - 1)
 
 
 def _decode(model: Model, last: Step) -> list[Image.Image]:

@@ -10,6 +10,7 @@ from typing import Any
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
+MAX_DIGITS = 400
 # Strings and brackets; what lies between them does not count. Possessive, and a string that does not end is one token:
 # the time is linear and no state is kept for each character.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -27,7 +28,8 @@ def parse_json(
         text: the document; bytes are read as UTF-8.
         max_bytes: longest document, in bytes or characters.
         max_depth: deepest nesting of lists and objects.
-        max_items: most brackets and commas together, those in strings included; 0 for any number.
+        max_items: most brackets and commas together, those in strings included; whole numbers are short then, too, for
+            reading long ones takes time; 0 for any number.
         finite: whether numbers must be finite.
 
     Raises:
@@ -41,6 +43,8 @@ def parse_json(
         raise ValueError("the JSON document has too many items")
     _check_depth(text, max_depth)
     options: dict[str, Any] = {"parse_float": _finite, "parse_constant": _refuse} if finite else {}
+    if max_items:
+        options["parse_int"] = _short_int
     return _without_surrogates(json.loads(text, **options))
 
 
@@ -74,6 +78,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:20]} is too large")
     return value
+
+
+def _short_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"the number {text[:20]} is too long")
+    return int(text)
 
 
 def _refuse(text: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +14,8 @@ from pipelines.jobs import drafts
 from tests.support.accessibility import violations
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import visitors
+from tests.support.waiting import wait_for
 from ui.server.access import Access
 
 PROMPT = "a fox on a green background, in the snow"
@@ -55,20 +56,15 @@ def visit(browser: Browser, shared: tuple[Site, Access], monkeypatch: pytest.Mon
     monkeypatch.setattr(drafts, "SLOW_SECONDS", 30.0)
     monkeypatch.setattr(drafts, "PAUSE_SECONDS", 5.0)
     site.settle()
-    problems: list[str] = []
-    with ExitStack() as stack:
+    with visitors(browser) as new:
 
         def open_page(owner: bool = True, **options: Any) -> Page:
-            page = stack.enter_context(browser.new_context(**options)).new_page()
-            page.set_default_timeout(20_000)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.goto(f"{site.url}?owner={access.link_token()}" if owner else site.url)
+            page = new.open(f"{site.url}?owner={access.link_token()}" if owner else site.url, **options)
             expect(page.locator('#status [data-part="text"]')).to_contain_text("ready")
             return page
 
         yield open_page
     site.settle()
-    assert not problems
 
 
 def test_the_picture_follows_the_words(visit: Any, shared: tuple[Site, Access]) -> None:
@@ -81,7 +77,11 @@ def test_the_picture_follows_the_words(visit: Any, shared: tuple[Site, Access]) 
     assert len(set(site.pictures.glob("*.png")) - before) == 1
     page.evaluate(WATCH)
     page.fill("#prompt textarea", "")
-    page.locator("#prompt textarea").press_sequentially(PROMPT, delay=40)
+    # However slow the machine is, each part is typed while there is a draft of the one before.
+    for part in (PROMPT[:14], PROMPT[14:28], PROMPT[28:]):
+        asked = len(site.backend.jobs)
+        page.locator("#prompt textarea").press_sequentially(part, delay=40)
+        wait_for(lambda asked=asked: len(site.backend.jobs) > asked)
     expect(stage).to_have_attribute("data-state", "live")
     expect(stage).to_have_attribute("data-state", "done")
     seen = page.evaluate("() => ({...window.seen, places: [...seen.places], buttons: [...seen.buttons]})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -161,11 +160,13 @@ def _history(page: Page, press) -> None:
     expect(page.locator(".history .said")).to_contain_text("1 picture moved to the bin.")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing_in_the_list(visit, width: int):
-    page = visit(viewport={"width": width, "height": 500})
+def test_axe_finds_nothing_in_the_list(visit):
+    page = visit(viewport={"width": 390, "height": 500})
     page.locator('#status [data-part="keys"]').click()
     expect(page.locator(".keys-dialog")).to_be_visible()
-    box = page.locator(".keys-dialog").bounding_box()
-    assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 500
-    assert violations(page) == []
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 500})
+        page.wait_for_function("width => innerWidth === width", arg=width)
+        box = page.locator(".keys-dialog").bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= 500
+        assert violations(page) == []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import violations
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitors import visitors
 
 ANSWER = ".workspace:visible .understood"
 PROMPT = ".workspace:visible .prompt textarea"
@@ -36,6 +38,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture
+def visit(browser: Browser, site: Site) -> Iterator[Callable[..., Page]]:
+    """Opens the page on the model with few words."""
+    with visitors(browser) as new:
+        yield partial(new.open, site.url)
+
+
 def guide() -> dict:
     """What prompts for the model with few words are made of."""
     places = [{"name": "red", "phrase": "on a red background", "colour": "#ff0000"}]
@@ -47,9 +56,8 @@ def guide() -> dict:
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_an_unlearned_word_is_exchanged_for_a_near_one(site: Site, browser: Browser, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(site.url)
+def test_an_unlearned_word_is_exchanged_for_a_near_one(site: Site, visit: Callable[..., Page], width: int) -> None:
+    page = visit(viewport={"width": width, "height": 900})
     expect(page.locator(PROMPT)).to_have_value("a red apple on a yellow background")
     expect(page.locator(ANSWER)).to_contain_text("Understood: apple")
     generate = page.locator("#generate").bounding_box()
@@ -88,13 +96,11 @@ def test_an_unlearned_word_is_exchanged_for_a_near_one(site: Site, browser: Brow
     if width == 390:
         box = page.locator(ANSWER).bounding_box()
         assert box and box["y"] + box["height"] <= page.locator(PROMPT).bounding_box()["y"]
-    page.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_builder_makes_a_prompt_from_pictures(site: Site, browser: Browser, width: int) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 720}, reduced_motion="reduce")
-    page.goto(site.url)
+def test_the_builder_makes_a_prompt_from_pictures(site: Site, visit: Callable[..., Page], width: int) -> None:
+    page = visit(viewport={"width": width, "height": 720}, reduced_motion="reduce")
     page.get_by_role("button", name="All 5 things").click()
     builder = page.locator(".builder:visible")
     expect(builder.get_by_label("Search")).to_be_focused()
@@ -128,4 +134,3 @@ def test_the_builder_makes_a_prompt_from_pictures(site: Site, browser: Browser, 
     expect(page.locator(PROMPT)).to_have_value(wanted)
     page.locator('#stage .stage[data-state="done"]').wait_for()
     assert site.backend.jobs[-1].request.prompt == wanted
-    page.close()

@@ -18,14 +18,17 @@ from PIL import Image
 from history import exchange
 from history.entries import FOREIGN, NewEntry, time_in_name
 from history.exchange import ImportProgress, export, saved_as
+from history.readers import read_settings
+from history.readers.settings import ForeignSettings
 from history.search import Filters
 from history.store import History
-from pipelines.images.file_texts import read_texts
+from pipelines.images.carried_texts import encode_with_texts
+from pipelines.images.file_texts import CARRIED, read_texts
 from pipelines.images.png import record_of
 from pipelines.images.settings_in_files import source_type_of
 from pipelines.jobs.users import OWNER
 from tests.support import foreign_pictures as samples
-from tests.support.foreign_pictures import png, unicode_comment, with_exif
+from tests.support.foreign_pictures import hidden_in_alpha, png, unicode_comment, with_exif
 from tests.support.history_entries import GUEST, ask
 
 Make = Callable[..., str]
@@ -201,6 +204,72 @@ def test_a_photograph_that_lies_among_the_pictures_gets_no_mark_and_stays_uprigh
     assert source_type_of(data) == ""
     with Image.open(io.BytesIO(data)) as image:
         assert image.size == (8, 16)
+
+
+FOREIGN_FILES = {
+    "a1111.png": png({"parameters": samples.A1111}),
+    "sdnext.jpg": with_exif("JPEG", unicode_comment(samples.SDNEXT)),
+    "fooocus.webp": with_exif("WEBP", json.dumps(samples.FOOOCUS_JSON), True, t0131="Fooocus v2.5.5"),
+    "comfy.png": png({"prompt": json.dumps(samples.COMFY), "workflow": json.dumps({"nodes": ["x" * 99_000]})}),
+    "comfy.webp": with_exif("WEBP", b"", t0110=f"prompt:{json.dumps(samples.COMFY)}"),
+    "invoke.png": png({"invokeai_metadata": json.dumps(samples.INVOKE)}),
+    "swarm.png": png({"parameters": json.dumps(samples.SWARM)}),
+    "novel.png": png(samples.novelai_texts()),
+    "hidden.png": png({}, image=hidden_in_alpha(json.dumps(samples.novelai_texts()))),
+    "hidden a1111.png": png({}, image=hidden_in_alpha(samples.A1111)),
+    "draw.png": png({"XML:com.adobe.xmp": samples.draw_things_xmp(samples.DRAW_THINGS)}, international=True),
+}
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("name", FOREIGN_FILES)
+def test_a_picture_of_another_program_keeps_its_settings_in_another_format(
+    history: History, tmp_path: Path, name: str, form: str
+) -> None:
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    (tmp_path / "pictures" / name).write_bytes(FOREIGN_FILES[name])
+    history.reconciler.run()
+    detail = history.detail(OWNER, Path(name).stem)
+    assert detail is not None and detail.foreign
+    data = saved_as(detail, form)
+    assert read_settings(data) == ForeignSettings.from_dict(detail.foreign)
+    if Path(name).suffix == exchange.FORMATS[form]:
+        assert data == FOREIGN_FILES[name]
+    else:
+        assert source_type_of(data) == "trainedAlgorithmicMedia"
+    # Once more, into the format that it had.
+    path = tmp_path / f"again{exchange.FORMATS[form]}"
+    path.write_bytes(data)
+    back = saved_as(replace(detail, picture=path), {".jpg": "jpeg"}.get(Path(name).suffix, Path(name).suffix[1:]))
+    assert read_settings(back) == ForeignSettings.from_dict(detail.foreign)
+    plain = saved_as(detail, form, settings=False)
+    assert read_settings(plain) is None or "hidden" in name
+
+
+def test_texts_that_a_jpeg_has_no_room_for_are_left_out_the_longest_first() -> None:
+    noise = "".join(chr(33 + k * k * 7919 % 94) + hex(k * 2654435761 % 2**32) for k in range(40_000))
+    texts = read_texts(png({"prompt": json.dumps(samples.COMFY), "workflow": noise}))
+    data = encode_with_texts(Image.new("RGB", (8, 8)), "jpeg", texts)
+    assert read_texts(data).texts.keys() == {"prompt"}
+    assert read_texts(encode_with_texts(Image.new("RGB", (8, 8)), "webp", texts)).texts == texts.texts
+
+
+def test_what_a_newer_version_wrote_is_kept_in_another_format(history: History, make: Make) -> None:
+    detail = history.detail(OWNER, make("a fox"))
+    assert detail is not None
+    for form in ("jpeg", "webp"):
+        data = saved_as(replace(detail, request=None), form)
+        record = record_of(read_texts(data))
+        assert record is not None and record.request == ask("a fox")
+
+
+@pytest.mark.parametrize("note", [b"", b"no", b"[1]", b'{"prompt": 1}', b"[" * 100_000, b'{"a": "' + b"x" * 5_000_000])
+def test_a_hostile_note_of_carried_texts_is_nothing(note: bytes) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = CARRIED + zlib.compress(note)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "WEBP", exif=exif.tobytes())
+    assert read_texts(file.getvalue()).texts == {}
 
 
 def test_a_file_from_before_zips_is_exported(history: History, make: Make, tmp_path: Path) -> None:

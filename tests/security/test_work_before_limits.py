@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.hostile_requests import API, Client
 from benchmarks.raw_attacks import ATTACKS, FORM, JSON, call, chunked, head, send_raw
-from tests.support.raw_attacks import Attackers, seconds_of_page
+from tests.support.raw_attacks import CROWD, Attackers, seconds_of_page
 from tests.support.shared_site import PASSWORD, assert_owner_can_generate, client_of, png, shared_site, upload
 from tests.support.site import Site
 from ui.server import limits
@@ -45,15 +45,28 @@ def attackers(shared: tuple[Site, Access]) -> Iterator[Attackers]:
     found.stop()
 
 
+@pytest.fixture(scope="module")
+def in_a_crowd(shared, attackers: Attackers) -> float:
+    """Seconds that the owner's page takes while as many clients send what is refused at once: how slow this machine is."""
+    attackers.send(CROWD)
+    time.sleep(0.3)
+    taken = seconds_of_page(client_of(shared, "owner"), 11)
+    attackers.send("")
+    return statistics.median(taken)
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_the_owners_page_stays_quick_while_eight_clients_attack(shared, attackers: Attackers, attack: str) -> None:
+def test_the_owners_page_stays_quick_while_eight_clients_attack(
+    shared, attackers: Attackers, in_a_crowd: float, attack: str
+) -> None:
     owner = client_of(shared, "owner")
     attackers.send(attack, "" if attack in STRANGERS else client_of(shared, "guest").cookie)
     time.sleep(0.3)
     taken = seconds_of_page(owner, 7)
     attackers.send("")
-    # A tenth of a second on an idle machine; without the bounds it was ten seconds and more.
-    assert statistics.median(taken) < 3.0, taken
+    print(f"{attack}: median {statistics.median(taken):.3f} s, worst {max(taken):.3f} s, in a crowd {in_a_crowd:.3f} s")
+    # Below a second; on a slow or busy machine, on which a crowd that does no harm slows it down, too, in that measure.
+    assert statistics.median(taken) < max(1.0, 10 * in_a_crowd), (taken, in_a_crowd)
 
 
 def test_the_right_password_and_the_owners_link_are_heard_during_a_flood(shared, attackers: Attackers) -> None:

@@ -76,6 +76,7 @@ class BlackBackend:
         draft: bool = False,
         replaces: Sequence[Job] = (),
         watched: bool = True,
+        together: str = "",
     ) -> Job:
         job = Job(request, user=user, draft=draft)
         image = Image.new("RGB", (request.width, request.height))

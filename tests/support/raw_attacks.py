@@ -16,8 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.hostile_requests import Client, exchange
-from benchmarks.raw_attacks import ATTACKS
+from benchmarks.raw_attacks import ATTACKS, head
 
+# What does no harm: requests of strangers that are refused at once.
+CROWD = "crowd"
+SENT = {**ATTACKS, CROWD: lambda cookie: head("GET", "/config", cookie)}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +80,7 @@ def _main(host: str, port: str, clients: str) -> None:
         threading.Thread(target=sender.run, daemon=True).start()
     for line in sys.stdin:
         attack, cookie = line.rstrip("\n").split("\t")
-        sender.sent = ATTACKS[attack](cookie) if attack else b""
+        sender.sent = SENT[attack](cookie) if attack else b""
         print(attack, flush=True)
     os._exit(0)
 

@@ -12,7 +12,9 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page
 VIEWPORT = {"width": 1280, "height": 800}
 # What a page can be told after it was made; other options need a context of their own.
 OF_A_PAGE = {"viewport", "color_scheme", "reduced_motion"}
+# Contexts that wait for their next visitor, each with a page that keeps its process: there scripts are compiled already.
 _POOL: dict[Browser, list[BrowserContext]] = {}
+_KEEPERS: dict[BrowserContext, Page] = {}
 
 
 class Visitors:
@@ -65,16 +67,20 @@ class Visitors:
 
 
 def _forget(context: BrowserContext, origins: set[str]) -> None:
-    pages = context.pages
-    last = context.new_page()
-    for page in pages:
-        page.close()
-    session = context.new_cdp_session(last)
+    if context not in _KEEPERS:
+        _KEEPERS[context] = context.new_page()
+        # Pages of one site share a process (``launch_arguments``); a text has no scripts that could go on.
+        _KEEPERS[context].goto(f"{next(iter(origins))}/robots.txt")
+    keeper = _KEEPERS[context]
+    for page in context.pages:
+        if page is not keeper:
+            page.close()
+    session = context.new_cdp_session(keeper)
     for origin in origins:
         session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    session.detach()
     context.clear_cookies()
     context.clear_permissions()
-    last.close()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pipelines.system.bounded_json import parse_json
 from pipelines.system.folder_lock import FolderLock, holder
 from ui.server.access import Access
 from ui.server.http.routes import NEW_LINK
+from ui.server.network import is_unspecified
 
 # In the data folder.
 LOCK_FILE, KEY_FILE = "running.json", "owner.key"
@@ -46,7 +47,9 @@ class Addresses:
     @property
     def connectable(self) -> str:
         """A host of this computer on which the server can be asked."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        if not is_unspecified(self.host):
+            return self.host
+        return "::1" if ":" in self.host else "127.0.0.1"
 
     @property
     def local(self) -> str:

@@ -19,6 +19,7 @@ from pipelines.images.signing import ALGORITHMS, PictureSigner, SigningFailed, r
 from presets import catalogue, models_folder
 from presets.user_models import UserModels
 from ui.server.addresses import Addresses
+from ui.server.network import is_unspecified
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
@@ -375,6 +376,8 @@ def _port(parser: argparse.ArgumentParser, host: str, wanted: int | None) -> int
         parser.error(f"The address {host[:200]!r} is unknown here; use 127.0.0.1 or an address of this computer.")
     # Gradio refuses a port that is taken on 127.0.0.1, whatever the address that it is to serve.
     places = {(family, host), (socket.AF_INET, "127.0.0.1")}
+    if is_unspecified(host):  # "::" serves both kinds of addresses
+        places.add((socket.AF_INET, "0.0.0.0"))
     for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY):
         try:
             for place in places:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 # Interfaces of containers and virtual machines, which other devices do not see.
 VIRTUAL = ("lo", "docker", "br-", "veth", "virbr", "vmnet", "utun")
@@ -49,6 +54,31 @@ def network_url(host: str, port: int, root_path: str = "", own: Iterable[str] | 
         return f"http://{name}:{port}{root_path}"
     found = next(iter(own_addresses() if own is None else own), "")
     return f"http://{found}:{port}{root_path}" if found else ""
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a server on ``host`` listens on every address of this computer."""
+    return _is_address(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def listen_on_ipv4(server: Server) -> None:
+    """Have a running server on ``::`` answer IPv4 clients, too: asyncio's own sockets of IPv6 take no others.
+
+    Raises:
+        OSError: if another program has the port there.
+    """
+    config, loop = server.config, server.servers[0].get_loop()
+
+    def protocol() -> asyncio.Protocol:
+        made = config.http_protocol_class(  # type: ignore[call-arg, operator]
+            config=config, server_state=server.server_state, app_state=server.lifespan.state
+        )
+        return made  # type: ignore[no-any-return]
+
+    async def listen() -> None:
+        server.servers.append(await loop.create_server(protocol, "0.0.0.0", config.port, backlog=config.backlog))
+
+    asyncio.run_coroutine_threadsafe(listen(), loop).result()
 
 
 def own_addresses() -> list[str]:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from pipelines.request import GenerationRequest
     from pipelines.trace.trace import Trace
 
-# Families whose text encoders are CLIP's alone.
-FAMILIES = ("stable_diffusion", "stable_diffusion_xl")
-# Pictures at most, of each kind: more are spread over the layers, or left out with the last words.
-MAX_LAYERS, MAX_WORDS = 13, 16
+# Families whose text encoders are CLIP's alone, and how many layers the longest has at most: 12 of Stable Diffusion 1,
+# 23 of 2 and 32 of XL.
+FAMILIES = {"stable_diffusion": 23, "stable_diffusion_xl": 32}
+# Pictures at most, of each kind: one for each layer and one before the first; the last words are not left out.
+MAX_LAYERS, MAX_WORDS = max(FAMILIES.values()) + 1, 16
 NOT_CLIP = "Only for models that read prompts with CLIP alone: Pocket, Stable Diffusion 1, 2 and XL."
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _MARKS = re.compile(r"[<>\[\]{}|\\]")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pipelines.jobs.backend import QueryFailed, QueueFull
+from pipelines.jobs.job import Job
 from pipelines.jobs.queue import GUEST_QUERY_LIMIT, QUERY_LIMIT, GuestShare, JobQueue, ModelQuery, TaskQueue, minutes
 from pipelines.jobs.users import OWNER, User
+from tests.support.toy_backend import ask
 
 A, B, C = (User(name) for name in "abc")
 
@@ -207,6 +209,7 @@ def test_the_owners_queries_and_jobs_go_before_those_of_guests() -> None:
     tasks = TaskQueue(10)
     tasks.add_query(asks(A))
     queued: Any = job("o")
+    queued.at = (0, 0)
     queued.done, queued.draft, queued.user, queued.poll, queued.emit = False, False, OWNER, list, lambda event: None
     tasks.add(queued)
     own = asks(OWNER)
@@ -219,3 +222,26 @@ def test_the_owners_queries_and_jobs_go_before_those_of_guests() -> None:
     tasks.close()
     with pytest.raises(QueryFailed, match="shutting down"):
         waiting.answer.result(0)
+
+
+def test_lanes_run_together_until_another_user_waits() -> None:
+    tasks = TaskQueue(10)
+
+    def add(seed: int, user: User = OWNER, **more: Any) -> Job:
+        request = ask(seed=seed, **({"prompt": more.pop("prompt")} if "prompt" in more else {}))
+        tasks.add(found := Job(request, user=user, **more))
+        return found
+
+    running = add(1, A, together="race")
+    assert tasks.next() is running
+    lanes = [add(2, A, together="race"), add(3, A, together="race")]
+    add(4, A, together="race", prompt="an owl")  # another prompt needs other embeddings
+    tasks.add(alone := Job(ask(seed=5), user=User("a", unmetered=True)))
+    assert tasks.alongside(running) == lanes
+    assert tasks.alongside(alone) == []
+    other = add(6, B)
+    assert tasks.alongside(running) == []
+    other.cancel()
+    tasks.remove_ended()
+    lanes[0].cancel()
+    assert tasks.alongside(running) == lanes[1:]

@@ -16,6 +16,7 @@ from ui.server.addresses import Addresses, FolderInUse, NoLink, ask_for_links, l
         (Addresses("0.0.0.0", 80), ["http://127.0.0.1:80/?owner=T"]),
         (Addresses("::1", 7860), ["http://[::1]:7860/?owner=T"]),
         (Addresses("::", 7860), ["http://[::1]:7860/?owner=T"]),
+        (Addresses("0:0:0:0:0:0:0:0", 7860), ["http://[::1]:7860/?owner=T"]),
         (Addresses("127.0.0.1", 1, "/paint"), ["http://127.0.0.1:1/paint/?owner=T"]),
         (Addresses("127.0.0.1", 1, "/paint", (".a.org", "b.org")),
          ["https://b.org/paint/?owner=T", "http://127.0.0.1:1/paint/?owner=T"]),

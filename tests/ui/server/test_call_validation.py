@@ -45,9 +45,9 @@ def test_event_data_of_the_page_passes(said: Any) -> None:
     [
         b"[" * 8_000_000, b"[" + b"[]," * 100_000 + b"[]]", b'{"a":' * 2000, b"\xff\xfe", b'{"data": "\\ud800"}', b"[]",
         b"", b'{"data": [' + b"0," * 60_000 + b"0]}", b'{"data": ' + b"[" * 33 + b"]" * 33 + b"}",
-        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16"), b'{"data": ["' + b"\\u0041" * 200_000 + b'"]}', b'{"data": [' + b"9" * 500 + b"]}",
     ],
-    ids=range(10),
+    ids=range(12),
 )  # fmt: skip
 def test_a_body_beyond_the_bounds_is_refused_quickly(body: bytes) -> None:
     began = time.process_time()
@@ -57,7 +57,7 @@ def test_a_body_beyond_the_bounds_is_refused_quickly(body: bytes) -> None:
 
 
 def test_a_painted_mask_and_any_text_pass() -> None:
-    value = {"data": ["data:image/png;base64," + "A" * 4_000_000, '\U0001f600 [{,}] "\\', float("inf")]}
+    value = {"data": ["data:image/png;base64," + "A" * 4_000_000, '\U0001f600 [{,}] "\\', float("inf"), 10**300]}
     assert call_validation.parse(json.dumps(value).encode()) == value
     assert call_validation.parse(json.dumps(value, ensure_ascii=False).encode()) == value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -193,6 +194,16 @@ def test_an_ipv6_address_is_free_only_where_gradio_can_use_it(base: dict[str, st
         with pytest.raises(SystemExit):
             parse(["--host", host, "--port", str(taken.getsockname()[1])], base)
     assert parse(["--host", host], base).host == host.strip("[]")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+def test_every_address_is_free_only_without_a_server_on_one_of_them(base: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.3", 0))
+        taken.listen()
+        for host in ("0.0.0.0", "::"):
+            with pytest.raises(SystemExit):
+                parse(["--host", host, "--port", str(taken.getsockname()[1])], base)
 
 
 def test_a_new_link_is_asked_for_without_looking_for_a_port(base: dict[str, str], tmp_path: Path) -> None:

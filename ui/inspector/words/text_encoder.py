@@ -44,7 +44,7 @@ _TEMPLATE = """
   </div>
   <p class="said">What is left of the encoder is read as the whole one is: through its final norm (Diffusion Lens,
     <a href="https://arxiv.org/abs/2403.05846" target="_blank" rel="noopener noreferrer">Toker et al. 2024</a>), in
-    Stable Diffusion XL at the layer before the last.</p>
+    Stable Diffusion XL at the layer before the last; its smaller encoder, of 12 layers, is cut at the same share.</p>
 </section>
 """
 NOT_THIS = "The text encoder of this model is not looked into here. Pocket and Stable Diffusion 1, 2 and XL can be."
@@ -81,7 +81,7 @@ def foretold(page: PageContext, own: ModelCard, trace: Trace, k: int, depth: int
     """What pressing the button means: pictures, steps, the model and about how long."""
     card = lens.quick_card(list(page.cards.values()), own, trace.request)
     request = lens.base_request(card, trace.request, k)
-    layers, words = lens.variants(trace, k, depth or lens.MAX_LAYERS - 1)
+    layers, words = lens.variants(trace, k, depth or lens.FAMILIES[own.family])
     steps, count = request.sampling.num_inference_steps, len(layers) + len(words)
     halved = 0.5 if request.sampling.guidance_scale <= 1 and trace.uncond is not None else 1.0
     seconds = halved * count * steps * seconds_a_step(page, trace)

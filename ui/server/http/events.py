@@ -19,7 +19,7 @@ OTHERS_PAGE = "This page was opened by someone else; reload it."
 TOO_MANY_CALLS = "Too many calls at once; try again in a minute."
 _EVENT = re.compile(r"/gradio_api/call/(\w+)/(\w+)")
 _UPLOAD = re.compile(r"/gradio_api/upload(_progress)?/?")
-_SESSION = re.compile(r"/gradio_api/(?:queue/data|heartbeat/(\w+))/?")
+_SESSION = re.compile(r"/gradio_api/(?:queue/data|heartbeat/([^/]+))/?")
 # Before the names of uploads, which are no names of sessions or events.
 _OF_UPLOAD = "upload "
 

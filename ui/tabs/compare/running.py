@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.events import Finished
+from pipelines.events import Announced, Finished
 from pipelines.grid.sheet import what_changed
 from pipelines.jobs.backend import QueueFull
 from pipelines.request import InvalidRequest
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Jobs that wait for the device at once, so that it is never idle and others' jobs come in between.
 AHEAD = 2
+# Lanes of a race, which are all queued at once.
+LANES = 6
 # The page gets a value at most so often.
 VALUE_SECONDS = 0.15
 # So long a comparison waits for room in a queue that is full of others' jobs.
@@ -106,7 +108,7 @@ class CellNews:
     trace: Trace | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Active:
     """A cell whose job is queued or runs."""
 
@@ -136,7 +138,14 @@ class RunningGrid:
     traces: dict[Place, Trace] = field(default_factory=dict)
     _active: deque[_Active] = field(default_factory=deque)
     _refused: str = ""
+    _together: str = ""
     _full_since: float = 0.0
+
+    @property
+    def _is_race(self) -> bool:
+        """Whether samplers run together, by noise level, from the same noise."""
+        only_columns = self.grid.y is None and self.grid.pages is None
+        return only_columns and self.grid.x.setting == "scheduler" and len(self.grid.x.values) <= LANES
 
     def news(self) -> Iterator[CellNews | None]:
         """What is new, cell by cell, and None where nothing is, until all are made, refused or stopped.
@@ -148,9 +157,14 @@ class RunningGrid:
         waiting = deque(cells)
         # While a page looks at a few cells, their steps are painted as they come.
         live = self.watched and len(cells) <= FEW_CELLS
+        self._together = secrets.token_urlsafe(12) if self._is_race else ""
         while (waiting or self._active) and not self.stop.is_set():
             yield from self._submit(waiting, user, live)
-            yield self._watch() if self._active else None
+            yield from self._watch()
+        for made in [each for each in self._active if is_made(each.job)]:  # at the moment of the stop
+            while made in self._active:
+                made.job.wait_for_event(made.seen, VALUE_SECONDS)
+                yield self._news_of(made)
         active = [each.cell for each in self._active]
         self.cancel()
         yield from (CellNews(cell, "stopped", STOPPED) for cell in active)
@@ -189,10 +203,10 @@ class RunningGrid:
 
     def _submit(self, waiting: deque[Cell], user: User, live: bool) -> Iterator[CellNews]:
         """Keep a few jobs waiting; a refused cell says why, and a full queue is tried again later."""
-        while waiting and len(self._active) < AHEAD:
+        while waiting and len(self._active) < (LANES if self._together else AHEAD):
             cell = waiting[0]
             try:
-                job = self.backend.submit(cell.request, user, watched=live)
+                job = self.backend.submit(cell.request, user, watched=live, together=self._together)
             except InvalidRequest as problem:
                 yield CellNews(waiting.popleft(), "failed", said(problem))
                 continue
@@ -217,23 +231,35 @@ class RunningGrid:
             self._refused = said(problem)
             self.stop.set()
 
-    def _watch(self) -> CellNews | None:
-        """What is new of the oldest job; it leaves the row once it is over."""
-        active = self._active[0]
+    def _watch(self) -> Iterator[CellNews | None]:
+        """What is new of the oldest job, or of all lanes of a race; a job leaves the row once it is over."""
+        if not self._active:
+            yield None
+            return
+        self._active[0].job.wait_for_event(self._active[0].seen, VALUE_SECONDS)
+        for active in list(self._active) if self._together else [self._active[0]]:
+            yield self._news_of(active)
+
+    def _news_of(self, active: _Active) -> CellNews | None:
         cell, job, view = active.cell, active.job, active.view
-        job.wait_for_event(active.seen, VALUE_SECONDS)
         events = job.poll(active.seen)
         active.seen += len(events)
         for event in events:
             view.take(event)
         if not view.over:
             return CellNews(cell, "running", view.text, view) if events else None
-        self._active.popleft().watching.close()
+        self._active.remove(active)
+        active.watching.close()
         trace = self.backend.trace(job.id, job.user)
         if trace is None or not isinstance(job.poll()[-1], Finished):
             return CellNews(cell, "failed" if view.state == "failed" else "stopped", view.text)
         self.traces[place_of(cell)] = without_steps(trace)
         return CellNews(cell, "done", trace=trace)
+
+
+def is_made(job: Job) -> bool:
+    """Whether a job's pictures are there, or it ended without them."""
+    return job.done or any(isinstance(event, Announced) for event in job.poll())
 
 
 def news_value(news: CellNews, count: int) -> dict[str, Any]:

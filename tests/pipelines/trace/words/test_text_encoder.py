@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,11 @@ def test_the_pictures_are_few_steps_of_the_same_seed_by_the_quick_model() -> Non
     assert lens.quick_card([own, turbo], own, added) is own
     slow = lens.base_request(own, request, 0)
     assert slow.sampling.num_inference_steps == 2 and slow.sampling.guidance_scale == 4.0
+
+
+@pytest.mark.parametrize("depth", [2, 12, 23, 32])
+def test_every_layer_has_a_picture_of_its_own(depth: int) -> None:
+    trace: Any = SimpleNamespace(request=ask(prompt="a red fox"))
+    layers, words = lens.variants(trace, 0, depth)
+    assert [round(each.share * depth) for each in layers] == list(range(depth + 1))
+    assert layers[-1].share == 1.0 and len(words) == 3

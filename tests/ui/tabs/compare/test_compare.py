@@ -7,6 +7,7 @@ import json
 import threading
 import zipfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,18 +19,23 @@ from PIL import Image
 
 from pipelines.events import Failed, Finished
 from pipelines.grid.plan import Grid, GridAxis
+from pipelines.grid.sheet import sheet
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
+from pipelines.jobs.local import LocalBackend
+from pipelines.models.manager import PipelineManager
 from pipelines.request import GenerationRequest, InvalidRequest
+from pipelines.trace.export import STEP_SECONDS
 from pipelines.trace.summary import TraceSummary, summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
+from tests.support.waiting import wait_for
 from ui.tabs import compare
 from ui.tabs.compare import choosing, ways
-from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, level
+from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, final_picture, level
 from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
-from ui.tabs.compare.saving import saved
+from ui.tabs.compare.saving import LEVELS, saved
 from ui.tabs.compare.templates import KINDS
 
 COLOURS = ("red", "green", "blue", "white")
@@ -50,7 +56,7 @@ class Backend:
         self.full_after = 99
         self.submitted: list[GenerationRequest] = []
 
-    def submit(self, request: GenerationRequest, user: Any = None, watched: bool = True) -> Job:
+    def submit(self, request: GenerationRequest, user: Any = None, watched: bool = True, together: str = "") -> Job:
         if len(self.submitted) >= self.full_after:
             raise QueueFull("You have used your share of this hour.")
         if request.sampling.seed == 13:
@@ -281,9 +287,90 @@ def test_stop_leaves_what_is_there_and_makes_no_more() -> None:
     assert last["state"] == "done" and not backend.submitted and all(c["state"] == "stopped" for c in last["cells"])
 
 
+def real(tmp_path: Path, model: Path, on_step: Any) -> LocalBackend:
+    """The backend of this machine with the tiny model."""
+    manager = PipelineManager([tiny_card(model, prediction_type="epsilon")], device="cpu", fetches=())
+    return LocalBackend(manager, tmp_path / "pictures", on_step=on_step, threads=1)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_grid_that_is_stopped_keeps_its_pictures_and_leaves_the_queue_empty(
+    tiny_folder: Path, tmp_path: Path, again: bool
+) -> None:
+    stop, begun = threading.Event(), []
+
+    def stop_in_the_third(job: Job, step: Any) -> None:
+        begun.append(job.id)
+        if len(set(begun)) == 3 and not again:
+            stop.set()
+            job.wait_cancelled(60)
+
+    backend = real(tmp_path, tiny_folder, stop_in_the_third)
+    try:
+        request = ask(width=64, height=64, num_inference_steps=3)
+        grid = Grid(
+            request=request, x=GridAxis(setting="seed", values=("1", "2", "3")),
+            y=GridAxis(setting="guidance_scale", values=("2", "5")),
+        )  # fmt: skip
+        running = RunningGrid(backend, grid, stop)
+        values = list(running.values("name"))
+        found = cells(values)
+        states = [found[0, row, column]["state"] for row in range(2) for column in range(3)]
+        assert states == (["done"] * 6 if again else ["done"] * 2 + ["stopped"] * 4)
+        assert values[-1]["state"] == "done" and bool(values[-1]["sentence"]) == again
+        wait_for(lambda: backend.status().queue == 0)
+        made = states.count("done")
+        assert len(set(begun)) == (6 if again else 3) and len(list((tmp_path / "pictures").glob("*.png"))) == made
+        # What is there can be saved, as a file that makes the whole grid.
+        with zipfile.ZipFile(io.BytesIO(saved(grid.labels, grid, running.traces, "zip")[1])) as packed:
+            assert len(packed.namelist()) == made + 2
+            plan = json.loads(packed.read("comparison.json"))["comparison"]
+            assert choosing.saved_plan(json.dumps(plan)) == grid
+        # The next picture is made.
+        assert isinstance(list(backend.submit(request).events())[-1], Finished)
+    finally:
+        backend.close()
+
+
+def test_the_lanes_of_a_race_run_together_by_noise_level(tiny_folder: Path, tmp_path: Path) -> None:
+    order: list[str] = []
+    held = threading.Event()
+
+    def hold(job: Job, step: Any) -> None:
+        assert held.wait(60)  # until all lanes wait
+        order.append(job.request.sampling.scheduler)
+
+    backend = real(tmp_path, tiny_folder, hold)
+    lanes = ("ddim", "euler", "heun", "dpmpp_2m")
+    grid = Grid(request=ask(width=64, height=64, num_inference_steps=6), x=GridAxis(setting="scheduler", values=lanes))
+    try:
+        running = RunningGrid(backend, grid, threading.Event())
+        news = running.news()
+        seen = [next(news)]
+        wait_for(lambda: backend.status().queue == len(lanes))
+        held.set()
+        seen += list(news)
+        assert [each.state for each in seen if each and each.state != "running"] == ["done"] * len(lanes)
+        # Each has begun before any is far, and none ends long before the others.
+        firsts = [order.index(lane) for lane in lanes]
+        lasts = [len(order) - 1 - order[::-1].index(lane) for lane in lanes]
+        assert max(firsts) < 2 * len(lanes) and min(lasts) >= len(order) - 2 * len(lanes)
+        assert len(order) > 6 * len(lanes)  # Heun calls the model twice a step
+        # Alone, each makes the same picture; and the times are those of its own steps.
+        for cell in grid.cells():
+            trace = running.traces[0, 0, cell.column]
+            alone = list(backend.submit(cell.request).events())[-1]
+            with Image.open(trace.pictures[0].path) as one, Image.open(alone.pictures[0].path) as other:
+                assert np.array_equal(np.asarray(one), np.asarray(other))
+            assert trace.seconds > 0
+    finally:
+        held.set()
+        backend.close()
+
+
 def test_a_page_that_is_closed_leaves_no_job_and_no_name() -> None:
     backend, comparisons, jobs = Backend(), Comparisons(), []
-    backend.submit = lambda request, user, watched: jobs.append(Job(request)) or jobs[-1]  # type: ignore
+    backend.submit = lambda request, user, **more: jobs.append(Job(request)) or jobs[-1]  # type: ignore
     made = comparisons.values(backend, grid_of(1, 2, 3))  # type: ignore[arg-type]
     name = next(made)["name"]
     made.close()
@@ -304,10 +391,10 @@ def test_a_page_that_is_closed_leaves_no_job_and_no_name() -> None:
 def test_a_comparison_waits_for_others_jobs_and_not_for_its_own_share() -> None:
     backend, full = Backend(), [True, True]
 
-    def submit(request: Any, user: Any = None, watched: bool = True) -> Job:
+    def submit(request: Any, user: Any = None, **more: Any) -> Job:
         if full:
             raise QueueFull("32 pictures are waiting already.", soon=full.pop())
-        return Backend.submit(backend, request, user, watched)
+        return Backend.submit(backend, request, user)
 
     backend.submit = submit  # type: ignore[method-assign]
     assert [cell["state"] for cell in cells(run(backend, grid_of(1, 2))).values()] == ["done", "done"]
@@ -325,6 +412,22 @@ def test_a_kept_comparison_opens_with_the_runs_that_are_left() -> None:
     for text in ("", "{", "[" * 50_000, json.dumps({"version": 99}), None, "x" * 70_000, strange):
         with pytest.raises(InvalidRequest):
             choosing.saved_plan(text)
+
+
+def assert_plays_from_noise_to_the_sheet(data: bytes, last: Image.Image) -> None:
+    """An MP4 shows each noise level in turn, ends with the labelled sheet, holds it, and says how it was made."""
+    import av
+
+    with av.open(io.BytesIO(data)) as file:
+        assert json.loads(file.metadata["comment"])["request"]["prompt"] == "a fox"
+        rate = float(file.streams.video[0].average_rate or 0)
+        frames = [np.asarray(frame.to_image(), np.float32) for frame in file.decode(video=0)]
+    assert b"trainedAlgorithmicMedia" in data and len(frames) / rate > LEVELS * STEP_SECONDS + 1
+    wanted = np.asarray(last.convert("RGB").resize(frames[-1].shape[1::-1]), np.float32)
+    assert np.abs(frames[-1] - wanted).mean() < 4 < np.abs(frames[0] - wanted).mean()
+    # The pictures of the known runs change at each of their six steps.
+    changes = [np.abs(b - a).mean() for a, b in pairwise(frames)]
+    assert sum(change > 0.5 for change in changes) >= 6 and max(changes[-round(rate) :]) < 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -347,7 +450,9 @@ def test_a_comparison_is_saved_in_every_form(kind: str) -> None:
         assert [len(cell["levels"]) for cell in value["cells"]] == [6, 6] and 'data-part="saving"' not in page
         # Without a plan: two runs that were chosen, with what differs.
         assert '"differs":[{' in saved(grid.labels, None, traces, kind)[1].decode()
-    elif kind != "mp4":
+    elif kind == "mp4":
+        assert_plays_from_noise_to_the_sheet(data, sheet(grid.labels, {p: final_picture(t) for p, t in traces.items()}))
+    else:
         image = Image.open(io.BytesIO(data))
         assert (getattr(image, "n_frames", 1) > 3) == (kind in ("webp", "gif"))
         assert image.width > image.height
