@@ -11,8 +11,18 @@ from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Model, Placement
 from pipelines.models import oom_fallback
 from pipelines.models.machine import Machine
+from pipelines.models.offloading.foretold import foretold_offload, sizes_of
 from pipelines.models.offloading.spread import OFFLOADS, WAIT, spread_of
-from pipelines.models.oom_fallback import LASTING, LOAD, Fallback, Undo, next_fallback, ordered, out_of_memory
+from pipelines.models.oom_fallback import (
+    LASTING,
+    LOAD,
+    Fallback,
+    Undo,
+    fallback_named,
+    next_fallback,
+    ordered,
+    out_of_memory,
+)
 from pipelines.system.gpu.graphics_card import MPS, hand_back
 
 GPU, RAM, DISK, NOT_HERE_YET = "gpu", "ram", "disk", "away"
@@ -98,6 +108,11 @@ class MemoryBudgets:
         """Look at the memory again before a model is loaded whose runs take so much in addition to its weights."""
         self._activations = max(self._activations, activations)
         self._measured = {}
+
+    @property
+    def usable(self) -> int:
+        """Bytes of the GPU's memory that this program can use now."""
+        return self._machine.usable()
 
     def limit(self, where: str, held: int = 0) -> int:
         """Bytes of weights that may stay: what was asked for, else what this program can use of the memory.
@@ -248,7 +263,7 @@ class Residency:
             release_memory()
             if self._fits_on_gpu(resident):
                 return
-            fallback = next_fallback(LOAD, resident.model, resident.placement, 1) if self._fallbacks else None
+            fallback = _way_back(resident, self.budgets.usable) if self._fallbacks else None
             if fallback is None:
                 raise CannotLoad(self.no_room(resident.model.card))
             self.apply(resident, fallback)
@@ -366,6 +381,15 @@ class Residency:
             self.set_fallbacks(resident, ())
         del resident
         release_memory()
+
+
+def _way_back(resident: Resident, usable: int) -> Fallback | None:
+    """How a model is spread that finds no room for the whole of it: as its sizes say, or in the next slower way."""
+    model = resident.model
+    for name in foretold_offload(sizes_of(model), usable, resident.placement, model.card):
+        if (fallback := fallback_named(name)).applies(model, resident.placement, 1):
+            return fallback
+    return next_fallback(LOAD, model, resident.placement, 1)
 
 
 def move(model: Model, device: str) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pipelines.models.families import family_of
-from pipelines.models.offloading.spread import BLOCK_BYTES, BLOCKS, LAYERS, VISIT_BYTES, WAIT
+from pipelines.models.offloading.spread import BLOCK_BYTES, BLOCKS, LAYERS, VISIT_BYTES, WAIT, weight_bytes
 from pipelines.models.placement import DENOISERS, half_dtype
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
-    from pipelines.model import Placement
+    from pipelines.model import Model, Placement
 
 
 class Needs(Protocol):
@@ -25,6 +26,24 @@ class Needs(Protocol):
 
     @property
     def activations(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a loaded model takes; see ``Needs``."""
+
+    parts: Mapping[str, int]
+    activations: int = 0
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all of its weights."""
+        return sum(self.parts.values())
+
+
+def sizes_of(model: Model) -> Sizes:
+    """The sizes of a model that is in memory."""
+    return Sizes({name: weight_bytes(module) for name, module in model.modules.items()})
 
 
 def foretold_offload(ahead: Needs, usable: int, placement: Placement, card: ModelCard) -> list[str]:

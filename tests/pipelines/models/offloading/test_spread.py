@@ -230,6 +230,23 @@ def test_a_model_that_cannot_fit_is_spread_before_it_is_loaded() -> None:
     assert way(flux, 24 * GB, "int8") == []
 
 
+@pytest.mark.parametrize(("how", "next_way"), [(BLOCKS, LAYERS), (LAYERS, "")])
+def test_memory_that_runs_out_brings_nothing_back_to_the_card(
+    how: str, next_way: str, site: Any, gpu: PretendGpu
+) -> None:
+    backend = site()
+    backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
+    before = gpu.allocated
+    assert isinstance(last_of(backend, ask()), Finished)
+    gpu.fail("cuda", within="runner.py:_decode", times=2 if next_way else 1)  # tiles, then the next way
+    done = last_of(backend, ask())
+    assert isinstance(done, Finished), done
+    with backend._manager.lease("tiny") as model:
+        assert {weight.device.type for weight in model.denoiser.parameters()} == {"cpu"}
+        assert set(model.placement.fallbacks) == {how, "tiles", *filter(None, [next_way])}
+    assert gpu.allocated - before < module_bytes(model.denoiser)
+
+
 @pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
 @pytest.mark.parametrize("kind", ["cuda_error"])
 def test_an_adapter_that_does_not_fit_is_not_called_the_wrong_kind(
@@ -407,6 +424,23 @@ def test_the_image_encoder_of_an_ip_adapter_leaves_the_card(
     with backend._manager.lease("tiny") as model:
         _, encoder = model._ip_adapter._encoder  # type: ignore[attr-defined]
     assert {weight.device.type for weight in encoder.parameters()} == {"cpu"}
+
+
+def test_a_model_that_finds_no_room_on_its_way_back_is_spread_as_its_sizes_say(
+    tiny_folder: Path, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = PretendMachine("GTX 1060")
+    manager = PipelineManager([tiny_card(tiny_folder)], machine=machine)
+    with manager.lease("tiny") as model:
+        in_loop = module_bytes(model.denoiser)
+    assert manager._residency.put_aside_idle()
+    gc.collect()
+    # No room for the denoiser alone, but for two blocks of it.
+    gpu.memory = gpu.allocated + in_loop // 2
+    monkeypatch.setattr("pipelines.models.offloading.foretold.BLOCK_BYTES", in_loop // 8)
+    monkeypatch.setattr("pipelines.models.offloading.foretold.VISIT_BYTES", in_loop // 8)
+    with manager.lease("tiny") as model:
+        assert model.placement.fallbacks == (BLOCKS,)
 
 
 def test_idle_models_leave_the_card_before_a_rung_is_taken(site: Any, gpu: PretendGpu, tmp_path: Path) -> None:
