@@ -98,7 +98,8 @@ class WeightCourier:
 
     def __init__(self, module: torch.nn.Module, work: torch.device, groups: list[WeightGroup]) -> None:
         self._work = work
-        self._lane = _Lane(work) if len(groups) > 1 and hasattr(torch.get_device_module(work), "Stream") else None
+        streams = work.type != "cpu" and hasattr(torch.get_device_module(work), "Stream")
+        self._lane = _Lane(work) if streams and len(groups) > 1 else None
         inner = sorted(group.bytes for group in groups if not group.around)
         self.room = sum(inner[-2:]) + sum(group.bytes for group in groups if group.around)
         self._following: dict[WeightGroup | None, WeightGroup] = {}
