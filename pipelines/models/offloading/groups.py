@@ -98,7 +98,7 @@ class WeightCourier:
 
     def __init__(self, module: torch.nn.Module, work: torch.device, groups: list[WeightGroup]) -> None:
         self._work = work
-        streams = work.type != "cpu" and hasattr(torch.get_device_module(work), "Stream")
+        streams = work.type not in ("cpu", "mps") and hasattr(torch.get_device_module(work), "Stream")
         self._lane = _Lane(work) if streams and len(groups) > 1 else None
         inner = sorted(group.bytes for group in groups if not group.around)
         self.room = sum(inner[-2:]) + sum(group.bytes for group in groups if group.around)
