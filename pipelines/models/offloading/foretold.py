@@ -69,7 +69,7 @@ def foretold_offload(ahead: Needs, usable: int, placement: Placement, card: Mode
     if placement.quantize:
         return []
     # Two blocks are there at once, and none while the other networks work.
-    return [BLOCKS] if max(2 * BLOCK_BYTES, visit) <= usable else [LAYERS]
+    return [BLOCKS] if max(min(2 * BLOCK_BYTES, in_loop), visit) <= usable else [LAYERS]
 
 
 def waiting_bytes(ahead: Needs, how: Sequence[str]) -> int:
