@@ -166,6 +166,11 @@ class _Assessment:
             needed += least.activations // 4
         if self.placement.kind == MPS:  # its bound is firm
             what, there = f"needs {gb(needed)}", f"{gb(ram)} for its GPU"
+        if self.placement.quantize and not needed and least.weights > vram:
+            return False, (
+                f"{name} has {gb(least.weights)} of weights in {self.placement.quantize}, which cannot wait in RAM, and "
+                f"this machine has {gb(vram)} of graphics memory; start without --quantize, or choose a smaller model."
+            )
         if needed <= ram:
             return True, ""
         gpu = self.machine.name() or str(self.placement)

@@ -222,6 +222,9 @@ def test_quantised_matrices_take_less(tmp_path: Path) -> None:
     card = tiny_card(tmp_path)
     placement = Placement("cuda", "float16", "sdpa", quantize="int8")
     assert preflight(card, placement, Fake(vram=8), folder).weights == pytest.approx(6 * GB, rel=0.01)
+    refused = preflight(card, placement, Fake(vram=5, ram=64), folder)
+    assert not refused.ok and "has 6.0 GB of weights in int8, which cannot wait in RAM" in refused.sentences[0]
+    assert refused.sentences[0].count(". ") == 0 and len(refused.sentences) == 1
 
 
 def plan(total: float, there: float = 0, free: float = 100) -> DownloadPlan:
