@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import psutil
+
 from benchmarks.card.device import GB
 from benchmarks.card.findings import Findings
 from benchmarks.card.site import Site, difference, run_job, sampled
@@ -229,7 +231,9 @@ def _spread(site: Site, name: str, how: str, whole: dict[str, Any]) -> dict[str,
         sampled(model, request)  # a stream learns the order of the parts from the first run
         made, measured = site.device.timed(lambda: sampled(model, request))
         whole.setdefault("latents", made)
-        return {**measured, "relative_difference": difference(made, whole["latents"]),
+        # What waits in RAM is pinned there, which takes more with some drivers.
+        ram = round(psutil.Process().memory_info().rss / 1e9, 3)
+        return {**measured, "ram_gb": ram, "relative_difference": difference(made, whole["latents"]),
                 "fallbacks": list(model.placement.fallbacks)}  # fmt: skip
 
 

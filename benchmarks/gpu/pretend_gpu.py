@@ -92,7 +92,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if device is not None and torch.device(device).type == "cpu":
         return _downloaded(made, blocking)
     if name == "copy_" and _is_cpu(given["src"]) and given["src"].ndim:
-        gpu.note("upload", blocking=blocking)
+        gpu.note("upload", blocking=blocking or not gpu.is_pinned(given["src"]))
     return _wrapped(made, args, kwargs)
 
 
@@ -173,12 +173,13 @@ class _Event:
     """``torch.cuda.Event`` of the pretend GPU: what was copied before it has arrived once it is waited for."""
 
     def __init__(self, **options: Any) -> None:
-        pass
+        self.recorded = False
 
     def record(self, stream: Any = None) -> None:
         # Without a stream CUDA takes one of the current card, which may be another one (--device cuda:1).
         if stream is None:
             raise ValueError("an event is recorded on no stream of the card that it is to wait for")
+        self.recorded = True
 
     def query(self) -> bool:
         return False
@@ -187,10 +188,21 @@ class _Event:
         gpu.synchronize()
 
 
+class _Stream:
+    """A stream of the pretend GPU, on which work is done at once."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.device = device
+
+    def wait_event(self, event: _Event) -> None:
+        if not event.recorded:
+            raise RuntimeError("a stream waits for an event that was never recorded")
+
+
 class _DeviceModule:
     """What ``torch.get_device_module("pretend")`` finds."""
 
-    Event = _Event
+    Event, Stream = _Event, _Stream
 
     def is_initialized(self) -> bool:
         return True
@@ -222,8 +234,12 @@ class _DeviceModule:
     def empty_cache(self) -> None:
         pass
 
-    def current_stream(self, device: Any = None) -> Any:
-        return torch.device(device or NAME)
+    def current_stream(self, device: Any = None) -> _Stream:
+        return _Stream(device or NAME)
+
+    @contextmanager
+    def stream(self, stream: _Stream) -> Iterator[None]:
+        yield
 
     def memory_allocated(self, device: Any = None) -> int:
         return gpu.allocated
@@ -248,7 +264,7 @@ def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = 
     if _is_cpu(target):
         return _download_into(given)
     if _is_cpu(source) and source.ndim:
-        gpu.note("upload", blocking=not non_blocking)
+        gpu.note("upload", blocking=not non_blocking or not gpu.is_pinned(source))
     with torch.inference_mode(False), torch.no_grad():
         target.raw.copy_(_raw(source))
     return target
@@ -279,35 +295,6 @@ def _register() -> list[torch.library.Library]:
 _LIBRARIES = _register()
 
 
-def _move_groups() -> None:
-    """Have diffusers' group offloading exchange whole tensors: a wrapper's data cannot be set."""
-    from diffusers.hooks.group_offloading import ModuleGroup
-
-    def move(group: Any, device: torch.device) -> None:
-        for module in group.modules:
-            module.to(device)
-        for tensor in (*group.parameters, *group.buffers):
-            moved = tensor.detach().to(device)
-            if isinstance(tensor, torch.nn.Parameter):
-                moved = torch.nn.Parameter(moved, requires_grad=False)
-            torch.utils.swap_tensors(tensor, moved)
-
-    plain = {name: getattr(ModuleGroup, name) for name in ("_onload_from_memory", "_offload_to_memory")}
-    homes = {"_onload_from_memory": "onload_device", "_offload_to_memory": "offload_device"}
-    for name, home in homes.items():
-
-        def moved(group: Any, name: str = name, home: str = home) -> None:
-            if group.onload_device.type == NAME:
-                move(group, getattr(group, home))
-            else:
-                plain[name](group)
-
-        setattr(ModuleGroup, name, moved)
-
-
-_move_groups()
-
-
 @contextmanager
 def use(memory: int = 1 << 50, mps: bool = False, trace: bool = False) -> Iterator[PretendGpu]:
     """The pretend GPU with fresh counts.
@@ -321,9 +308,12 @@ def use(memory: int = 1 << 50, mps: bool = False, trace: bool = False) -> Iterat
     gpu.active = True
     # A wrapper's data cannot be set: modules that move get new parameters.
     torch.__future__.set_overwrite_module_params_on_conversion(True)
+    plain = torch.Tensor.pin_memory
+    torch.Tensor.pin_memory = lambda tensor, device=None: gpu.pin(tensor)  # type: ignore[method-assign]
     try:
         yield gpu
     finally:
+        torch.Tensor.pin_memory = plain  # type: ignore[method-assign]
         torch.__future__.set_overwrite_module_params_on_conversion(False)
         gpu.active = False
         gpu.reset()

@@ -45,7 +45,7 @@ class Counts:
         scalar_syncs: how often the host waited for one number (``item``, ``bool``, ``float``, ``nonzero``).
         copies: tensors copied to the host, blocking or not; ``copied_bytes`` their size.
         blocking_copies: those that the host waited for.
-        uploads: tensors copied to the GPU that the host waited for.
+        uploads: tensors copied to the GPU that the host waited for, also from memory that is not pinned.
     """
 
     scalar_syncs: int = 0
@@ -80,6 +80,7 @@ class PretendGpu:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._storages: set[int] = set()
+        self._pinned: set[int] = set()
         self.allocated = 0
         self.active = False
         self.reset()
@@ -124,6 +125,17 @@ class PretendGpu:
     def holds(self, raw: torch.Tensor) -> bool:
         """Whether a tensor of the CPU stands for one of the GPU's."""
         return raw.untyped_storage()._cdata in self._storages
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy of a tensor in pinned memory."""
+        copy = tensor.clone()
+        key = copy.untyped_storage()._cdata
+        self._pinned.add(key)
+        weakref.finalize(copy.untyped_storage(), self._pinned.discard, key)
+        return copy
+
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._pinned
 
     def _free(self, key: int, size: int) -> None:
         with self._lock:

@@ -375,19 +375,26 @@ class OomRetry:
         from pipelines.sampling.latents import AutoencoderOverflow
 
         while True:
+            done, overflowed = None, False
             try:
                 done = _unless_out_of_memory(work, self.model)
             except AutoencoderOverflow:
-                wider = self._manager.apply_next_fallback(self._request.model, OVERFLOW, 1)
-                if wider is None:
-                    raise
-                self.model = wider[0]
-                continue
+                overflowed = True
             if done is not None:
                 return done[0]
+            if overflowed and (wider := _unless_out_of_memory(self._widen, self.model)) is not None:
+                if wider[0] is None:
+                    raise AutoencoderOverflow
+                self.model = wider[0]
+                continue
             # Only here, outside of the attempt, are its tensors without references.
             free_memory()
             self._activate_next(stage)
+
+    def _widen(self, model: Model) -> Model | None:
+        """The model with an autoencoder in float32; None if it was."""
+        found = self._manager.apply_next_fallback(self._request.model, OVERFLOW, 1)
+        return found[0] if found else None
 
     def remember(self) -> None:
         """Have the next run of this size begin with these fallbacks."""

@@ -12,7 +12,8 @@ from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Placement, Report
 from pipelines.models.families import family_of, loader
 from pipelines.models.machine import Machine, Measurements
-from pipelines.models.offloading.spread import BLOCKS, LAYERS, VISIT_BYTES, WAIT, spread_of
+from pipelines.models.offloading.foretold import begins_in_half, foretold_offload
+from pipelines.models.offloading.spread import LAYERS, WAIT, spread_of
 from pipelines.models.oom_fallback import (
     LASTING,
     LOAD,
@@ -22,7 +23,7 @@ from pipelines.models.oom_fallback import (
     ordered,
     out_of_memory,
 )
-from pipelines.models.placement import DENOISERS, OPENVINO, TORCH, half_dtype, prepare_for, try_compiled
+from pipelines.models.placement import OPENVINO, TORCH, half_dtype, prepare_for, try_compiled
 from pipelines.models.preflight import Preflight, preflight
 from pipelines.models.residency import GPU, RAM, Residency, Resident, release_memory
 
@@ -96,8 +97,8 @@ class PipelineLoader:
         self._residency.evict(ahead.weights)
         remembered = self._fallbacks.remembered(weights_name(card), placement, 0)
         names = [name for name in ordered([*fallbacks, *remembered]) if name in LASTING]
-        if self._fallbacks.enabled and placement.has_own_memory and folder:
-            names += foretold_offload(ahead, self._machine.usable(), placement)
+        if self._fallbacks.enabled and folder:
+            names += self._foretold(card, placement, ahead, folder, names)
         started = time.perf_counter()
         resident, applied = self._load_with_fallbacks(card, source, _with_fallbacks(placement, card, names), report)
         self._record_speed(resident, time.perf_counter() - started)
@@ -106,6 +107,18 @@ class PipelineLoader:
             self._fallbacks.remember(weights_name(card), placement, 0, [*names, *applied])
         self._residency.add(card, resident)
         return resident
+
+    def _foretold(
+        self, card: ModelCard, placement: Placement, ahead: Preflight, folder: Path, names: Sequence[str]
+    ) -> list[str]:
+        """The fallbacks without which a model would not fit."""
+        usable = self._machine.usable()
+        half = "half" in names or begins_in_half(ahead, usable, self._machine.ram()[1], placement, card)
+        if half and placement.dtype == "float32":
+            placement = replace(placement, dtype=half_dtype(placement, card))
+            ahead = self.preflight(card, placement, folder)
+        spread = foretold_offload(ahead, usable, placement, card) if placement.has_own_memory else []
+        return ["half", *spread] if half else spread
 
     def _load_with_fallbacks(
         self, card: ModelCard, source: ModelCard, placement: Placement, report: Report
@@ -189,21 +202,3 @@ def _loaded(card: ModelCard, source: ModelCard, placement: Placement, report: Re
     if model.placement.compile:
         try_compiled(model)
     return resident
-
-
-def foretold_offload(ahead: Preflight, usable: int, placement: Placement) -> list[str]:
-    """The way to spread a model that does not fit on the card whole; [] where it does, or where that is not known.
-
-    Args:
-        ahead: what it needs.
-        usable: bytes of the card that this program can use.
-        placement: where it will run.
-    """
-    if ahead.weights <= usable or not ahead.parts:
-        return [LAYERS] if ahead.weights > usable and not placement.quantize else []
-    in_loop = sum(size for name, size in ahead.parts.items() if name in DENOISERS)
-    others = [size for name, size in ahead.parts.items() if name not in DENOISERS]
-    # Decoding in tiles takes a quarter, and large text encoders come layer by layer.
-    if in_loop + max([ahead.activations // 4, *(min(size, VISIT_BYTES) for size in others)]) <= usable:
-        return [WAIT]
-    return [] if placement.quantize else [BLOCKS]

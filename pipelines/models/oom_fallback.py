@@ -106,18 +106,28 @@ def _slice_attention(model: Model) -> Undo:
     return lambda: denoiser.set_attn_processor(dict(before))
 
 
+def _is_slower(how: str, placement: Placement) -> bool:
+    """Whether a way to spread a model leaves more of it in RAM than the one that is active."""
+    active = spread_of(placement)
+    return not active or OFFLOADS.index(how) > OFFLOADS.index(active)
+
+
 def _can_offload(model: Model | None, placement: Placement, rows: int) -> bool:
     # Apple's GPU shares the main memory: nothing would be won.
-    return placement.has_own_memory and not placement.quantize
+    return placement.has_own_memory and not placement.quantize and _is_slower(LAYERS, placement)
 
 
 def _can_wait(model: Model | None, placement: Placement, rows: int) -> bool:
-    # Pipelines with a loop of their own ask their parts where they are.
-    return placement.has_own_memory and (model is None or model.own_loop is None)
+    return _has_loop_of_ours(model, placement) and _is_slower(WAIT, placement)
 
 
 def _can_stream_blocks(model: Model | None, placement: Placement, rows: int) -> bool:
-    return _can_wait(model, placement, rows) and not placement.quantize
+    return _has_loop_of_ours(model, placement) and not placement.quantize and _is_slower(BLOCKS, placement)
+
+
+def _has_loop_of_ours(model: Model | None, placement: Placement) -> bool:
+    # Pipelines with a loop of their own ask their parts where they are.
+    return placement.has_own_memory and (model is None or model.own_loop is None)
 
 
 def _spread(how: str) -> Callable[[Model], None]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pipelines.cards import ModelCard
 
 QUANTIZE = ("", "int8", "int4")
+# From which generation of NVIDIA's cards on bitsandbytes has kernels.
+INT8_CAPABILITY, INT4_CAPABILITY = (7, 5), (6, 0)
 # Parts that are called at every step.
 DENOISERS = ("unet", "transformer", "prior", "decoder")
 TORCH, OPENVINO = "torch", "openvino"
@@ -91,7 +93,7 @@ def resolve(
     dtype, about_dtype = _dtype(gpu, card)
     attention, about_attention = _attention(gpu, attention, card)
     compile, about_compile = _compile(kind, compile)
-    quantize, about_quantize = _quantize(kind, quantize)
+    quantize, about_quantize = _quantize(gpu, quantize)
     engine, about_engine = _engine(kind, engine)
     notes = (about_device, about_dtype, about_attention, about_compile, about_quantize, about_engine)
     return Placement(
@@ -115,12 +117,19 @@ def _gpu(device: str, found: GraphicsCard | None) -> tuple[GraphicsCard | None, 
     if wanted == "cpu":
         return None, ""
     if wanted == "auto":
-        return (None, found.problem) if found and found.problem else (found, "")
+        return (None, found.problem) if found and found.problem else (found, _instead_of_first(found))
     if found is None or found.kind != wanted:
         raise NoSuchDevice(f"This machine has no {device} device that torch can use; start with --device auto or cpu.")
     if found.problem:
         raise NoSuchDevice(found.problem)
-    return found, ""
+    return found, _instead_of_first(found)
+
+
+def _instead_of_first(found: GraphicsCard | None) -> str:
+    """A sentence where another card than the first one is used, since the build cannot use that."""
+    if found is None or not found.passed_over:
+        return ""
+    return f"{found.name} ({found.device}) is used instead of the first card: {found.passed_over}"
 
 
 def half_dtype(placement: Placement, card: ModelCard) -> str:
@@ -197,18 +206,39 @@ def _compile(device: str, wanted: bool) -> tuple[bool, str]:
     return True, ""
 
 
-def _quantize(device: str, wanted: str) -> tuple[str, str]:
+def _quantize(gpu: GraphicsCard | None, wanted: str) -> tuple[str, str]:
     if not wanted:
         return "", ""
     if wanted not in QUANTIZE:
         return "", f"quantize is {wanted[:20]!r}; allowed: int8, int4; the model is left as it is."
-    if device != CUDA:
+    if gpu is None or gpu.kind != CUDA:
         return "", "Quantisation is used on NVIDIA GPUs only, so it is left out."
     if wanted == "int4" and not find_spec("bitsandbytes"):
         return "", "int4 needs the package bitsandbytes; install it (pip install bitsandbytes), it is left out now."
     if not (find_spec("torchao") or find_spec("bitsandbytes")):
         return "", "Quantisation needs the package torchao or bitsandbytes; install one of them, it is left out now."
-    return wanted, ""
+    reason = _bitsandbytes_problem(gpu, wanted)
+    return ("", reason) if reason else (wanted, "")
+
+
+def _bitsandbytes_problem(gpu: GraphicsCard, wanted: str) -> str:
+    """Why bitsandbytes cannot do this on a card and what to do, as one sentence, or "".
+
+    Its README: 8 bits by LLM.int8() from Turing (7.5) on, which computes in float16; 4 bits from 6.0 on.
+    """
+    if gpu.rocm or (wanted == "int8" and find_spec("torchao")):
+        return ""
+    if wanted == "int4" and gpu.capability < INT4_CAPABILITY:
+        return (
+            f"int4 by bitsandbytes has no kernels for {gpu.name}, so it is left out; use --quantize int8 with torchao."
+        )
+    if wanted == "int8" and not (gpu.float16 and gpu.capability >= INT8_CAPABILITY):
+        why = "computes in float16, which comes out wrong on" if not gpu.float16 else "has no kernels for"
+        return (
+            f"int8 by bitsandbytes {why} {gpu.name}, so it is left out; install torchao (pip install torchao), or use "
+            "--quantize int4."
+        )
+    return ""
 
 
 def _engine(device: str, wanted: str) -> tuple[str, str]:
@@ -251,21 +281,41 @@ def prepare_for(model: Any, placement: Placement) -> None:
 def try_compiled(model: Any) -> None:
     """Compile the denoiser by calling it once; where that fails it goes on as it is, with a note in its placement.
 
-    torch.compile only marks a network: without this call it would fail in the middle of somebody's run.
+    torch.compile only marks a network: without this call it would fail in the middle of somebody's run.  What is
+    compiled holds for this shape and these number formats: those of a run with the card's own settings.
     """
-    import torch
-
-    placement, card = model.placement, model.card
-    n, _, height, width = model.latents.shape(1, card.width, card.height)
-    channels = model.latents.channels * 2 + 1 if model.is_inpainting else model.latents.channels
+    card = model.card
     try:
-        x = torch.zeros(n, channels, height, width, device=placement.device)
-        t = torch.full((), 500, device=placement.device)
-        model.predict(x, t, model.encode_prompt([""]), card.guidance_scale)
+        _call_as_a_run(model)
     except Exception as error:
         if out_of_memory(error):
             raise
         leave_uncompiled(model, f"torch.compile failed ({first_line(error)}), so {card.name} runs without it.")
+
+
+def _call_as_a_run(model: Any) -> None:
+    """Call the denoiser as the first step of a plain run does."""
+    import torch
+
+    from pipelines.request import make_request
+    from pipelines.sampling.conditioning import encode_prompts
+    from pipelines.sampling.schedulers import build_scheduler, set_timesteps
+    from pipelines.system.gpu.device_copies import upload
+
+    card = model.card
+    usual = card.qualities[card.default_quality]
+    request = make_request(
+        model=card.id, prompt="", seed=0, width=card.width, height=card.height, guidance_scale=card.guidance_scale,
+        scheduler=usual.scheduler, num_inference_steps=usual.num_inference_steps,
+    )  # fmt: skip
+    guided = card.guidance_scale > 1 and not model.guidance_embedded
+    n, _, height, width = model.latents.shape(2 if guided else 1, card.width, card.height)
+    channels = model.latents.channels * 2 + 1 if model.is_inpainting else model.latents.channels
+    scheduler = build_scheduler(request.sampling.scheduler, model.scheduler_config)
+    set_timesteps(scheduler, model, request)
+    x = torch.zeros(n, channels, height, width, device=model.placement.device)
+    t = upload(scheduler.timesteps, x.device)[0]
+    model.predict(x, t, encode_prompts(model, request, guided), card.guidance_scale)
 
 
 def needs_float32(model: Any, module: Any) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.checkpoints.single_file import PREFIXES
 from pipelines.models.families import family_of
-from pipelines.models.placement import DENOISERS
+from pipelines.models.offloading.foretold import begins_in_half, ram_bytes
+from pipelines.models.placement import DENOISERS, half_dtype
 from pipelines.system.bounded_json import read_json_file
 from pipelines.system.gpu.graphics_card import MPS
 from pipelines.system.paths import PROJECT
@@ -53,7 +54,7 @@ class Preflight:
         weights: all of them.
         activations: an estimate of what one picture takes in addition.
         download: still to be fetched.
-        ram, vram, disk: what is needed of each; without a GPU everything is in RAM.
+        ram, vram, disk: what is needed of each; without a GPU everything is in RAM, with one what waits there.
         seconds: how long fetching and loading take, None if that has never been measured.
         ok: whether it can work at all, if need be with every fallback.
         fits: whether weights and activations fit where the model runs, with nothing moved away.
@@ -100,13 +101,13 @@ def preflight(
         parts["vae"] = parts["vae"] * BYTES["float32"] // BYTES[placement.dtype]
     if placement.quantize:
         parts = {name: round(b * _quantized_share(name, folder, placement.quantize)) for name, b in parts.items()}
-    weights = sum(parts.values()) or _guess_weights(card, plan)
+    weights = sum(parts.values()) or _guess_weights(card, plan, placement.dtype)
     activations = activation_bytes(card, placement, folder, size)
     download = plan.missing if plan else (0 if folder else card.download_bytes)
     on_gpu = placement.has_own_memory
     total, free = machine.vram() if on_gpu else _shared(machine, placement)
     facts = _Assessment(
-        card, placement, weights, activations, download, size or (card.width, card.height), machine, plan
+        card, placement, parts, weights, activations, download, size or (card.width, card.height), machine, plan
     )
     ok, refusal = facts.refusal()
     fits = weights + activations <= total
@@ -117,7 +118,7 @@ def preflight(
         weights=weights,
         activations=activations,
         download=download,
-        ram=weights if on_gpu else weights + activations,
+        ram=facts.waiting if on_gpu else weights + activations,
         vram=weights + activations if on_gpu else 0,
         disk=download,
         seconds=seconds,
@@ -133,6 +134,7 @@ class _Assessment:
 
     card: ModelCard
     placement: Placement
+    parts: Mapping[str, int]
     weights: int
     activations: int
     download: int
@@ -151,21 +153,48 @@ class _Assessment:
             return False, (
                 f"{name} needs {gb(self.download)} of disk and {gb(disk)} are free; delete a model or free some space."
             )
+        least, half = self._least(), half_dtype(self.placement, self.card)
         ram, vram = _shared(self.machine, self.placement)[0], self.machine.vram()[0]
-        # With every fallback, weights have 16 bits and are in RAM as well as on the GPU.
-        least = self.weights * 2 // BYTES[self.placement.dtype]
-        if self.placement.kind == MPS:
-            # Its bound is firm, and there is nowhere else to wait: a picture needs room too, in tiles a quarter.
-            least += self.activations // 4
-        if least > ram + vram:
-            needs = f"has {gb(least)} of weights"
-            there = f"{gb(ram)} of RAM" + (f" and {gb(vram)} of graphics memory" if vram else "")
-            if self.placement.kind == MPS:
-                needs, there = f"needs {gb(least)}", f"{gb(ram)} for its GPU"
+        needed, there = least.waiting, f"{gb(ram)} of RAM"
+        what = f"has {gb(least.weights)} of weights"
+        if self.placement.has_own_memory:
+            there += f" and {gb(vram)} of graphics memory"
+            if 0 < needed < least.weights:
+                what += f", of which {gb(needed)} wait in RAM,"
+        else:
+            # There is nowhere else to wait: a picture needs room too, in tiles a quarter.
+            needed += least.activations // 4
+        if self.placement.kind == MPS:  # its bound is firm
+            what, there = f"needs {gb(needed)}", f"{gb(ram)} for its GPU"
+        if self.placement.quantize and not needed and least.weights > vram:
             return False, (
-                f"{name} {needs} even in half precision, and this machine has {there}; choose a smaller model."
+                f"{name} has {gb(least.weights)} of weights in {self.placement.quantize}, which cannot wait in RAM, and "
+                f"this machine has {gb(vram)} of graphics memory; start without --quantize, or choose a smaller model."
             )
-        return True, ""
+        if needed <= ram:
+            return True, ""
+        gpu = self.machine.name() or str(self.placement)
+        how = "even in half precision" if half else f"in float32, the one format in which {gpu} computes right"
+        return False, f"{name} {what} {how}, and this machine has {there}; {self._instead(half, ram)}."
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of RAM that the weights take."""
+        return ram_bytes(self, self.machine.vram()[0], self.placement, self.card)
+
+    def _least(self) -> _Assessment:
+        """With every fallback: in 16 bits, where the machine computes right in them."""
+        if not half_dtype(self.placement, self.card):
+            return self
+        share = {name: size * 2 // BYTES[self.placement.dtype] for name, size in self.parts.items()}
+        return replace(self, parts=share, weights=self.weights * 2 // BYTES[self.placement.dtype])
+
+    def _instead(self, half: str, ram: int) -> str:
+        """What to do where it cannot work."""
+        on_cpu = self.weights * 2 // BYTES[self.placement.dtype]
+        if self.placement.has_own_memory and not half and on_cpu <= ram:
+            return f"choose a smaller model, or start with --device cpu, which needs {gb(on_cpu)} in half precision"
+        return "choose a smaller model"
 
     def need(self, free: int, total: int) -> str:
         """What it needs, and what there is."""
@@ -183,17 +212,35 @@ class _Assessment:
         if need <= free:
             return ()
         if need <= total:
-            return ("That is tight: other models are put aside first; if it is not enough, close other programs.",)
+            tight = "That is tight: other models are put aside first; if it is not enough, close other programs."
+            return (tight, *self._half())
         if self.placement.has_own_memory:
             return (
                 "That is more than the card has: parts of the model will wait in RAM, which is slower; smaller "
                 "pictures or a smaller model are quicker.",
+                *self._tight_ram(),
+                *self._half(),
             )
         if self.placement.kind == MPS:
             return ("That is more than its GPU gets: pictures are decoded in tiles; smaller ones are quicker.",)
         return (
             "That is more than this machine has: it may become very slow; choose smaller pictures or a smaller model.",
+            *self._half(),
         )
+
+    def _tight_ram(self) -> tuple[str, ...]:
+        """What to do where little of the main memory is free for what waits there."""
+        waiting, free = self.waiting, self.machine.ram()[1]
+        if waiting <= free:
+            return ()
+        return (f"{gb(waiting)} of it wait in RAM, and {gb(free)} are free there: close other programs.",)
+
+    def _half(self) -> tuple[str, ...]:
+        """How a model begins that does not fit in float32."""
+        free = self.machine.ram()[1]
+        if not begins_in_half(self, self.machine.vram()[0], free, self.placement, self.card):
+            return ()
+        return (f"It begins in half precision, in which its weights take {gb(self._least().weights)}.",)
 
     def fetching(self) -> tuple[str, ...]:
         """What is fetched first."""
@@ -329,10 +376,16 @@ def _single_file_bytes(path: Path, dtype: str) -> dict[str, int]:
     return found
 
 
-def _guess_weights(card: ModelCard, plan: DownloadPlan | None) -> int:
-    """Weights of a model that is not here: the files' own bytes, as if they had the wanted number format already."""
+def _guess_weights(card: ModelCard, plan: DownloadPlan | None, dtype: str) -> int:
+    """Weights of a model that is not here, by the bytes of its files.
+
+    Files of a variant, and of models that are made for bfloat16, have 16 bits; others are taken to have the format that
+    is wanted.
+    """
     files = [file.bytes for file in plan.files if file.name.endswith(".safetensors")] if plan else []
-    return sum(files) or card.download_bytes
+    found = sum(files) or card.download_bytes
+    narrow = card.variant in ("fp16", "bf16") or card.half == "bfloat16"
+    return found * BYTES[dtype] // 2 if narrow else found
 
 
 def _seconds(weights: int, download: int, speeds: Mapping[str, float]) -> float | None:

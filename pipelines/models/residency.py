@@ -11,8 +11,19 @@ from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Model, Placement
 from pipelines.models import oom_fallback
 from pipelines.models.machine import Machine
+from pipelines.models.offloading.foretold import foretold_offload, sizes_of
 from pipelines.models.offloading.spread import OFFLOADS, WAIT, spread_of
-from pipelines.models.oom_fallback import LASTING, LOAD, Fallback, Undo, next_fallback, ordered, out_of_memory
+from pipelines.models.oom_fallback import (
+    LASTING,
+    LOAD,
+    Fallback,
+    Undo,
+    fallback_named,
+    next_fallback,
+    ordered,
+    out_of_memory,
+)
+from pipelines.system.gpu.graphics_card import MPS, hand_back
 
 GPU, RAM, DISK, NOT_HERE_YET = "gpu", "ram", "disk", "away"
 # Family and source: cards that agree in both share their weights.
@@ -78,22 +89,30 @@ class MemoryBudgets:
 
     Attributes:
         has_gpu: whether there are two kinds of memory.
+        shared_device: a GPU that computes in the main memory, "" where there is none.
     """
 
     def __init__(self, gpu_bytes: int | None, ram_bytes: int | None, machine: Machine) -> None:
         self._asked, self._asked_ram, self._machine = gpu_bytes, ram_bytes, machine
         self.has_gpu = False
+        self.shared_device = ""
         self._activations = 0
         self._measured: dict[str, int] = {}  # as of the last load: looking costs more than a switch
 
     def use_device(self, placement: Placement) -> None:
         """Set what is needed to know of the device."""
         self.has_gpu = placement.has_own_memory
+        self.shared_device = placement.device if placement.kind == MPS else ""
 
     def keep_free(self, activations: int) -> None:
         """Look at the memory again before a model is loaded whose runs take so much in addition to its weights."""
         self._activations = max(self._activations, activations)
         self._measured = {}
+
+    @property
+    def usable(self) -> int:
+        """Bytes of the GPU's memory that this program can use now."""
+        return self._machine.usable()
 
     def limit(self, where: str, held: int = 0) -> int:
         """Bytes of weights that may stay: what was asked for, else what this program can use of the memory.
@@ -176,6 +195,8 @@ class Residency:
         with self._lock:
             resident.leases -= 1
         self.evict()
+        if self.budgets.shared_device:
+            hand_back(self.budgets.shared_device)
 
     def remove(self, card: ModelCard) -> bool:
         """Drop a model from memory; False if it is leased."""
@@ -242,7 +263,7 @@ class Residency:
             release_memory()
             if self._fits_on_gpu(resident):
                 return
-            fallback = next_fallback(LOAD, resident.model, resident.placement, 1) if self._fallbacks else None
+            fallback = _way_back(resident, self.budgets.usable) if self._fallbacks else None
             if fallback is None:
                 raise CannotLoad(self.no_room(resident.model.card))
             self.apply(resident, fallback)
@@ -281,12 +302,14 @@ class Residency:
             release_memory()
 
     def put_aside_idle(self) -> bool:
-        """Move every idle model off the GPU; whether there was one."""
+        """Move every idle model off the GPU, or drop it where there is one memory; whether there was one."""
+        if not self.budgets.has_gpu:
+            return self.drop_idle()
         with self._lock:
             there = [*self._idle(GPU, pinned=False), *self._idle(GPU, pinned=True)]
-        if there and self.budgets.has_gpu:
+        if there:
             self._to_ram(NO_ROOM)
-        return bool(there) and self.budgets.has_gpu
+        return bool(there)
 
     def _to_ram(self, reserve: int) -> None:
         """Move the least recently used models off the GPU until the rest and ``reserve`` bytes fit its budget."""
@@ -360,6 +383,15 @@ class Residency:
         release_memory()
 
 
+def _way_back(resident: Resident, usable: int) -> Fallback | None:
+    """How a model is spread that finds no room for the whole of it: as its sizes say, or in the next slower way."""
+    model = resident.model
+    for name in foretold_offload(sizes_of(model), usable, resident.placement, model.card):
+        if (fallback := fallback_named(name)).applies(model, resident.placement, 1):
+            return fallback
+    return next_fallback(LOAD, model, resident.placement, 1)
+
+
 def move(model: Model, device: str) -> None:
     """Move all weights of a model to a device."""
     for module in model.modules.values():
@@ -375,5 +407,6 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        torch.accelerator.empty_host_cache()  # pinned weights
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()

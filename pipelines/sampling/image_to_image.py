@@ -11,6 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from pipelines.sampling import schedulers
 from pipelines.sampling.initial_noise import draw_initial_noise
+from pipelines.system.gpu.device_copies import upload
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -152,11 +153,11 @@ def initial_latents(
     device = torch.device(model.placement.device)
     shape = model.latents.shape(request.num_images, request.width, request.height)
     if init is None or request.init is None:
-        x_t = draw_initial_noise(request, shape, generators).to(device) * schedulers.init_noise_sigma(scheduler)
+        x_t = upload(draw_initial_noise(request, shape, generators), device) * schedulers.init_noise_sigma(scheduler)
         return 0, x_t, InpaintMask(scheduler)
     pure = request.init.noise_only or (init.mask is not None and request.init.strength == 1)
     clean = None if pure and init.masked_image is not None else init.sample(init.clean, generators)
-    noise = draw_initial_noise(request, shape, generators).to(device)
+    noise = upload(draw_initial_noise(request, shape, generators), device)
     masked_image = None if init.masked_image is None else init.sample(init.masked_image, generators)
     first = set_first_step(scheduler, request)
     if pure or clean is None:

@@ -208,7 +208,8 @@ class IPAdapterSlot:
                 CLIPVisionModelWithProjection, folder, local_files_only=True, use_safetensors=True,
                 dtype=getattr(torch, placement.dtype),
             )  # fmt: skip
-            offloading.place(encoder, placement, offloading.WAIT if placement.has_own_memory else "", in_loop=False)
+            how = "" if placement.kind == "cpu" else offloading.WAIT
+            offloading.place(encoder, placement, how, in_loop=False)
             self._encoder = key, encoder
         return self._encoder[1]
 

@@ -15,6 +15,7 @@ from pipelines.models.adapters.folders import AdapterFolders
 from pipelines.request import InvalidRequest
 from pipelines.system.bounded_json import read_json_file
 from pipelines.system.fingerprint import stamp
+from pipelines.system.gpu.graphics_card import MPS, hand_back
 from pipelines.system.local_references import refuse_outside_references
 from pipelines.system.lru import LruDict
 from pipelines.system.text import first_line
@@ -204,6 +205,8 @@ def _answer(model: Any, given: Any, field: str, device: str) -> Any:
                 log.warning("A map is made on the CPU (%s)", first_line(error))
             finally:
                 model.to("cpu")
+                if device == MPS:
+                    hand_back(device)
         return getattr(model(**given), field)
 
 

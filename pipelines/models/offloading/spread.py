@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.model import Placement
@@ -13,17 +14,22 @@ if TYPE_CHECKING:
     import torch
 
     from pipelines.model import Model
+    from pipelines.models.offloading.groups import WeightGroup
 
 # How a model is spread over the card and RAM, from quick to slow: names of ``pipelines.models.oom_fallback``.
 WAIT, BLOCKS, LAYERS = "wait", "blocks", "parts"
 OFFLOADS = (WAIT, BLOCKS, LAYERS)
-_VISIT = "visit_gpu"
 # What works at every step and is small: a LoRA is never called as a whole, so that no hook could bring it, and previews
 # are decoded one at a time.
 _STAYS = ("lora_", "preview")
 # A text encoder beyond this comes layer by layer: as many bytes cross for a prompt, and there need be no room for all.
 VISIT_BYTES = 2 * 10**9
-_GROUP_HOOKS = ("group_offloading", "layer_execution_tracker", "lazy_prefetch_group_offloading")
+# A block is a part of the denoiser of at most so many bytes: two of them are on the card at once.
+BLOCK_BYTES = 256 * 2**20
+# By a hook of this name diffusers' own pipelines know where a network works whose weights wait in RAM.
+_MARK = "group_offloading"
+# Under which a network keeps what brings its weights.
+_COURIER = "_weight_courier"
 
 
 def spread(model: Model, how: str) -> None:
@@ -32,8 +38,8 @@ def spread(model: Model, how: str) -> None:
     Args:
         model: its weights may be anywhere.
         how: ``WAIT``: the denoiser is on the card, text encoders and autoencoder come there while they work;
-            ``BLOCKS``: the denoiser comes block by block, the next one while one works; ``LAYERS``: every network comes
-            layer by layer.
+            ``BLOCKS``: the denoiser comes in parts of at most ``BLOCK_BYTES``, the next one while one works;
+            ``LAYERS``: every network comes layer by layer.
     """
     if model.placement.compile:
         leave_uncompiled(model, f"torch.compile is left out while parts of {model.card.name} wait in RAM.")
@@ -68,9 +74,9 @@ def place(module: torch.nn.Module, placement: Placement, how: str, in_loop: bool
         return
     work = torch.device(placement.device)
     if how == BLOCKS and in_loop:
-        _stream(module, work, BLOCKS, in_loop)
+        _stream(module, work, BLOCKS)
     elif how == LAYERS or weight_bytes(module) > VISIT_BYTES:
-        _stream(module, work, LAYERS, in_loop)
+        _stream(module, work, LAYERS)
     else:
         _let_visit(module, work)
 
@@ -84,25 +90,36 @@ def gather(model: Model) -> None:
 def _take_back(module: torch.nn.Module, to_ram: bool) -> None:
     from diffusers.hooks import HookRegistry
 
-    registry = HookRegistry.check_if_exists_or_initialize(module)
-    for name in _GROUP_HOOKS:
-        registry.remove_hook(name, recurse=True)
-    for part in _visitors(module):
-        HookRegistry.check_if_exists_or_initialize(part).remove_hook(_VISIT, recurse=False)
+    HookRegistry.check_if_exists_or_initialize(module).remove_hook(_MARK, recurse=False)
+    for part in _called_parts(module):
+        courier = vars(part).pop(_COURIER, None)
+        if courier is not None:
+            courier.remove()
     if to_ram:
         module.to("cpu")
 
 
 def widen_autoencoder(model: Model, vae: Any = None) -> bool:
-    """Have an autoencoder, by default that of the latents, compute in float32; note that; whether it did not before."""
+    """Have an autoencoder, by default that of the latents, compute in float32; note that; whether it did not before.
+
+    Where memory runs out it is left as it was.
+    """
     import torch
 
     vae = vae or model.latents.vae
     if vae is None or vae.dtype == torch.float32:
         return False
-    before = str(vae.dtype).removeprefix("torch.")
+    former = vae.dtype
     with gathered(model):
-        vae.to(dtype=torch.float32)
+        device = next(vae.parameters()).device
+        # By way of RAM: the card need not hold both.
+        vae.to("cpu")
+        try:
+            vae.to(dtype=torch.float32).to(device)
+        except Exception:
+            vae.to("cpu").to(dtype=former).to(device)  # what was widened loses nothing
+            raise
+    before = str(former).removeprefix("torch.")
     _note(model, f"The autoencoder of {model.card.name} overflowed in {before}, so it computes in float32.")
     return True
 
@@ -153,25 +170,22 @@ def _can_wait(module: torch.nn.Module) -> bool:
     return not any(type(one).__name__ in ("Linear4bit", "Linear8bitLt") for one in module.modules())
 
 
-def _stream(module: torch.nn.Module, work: torch.device, how: str, in_loop: bool) -> None:
-    import torch
-    from diffusers.hooks import apply_group_offloading
+def _stream(module: torch.nn.Module, work: torch.device, how: str) -> None:
+    from diffusers.hooks import HookRegistry
 
-    # A stream that fetches ahead learns the order of the parts from ``forward``, which autoencoders do not use.
-    ahead = in_loop and work.type == "cuda"
-    blocks: dict[str, Any] = {"offload_type": "block_level", "num_blocks_per_group": 1}
-    # Blocks are pinned once, so that they come while another one works; layers are many, and pinned as they come.
-    options = {**blocks, "low_cpu_mem_usage": False} if how == BLOCKS else {"offload_type": "leaf_level"}
-    apply_group_offloading(
-        module,
-        onload_device=work,
-        offload_device=torch.device("cpu"),
-        use_stream=ahead,
-        **{"low_cpu_mem_usage": True, **options},
-    )
+    from pipelines.models.offloading.groups import split
+    from pipelines.models.offloading.pinned import pin
+
+    for part in _called_parts(module):
+        groups = split(part, BLOCK_BYTES if how == BLOCKS else 0)
+        # Blocks are pinned once; for layers there may be no RAM to spare.
+        if how == BLOCKS and work.type == "cuda":
+            pin(tensor for group in groups for *_, tensor in group.tensors())
+        _bring(part, work, groups)
+    HookRegistry.check_if_exists_or_initialize(module).register_hook(_mark(work), _MARK)
 
 
-def _visitors(module: torch.nn.Module) -> list[torch.nn.Module]:
+def _called_parts(module: torch.nn.Module) -> list[torch.nn.Module]:
     """The networks that are called: of an autoencoder encoder and decoder, of others the network itself."""
     if hasattr(module, "decode") and hasattr(module, "decoder"):
         return [child for child in module.children() if any(True for _ in child.parameters())]
@@ -179,55 +193,26 @@ def _visitors(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def _let_visit(module: torch.nn.Module, work: torch.device) -> None:
-    from diffusers.hooks import HookRegistry
+    from pipelines.models.offloading.groups import WeightGroup
 
-    for part in _visitors(module):
-        HookRegistry.check_if_exists_or_initialize(part).register_hook(_visit_hook(work), _VISIT)
+    for part in _called_parts(module):
+        _bring(part, work, [WeightGroup(part, list(part.modules()))])
 
 
-def _visit_hook(work: torch.device) -> Any:
+def _bring(part: torch.nn.Module, work: torch.device, groups: list[WeightGroup]) -> None:
+    from pipelines.models.offloading.groups import WeightCourier
+
+    setattr(part, _COURIER, WeightCourier(part, work, groups))
+
+
+def _mark(work: torch.device) -> Any:
     from diffusers.hooks import ModelHook
 
-    class Visit(ModelHook):
-        """Copies a network's weights to the card before it works, and lets go of the copies afterwards."""
+    class Mark(ModelHook):
+        """Says where a network works, and does nothing."""
 
         def __init__(self) -> None:
             super().__init__()
-            self._home: list[tuple[dict[str, Any], str, Any]] = []
+            self.config = SimpleNamespace(onload_device=work)
 
-        def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-            for one in module.modules():
-                for table in (one._parameters, one._buffers):
-                    for name, tensor in list(table.items()):
-                        if tensor is not None and tensor.device != work:
-                            self._home.append((table, name, tensor))
-                            table[name] = _copy(tensor, work)
-            return _moved(args, work), _moved(kwargs, work)
-
-        def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
-            self._leave()
-            return output
-
-        def _leave(self) -> None:
-            while self._home:
-                table, name, tensor = self._home.pop()
-                table[name] = tensor
-
-        def reset_state(self, module: torch.nn.Module) -> Any:
-            self._leave()
-            return module
-
-    return Visit()
-
-
-def _copy(tensor: torch.Tensor, work: torch.device) -> Any:
-    import torch
-
-    there = tensor.detach().to(work, non_blocking=work.type == "cuda")
-    return torch.nn.Parameter(there, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else there
-
-
-def _moved(values: Any, work: torch.device) -> Any:
-    from accelerate.utils import send_to_device
-
-    return send_to_device(values, work)
+    return Mark()

@@ -24,8 +24,13 @@ def upload(tensor: torch.Tensor, device: torch.device | str, dtype: torch.dtype 
     device = torch.device(device)
     if dtype is None and tensor.dtype == torch.float64 and device.type != "cpu":
         dtype = torch.float32
+    dtype = dtype or tensor.dtype
     # On Apple's GPU such a copy reads the memory later, when it may have been used again.
-    return tensor.to(device, dtype or tensor.dtype, non_blocking=device.type not in ("cpu", "mps"))
+    if tensor.device.type != "cpu" or device.type in ("cpu", "mps"):
+        return tensor.to(device, dtype)
+    # From other memory than pinned one the driver may wait for the GPU before it copies; PyTorch keeps what is pinned
+    # until the copy is done.
+    return tensor.to(dtype).pin_memory().to(device, non_blocking=True)
 
 
 def quiet_uploads(device: torch.device) -> AbstractContextManager[Any]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.system.gpu import other_cards
 from pipelines.system.gpu.nvidia_smi import FIRST_DRIVER, NvidiaSmi, ask, version
+from pipelines.system.gpu.other_cards import AMD, INTEL, OtherCard
 from pipelines.system.gpu.torch_build import CUDA_12, build_for, how_to_install
 from pipelines.system.text import first_line, shorten
 
 CUDA, MPS = "cuda", "mps"
 # Cards with a TU117 or TU116 chip: 16-bit convolutions come out wrong, and pictures black.
 _NO_FLOAT16 = re.compile(r"GTX 16\d\d|MX ?[45]50|CMP 30HX|\bT(400|500|550|600|1000|1200|2000)\b")
+# AMD's chips with arithmetic in bfloat16 (CDNA, RDNA 3 and newer); PyTorch says of all that they have it.
+_ROCM_BFLOAT16 = re.compile(r"gfx(908|90a|94\d|950|11|12)")
 # By which variables a user hides cards from a program.
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -35,6 +40,7 @@ class GraphicsCard:
         rocm: whether it is an AMD card.
         device: its name in PyTorch.
         problem: why the build cannot use it and what to do, as one sentence; "" where it can.
+        passed_over: the problem of an earlier card, where this one is used instead; else "".
     """
 
     name: str
@@ -50,6 +56,7 @@ class GraphicsCard:
     rocm: bool = False
     device: str = CUDA
     problem: str = ""
+    passed_over: str = ""
 
     @property
     def half_is_quick(self) -> bool:
@@ -116,8 +123,10 @@ def find(device: str = "auto") -> GraphicsCard | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of what ``mismatch`` says in a sentence
         if wanted in ("auto", CUDA) and torch.cuda.is_available():
-            index = int(device.partition(":")[2] or 0)
-            return _cuda_card(torch, index, CUDA if device == "auto" else device) if index < _count(torch) else None
+            if device in ("auto", CUDA):
+                return _first_usable(torch)
+            index = int(device.partition(":")[2])
+            return _cuda_card(torch, index, device) if index < _count(torch) else None
     if wanted in ("auto", MPS) and torch.backends.mps.is_available():
         return _mps_card(torch)
     if wanted not in ("auto", CUDA):
@@ -125,7 +134,10 @@ def find(device: str = "auto") -> GraphicsCard | None:
     hiding = next((f"{name}={os.environ[name]}" for name in _HIDING if name in os.environ), "")
     if wanted == "auto" and hiding.partition("=")[2].strip() in ("", "-1") and hiding:
         return None  # as the user wants it
-    return unused_card(ask(), version(torch.version.cuda), _driver(torch), shorten(hiding, 60))
+    hiding = shorten(hiding, 60)
+    return unused_card(ask(), version(torch.version.cuda), _driver(torch), hiding) or unused_other_card(
+        other_cards.find(), torch.version.hip is not None, hiding
+    )
 
 
 def make_current(device: str) -> None:
@@ -136,8 +148,23 @@ def make_current(device: str) -> None:
         torch.cuda.set_device(device)
 
 
+def hand_back(device: str) -> None:
+    """Give the memory that a GPU's allocator keeps for the next work back: of Apple's GPU all programs share it."""
+    import torch
+
+    torch.get_device_module(device).empty_cache()
+
+
 def _count(torch: Any) -> int:
     return int(torch.cuda.device_count())
+
+
+def _first_usable(torch: Any) -> GraphicsCard:
+    """The first card that the build can compute on, else the first one."""
+    first = _cuda_card(torch, 0, CUDA)
+    others = (_cuda_card(torch, index, f"{CUDA}:{index}") for index in range(1, _count(torch) if first.problem else 1))
+    usable = next((card for card in others if not card.problem), None)
+    return first if usable is None else replace(usable, passed_over=first.problem)
 
 
 def _cuda_card(torch: Any, index: int, device: str) -> GraphicsCard:
@@ -158,13 +185,13 @@ def _facts(torch: Any, index: int, device: str) -> GraphicsCard:
     capability = (0, 0) if rocm else tuple(torch.cuda.get_device_capability(index))
     architecture = getattr(facts, "gcnArchName", "") if rocm else "sm_{}{}".format(*capability)
     with torch.cuda.device(index):
-        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        bfloat16 = not rocm and torch.cuda.is_bf16_supported(including_emulation=False)
     return GraphicsCard(
         name=name,
         memory=facts.total_memory,
         capability=capability,
         float16=rocm or _NO_FLOAT16.search(name) is None,
-        bfloat16=bfloat16,
+        bfloat16=bfloat16 or (rocm and _ROCM_BFLOAT16.match(architecture) is not None),
         architectures=tuple(torch.cuda.get_arch_list()),
         architecture=architecture,
         driver=_driver(torch),
@@ -199,7 +226,8 @@ def unused_card(
         )  # fmt: skip
     if not smi.cards:
         return None
-    told = smi.cards[0]
+    # One that some build can use, if there is any.
+    told = next((card for card in smi.cards if build_for(card.capability).name != "cpu"), smi.cards[0])
     found = GraphicsCard(
         told.name, memory=told.memory, capability=told.capability, driver=max(driver, smi.driver), runtime=runtime,
         architecture="sm_{}{}".format(*told.capability),
@@ -215,6 +243,34 @@ def unused_card(
         found,
         f"{found.name} is not used: this PyTorch (CUDA {_dotted(runtime)}) cannot reach it; update its driver, or "
         f"install another build: {how_to_install(build)}.",
+    )
+
+
+def unused_other_card(other: OtherCard | None, rocm: bool, hiding: str = "") -> GraphicsCard | None:
+    """A card of AMD or Intel that PyTorch does not see, with what keeps it from using it; None without one.
+
+    Args:
+        other: what the system tells.
+        rocm: whether the build is one for AMD's cards.
+        hiding: as for ``unused_card``.
+    """
+    if other is None:
+        return None
+    if other.maker == INTEL:
+        reason = "this program computes on NVIDIA, AMD and Apple GPUs alone"
+        what = "models run on the CPU; start with --device cpu to be told no more"
+    elif sys.platform == "win32":
+        reason = "PyTorch has no build for AMD cards on Windows"
+        what = "use Linux for it, or start with --device cpu to be told no more"
+    elif not rocm:
+        reason, what = "the installed PyTorch has no ROCm", f"install the build for it: {how_to_install('rocm')}"
+    elif hiding:
+        reason, what = f"{hiding} hides it from this program", "unset it, or name a card there"
+    else:
+        reason = "this PyTorch (ROCm) cannot reach it"
+        what = "update its driver, and add your user to the groups render and video"
+    return GraphicsCard(
+        other.name, memory=other.memory, rocm=other.maker == AMD, problem=f"{other.name} is not used: {reason}; {what}."
     )
 
 

@@ -322,8 +322,10 @@ def test_sizes_within_a_factor_of_two_are_alike() -> None:
 def test_which_fallbacks_apply_where(tiny_folder: Path) -> None:
     model = stable_diffusion.load(tiny_card(tiny_folder), CPU, lambda *a: None)
 
-    def names(stage: str, placement: Placement, rows: int = 2, of: Any = model) -> list[str]:
-        found: list[str] = []
+    def names(
+        stage: str, placement: Placement, rows: int = 2, of: Any = model, first: tuple[str, ...] = ()
+    ) -> list[str]:
+        found = list(first)
         while (fallback := next_fallback(stage, of, replace(placement, fallbacks=tuple(found)), rows)) is not None:
             found.append(fallback.name)
         return found
@@ -334,6 +336,9 @@ def test_which_fallbacks_apply_where(tiny_folder: Path) -> None:
     assert names(STEP, replace(CUDA, attention="xformers")) == ["one", "wait", "blocks", "parts"]
     assert names(STEP, replace(CUDA, quantize="int8")) == ["one", "wait", "slices"]
     assert names(STEP, Placement("mps", "float32", "sdpa")) == ["one", "slices", "half"]
+    # None that would bring back to the card what waits in RAM.
+    assert names(DECODE, CUDA, first=("blocks",)) == ["blocks", "tiles", "parts"]
+    assert names(STEP, CUDA, first=("parts",)) == ["parts", "one", "slices"]
     assert names(DECODE, CUDA) == names(START, CUDA) == ["tiles", "wait", "blocks", "parts"]
     assert names(STEP, replace(CUDA, dtype="float32", half="")) == ["one", "wait", "slices", "blocks", "parts"]
     assert names(LOAD, CUDA, of=None) == ["wait", "blocks", "parts"] and names(LOAD, CPU, of=None) == ["half"]

@@ -132,6 +132,31 @@ def model_of(**parts: Net) -> Any:
     return SimpleNamespace(modules=parts, denoiser=parts.get("unet"), card=PLAIN, own_loop=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "packages", "told"),
+    [
+        ("GTX 1080", "int8", {"bitsandbytes"}, "has no kernels for NVIDIA GeForce GTX 1080"),
+        ("GTX 1660", "int8", {"bitsandbytes"}, "computes in float16, which comes out wrong on NVIDIA GeForce GTX 1660"),
+        ("RTX 2060", "int8", {"bitsandbytes"}, ""),
+        ("Radeon", "int8", {"bitsandbytes"}, ""),
+        ("GTX 1080", "int8", {"bitsandbytes", "torchao"}, ""),  # which rounds the weights alone
+        ("GTX 1660", "int8", {"torchao"}, ""),
+        ("GTX 1080", "int4", {"bitsandbytes"}, ""),
+        ("GTX 1660", "int4", {"bitsandbytes"}, ""),
+        ("GTX 970", "int4", {"bitsandbytes"}, "int4 by bitsandbytes has no kernels for NVIDIA GeForce GTX 970"),
+    ],
+)
+def test_fewer_bits_on_cards_that_have_kernels_for_them(
+    name: str, kind: str, packages: set[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = replace(CARDS["GTX 1060"], name="NVIDIA GeForce GTX 970", capability=(5, 2))
+    monkeypatch.setattr(placement_module, "find_spec", lambda package: object() if package in packages else None)
+    here = resolve("cuda", quantize=kind, machine=MachineWith({**CARDS, "GTX 970": old}[name]))
+    assert here.quantize == ("" if told else kind)
+    assert told in here.note and bool(here.note) == bool(told)
+    assert not told or (here.note.endswith(".") and here.note.count(". ") == 0)
+
+
 def test_on_a_gpu_networks_of_convolutions_are_laid_out_for_it() -> None:
     model = model_of(unet=Net(), vae=Net(), text_encoder=Net())
     prepare_for(model, Placement("cpu", "float32", "sdpa"))

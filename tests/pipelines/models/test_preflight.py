@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 from pipelines.hub.selection import DownloadPlan, PlannedFile
 from pipelines.model import Placement
 from pipelines.models.families import loader
+from pipelines.models.loading import PipelineLoader
 from pipelines.models.machine import Machine, Measurements
+from pipelines.models.oom_fallback import OomFallback
 from pipelines.models.preflight import activation_bytes, component_bytes, gb, preflight
+from pipelines.models.residency import Residency
 from tests.support.tiny_families import make
 from tests.support.tiny_model import make_tiny_model, tiny_card
 
@@ -159,11 +163,68 @@ def test_a_warning_where_it_may_work_a_refusal_where_it_cannot(
     assert ok or len(found.sentences) == 1
 
 
+FLOAT32 = Placement("cuda", "float32", "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("half", "machine", "ok", "words"),
+    [
+        # FLUX on a GTX 1660, which computes right in float32 alone.
+        ("", Fake(ram=32, vram=6), False, "has 68.0 GB of weights in float32, the one format in which Fake GPU"),
+        ("", Fake(ram=64, vram=6), False, "or start with --device cpu, which needs 34.0 GB in half precision."),
+        ("", Fake(ram=128, vram=6), True, "parts of the model will wait in RAM"),
+        ("", Fake(ram=128, vram=6, free=0.2), True, "68.0 GB of it wait in RAM, and 25.6 GB are free there"),
+        # On a GTX 1060, where float16 is slow and right.
+        ("float16", Fake(ram=32, vram=6), False, "has 34.0 GB of weights even in half precision"),
+        ("float16", Fake(ram=36, vram=6), True, "It begins in half precision, in which its weights take 34.0 GB."),
+    ],
+)
+def test_what_waits_in_ram_must_find_room_there(tmp_path: Path, half: str, machine: Fake, ok: bool, words: str) -> None:
+    placement = replace(FLOAT32, half=half)
+    found = preflight(tiny_card(tmp_path), placement, machine, huge(tmp_path / "m", 34))
+    assert found.ok == ok and found.ram == found.weights == 68 * GB
+    assert words in " ".join(found.sentences)
+    assert all(sentence.endswith(".") and sentence.count(". ") == 0 for sentence in found.sentences)
+
+
+def test_a_part_of_a_model_may_wait_in_ram(tmp_path: Path) -> None:
+    folder = huge(tmp_path / "m", 5)
+    huge(tmp_path / "text", 9)
+    (tmp_path / "text" / "unet").rename(folder / "text_encoder")
+    index = {"unet": ["diffusers", "X"], "text_encoder": ["transformers", "Y"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    found = preflight(tiny_card(tmp_path), CUDA, Fake(ram=16, vram=12), folder)
+    assert found.ok and found.ram == 9 * GB
+    found = preflight(tiny_card(tmp_path), CUDA, Fake(ram=8, vram=12), folder)
+    assert not found.ok and "has 14.0 GB of weights, of which 9.0 GB wait in RAM, even in half" in found.sentences[0]
+    assert preflight(tiny_card(tmp_path), CUDA, Fake(ram=8, vram=24), folder).ok  # nothing waits
+
+
+@pytest.mark.parametrize(("placement", "vram"), [(CPU, 0), (replace(FLOAT32, half="float16"), 2)])
+@pytest.mark.parametrize(("free", "half"), [(1.0, False), (0.4, True)])
+def test_half_precision_begins_where_float32_takes_more_ram_than_is_free(
+    placement: Placement, vram: float, free: float, half: bool, tmp_path: Path
+) -> None:
+    """Linux gives more than there is, and ends the program once it is used."""
+    card, machine = tiny_card(tmp_path), Fake(ram=16, vram=vram, free=free)
+    residency = Residency(None, None, lambda: (), machine=machine)
+    pipeline_loader = PipelineLoader(residency, OomFallback(machine=machine), Measurements(None), machine)
+    folder = huge(tmp_path / "m", 4)
+    ahead = pipeline_loader.preflight(card, placement, folder)
+    assert ahead.weights == 8 * GB
+    names = pipeline_loader._foretold(card, placement, ahead, folder, [])
+    assert ("half" in names) == half
+    assert ("parts" in names or "blocks" in names) == bool(vram)
+
+
 def test_quantised_matrices_take_less(tmp_path: Path) -> None:
     folder = huge(tmp_path / "m", 12)
     card = tiny_card(tmp_path)
     placement = Placement("cuda", "float16", "sdpa", quantize="int8")
     assert preflight(card, placement, Fake(vram=8), folder).weights == pytest.approx(6 * GB, rel=0.01)
+    refused = preflight(card, placement, Fake(vram=5, ram=64), folder)
+    assert not refused.ok and "has 6.0 GB of weights in int8, which cannot wait in RAM" in refused.sentences[0]
+    assert refused.sentences[0].count(". ") == 0 and len(refused.sentences) == 1
 
 
 def plan(total: float, there: float = 0, free: float = 100) -> DownloadPlan:
@@ -184,6 +245,18 @@ def test_a_download_is_told_with_its_disk() -> None:
     assert by_card.download == 2 * GB and by_card.ok
     unknown = preflight(card, CPU, Fake())
     assert unknown.ok and "is not known before its files are here" in unknown.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("half", "variant", "times"), [("bfloat16", "", 2), ("float16", "fp16", 2), ("float16", "", 1)]
+)
+def test_files_of_16_bits_are_foretold_in_the_format_that_they_will_have(half: str, variant: str, times: int) -> None:
+    """FLUX before its download, on a GTX 1660."""
+    card = tiny_card("a/b", half=half, variant=variant)
+    wide = replace(FLOAT32, half="")
+    assert preflight(card, wide, Fake(vram=6, ram=200), plan=plan(34)).weights == times * 34 * GB
+    assert preflight(card, CUDA, Fake(vram=6, ram=200), plan=plan(34)).weights == 34 * GB
+    assert preflight(card, wide, Fake(vram=6), plan=plan(34)).ok is False
 
 
 def test_time_is_estimated_from_what_was_measured() -> None:

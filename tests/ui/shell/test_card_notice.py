@@ -16,8 +16,9 @@ from pipelines.jobs.backend import BackendStatus
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.machine import Machine
 from pipelines.models.manager import PipelineManager
-from pipelines.system.gpu.graphics_card import GraphicsCard, mismatch, unused_card
+from pipelines.system.gpu.graphics_card import GraphicsCard, mismatch, unused_card, unused_other_card
 from pipelines.system.gpu.nvidia_smi import NvidiaSmi, read
+from pipelines.system.gpu.other_cards import OtherCard
 from tests.support.tiny_model import tiny_card
 from ui.shell.card_notice import notice_value
 
@@ -31,6 +32,8 @@ BEHIND = replace(CARDS["RTX 3060"], driver=(12, 4))
         (replace(OLD, problem=mismatch(OLD)), "no kernels for NVIDIA GeForce GTX 1060 6GB (sm_61)"),
         (replace(BEHIND, problem=mismatch(BEHIND)), "The driver of NVIDIA GeForce RTX 3060 is too old"),
         (unused_card(read("NVIDIA GeForce RTX 3060, 12288, 581.1, 8.6"), (0, 0)), "the installed PyTorch has no CUDA"),
+        (unused_other_card(OtherCard("AMD", "The AMD graphics card", 0), False), "the installed PyTorch has no ROCm"),
+        (unused_other_card(OtherCard("Intel", "The Intel Arc card", 0), False), "models run on the CPU"),
         (unused_card(NvidiaSmi(silent=True), (0, 0)), "its driver does not answer"),
         *((card, "") for card in (*CARDS.values(), None)),
     ],

@@ -23,12 +23,13 @@ from pipelines.model import Placement
 from pipelines.models import oom_fallback, placement
 from pipelines.models.components import module_bytes
 from pipelines.models.families import loader
-from pipelines.models.loading import foretold_offload
 from pipelines.models.manager import PipelineManager
 from pipelines.models.offloading import spread as offloading
+from pipelines.models.offloading.foretold import foretold_offload, waiting_bytes
 from pipelines.models.offloading.spread import BLOCKS, LAYERS, WAIT, gather, spread
 from pipelines.models.oom_fallback import OomFallback
 from pipelines.models.preflight import Preflight
+from pipelines.models.residency import release_memory
 from pipelines.request import make_request
 from pipelines.sampling.denoise import denoise
 from pipelines.sampling.latents import latent_format
@@ -103,7 +104,7 @@ def test_each_of_them_takes_a_fallback_and_not_the_run(kind: str, site: Any, gpu
 @pytest.mark.parametrize("family", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
 @pytest.mark.parametrize("how", [WAIT, BLOCKS, LAYERS])
 def test_a_model_spread_over_the_card_and_ram_makes_the_same_picture(
-    family: str, how: str, tmp_path: Path, gpu: PretendGpu
+    family: str, how: str, tmp_path: Path, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_tiny_model(tmp_path / "m") if family == "stable_diffusion" else make(family, tmp_path / "m")
     flow = family in ("stable_diffusion_3", "flux")
@@ -120,14 +121,20 @@ def test_a_model_spread_over_the_card_and_ram_makes_the_same_picture(
 
     plain = run()
     whole = gpu.allocated
-    spread(model, how)
     in_loop = module_bytes(model.denoiser)
+    monkeypatch.setattr(offloading, "BLOCK_BYTES", in_loop // 12)
+    spread(model, how)
     before = gpu.allocated
     assert before < whole
     assert (before - empty >= in_loop) == (how == WAIT)
     assert np.abs(run() - plain).max() <= 1
     model.clear_prompt_cache()
     assert gpu.allocated <= before + (64 << 10)  # nothing stays behind
+    gpu.reset()
+    run()
+    # No weight is copied back to RAM, which has them already.
+    assert gpu.counts.copied_bytes < in_loop // 4
+    model.clear_prompt_cache()
     gather(model)
     assert all(weight.device.type == "cpu" for part in model.modules.values() for weight in part.parameters())
 
@@ -151,24 +158,36 @@ def test_a_large_text_encoder_comes_layer_by_layer(
 
 
 @pytest.mark.parametrize(
-    ("how", "device", "in_loop", "ahead", "pinned_once"),
+    ("how", "device", "in_loop", "limit", "pins"),
     [
-        (BLOCKS, "cuda", True, True, True),
-        (LAYERS, "cuda", True, True, False),
-        (LAYERS, "cuda", False, False, False),  # an autoencoder's decoder does not come through ``forward``
-        (BLOCKS, "mps", True, False, True),
+        (BLOCKS, "cuda", True, offloading.BLOCK_BYTES, True),
+        (LAYERS, "cuda", True, 0, False),
+        (LAYERS, "cuda", False, 0, False),
+        (BLOCKS, pretend_gpu.NAME, True, offloading.BLOCK_BYTES, False),
     ],
 )
-def test_blocks_are_pinned_and_fetched_ahead_while_one_works(
-    how: str, device: str, in_loop: bool, ahead: bool, pinned_once: bool, monkeypatch: pytest.MonkeyPatch
+def test_blocks_are_pinned_and_layers_are_not(
+    how: str, device: str, in_loop: bool, limit: int, pins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams are NVIDIA's and AMD's; what diffusers is asked for can be seen anywhere."""
+    """Pinned memory is of NVIDIA's and AMD's drivers; what is asked for can be seen anywhere."""
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("diffusers.hooks.apply_group_offloading", lambda module, **options: asked.update(options))
-    offloading.place(torch.nn.Linear(2, 2), Placement(device, "float16", "sdpa", kind=device), how, in_loop)
-    assert asked["onload_device"].type == device and asked["offload_device"].type == "cpu"
-    assert (asked["use_stream"], asked["low_cpu_mem_usage"]) == (ahead, not pinned_once)
-    assert asked["offload_type"] == ("block_level" if how == BLOCKS else "leaf_level")
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    monkeypatch.setattr("pipelines.models.offloading.groups.split", lambda part, size: asked.update(limit=size) or [])
+    monkeypatch.setattr("pipelines.models.offloading.pinned.pin", lambda tensors: asked.update(pins=True))
+    monkeypatch.setattr(
+        "pipelines.models.offloading.groups.WeightCourier", lambda part, work, groups: asked.update(work=work.type)
+    )
+    offloading.place(net, Placement(device, "float16", "sdpa", kind="cuda"), how, in_loop)
+    assert asked == {"limit": limit, "work": device} | ({"pins": True} if pins else {})
+
+
+def test_pinned_memory_goes_back_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: told.append("card"))
+    monkeypatch.setattr(torch.accelerator, "empty_host_cache", lambda: told.append("host"))
+    release_memory()
+    assert told == ["card", "host"]
 
 
 @pytest.mark.parametrize("count", [2, 5])
@@ -188,19 +207,44 @@ def test_a_model_that_cannot_fit_is_spread_before_it_is_loaded() -> None:
         total = sum(parts.values())
         return Preflight(parts, total, GB, 0, 0, 0, 0, None, True, False)
 
-    card = Placement("cuda", "float16", "sdpa")
+    def way(needs: Preflight, usable: int, quantize: str = "", family: str = "stable_diffusion") -> list[str]:
+        here = Placement("cuda", "float16", "sdpa", quantize=quantize)
+        return foretold_offload(needs, usable, here, tiny_card("x", family=family))
+
     sdxl = ahead(unet=5 * GB, text_encoder=GB // 4, text_encoder_2=GB * 3 // 2, vae=GB // 3)
-    assert foretold_offload(sdxl, 12 * GB, card) == []
-    assert foretold_offload(sdxl, 7 * GB - 1, card) == [WAIT]
-    assert foretold_offload(sdxl, 5 * GB, card) == [BLOCKS]
-    assert foretold_offload(sdxl, 2 * GB, card) == [BLOCKS]  # the rest is another program's
+    assert way(sdxl, 12 * GB) == []
+    assert way(sdxl, 7 * GB - 1) == [WAIT]
+    assert way(sdxl, 5 * GB) == [BLOCKS]
+    assert way(sdxl, 2 * GB) == [BLOCKS]  # the rest is another program's
+    assert way(sdxl, GB) == [LAYERS]  # no room for a text encoder
+    assert waiting_bytes(sdxl, [BLOCKS]) == sdxl.weights and waiting_bytes(sdxl, []) == 0
+    assert waiting_bytes(sdxl, [WAIT]) == sdxl.weights - 5 * GB
     medium = ahead(transformer=5 * GB, text_encoder_3=9 * GB, vae=GB // 6)
-    assert foretold_offload(medium, 11 * GB, card) == [WAIT]
+    assert way(medium, 11 * GB) == [WAIT]
     flux = ahead(transformer=24 * GB, text_encoder_2=9 * GB, text_encoder=GB // 4, vae=GB // 6)
-    assert foretold_offload(flux, 34 * GB, card) == []
-    assert foretold_offload(flux, 24 * GB, card) == [BLOCKS]
-    quantized = Placement("cuda", "bfloat16", "sdpa", quantize="int8")
-    assert foretold_offload(flux, 24 * GB, quantized) == []
+    assert way(flux, 34 * GB) == []
+    assert way(flux, 24 * GB) == [BLOCKS]
+    # Pipelines with a loop of their own ask their parts where they are.
+    assert way(medium, 11 * GB, family="any") == [LAYERS]
+    assert way(medium, 15 * GB, family="any") == []
+    assert way(flux, 24 * GB, "int8") == []
+
+
+@pytest.mark.parametrize(("how", "next_way"), [(BLOCKS, LAYERS), (LAYERS, "")])
+def test_memory_that_runs_out_brings_nothing_back_to_the_card(
+    how: str, next_way: str, site: Any, gpu: PretendGpu
+) -> None:
+    backend = site()
+    backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
+    before = gpu.allocated
+    assert isinstance(last_of(backend, ask()), Finished)
+    gpu.fail("cuda", within="runner.py:_decode", times=2 if next_way else 1)  # tiles, then the next way
+    done = last_of(backend, ask())
+    assert isinstance(done, Finished), done
+    with backend._manager.lease("tiny") as model:
+        assert {weight.device.type for weight in model.denoiser.parameters()} == {"cpu"}
+        assert set(model.placement.fallbacks) == {how, "tiles", *filter(None, [next_way])}
+    assert gpu.allocated - before < module_bytes(model.denoiser)
 
 
 @pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
@@ -355,6 +399,50 @@ def test_the_share_is_bounded_again_before_each_load(tiny_folder: Path, gpu: Pre
     assert calls == ["current", "bound", "current"] * 2
 
 
+@pytest.mark.parametrize(("name", "leases"), [("M1", 3), ("RTX 3060", 0)])
+def test_an_idle_apple_gpu_keeps_no_memory_of_the_last_run(
+    name: str, leases: int, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(pretend_gpu._DeviceModule, "empty_cache", lambda module: emptied.append(name))
+    backend = site(name)
+    for _ in range(2):
+        assert isinstance(last_of(backend, ask()), Finished)
+    with backend._manager.lease("tiny"):
+        pass
+    backend.close()  # the last event comes before the lease ends
+    assert len(emptied) == leases
+
+
+@pytest.mark.parametrize("name", ["M1", "RTX 3060"])
+def test_the_image_encoder_of_an_ip_adapter_leaves_the_card(
+    name: str, site: Any, tiny_folder: Path, tmp_path: Path
+) -> None:
+    request = adapted("ip_adapter.py", tiny_folder, tmp_path)
+    backend = site(name)
+    assert isinstance(last_of(backend, request(backend)), Finished)
+    with backend._manager.lease("tiny") as model:
+        _, encoder = model._ip_adapter._encoder  # type: ignore[attr-defined]
+    assert {weight.device.type for weight in encoder.parameters()} == {"cpu"}
+
+
+def test_a_model_that_finds_no_room_on_its_way_back_is_spread_as_its_sizes_say(
+    tiny_folder: Path, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = PretendMachine("GTX 1060")
+    manager = PipelineManager([tiny_card(tiny_folder)], machine=machine)
+    with manager.lease("tiny") as model:
+        in_loop = module_bytes(model.denoiser)
+    assert manager._residency.put_aside_idle()
+    gc.collect()
+    # No room for the denoiser alone, but for two blocks of it.
+    gpu.memory = gpu.allocated + in_loop // 2
+    monkeypatch.setattr("pipelines.models.offloading.foretold.BLOCK_BYTES", in_loop // 8)
+    monkeypatch.setattr("pipelines.models.offloading.foretold.VISIT_BYTES", in_loop // 8)
+    with manager.lease("tiny") as model:
+        assert model.placement.fallbacks == (BLOCKS,)
+
+
 def test_idle_models_leave_the_card_before_a_rung_is_taken(site: Any, gpu: PretendGpu, tmp_path: Path) -> None:
     cards = [tiny_card(make_tiny_model(tmp_path / name, seed=k), id=name) for k, name in enumerate("ab")]
     backend = site(cards=cards)
@@ -364,6 +452,29 @@ def test_idle_models_leave_the_card_before_a_rung_is_taken(site: Any, gpu: Prete
     gpu.fail("cuda", within="predict")
     assert last_of(backend, ask(model="b")).notes == ()
     assert [state.where for state in backend._manager.states()] == ["ram", "gpu"]
+
+
+@pytest.mark.parametrize("name", ["M1", None])
+def test_where_there_is_one_memory_idle_models_are_dropped_first(
+    name: str | None, site: Any, gpu: PretendGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [tiny_card(make_tiny_model(tmp_path / each, seed=k), id=each) for k, each in enumerate("ab")]
+    machine = PretendMachine(name) if name else MachineWith(None)
+    monkeypatch.setattr("tests.pipelines.models.offloading.test_spread.PretendMachine", lambda _: machine)
+    backend = site(name, cards=cards)
+    for card in cards:
+        assert last_of(backend, ask(model=card.id)).notes == ()
+    plain, left = UNet2DConditionModel.forward, [1]
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            left.pop()
+            raise OUT_OF_MEMORY["mps" if name else "cpu"]()
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", full)
+    assert last_of(backend, ask(model="b")).notes == ()
+    assert backend._manager.loaded == ("b",)
 
 
 def test_a_rung_is_forgotten_once_other_programs_have_left_the_card(tmp_path: Path) -> None:
@@ -419,6 +530,24 @@ def test_a_picture_that_overflows_in_half_precision_is_decoded_once_more(
         assert any("overflowed in float16, so it computes in float32" in note for note in done.notes)
     monkeypatch.setattr(AutoencoderKL, "decode", lambda *a, **k: (torch.full((1, 3, 32, 32), float("nan")),))
     assert isinstance(last_of(backend, ask()), Failed)
+
+
+def test_memory_that_runs_out_while_an_autoencoder_is_widened_takes_a_fallback(
+    site: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = AutoencoderKL.decode
+
+    def loud(vae: Any, z: Any, *args: Any, **kwargs: Any) -> Any:
+        return (plain(vae, z, *args, **kwargs)[0] * 1e5 * 1e-5,)
+
+    monkeypatch.setattr(AutoencoderKL, "decode", loud)
+    backend = site("RTX 3060")
+    gpu.fail("cuda", within="spread.py:widen_autoencoder", after=5)
+    done = last_of(backend, ask())
+    assert isinstance(done, Finished), done
+    assert pixels(done).std() > 1
+    assert any("overflowed in float16, so it computes in float32" in note for note in done.notes)
+    assert any("Memory ran out" in note and "tiles" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("place", ["pixels", "latents"])

@@ -12,9 +12,11 @@ import torch
 
 from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import CARDS, CU126, CU130, MachineWith
+from pipelines.models.placement import resolve
 from pipelines.system.gpu import graphics_card
 from pipelines.system.gpu.graphics_card import GraphicsCard, find, has_kernels, mismatch, unused_card
 from pipelines.system.gpu.nvidia_smi import NvidiaSmi, read
+from tests.support.tiny_model import tiny_card
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -128,12 +130,12 @@ class Driver:
     def __init__(self, name: str, capability: tuple[int, int], hip: str | None = None, error: str = "") -> None:
         self.version = SimpleNamespace(cuda=None if hip else "13.0", hip=hip)
         self.cuda, self._C, self.name = self, SimpleNamespace(_cuda_getDriverVersion=lambda: 13000), name
-        self.capability, self.error = capability, error
+        self.capability, self.error, self.chip = capability, error, "gfx1100"
 
     def get_device_properties(self, index: int) -> Any:
         if self.error:
             raise RuntimeError(self.error)
-        return SimpleNamespace(total_memory=8 * 2**30, gcnArchName="gfx1100")
+        return SimpleNamespace(total_memory=8 * 2**30, gcnArchName=self.chip)
 
     def get_device_name(self, index: int) -> str:
         return self.name
@@ -148,7 +150,7 @@ class Driver:
         return self.capability >= (8, 0)
 
     def get_arch_list(self) -> list[str]:
-        return ["gfx1100"] if self.version.hip else list(CU130)
+        return [self.chip] if self.version.hip else list(CU130)
 
     def ones(self, count: int, device: str) -> torch.Tensor:
         return torch.ones(count)
@@ -182,6 +184,64 @@ def test_a_driver_that_fails_at_the_start_leaves_the_cpu() -> None:
     assert "cannot start on the graphics card (CUDA unknown error - see the docs);" in found.problem
     radeon = graphics_card._cuda_card(Driver("AMD Radeon T1000", (11, 0), hip="7.1"), 0, "cuda")
     assert radeon.rocm and radeon.float16 and radeon.problem == "" and radeon.architecture == "gfx1100"
+
+
+@pytest.mark.parametrize(
+    ("chip", "bfloat16"),
+    [
+        ("gfx906:sramecc+:xnack-", False), ("gfx900", False), ("gfx1010", False), ("gfx1030", False),
+        ("gfx908", True), ("gfx90a", True), ("gfx942", True), ("gfx1100", True), ("gfx1201", True),
+    ],
+)  # fmt: skip
+def test_bfloat16_is_used_on_the_cards_of_amd_that_compute_in_it(chip: str, bfloat16: bool) -> None:
+    """PyTorch says of every card on ROCm that it does."""
+    driver = Driver("AMD Radeon", (11, 0), hip="7.1")
+    driver.chip = chip
+    found = graphics_card._cuda_card(driver, 0, "cuda")
+    assert (found.bfloat16, found.float16, found.problem) == (bfloat16, True, "")
+
+
+class TwoCards(Driver):
+    """The first is of another generation than the second."""
+
+    def __init__(self, *generations: tuple[int, int]) -> None:
+        super().__init__("", generations[0])
+        self.generations = generations
+
+    def device_count(self) -> int:
+        return len(self.generations)
+
+    def get_device_name(self, index: int) -> str:
+        return f"NVIDIA card {index}"
+
+    def get_device_capability(self, index: int) -> tuple[int, int]:
+        return self.generations[index]
+
+
+@pytest.mark.parametrize(
+    ("generations", "used"),
+    [
+        (((6, 1), (8, 6)), "cuda:1"), (((6, 1), (6, 1), (8, 6)), "cuda:2"), (((8, 6), (6, 1)), "cuda"),
+        (((6, 1), (6, 1)), "cuda"), (((6, 1),), "cuda"),
+    ],
+)  # fmt: skip
+def test_a_card_that_the_build_has_kernels_for_is_used_before_the_first_one(
+    generations: tuple[tuple[int, int], ...], used: str
+) -> None:
+    found = graphics_card._first_usable(TwoCards(*generations))
+    assert found.device == used
+    works = generations[int(used.partition(":")[2] or 0)] >= (7, 5)
+    assert bool(found.problem) == (not works)
+    if used != "cuda":
+        assert "no kernels for NVIDIA card 0" in found.passed_over
+        note = resolve("auto", card=tiny_card("x"), machine=MachineWith(found)).note
+        assert note.startswith(f"NVIDIA card {used[-1]} ({used}) is used instead of the first card: This PyTorch has")
+
+
+def test_of_several_cards_that_are_not_used_one_that_a_build_can_use_is_named() -> None:
+    answer = "GeForce GTX 780, 3072, 581.1, 3.5\nNVIDIA GeForce RTX 3060, 12288, 581.1, 8.6"
+    found = unused_card(read(answer), (0, 0))
+    assert found is not None and found.name == "NVIDIA GeForce RTX 3060" and "TORCH=cu130" in found.problem
 
 
 def test_one_tiny_kernel_answers_what_no_table_does(monkeypatch: pytest.MonkeyPatch) -> None:
