@@ -53,6 +53,7 @@ def test_a_run_is_left_at_a_step_by_keyboard_and_the_fork_opens_in_its_place(
     panel.locator('[data-part="prompt"]').fill("a red apple")
     # What was typed is there after a reload.
     page.reload()
+    page.locator(".fork-here").click()
     expect(panel.locator('[data-part="prompt"]')).to_have_value("a red apple")
     expect(panel.locator('[data-part="scheduler"]')).to_have_value("euler_a")
     expect(panel.locator("h3").first).to_have_text(f"From step 3 of {STEPS}")
