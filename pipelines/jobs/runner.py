@@ -134,6 +134,8 @@ class GenerationRunner:
                 self.manager.reset_fallbacks(model_id)
             free_memory()
         job.end_recording()
+        # Steps of jobs that were cancelled meanwhile hold the model in memory.
+        self._ahead = {name: each for name, each in self._ahead.items() if not each[0].job.done}
 
     def _generate(self, job: Job) -> None:
         started = time.perf_counter()
@@ -282,6 +284,8 @@ class GenerationRunner:
         if ahead is not None and run is not None and ahead.whole and run.last is not None:
             run.seconds_apart = ahead.seconds
             return run
+        # Others begin again: the model may be another one since, as after memory ran out.
+        self._ahead = {name: each for name, each in self._ahead.items() if each[0].whole}
         run = self._begin(job, model)
         for level in self._loop(job, model, init, draft, run):
             self._bring_to(level, job, model, run)
@@ -296,9 +300,6 @@ class GenerationRunner:
 
     def _bring_to(self, level: float, job: Job, model: Model, run: _Denoised) -> None:
         """Make the steps of the jobs that run together with this one, down to a noise level."""
-        gone = [name for name, (ahead, _) in self._ahead.items() if ahead.job.done]
-        for name in gone:
-            self._ahead.pop(name)
         for other in self.tasks.alongside(job):
             if other.id not in self._ahead:
                 its = self._begin(other, model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from pipelines.images.png import read_request
 from pipelines.jobs import drafts
 from presets import catalogue
 from tests.support.site import Gate, Site, served
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,10 @@ def border(data: bytes) -> tuple[float, float, float]:
     edge = [image.getpixel((x, y)) for x in range(width) for y in (0, height - 1)]
     edge += [image.getpixel((x, y)) for y in range(height) for x in (0, width - 1)]
     return tuple(sorted(channel)[len(edge) // 2] for channel in zip(*edge, strict=True))
+
+
+def prompts(paths: Iterable[Path]) -> set[str]:
+    return {read_request(path).prompt for path in paths}
 
 
 def test_the_first_visit_plays_the_recording_and_queues_nothing(visit, site: Site):
@@ -95,6 +100,8 @@ def test_one_press_chooses_the_quick_form_and_the_picture_follows_the_words(
     expect(page.get_by_role("radio", name="Fine 4")).to_be_checked()
     page.fill("#prompt textarea", "a guitar on a")
     page.locator("#prompt textarea").press_sequentially(" pink background", delay=40)
+    # A slow machine may keep what was typed so far, too.
+    wait_for(lambda: "a guitar on a pink background" in prompts(set(site.pictures.glob("*.png")) - before))
     expect(page.locator("#stage [data-part=words]")).to_contain_text("Kept", timeout=60_000)
     job = site.backend.jobs[-1]
     assert (job.request.model, job.request.prompt) == ("pocket-turbo", "a guitar on a pink background")
