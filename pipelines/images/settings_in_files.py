@@ -117,8 +117,8 @@ def without_settings(data: bytes, source_type: str = "", manifest: bool = True, 
     """A file with the same pixels, byte by byte, and no text but the mark that a model made it.
 
     Only of pixels that hide a text (``hidden_texts``) the lowest bits are others.  Prompt and settings go, with every
-    other text, EXIF and preview.  The mark stays, or is added; colour profiles, the orientation, and a C2PA manifest that
-    another program has signed stay, too.
+    other text, EXIF and preview.  The mark stays, or is added; colour profiles, the orientation, and a C2PA manifest
+    that another program has signed stay, too.
 
     Args:
         data: a PNG, JPEG or WebP.

@@ -239,7 +239,8 @@ def test_a_field_of_a_wrong_kind_loses_nothing_else() -> None:
 # Each text in its own file, as its program writes it, with one value of a wrong kind.
 WHOLE = {
     "comfyui": ("prompt", samples.COMFY), "swarmui": ("parameters", samples.SWARM),
-    "invokeai": ("invokeai_metadata", samples.INVOKE), "fooocus": ("parameters", samples.FOOOCUS_JSON), "novelai": ("Comment", samples.NOVEL),
+    "invokeai": ("invokeai_metadata", samples.INVOKE),
+    "fooocus": ("parameters", samples.FOOOCUS_JSON), "novelai": ("Comment", samples.NOVEL),
 }  # fmt: skip
 
 
