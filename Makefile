@@ -68,8 +68,9 @@ evaluate: setup-dev ## measure the embedded model, print JSON
 bench: setup-dev ## measure speed against plain diffusers
 	@$(PY) -m benchmarks.run $(ARGS)
 
-soak: setup-dev ## use, attack, overload and kill the running program for half an hour
+soak: setup-dev ## use, attack, overload and kill the running program for half an hour, then read 5,000 malformed files
 	@$(PY) -m benchmarks.soak $(ARGS)
+	@PLAYGROUND_MALFORMED=5000 $(PY) -m pytest -q tests/history/readers/test_malformed.py
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) $(MINIMAL) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 _OWN_NAME = re.compile(r"\d{8}-\d{6}-\d{3}-[\w-]{1,60}", re.ASCII)
 # Pictures with the same pixels that an imported one is compared with.
 MAX_COMPARED = 20
+# While an import counts its files, its progress is told after so many.
+COUNTED_AT_ONCE = 200
+STOPPED = "The import was stopped; start it again to go on."
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,22 @@ class FolderImport:
 
         Args:
             sources: folders with those below them (never the history's own), zips, and single files.
-            progress: called after each file.
-            cancelled: polled before each file.
+            progress: called after each file, and while files are counted.
+            cancelled: polled before each file, and while files are counted.
 
         Returns:
             The last progress.
         """
-        state = ImportProgress(total=sum(1 for _ in self._found(sources)))
-        for found in self._found(sources):
+        state = ImportProgress()
+        for count, _ in enumerate(self._found(sources, cancelled), 1):
+            state = ImportProgress(total=count)
+            if count % COUNTED_AT_ONCE == 0:
+                progress(state)
             if cancelled():
-                return replace(state, problem="The import was stopped; start it again to go on.")
+                break
+        for found in self._found(sources, cancelled):
+            if cancelled():
+                break
             try:
                 outcome = self._add(found)
             except (HistoryUnavailable, OSError) as problem:
@@ -177,10 +186,10 @@ class FolderImport:
                 outcome = "refused"
             state = replace(state, done=state.done + 1, **{outcome: getattr(state, outcome) + 1})
             progress(state)
-        return state
+        return replace(state, problem=STOPPED) if cancelled() and state.done < max(1, state.total) else state
 
-    def _found(self, sources: Sequence[Path]) -> Iterator[Found]:
-        return chain.from_iterable(pictures_in(source, self._folders) for source in sources)
+    def _found(self, sources: Sequence[Path], cancelled: Callable[[], bool]) -> Iterator[Found]:
+        return chain.from_iterable(pictures_in(source, self._folders, cancelled) for source in sources)
 
     def _add(self, found: Found) -> str:
         """Import one file; which figure of the progress it counts for."""

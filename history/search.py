@@ -17,8 +17,10 @@ PAGE_SIZE, MAX_PAGE = 60, 500
 MAX_WORDS, MAX_SEARCH = 16, 300
 # Entries that a search counts; more are "more than 10,000".
 MAX_COUNTED = 10_000
-# When the last entry was deleted (microseconds, 0 outside of the bin), and its number.
-_CURSOR = re.compile(r"(\d{1,17})_(\d{1,17})", re.ASCII)
+# Every text of an entry that is searched.
+_TEXTS = "search.prompt || ' ' || search.negative_prompt || ' ' || search.model || ' ' || search.tags"
+# When the last entry was deleted (exactly as the database has it, 0 outside of the bin), and its number.
+_CURSOR = re.compile(r"(\d{1,17}(?:\.\d{1,17})?)_(\d{1,17})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class EntryCatalogue:
         conditions, values = _conditions(user, filters)
         if found := _CURSOR.fullmatch(cursor):
             conditions.append("(deleted, number) < (?, ?)" if filters.in_bin else "entries.number < ?")
-            values += [int(found[1]) / 1e6, int(found[2])] if filters.in_bin else [int(found[2])]
+            values += [float(found[1]), int(found[2])] if filters.in_bin else [int(found[2])]
         # A search is read in the order of its rows, too.
         order = "deleted DESC, number DESC" if filters.in_bin else "number DESC"
         if _searches(filters) and not filters.in_bin:
@@ -105,7 +107,7 @@ class EntryCatalogue:
         )
         entries = tuple(from_row(row) for row in rows[:size])
         last = entries[-1] if len(rows) > size else None
-        return Page(entries, f"{round((last.deleted or 0) * 1e6)}_{last.number}" if last else "")
+        return Page(entries, f"{last.deleted or 0!r}_{last.number}" if last else "")
 
     def count(self, user: User, filters: Filters | None = None) -> int:
         """How many entries there are; of those that a search finds no more than ``MAX_COUNTED`` and one are counted."""
@@ -185,27 +187,27 @@ def _conditions(user: User, filters: Filters) -> tuple[list[str], list[Any]]:
         match, symbols = match_expression(filters.text), symbols_of(filters.text)
         # A text without a letter, a digit or a symbol is in no prompt that anyone looks for.
         found += [("search MATCH ?", [match])] if match else [("0", [])] if not symbols else []
-        found += [("instr(title, ?)", [symbol]) for symbol in symbols]
+        found += [(f"instr({_TEXTS}, ?)", [symbol]) for symbol in symbols]
     return [condition for condition, _ in found], [value for _, values in found for value in values]
 
 
 def _searches(filters: Filters) -> bool:
-    return bool(match_expression(filters.text))
+    return bool(filters.text.strip())
 
 
 def _source(filters: Filters) -> str:
-    """What a query reads from: with words, the search first and the entries by its rows."""
+    """What a query reads from: with a text, the search first and the entries by its rows."""
     return "FROM search CROSS JOIN entries ON entries.number = search.rowid" if _searches(filters) else "FROM entries"
 
 
 def symbols_of(text: str) -> list[str]:
-    """The words of a search that are symbols alone, such as emoji: they are in no index, but in entries' titles."""
+    """The words of a search that are symbols alone, such as emoji and arrows: no index has them, only the texts."""
     words = text[:MAX_SEARCH].replace("\0", " ").split()
     return [word for word in words if not any(map(str.isalnum, word)) and any(map(_is_symbol, word))][:MAX_WORDS]
 
 
 def _is_symbol(character: str) -> bool:
-    return unicodedata.category(character) == "So"
+    return unicodedata.category(character) in ("So", "Sm", "Sc", "Sk")
 
 
 def match_expression(text: str) -> str:

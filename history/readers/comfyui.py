@@ -13,10 +13,13 @@ from typing import Any
 from history.readers.settings import ForeignSettings, SettingsBuilder
 from pipelines.images.file_texts import FileTexts
 from pipelines.prompt import A1111
+from pipelines.request import MAX_PROMPT
 from pipelines.system.bounded_json import parse_json
 
-# Bounds of a graph: bytes, nodes, nodes that a walk looks at, and values that lead on to others.
-MAX_BYTES, MAX_NODES, MAX_WALK, MAX_HOPS = 4 * 2**20, 5000, 2000, 16
+# Bounds of a graph: bytes, nodes, nodes that a walk looks at, links that it follows, and values that lead on to others.
+MAX_BYTES, MAX_NODES, MAX_WALK, MAX_LINKS, MAX_HOPS = 4 * 2**20, 5000, 2000, 20_000, 16
+# A text that is put together ends here: more than any prompt is long.
+MAX_JOINED = 10 * MAX_PROMPT
 _SAMPLER_INPUTS = {"sampler_name", "sampler", "steps", "cfg", "seed", "noise_seed", "sigmas", "guider"}
 # Inputs that hold a text, the most telling first; and those that hold any value.
 _TEXTS = ("text", "text_g", "text_l", "t5xxl", "clip_l", "prompt", "string", "populated_text", "value", "string_a")
@@ -82,6 +85,8 @@ class _GraphReader:
 
     def __init__(self, nodes: dict[str, Node], builder: SettingsBuilder) -> None:
         self._nodes, self._builder = nodes, builder
+        # The texts of nodes that were put together already: nodes that share parts would be read again and again.
+        self._texts: dict[str, str] = {}
 
     # -- walking -----------------------------------------------------------------------------------------------
 
@@ -91,13 +96,19 @@ class _GraphReader:
             return str(value[0]) if str(value[0]) in self._nodes else ""
         return ""
 
-    def upstream(self, start: str) -> Iterator[tuple[str, Node]]:
-        """The nodes that a node depends on, itself first, the nearest first."""
-        seen, queue = {start}, [start]
+    def upstream(self, start: str, seen: set[str] | None = None) -> Iterator[tuple[str, Node]]:
+        """The nodes that a node depends on, itself first, the nearest first.
+
+        Args:
+            start: the name of the node.
+            seen: nodes that are left out with what they depend on; those of this walk are added.
+        """
+        seen, queue = set() if seen is None else seen, [start]
+        seen.add(start)
         for name in queue:
             yield name, self._nodes[name]
             for value in self._nodes[name]["inputs"].values():
-                if (before := self._linked(value)) and before not in seen and len(seen) < MAX_WALK:
+                if (before := self._linked(value)) and before not in seen and len(queue) < MAX_WALK:
                     seen.add(before)
                     queue.append(before)
 
@@ -108,8 +119,11 @@ class _GraphReader:
         """
         saving = [name for name, node in self._nodes.items() if "save" in node["class_type"].lower()]
         showing = [name for name, node in self._nodes.items() if "preview" in node["class_type"].lower()]
-        for start in [*saving, *showing, *self._nodes][: MAX_WALK // 10]:
-            found = [(name, node) for name, node in self.upstream(start) if _is_sampler(node)]
+        seen = set[str]()  # no sampler is before a node that an earlier walk has passed
+        for start in [*saving, *showing, *self._nodes]:
+            if start in seen:
+                continue
+            found = [(name, node) for name, node in self.upstream(start, seen) if _is_sampler(node)]
             first = next((each for each in found if not self._linked(each[1]["inputs"].get("image"))), None)
             if found:
                 sampler = first or found[0]
@@ -195,16 +209,21 @@ class _GraphReader:
         """
         if not self._linked(link):
             return link if isinstance(link, str) else ""
-        queue, seen, found = [link], set[tuple[str, str]](), list[str]()
+        queue, seen, found = [link], set[tuple[str, str]](), dict[str, None]()
         for each in queue:
             name = self._linked(each)
-            if not name or (name, str(each[1])) in seen or len(seen) >= MAX_WALK:
+            # A slot is a number, or whatever a hostile graph has in its place.
+            place = (name, str(each[1])[:20] if name and isinstance(each[1], str | int) else "")
+            if not name or place in seen or len(seen) >= MAX_WALK:
                 continue
-            seen.add((name, str(each[1])))
+            seen.add(place)
             texts = self._encoded(self._nodes[name])
-            found += [text for text in texts if text not in found]
-            queue += [] if texts else _conditionings(self._nodes[name], each[1], role)
-        return "\n".join(found)
+            found |= dict.fromkeys(texts)
+            if not texts and len(queue) < MAX_LINKS:
+                queue += _conditionings(self._nodes[name], each[1], role)[:MAX_LINKS]
+            if sum(map(len, found)) > MAX_JOINED:
+                break
+        return "\n".join(found)[:MAX_JOINED]
 
     def _encoded(self, node: Node) -> list[str]:
         """The texts that a node encodes, each once."""
@@ -217,16 +236,22 @@ class _GraphReader:
     def _joined(self, given: Any, hops: int = 0) -> str:
         """A text, or those of the nodes that it is put together from."""
         if isinstance(given, str):
-            return given
+            return given[:MAX_JOINED]
         name = self._linked(given)
         if not name or hops > MAX_HOPS:
             return ""
-        inputs = self._nodes[name]["inputs"]
+        if name not in self._texts:
+            self._texts[name] = ""  # of a circle
+            self._texts[name] = self._put_together(self._nodes[name]["inputs"], hops)
+        return self._texts[name]
+
+    def _put_together(self, inputs: dict[str, Any], hops: int) -> str:
+        """The text of a node's inputs: several parts with what stands between them, else the first that is a text."""
         joined = inputs.get("delimiter", inputs.get("separator", " "))
         parts = [inputs[part] for part in _PARTS if part in inputs]
         if len(parts) > 1:
             found = [text for part in parts[:8] if (text := self._joined(part, hops + 4))]
-            return (joined if isinstance(joined, str) else " ").join(found)
+            return (joined[:MAX_JOINED] if isinstance(joined, str) else " ").join(found)[:MAX_JOINED]
         return self._joined(next((inputs[each] for each in _TEXTS if each in inputs), None), hops + 1)
 
     def _size(self, link: Any) -> None:

@@ -1,22 +1,21 @@
 """NovelAI: JSON in a PNG's ``Comment``, or the same texts hidden in the lowest bits of the alpha channel.
 
-The alpha form (also written by extensions of other programs, with AUTOMATIC1111's text): the bits run down the columns;
-15 bytes of signature, 32 bits with the length in bits, and the bytes, gzipped after "stealth_pngcomp".
+The alpha form (``pipelines.images.hidden_texts``) is also written by extensions of other programs, with AUTOMATIC1111's
+text.
 """
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from history.readers import a1111
 from history.readers.settings import A1111, ForeignSettings, SettingsBuilder, json_object
-from pipelines.images.file_texts import MAX_TEXT, FileTexts
+from pipelines.images.file_texts import FileTexts
+from pipelines.images.hidden_texts import hidden_text
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_COMPRESSED, _PLAIN = b"stealth_pngcomp", b"stealth_pnginfo"
 _KNOWN = {
     "prompt", "uc", "steps", "scale", "seed", "width", "height", "sampler", "noise_schedule", "strength", "signed_hash",
     "v4_prompt", "v4_negative_prompt", "request_type",
@@ -86,29 +85,6 @@ def add_hidden(texts: FileTexts, image: Image.Image) -> None:
         if _text(found, name):
             texts.add(name, _text(found, name))
     texts.add("Software", "NovelAI")
-
-
-def hidden_text(image: Image.Image) -> str:
-    """The text in the lowest bits of the alpha channel, "" if there is none."""
-    import numpy as np
-
-    if "A" not in image.getbands():
-        return ""
-    bits = np.asarray(image.getchannel("A")).T.reshape(-1) & 1
-    head = 8 * (len(_PLAIN) + 4)
-    if bits.size < head:
-        return ""
-    start = np.packbits(bits[:head]).tobytes()
-    signature, length = start[:15], int.from_bytes(start[15:], "big")
-    if signature not in (_COMPRESSED, _PLAIN) or not 0 < length <= min(bits.size - head, 8 * MAX_TEXT):
-        return ""
-    data = np.packbits(bits[head : head + length]).tobytes()
-    if signature == _COMPRESSED:
-        try:
-            data = zlib.decompressobj(31).decompress(data, MAX_TEXT)
-        except zlib.error:
-            return ""
-    return data.decode("utf-8", "replace")
 
 
 def _text(found: dict[str, Any], name: str) -> str:

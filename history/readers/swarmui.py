@@ -37,8 +37,8 @@ def parse(found: dict[str, Any], text: str) -> ForeignSettings | None:
         guidance=values.get("cfgscale") if scale is None else scale,
     )  # fmt: skip
     builder.sampler(values.get("sampler", ""), values.get("scheduler", ""))
-    hashes = {model.get("param"): model.get("hash") for model in _models(found)}
-    builder.model(values.get("model", ""), hashes.get("model", ""))
+    models = [model for model in _models(found) if model.get("param") == "model"]
+    builder.model(values.get("model", ""), models[-1].get("hash") if models else "")
     builder.vae(values.get("vae", ""))
     builder.clip_skip(values.get("clipstopatlayer"))
     names, weights = _listed(values.get("loras")), _listed(values.get("loraweights"))

@@ -17,6 +17,10 @@ UNKNOWN = (
     "have been ready yet, or the file of the picture was changed."
 )
 UNRECORDED = "How the picture was made was not recorded, so the cause cannot be named."
+UNHASHED = (
+    "Whether {names} {are} the same as then is not known: the hashes of large files are still being read, or the files "
+    "are no longer here; make the picture again later to compare them."
+)
 MOST = 3
 
 
@@ -24,9 +28,10 @@ def likely_cause(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The likely cause of a difference between two runs, as one sentence, by the facts of both."""
     if not any(name in then for name in (*_SETTINGS, "libraries", "model")):
         return UNRECORDED
-    found = list(differences(then, now))
+    found, unhashed = list(differences(then, now)), unhashed_files(then, now)
     if not found:
-        return UNKNOWN
+        names = ", ".join(map(_text, unhashed[:MOST]))
+        return UNHASHED.format(names=names, are="is" if len(unhashed) == 1 else "are") if unhashed else UNKNOWN
     more = f" (and {len(found) - MOST} more)" if len(found) > MOST else ""
     return f"Likely cause: {'; '.join(found[:MOST])}{more}."
 
@@ -46,6 +51,15 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
     for name, version in before.items():
         if after.get(name, version) != version:
             yield f"{_text(name)} {_text(version)} then, {_text(after[name])} now"
+
+
+def unhashed_files(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The files of model and adapters whose hashes are recorded of one run and not of today's."""
+    if "model" not in now:  # files were not recorded at all
+        return []
+    model = _mapping(_mapping(now, "model"), "sha256")
+    files = [name for name in _mapping(_mapping(then, "model"), "sha256") if name not in model]
+    return files + [name for name in _mapping(then, "adapters") if name not in _mapping(now, "adapters")]
 
 
 def _model(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from history.bin import Bin
 from history.database import Database, HistoryUnavailable
 from history.entries import CRASHED
 from history.parents import REPLAY
-from history.replays.causes import likely_cause
+from history.replays.causes import likely_cause, unhashed_files
 from history.replays.comparison import PictureDifference, compare
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.images.uploads import decode_upload
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Replays that are remembered.
 MOST = 50
+# Hashes of large files are read in the background and added to a new entry: how long a comparison waits for them, and
+# how often it looks.
+HASH_SECONDS, HASH_POLL = 120.0, 0.25
 RUNNING, DONE, STOPPED = "running", "done", "stopped"
 GONE = "This picture is no longer here."
 NO_SETTINGS = "The settings of this picture are not known in a form that can be run again."
@@ -190,9 +194,20 @@ class Replays:
         kept = OTHERS.format(count=more, are="is" if more == 1 else "are") if more else ""
         if difference.is_same:
             return ReplayState(DONE, " ".join(filter(None, (difference.sentence(), NOT_ADDED, kept))), same=True)
-        cause = likely_cause(then.facts, new.facts) if new else ""
+        cause = likely_cause(then.facts, self._facts(new, user, then)) if new else ""
         text = " ".join(filter(None, (difference.sentence(), cause, ADDED if new else NOT_KEPT, kept)))
         return ReplayState(DONE, text, entry=new.entry.id if new else "")
+
+    def _facts(self, new: EntryDetail, user: User, then: EntryDetail) -> Mapping[str, Any]:
+        """The facts of a new entry, with the hashes of large files, which are added to it once they are read."""
+        facts, end = new.facts, time.monotonic() + HASH_SECONDS
+        while unhashed_files(then.facts, facts) and time.monotonic() < end:
+            time.sleep(HASH_POLL)
+            found = self._detail(user, new.entry.id)
+            if found is None:
+                break
+            facts = found.facts
+        return facts
 
     def _link(self, user: User, ids: Sequence[str], then: EntryDetail) -> None:
         """Mark new entries as those of the old run made again: each by its place in it, else as the one asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,11 @@ from pipelines.system.bounded_json import parse_json
 if TYPE_CHECKING:
     from history.entries import EntryDetail
 
+log = logging.getLogger(__name__)
 VERSION, NAME = 1, "history.json"
+# What is in a picture's own file, too: left out of a listing that would be longer than is read.
+_IN_FILES = ("request", "facts", "other_program")
+LEFT_OUT = "The settings are in the pictures' own files alone: with them this listing would be too long to be read."
 # Bounds of a listing that is read: bytes, pictures, and an entry's notes and their characters.
 MAX_BYTES, MAX_LISTED, MAX_NOTES, MAX_NOTE = 32 * 2**20, 100_000, 20, 500
 
@@ -34,9 +39,19 @@ class Listed:
 
 
 def written(described: Sequence[Mapping[str, Any]]) -> bytes:
-    """A listing as a file."""
-    text = json.dumps({"version": VERSION, "entries": described}, indent=1, ensure_ascii=False)
-    return text.encode("utf-8", "replace")
+    """A listing as a file; of one that would be longer than ``read`` takes, settings that are in files are left out."""
+    data = _encoded({"version": VERSION, "entries": described}, indent=1)
+    if len(data) <= MAX_BYTES:
+        return data
+    short = [
+        {name: value for name, value in each.items() if not each.get("file") or name not in _IN_FILES}
+        for each in described
+    ]
+    return _encoded({"version": VERSION, "note": LEFT_OUT, "entries": short})
+
+
+def _encoded(listing: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(listing, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def described(detail: EntryDetail, file: str) -> dict[str, Any]:
@@ -54,7 +69,8 @@ def read(data: bytes) -> dict[str, Listed]:
     """What a listing says, by the names of the pictures' files without their folder; {} for what is no listing."""
     try:
         found = parse_json(data, MAX_BYTES, finite=False)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as problem:
+        log.warning("The tags and favourites of an export are not read: %s", problem)
         return {}
     entries = found.get("entries") if isinstance(found, dict) and found.get("version") == VERSION else None
     listed = entries[:MAX_LISTED] if isinstance(entries, list) else []

@@ -20,8 +20,8 @@ from pipelines.system.text import printable
 log = logging.getLogger(__name__)
 ZIP = ".zip"
 # Bounds: folders below each other, members of a zip, and how much smaller a member may be than its content.  Pictures
-# are compressed already.
-MAX_DEPTH, MAX_MEMBERS, MAX_RATIO = 12, 1_000_000, 100
+# are compressed already; the last one is what deflate can reach.
+MAX_DEPTH, MAX_MEMBERS, MAX_RATIO, MAX_DEFLATE = 12, 1_000_000, 100, 1100
 
 
 class Unreadable(ValueError):
@@ -45,37 +45,53 @@ class Found:
     listed: Listed | None = None
 
 
-def pictures_in(source: Path, folders: Folders) -> Iterator[Found]:
-    """The picture files of a folder and those below it, of a zip, or the file itself; links are not followed.
+def pictures_in(source: Path, folders: Folders, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Found]:
+    """The picture files of a folder and those below it, of a zip, or the file itself.
+
+    Links below the folder are not followed, and what is no file, such as a pipe, is left out.
 
     Args:
         source: a folder or a file; the content of a zip is untrusted.
         folders: of the history, whose own folder is left out.
+        cancelled: polled while folders are read, which ends early then: there may be no picture in many of them.
     """
     if source.is_dir():
         # An export that was unpacked.
         listing = _listing_in(source)
-        yield from (_file(path, listing.get(path.name)) for path in _below(source, folders))
+        yield from (_file(path, listing.get(path.name)) for path in _below(source, folders, cancelled))
+    elif not source.is_file():
+        return
     elif source.suffix.lower() == ZIP:
         yield from _in_zip(source)
-    elif source.is_file():
+    else:
         yield _file(source)
 
 
-def _below(folder: Path, folders: Folders, depth: int = 0) -> Iterator[Path]:
+def _below(folder: Path, folders: Folders, cancelled: Callable[[], bool], depth: int = 0) -> Iterator[Path]:
     """Picture files below a folder, by name."""
     if depth > MAX_DEPTH or folder.resolve() == folders.data.resolve():
         return
     try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        found = sorted(_entries(folder, cancelled), key=lambda entry: entry.name)
     except OSError as error:
         log.warning("%s is left out: %s", folder, error)
         return
     for entry in found:
+        if cancelled():
+            return
         if entry.is_dir(follow_symlinks=False):
-            yield from _below(Path(entry.path), folders, depth + 1)
-        elif _is_picture(entry.name):
+            yield from _below(Path(entry.path), folders, cancelled, depth + 1)
+        elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
+
+
+def _entries(folder: Path, cancelled: Callable[[], bool]) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, as far as it is read before it is cancelled."""
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number % 1000 == 0 and cancelled():
+                return
+            yield entry
 
 
 def _is_picture(name: str) -> bool:
@@ -83,8 +99,11 @@ def _is_picture(name: str) -> bool:
 
 
 def _listing_in(folder: Path) -> Mapping[str, Listed]:
+    path = folder / export_listing.NAME
+    if path.is_symlink() or not path.is_file():
+        return {}
     try:
-        with (folder / export_listing.NAME).open("rb") as file:
+        with path.open("rb") as file:
             return export_listing.read(file.read(export_listing.MAX_BYTES + 1))
     except OSError:
         return {}
@@ -93,6 +112,9 @@ def _listing_in(folder: Path) -> Mapping[str, Listed]:
 def _file(path: Path, listed: Listed | None = None) -> Found:
     def read() -> bytes:
         try:
+            # It may have become something else since it was found: a pipe would never end.
+            if not path.is_file():
+                raise Unreadable(f"{path.name} is no file.")
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise Unreadable(f"{path.name} is too large.")
             return path.read_bytes()
@@ -128,8 +150,13 @@ def _nothing() -> bytes:
 def _listing_of(archive: zipfile.ZipFile) -> Mapping[str, Listed]:
     """The listing of an export; {} in any other zip."""
     try:
-        return export_listing.read(_content(archive, archive.getinfo(export_listing.NAME), export_listing.MAX_BYTES))
-    except (KeyError, Unreadable):
+        # Entries are much alike, so no ratio tells a bomb from a listing: the bytes alone are bounded.
+        member = archive.getinfo(export_listing.NAME)
+        return export_listing.read(_content(archive, member, export_listing.MAX_BYTES, MAX_DEFLATE))
+    except KeyError:
+        return {}
+    except Unreadable as problem:
+        log.warning("The tags and favourites of an export are not read: %s", problem)
         return {}
 
 
@@ -141,10 +168,10 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, listed
     return Found(name, changed, lambda: _content(archive, member, MAX_FILE_BYTES), listed)
 
 
-def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, ratio: int = MAX_RATIO) -> bytes:
     """The bytes of a member; raises Unreadable."""
     # The sizes are claims: what is read is bounded, too.
-    if member.file_size > min(most, MAX_RATIO * member.compress_size + 2**20):
+    if member.file_size > min(most, ratio * member.compress_size + 2**20):
         raise Unreadable(f"{member.filename} is too large.")
     try:
         with archive.open(member) as file:

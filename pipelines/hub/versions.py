@@ -62,11 +62,12 @@ class FileHashes:
             threading.Thread(target=self._read, args=(file, key), name="file-hash", daemon=True).start()
         return self._known.get(key, "")
 
-    def after_reading(self, call: Callable[[], None]) -> None:
-        """Call this once all files that are being read are; never, if there are none."""
+    def after_reading(self, call: Callable[[], None]) -> bool:
+        """Call this once all files that are being read are; never, if there are none: then False."""
         with self._lock:
             if self._reading:
                 self._waiting.append(call)
+            return bool(self._reading)
 
     def _read(self, file: Path, key: str) -> None:
         found = ""

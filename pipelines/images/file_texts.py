@@ -22,9 +22,13 @@ XMP_KEYWORD = "XML:com.adobe.xmp"
 # Before the texts of a PNG in the maker note of a JPEG or WebP (``pipelines.images.carried_texts``): JSON, deflated.
 CARRIED = b"diffusion_playground_texts\0"
 JPEG_EXIF, JPEG_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+# Segments of a JPEG whose content goes on in others of their kind: the rest of a long XMP packet (XMP specification,
+# part 3, 1.1.3.1), whose parts have an id, the whole length and their place; and this program's record, part by part.
+JPEG_MORE_XMP, JPEG_RECORD = b"http://ns.adobe.com/xmp/extension/\0", b"diffusion_playground\0"
+_MORE_XMP_ID = re.compile(r"HasExtendedXMP[^0-9A-Fa-f]{1,20}([0-9A-Fa-f]{32})")
 _USER_COMMENT, _DESCRIPTION, _MAKER_NOTE, _EXIF_IFD = 0x9286, 0x010E, 0x927C, 0x8769
 # How a user comment says in which form its text is (EXIF 2.32, 4.6.5).
-_ASCII, _UNICODE, _UNDEFINED = b"ASCII\0\0\0", b"UNICODE\0", b"\0" * 8
+_ASCII, _UNICODE, _UNDEFINED, _JIS = b"ASCII\0\0\0", b"UNICODE\0", b"\0" * 8, b"JIS\0\0\0\0\0"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -61,6 +65,7 @@ def read_texts(data: bytes) -> FileTexts:
     elif data.startswith(JPEG_HEAD):
         for marker, body in jpeg_segments(data):
             _take_jpeg_segment(found, marker, body)
+        _take_parts(found, data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         for kind, body in webp_chunks(data):
             if kind == b"EXIF":
@@ -145,6 +150,24 @@ def _take_jpeg_segment(found: FileTexts, marker: int, body: bytes) -> None:
         found.add("Comment", _utf_8(body.rstrip(b"\0")))
 
 
+def _take_parts(found: FileTexts, data: bytes) -> None:
+    """The texts of a JPEG that go on over several segments; those that are not whole are left out."""
+    records, places, size = list[bytes](), dict[int, bytes](), 0
+    wanted = _MORE_XMP_ID.search(found.xmp)
+    head = JPEG_MORE_XMP + (wanted[1].encode() if wanted else b"")
+    for marker, body in jpeg_segments(data):
+        if marker == 0xEA and body.startswith(JPEG_RECORD):
+            records.append(body.removeprefix(JPEG_RECORD))
+        elif marker == 0xE1 and wanted and body.startswith(head):
+            size, at = (int.from_bytes(body[len(head) + k : len(head) + k + 4], "big") for k in (0, 4))
+            places.setdefault(at, body[len(head) + 8 :])
+    more = b"".join(places[at] for at in sorted(places))
+    if records and sum(map(len, records)) <= MAX_TEXT:
+        found.add(JPEG_RECORD[:-1].decode(), _utf_8(b"".join(records)))
+    if more and len(more) == size <= MAX_TEXT:
+        found.xmp += f"\n{_utf_8(more)}"
+
+
 def _take_exif(found: FileTexts, body: bytes) -> None:
     """The texts of an EXIF block; a broken one has none."""
     from PIL import Image
@@ -187,14 +210,30 @@ def user_comment_text(value: object, little_endian: bool = False) -> str:
         value: as Pillow reads it.
         little_endian: the byte order of the EXIF block, which some programs use for the text, too.
     """
+    if isinstance(value, str):  # its type is that of ASCII texts, which Pillow reads as Latin-1
+        if not _is_latin(value):
+            return _utf_8_safe(value)
+        value = value.encode("latin-1")
     if not isinstance(value, bytes):
-        return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else ""
+        return ""
     head, text = value[:8], value[8:]
     if head == _UNICODE:
         return _utf_16(text, little_endian)
     if head in (_ASCII, _UNDEFINED):
         return _utf_8(text).rstrip("\0")
-    return _utf_8(value).strip("\0")
+    if head == _JIS:
+        return _jis(text).rstrip("\0")
+    return _latin_or_utf_8(value).strip("\0")
+
+
+def _jis(text: bytes) -> str:
+    """Japanese text: in the form that the standard names, or in one that programs write instead."""
+    for form in ("iso2022_jp_2", "utf-8", "shift_jis", "euc_jp"):
+        try:
+            return text.decode(form)
+        except UnicodeDecodeError:
+            continue
+    return _utf_8(text)
 
 
 def _utf_16(text: bytes, little_endian: bool) -> str:

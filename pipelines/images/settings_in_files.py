@@ -1,7 +1,8 @@
 """Pictures as PNG, JPEG or WebP with their settings inside, and files without them.
 
 Each holds AUTOMATIC1111's ``parameters`` for other programs (in JPEG and WebP the EXIF user comment), our own versioned
-JSON as the source of truth (there the EXIF maker note), and IPTC's digital source type in XMP.
+JSON as the source of truth (there the EXIF maker note; in a JPEG whose EXIF has no room for it, segments of its own),
+and IPTC's digital source type in XMP.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pipelines.images import png
 from pipelines.images.file_bounds import JPEG_HEAD, PNG_HEAD
 from pipelines.images.file_texts import (
     JPEG_EXIF,
+    JPEG_RECORD,
     JPEG_XMP,
     XMP_KEYWORD,
     jpeg_segments,
@@ -23,6 +25,7 @@ from pipelines.images.file_texts import (
     read_texts,
     webp_chunks,
 )
+from pipelines.images.hidden_texts import file_without_hidden_text, without_hidden_text
 from pipelines.images.provenance import COMPOSITE, TRAINED, xmp_of_source, xmp_packet
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 # Name of a format -> the ending of its files.
 FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 QUALITY = 92
+# Bytes that a segment of a JPEG holds.
+MAX_SEGMENT = 65_533
 _SOURCE_TYPE = re.compile(r"digitalsourcetype/(\w{1,64})")
 _EXIF_IFD, _USER_COMMENT, _MAKER_NOTE, _ORIENTATION = 0x8769, 0x9286, 0x927C, 0x0112
 # What a picture needs, and C2PA manifests (caBX, APP11), which other programs have signed; everything else is settings.
@@ -56,11 +61,14 @@ def encode(
     """
     if form == "png":
         return png.png_bytes(image, request, seed, facts or {})
-    file = io.BytesIO()
-    record = png.metadata_json(request, seed, facts or {}, ensure_ascii=False)
-    options = {"exif": exif_block(png.parameters_text(request, seed, facts), record), "quality": QUALITY}
-    image.convert("RGB").save(file, format=form.upper(), xmp=xmp_packet(request).encode(), **options)
-    return file.getvalue()
+    file, parameters = io.BytesIO(), png.parameters_text(request, seed, facts)
+    exif = exif_block(parameters, png.metadata_json(request, seed, facts or {}, ensure_ascii=False))
+    whole = form != "jpeg" or len(exif) <= MAX_SEGMENT
+    if not whole and len(exif := exif_block(parameters)) > MAX_SEGMENT:
+        exif = b""
+    options = {"exif": exif, "xmp": xmp_packet(request).encode(), "quality": QUALITY}
+    image.convert("RGB").save(file, format=form.upper(), **options)
+    return file.getvalue() if whole else _with_record(file.getvalue(), png.metadata_json(request, seed, facts or {}))
 
 
 def encode_without_settings(image: Image.Image, form: str, source_type: str = TRAINED, mark: bool = True) -> bytes:
@@ -73,19 +81,29 @@ def encode_without_settings(image: Image.Image, form: str, source_type: str = TR
     file, xmp = io.BytesIO(), xmp_of_source(source_type)
     options: dict[str, Any] = {"quality": QUALITY, **({"xmp": xmp.encode()} if mark else {})}
     if form == "png":
-        options = {"pnginfo": png.xmp_chunk(xmp)} if mark else {}
+        options, image = {"pnginfo": png.xmp_chunk(xmp)} if mark else {}, without_hidden_text(image) or image
     (image if form == "png" else image.convert("RGB")).save(file, format=form.upper(), **options)
     return file.getvalue()
 
 
-def exif_block(parameters: str, record: str) -> bytes:
+def _with_record(data: bytes, record: str) -> bytes:
+    """A JPEG with our JSON, which is ASCII, in segments of its own behind the first one, which must be JFIF's."""
+    size, text = MAX_SEGMENT - len(JPEG_RECORD), record.encode("ascii")
+    parts = (_segment(0xEA, JPEG_RECORD + text[at : at + size]) for at in range(0, len(text), size))
+    _, first = next(jpeg_segments(data))
+    at = 2 + 4 + len(first)
+    return data[:at] + b"".join(parts) + data[at:]
+
+
+def exif_block(parameters: str, record: str = "") -> bytes:
     """An EXIF block with the text for other programs as its user comment, and our JSON as its maker note."""
     from PIL import Image
 
     exif = Image.Exif()
     inner = exif.get_ifd(_EXIF_IFD)
     inner[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
-    inner[_MAKER_NOTE] = png.CHUNK.encode() + b"\0" + record.encode()
+    if record:
+        inner[_MAKER_NOTE] = png.CHUNK.encode() + b"\0" + record.encode()
     return exif.tobytes()
 
 
@@ -98,8 +116,9 @@ def source_type_of(data: bytes) -> str:
 def without_settings(data: bytes, source_type: str = "", manifest: bool = True, mark: bool = True) -> bytes:
     """A file with the same pixels, byte by byte, and no text but the mark that a model made it.
 
-    Prompt and settings go, with every other text, EXIF and preview.  The mark stays, or is added; colour profiles, the
-    orientation, and a C2PA manifest that another program has signed stay, too.
+    Only of pixels that hide a text (``hidden_texts``) the lowest bits are others.  Prompt and settings go, with every
+    other text, EXIF and preview.  The mark stays, or is added; colour profiles, the orientation, and a C2PA manifest
+    that another program has signed stay, too.
 
     Args:
         data: a PNG, JPEG or WebP.
@@ -122,6 +141,8 @@ def without_settings(data: bytes, source_type: str = "", manifest: bool = True, 
 
 def _png_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
     parts, text = [PNG_HEAD], XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp
+    if pixels := file_without_hidden_text(data):
+        data, kept = _with_pixels(data, pixels), kept - {b"sBIT", b"tRNS", b"bKGD", b"acTL", b"fcTL", b"fdAT"}
     for kind, body in png_chunks(data):
         turned = turned_exif(_orientation_of(body)) if kind == b"eXIf" and _orientation_of(body) != 1 else b""
         if kind in kept or turned:
@@ -129,6 +150,13 @@ def _png_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
         if kind == b"IHDR" and xmp:
             parts.append(_png_chunk(b"iTXt", text))
     return b"".join(parts)
+
+
+def _with_pixels(data: bytes, pixels: bytes) -> bytes:
+    """A PNG with the pixels of another one, which has nothing else."""
+    before, after = list(png_chunks(data)), [chunk for chunk in png_chunks(pixels) if chunk[0] in (b"IHDR", b"IDAT")]
+    others = [chunk for chunk in before if chunk[0] not in (b"IHDR", b"IDAT", b"IEND")]
+    return PNG_HEAD + b"".join(_png_chunk(*chunk) for chunk in [after[0], *others, *after[1:], (b"IEND", b"")])
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -194,10 +222,14 @@ def _orientation_of(body: bytes) -> int:
 def _webp_without(data: bytes, xmp: bytes, kept: set[bytes]) -> bytes:
     turned = next((_orientation_of(body) for kind, body in webp_chunks(data) if kind == b"EXIF"), 1)
     chunks = [(kind, body) for kind, body in webp_chunks(data) if kind in kept]
+    pixels = b""
+    if any(kind == b"VP8L" for kind, _ in chunks) and (pixels := file_without_hidden_text(data)):
+        clean = next(body for kind, body in webp_chunks(pixels) if kind == b"VP8L")
+        chunks = [(kind, clean if kind == b"VP8L" else body) for kind, body in chunks]
     if not chunks:
         raise ValueError("This WebP is broken.")
     if chunks[0][0] != b"VP8X":  # the simple form, which has no place for XMP
-        chunks.insert(0, (b"VP8X", _extended_head(data)))
+        chunks.insert(0, (b"VP8X", _extended_head(pixels or data)))
     flags = chunks[0][1][0] & ~(_EXIF_FLAG | _XMP_FLAG) | _EXIF_FLAG * (turned != 1) | _XMP_FLAG * bool(xmp)
     chunks[0] = (b"VP8X", bytes([flags]) + chunks[0][1][1:])
     chunks += [(b"EXIF", turned_exif(turned).removeprefix(JPEG_EXIF))] if turned != 1 else []

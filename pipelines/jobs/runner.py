@@ -249,7 +249,7 @@ class GenerationRunner:
         """The last event of a job with its pictures saved; in the event itself where the disk does not take them."""
         try:
             pictures = self.results.save_pictures(job, images, made, finished.notes)
-            self._complete_later(job)
+            self._complete_later(job, made)
             return replace(finished, pictures=pictures, notes=(*self.results.notes, *finished.notes))
         except PicturesNotSaved as error:
             log.exception("The pictures of job %s could not be saved", job.id)
@@ -259,16 +259,19 @@ class GenerationRunner:
             )
             return replace(finished, drafts=unsaved, notes=(not_saved(error, error.saved), *finished.notes))
 
-    def _complete_later(self, job: Job) -> None:
+    def _complete_later(self, job: Job, made: dict[str, Any]) -> None:
         """Add the hashes of large files to the pictures of a job, once they are read."""
         request = job.request
 
         def complete() -> None:
             source, folder = self.manager.cards[request.model].source, self.manager.local_files(request.model)
             facts = file_facts(source, folder, self.adapters.paths(request), self.hashes)
-            self.results.complete(job.id, facts)
+            # The last one may have been read after the facts were collected and before the pictures were saved.
+            if any(made.get(name) != value for name, value in facts.items()):
+                self.results.complete(job.id, facts)
 
-        self.hashes.after_reading(complete)
+        if not self.hashes.after_reading(complete):
+            complete()
 
     def _run_facts(self, request: GenerationRequest, model: Model) -> dict[str, Any]:
         card = self.manager.cards[request.model]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipelines.system.bounded_json import parse_json
 from presets.prompts.styles import KEY, MAX_SAVED, Style, StyleError, make_style
 
 MAX_CHARACTERS = 2 << 20
+# A list or an object with what can be in it here; the first name of a styles.csv may begin with such a bracket, too.
+_JSON = re.compile(r'\s*+(?:\[\s*+[\]{]|\{\s*+["}])')
 # The columns of a styles.csv; its first versions called the prompt "text".
 _COLUMNS = {"name": "name", "prompt": "prompt", "text": "prompt", "negative_prompt": "negative_prompt"}
 NOT_KNOWN = "This is no file of styles: use a styles.csv of AUTOMATIC1111, or a JSON file of Fooocus or this program."
@@ -30,7 +33,7 @@ def read_styles(text: str) -> tuple[list[Style], int]:
     if len(text) > MAX_CHARACTERS:
         raise StyleError(f"This file of styles is larger than {MAX_CHARACTERS >> 20} MB; split it.")
     text = text.lstrip("\ufeff").replace("\0", "")
-    rows = _json_rows(text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
+    rows = _json_rows(text) if _JSON.match(text) else _csv_rows(text)
     styles, refused = [], 0
     for row in rows:
         if not any(isinstance(row.get(name), str) and row[name].strip() for name in ("prompt", "negative_prompt")):
@@ -60,7 +63,8 @@ def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     columns = ["name", "prompt", "negative_prompt"]
     try:
-        for number, row in enumerate(reader):
+        rows = (row for row in reader if any(map(str.strip, row)))
+        for number, row in enumerate(rows):
             heads = [_COLUMNS.get(cell.strip().lower(), "") for cell in row]
             if number == 0 and "name" in heads and "prompt" in heads:
                 columns = heads

@@ -2,9 +2,9 @@
 
 ``{2::red|blue}`` draws red twice as often; an option may be empty, and may hold wildcards of its own.
 ``__animal__`` is a line of the file ``animal.txt``, ``__food/fruit__`` one of ``food/fruit.txt``; empty lines and those
-that begin with # do not count.  A backslash makes a mark a letter: ``\\{``, ``\\|``, ``\\}``, ``\\__``.  Braces
-without a bar, braces that are never closed, and tags such as ``<lora:a__b__c:1>`` are ordinary text, as they are in
-compel's and A1111's forms, which give braces no meaning.
+that begin with # do not count.  A backslash makes a mark a letter: ``\\{``, ``\\|``, ``\\}``, ``\\__``; of several
+before a mark two are one backslash, and elsewhere they are ordinary text.  So are braces without a bar, braces that are
+never closed, and tags such as ``<lora:a__b__c:1>``, as in compel's and A1111's forms, which give braces no meaning.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ SUFFIX = ".txt"
 # Draws for a negative prompt are others than those for a prompt.
 NEGATIVE = "negative"
 _TOKEN = re.compile(
-    r"(?P<tag><[^<>\n]{1,300}>|\\\\)"
-    r"|\\(?P<escaped>[{}|]|__)"
+    r"(?P<tag><[^<>\n]{1,300}>)"
+    r"|(?P<pairs>(?:\\\\)*+)\\(?P<escaped>[{}|]|__)"
+    r"|(?P<even>(?:\\\\)++)(?=[{}|]|__)"
+    r"|(?P<slashes>\\++)"
     r"|(?<!\w)__(?P<file>(?!_)[\w/-]{1,100}?)__"
     r"|(?P<mark>[{}|])"
 )
@@ -136,8 +138,12 @@ def parse(text: str) -> tuple[Part, ...]:
             frames[-1].add(FileMark(token["file"]))
         elif token["mark"]:
             _mark(frames, token["mark"])
+        elif token["escaped"]:
+            frames[-1].add(token["pairs"][::2] + token["escaped"])
+        elif token["even"]:
+            frames[-1].add(token["even"][::2])
         else:
-            frames[-1].add(token["escaped"] or token[0])
+            frames[-1].add(token[0])
     frames[-1].add(*filter(None, [text[at:]]))
     while len(frames) > 1:
         parts = frames.pop().literally()
@@ -185,7 +191,20 @@ def escape(text: str) -> str:
         parts = (FileMark(""),)
     if all(isinstance(part, str) for part in parts) and "".join(map(str, parts)) == text:
         return text
-    return _TOKEN.sub(lambda found: found[0] if found["tag"] or found["escaped"] else f"\\{found[0]}", text)
+    return _TOKEN.sub(_escaped, text)
+
+
+def _escaped(token: re.Match[str]) -> str:
+    """A token as ``escape`` writes it."""
+    if token["tag"] or token["slashes"]:
+        return token[0]
+    if mark := token["escaped"]:
+        return f"{2 * token[0].removesuffix(mark)}\\{mark}"
+    if token["even"]:
+        return 2 * token["even"]
+    if token["file"] and not token["file"][-1].isalnum():  # what ends it could begin another one
+        return f"\\{token[0][:-2]}\\__"
+    return f"\\{token[0]}"
 
 
 class Wildcards:

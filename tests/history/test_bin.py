@@ -131,3 +131,19 @@ def test_a_file_that_cannot_be_deleted_keeps_its_entry(
 
 def _refuse(*_: object, **__: object) -> None:
     raise PermissionError(13, "in use")
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-7, 0.3])
+def test_pages_of_the_bin_follow_one_another(history: History, make: Make, clock, step: float) -> None:
+    ids = [make(f"a fox {k}") for k in range(9)]
+    clock.now, clock.step = 1_790_000_000.1234567, step
+    for k in range(0, 9, 3):  # three at one moment, and moments that no number of microseconds tells apart
+        history.bin.delete(OWNER, ids[k : k + 3])
+    seen, cursor = list[str](), ""
+    for _ in range(20):
+        page = history.catalogue.page(OWNER, IN_BIN, cursor, 2)
+        seen += [entry.id for entry in page.entries]
+        if not (cursor := page.cursor):
+            break
+    assert sorted(seen) == sorted(ids) and seen == [entry.id for entry in history.catalogue.page(OWNER, IN_BIN).entries]
+    assert len(list(history.catalogue.all(OWNER, IN_BIN))) == 9

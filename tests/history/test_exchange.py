@@ -22,6 +22,8 @@ from history.readers import read_settings
 from history.readers.settings import ForeignSettings
 from history.search import Filters
 from history.store import History
+from history.transfers import export_listing
+from history.transfers.import_sources import Unreadable, pictures_in
 from pipelines.images.carried_texts import encode_with_texts
 from pipelines.images.file_texts import CARRIED, read_texts
 from pipelines.images.png import record_of
@@ -30,6 +32,7 @@ from pipelines.jobs.users import OWNER
 from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import hidden_in_alpha, png, unicode_comment, with_exif
 from tests.support.history_entries import GUEST, ask
+from ui.tabs.history.transfers import import_words
 
 Make = Callable[..., str]
 
@@ -394,3 +397,80 @@ def test_bombs_and_broken_zips_are_refused_member_by_member(history: History, tm
     encrypted[data.index(b"PK\1\2") + 8] |= 1
     broken.write_bytes(bytes(encrypted))
     assert history.importer(OWNER).run(broken).refused == 1
+
+
+def test_pipes_and_links_below_a_folder_are_left_out(history: History, tmp_path: Path) -> None:
+    source = tmp_path.with_name(tmp_path.name + "-special")
+    (source / "inner").mkdir(parents=True)
+    (source / "a.png").write_bytes(png({"parameters": samples.A1111}))
+    for name in ("pipe.png", "history.json", "inner/other.jpg", "pipe.zip"):
+        os.mkfifo(source / name)
+    (source / "link.png").symlink_to(source / "a.png")
+    (source / "folder").symlink_to(source / "inner", target_is_directory=True)
+    done = history.importer(OWNER).run(source, source / "pipe.zip", source / "pipe.png")
+    assert (done.total, done.added, done.refused) == (1, 1, 0)
+    # One that took a picture's place since it was found.
+    found = next(pictures_in(source, history.folders))
+    (source / "a.png").unlink()
+    os.mkfifo(source / "a.png")
+    with pytest.raises(Unreadable, match="no file"):
+        found.read()
+
+
+def test_an_import_that_counts_its_files_can_be_stopped(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path.with_name(tmp_path.name + "-many")
+    for k in range(30):  # folders without a picture
+        (source / f"{k:02}" / "inner").mkdir(parents=True)
+    for k in range(6):
+        (source / "29" / f"{k}.png").write_bytes(png({"parameters": samples.A1111}))
+    read, real = list[str](), os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (read.append(str(path)), real(path))[1])
+    done = history.importer(OWNER).run(source, cancelled=lambda: len(read) > 3)
+    assert done.problem == exchange.STOPPED and len(read) < 10
+    assert import_words(done) == exchange.STOPPED
+    # Its files are counted while the page looks on.
+    monkeypatch.setattr(exchange, "COUNTED_AT_ONCE", 2)
+    told = list[exchange.ImportProgress]()
+    done = history.importer(OWNER).run(source, progress=told.append)
+    assert [each.total for each in told[:3]] == [2, 4, 6] and told[0].done == 0 and (done.done, done.problem) == (6, "")
+    told.clear()
+    done = history.importer(OWNER).run(source, progress=told.append, cancelled=lambda: bool(told))
+    assert (done.total, done.done, done.problem) == (2, 0, exchange.STOPPED)
+
+
+def test_a_long_listing_is_still_read(
+    history: History, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [make(f"{'a long prompt ' * 100}{k}", colour=colour) for k, colour in enumerate(("red", "blue"))]
+    history.set_tags(OWNER, ids, add=["best"])
+    monkeypatch.setattr(export_listing, "MAX_BYTES", 2000)
+    source = exported(history, tmp_path / "out.zip")
+    with zipfile.ZipFile(source) as archive:
+        listing = json.loads(archive.read("history.json"))
+    assert listing["note"] == export_listing.LEFT_OUT and "request" not in listing["entries"][0]
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = History(tmp_path / "elsewhere")
+    elsewhere.open(background=False)
+    assert elsewhere.importer(OWNER).run(source).added == 2
+    details = [elsewhere.detail(OWNER, each) for each in ids]
+    assert all(each is not None and each.tags == ("best",) and each.request is not None for each in details)
+    elsewhere.close()
+
+
+def test_a_listing_of_equal_entries_is_no_bomb(
+    history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = {"file": "pictures/a.png", "tags": ["best"], "request": {"prompt": "a" * 20_000}}
+    listing = export_listing.written([{**entry, "file": f"pictures/{k}.png"} for k in range(300)] + [entry])
+    source = tmp_path / "a.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("history.json", listing)
+        archive.writestr("pictures/a.png", png({"parameters": samples.A1111}))
+        assert archive.getinfo("history.json").compress_size * 100 + 2**20 < len(listing)
+    assert history.importer(OWNER).run(source).added == 1
+    (found,) = history.catalogue.all(OWNER)
+    detail = history.detail(OWNER, found.id)
+    assert detail is not None and detail.tags == ("best",)
+    assert export_listing.read(b"{") == {} and "are not read" in caplog.text

@@ -95,6 +95,20 @@ def test_emoji_and_other_scripts_are_found(history: History, make: Make) -> None
     assert found(history, text="fox " * 500) == found(history, text="fox")
 
 
+@pytest.mark.parametrize("symbol", ["\U0001f98a", "\u2192", "\u20ac", "+", "\U0001f469\u200d\U0001f680"])
+def test_symbols_are_found_wherever_they_stand(history: History, make: Make, symbol: str) -> None:
+    behind = make(f"{'a long prompt about a fox ' * 20}{symbol}")
+    negative, tagged, other = make("a fox", negative_prompt=f"no {symbol}"), make("a fox"), make("a fox")
+    history.set_tags(OWNER, [tagged], add=[f"{symbol} best"])
+    assert found(history, text=symbol) == [tagged, negative, behind] == found(history, text=f"fox {symbol}")
+    assert history.catalogue.count(OWNER, Filters(text=symbol)) == 3
+    history.bin.delete(OWNER, [behind, other])
+    assert found(history, text=symbol, in_bin=True) == [behind]
+    assert found(history, text=symbol, tag=f"{symbol} best") == [tagged]
+    page = history.catalogue.page(OWNER, Filters(text=symbol), size=1)
+    assert history.catalogue.page(OWNER, Filters(text=symbol), page.cursor).entries[0].id == negative
+
+
 def test_a_search_counts_a_bounded_number(history: History, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(4):
         make("a fox")
@@ -142,7 +156,7 @@ def test_no_question_looks_at_every_entry(history: History, make: Make, monkeypa
     history.thumbnail(OWNER, entry)
     history.family(OWNER, entry)
     history.importer(OWNER).run(history.path(entry))
-    for filters in (Filters(), Filters(text="fox"), Filters(tag="x"), Filters(favourite=True)):
+    for filters in (Filters(), Filters(text="fox"), Filters(text="\u2192"), Filters(tag="x"), Filters(favourite=True)):
         history.catalogue.page(OWNER, filters)
     history.bin.empty(OWNER, history.bin.delete(OWNER, [entry]))
     plans = {sql: [row[3] for row in read(f"EXPLAIN QUERY PLAN {sql}", values)] for sql, values in asked}

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from history.entries import NewEntry, insert
-from history.readers import READERS, a1111, read_settings
+from history.readers import READERS, a1111, comfyui, read_settings
 from history.readers.settings import MAX_SHOWN, MAX_UNUSED, ForeignSettings
 from history.store import History
 from history.taking_in import settings_of
@@ -28,7 +28,7 @@ from tests.support.foreign_pictures import draw_things_xmp, png, unicode_comment
 from tests.support.history_entries import ask
 from ui.tabs.history import detail
 
-# ``PLAYGROUND_MALFORMED=5000`` is the long form.
+# ``PLAYGROUND_MALFORMED=5000`` is the long form, which ``make soak`` runs.
 EXAMPLES = int(os.environ.get("PLAYGROUND_MALFORMED", "50"))
 PARTS = ['"', "\\", ",", ":", "\n", "<lora:", "9" * 500, "\0", "\ud800", "[" * 99]
 KEYWORDS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Comment", "fooocus_scheme", CHUNK)
@@ -184,3 +184,84 @@ def test_no_line_makes_the_text_form_slow(line: str) -> None:
 def test_hostile_xmp_is_not_slow() -> None:
     xmp = "Draw Things" + "<exif:UserComment><rdf:li>{" * 100_000
     assert READERS["draw_things"](FileTexts(xmp=xmp)) is None
+
+
+def hostile(nodes: dict[str, tuple[str, dict[str, Any]]]) -> str:
+    """A graph of ComfyUI with a sampler whose prompt comes from the node E0."""
+    sampler = {"seed": 1, "steps": 3, "cfg": 2, "sampler_name": "euler", "positive": ["E0", 0]}
+    graph = {"S": ("KSampler", sampler), "9": ("SaveImage", {"images": ["S", 0]}), **nodes}
+    return json.dumps({name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in graph.items()})
+
+
+PARTS_OF = ("string_a", "string_b", "text_a", "text_b", "text_c", "text1", "text2")
+TEXTS_OF = ("text", "text_g", "text_l", "t5xxl", "clip_l", "prompt", "string", "populated_text", "value", "string_a")
+HOSTILE = {
+    "a text of itself": {
+        "J": ("Concat", {name: ["J", 0] for name in PARTS_OF}),
+        "E0": ("Combine", {f"cond{k}": [f"E{k}", 0] for k in range(1, 2000)}),
+        **{f"E{k}": ("CLIPTextEncode", {name: ["J", 0] for name in TEXTS_OF}) for k in range(1, 2000)},
+    },
+    "a text of texts": {
+        **{f"J{k}": ("Concat", {name: [f"J{k + 1}", 0] for name in PARTS_OF}) for k in range(20)},
+        "J4": ("Text", {"text": "a" * 900_000}),
+        "E0": ("CLIPTextEncode", {name: ["J0", 0] for name in TEXTS_OF}),
+    },
+    "a node of many outputs": {"E0": ("Switch", {f"cond{k}": ["E0", k] for k in range(100_000)})},
+    "many different texts": {
+        "E0": ("Combine", {f"cond{k}": [f"E{k}", 0] for k in range(1, 2000)}),
+        **{f"E{k}": ("CLIPTextEncode", {name: f"{k} {name}" for name in TEXTS_OF}) for k in range(1, 2000)},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nodes", HOSTILE.values(), ids=HOSTILE)
+def test_no_graph_makes_comfyuis_reader_slow(nodes: dict[str, Any]) -> None:
+    """Every way through it would take minutes: the suite's limit would stop it."""
+    found = READERS["comfyui"](FileTexts(texts={"prompt": hostile(nodes)}))
+    assert found is not None and found.seed == 1
+    check(found)
+
+
+def test_a_large_graph_without_a_sampler_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = {str(k): ("SaveImage", {f"a{j}": [str(j), 0] for j in range(k % 7, 1000, 7)}) for k in range(1000)}
+    graph = {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in saving.items()}
+    looked_at, real = list[object](), comfyui._is_sampler
+    monkeypatch.setattr(comfyui, "_is_sampler", lambda node: (looked_at.append(node), real(node))[1])
+    assert comfyui.parse(json.dumps(graph)) is None and len(looked_at) == 1000
+
+
+def test_a_field_of_a_wrong_kind_loses_nothing_else() -> None:
+    swarm = {**samples.SWARM, "sui_models": [{"param": [], "hash": "x"}, {"param": {}, "name": []}]}
+    found = READERS["swarmui"](FileTexts(texts={"parameters": json.dumps(swarm)}))
+    assert found is not None and found.prompt and found.model
+
+
+# Each text in its own file, as its program writes it, with one value of a wrong kind.
+WHOLE = {
+    "comfyui": ("prompt", samples.COMFY), "swarmui": ("parameters", samples.SWARM),
+    "invokeai": ("invokeai_metadata", samples.INVOKE),
+    "fooocus": ("parameters", samples.FOOOCUS_JSON), "novelai": ("Comment", samples.NOVEL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize(
+    "wrong", [[], {}, [[]], [{}], {"a": []}, True, 10**300, 1e308, "", "\0", [["a", 1], None]], ids=repr
+)
+def test_no_reader_fails_on_a_value_of_a_wrong_kind(name: str, wrong: Any) -> None:
+    keyword, whole = WHOLE[name]
+    for place in places(whole):
+        spoiled = json.loads(json.dumps(whole))
+        inner = spoiled
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = deepcopy(wrong)
+        check(READERS[name](FileTexts(texts={keyword: json.dumps(spoiled), "Software": "NovelAI"})))
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to each value in JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*way, key)
+        yield from places(inner, (*way, key))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from history.replays.causes import MOST, UNKNOWN, UNRECORDED, likely_cause
+from history.replays.causes import MOST, UNKNOWN, UNRECORDED, likely_cause, unhashed_files
 from history.replays.comparison import compare
 
 FACTS = {
@@ -97,3 +97,15 @@ def test_facts_of_a_changed_file_may_be_anything(odd: object) -> None:
     for pair in ((then, FACTS), (FACTS, then)):
         text = likely_cause(*pair)
         assert text.isprintable() and len(text) < 1000
+
+
+def test_a_file_whose_hash_is_not_known_is_said_to_be_so() -> None:
+    then = {"model": {"sha256": {"dream.safetensors": "a", "vae.safetensors": "b"}}, "adapters": {"ink": "c"}}
+    now = {"model": {"sha256": {"vae.safetensors": "b"}}}
+    assert unhashed_files(then, now) == ["dream.safetensors", "ink"]
+    assert likely_cause(then, now).startswith("Whether dream.safetensors, ink are the same as then is not known")
+    later = {"model": {"sha256": {"vae.safetensors": "b", "dream.safetensors": "x"}}, "adapters": {"ink": "c"}}
+    assert unhashed_files(then, later) == []
+    assert likely_cause(then, later) == "Likely cause: the model's file dream.safetensors is another one now."
+    # What is known to differ comes first.
+    assert "engine" in likely_cause({**then, "engine": "torch"}, {**now, "engine": "openvino"})

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from history.entries import CRASHED
 from history.parents import REPLAY
+from history.replays import replays as replaying
 from history.replays.replays import CANCELLED, COMPLETE, DONE, GONE, NO_PICTURE, STOPPED, ReplayState
+from pipelines.hub import versions
+from pipelines.hub.versions import FileHashes
 from pipelines.jobs.users import OWNER, User
 from pipelines.request import InvalidRequest
 from tests.support.recipe_runs import Workshop, asked, workshop
@@ -157,3 +164,69 @@ def test_a_replay_can_be_stopped(shop: Workshop, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(shop.backend._runner, "on_step", lambda job, step: job.cancel())
     found = again(shop, made.entry.id)
     assert (found.state, found.text) == (STOPPED, CANCELLED) and ids(shop) == before
+
+
+class SlowHashes:
+    """Large files, whose hashes are read once the test lets them be."""
+
+    def __init__(self, shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_read = threading.Event()
+        real = hashlib.file_digest
+
+        def slow(*args: Any) -> Any:
+            self.may_read.wait()
+            return real(*args)
+
+        self.hashes = FileHashes()
+        monkeypatch.setattr(versions, "AT_ONCE_BYTES", 0)
+        monkeypatch.setattr(versions.hashlib, "file_digest", slow)
+        monkeypatch.setattr(shop.backend._runner, "hashes", self.hashes)
+
+    def read(self) -> None:
+        """Let all be read, and wait until they are."""
+        self.may_read.set()
+        wait_for(lambda: not self.hashes._reading)
+
+
+def changed_model(shop: Workshop, entry_id: str) -> str:
+    """Record another hash of one of the model's files, as if that had been replaced since; its name."""
+    detail = shop.history.detail(OWNER, entry_id)
+    assert detail is not None and detail.picture is not None
+    repaint(detail.picture)
+    facts = json.loads(json.dumps(dict(detail.facts)))
+    name = sorted(facts["model"]["sha256"])[0]
+    facts["model"]["sha256"][name] = "0" * 64
+    with shop.history.database.write() as connection:
+        connection.execute("UPDATE details SET facts = ? WHERE number = ?", (json.dumps(facts), detail.entry.number))
+    return name
+
+
+def test_a_replaced_file_is_named_once_its_hash_is_read(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shop.make("replaced", seed=90)
+    name = changed_model(shop, made.entry.id)
+    slow, real = SlowHashes(shop, monkeypatch), shop.history.replays._facts
+    # The comparison is done and waits: only now are the files read.
+    monkeypatch.setattr(
+        shop.history.replays, "_facts", lambda *args: (threading.Timer(0, slow.may_read.set).start(), real(*args))[1]
+    )
+    found = again(shop, made.entry.id)
+    assert f"Likely cause: the model's file {name} is another one now." in found.text
+    slow.read()
+
+
+def test_a_hash_that_takes_too_long_is_said_to_be_unknown(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shop.make("too large", seed=91)
+    name = changed_model(shop, made.entry.id)
+    slow = SlowHashes(shop, monkeypatch)
+    monkeypatch.setattr(replaying, "HASH_SECONDS", 0.0)
+    found = again(shop, made.entry.id)
+    assert f"Whether {name}" in found.text and "Nothing that was recorded differs" not in found.text
+    slow.read()
+
+
+def test_hashes_read_before_the_pictures_are_saved_are_added(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, results = SlowHashes(shop, monkeypatch), shop.backend._runner.results
+    real = results.save_pictures
+    monkeypatch.setattr(results, "save_pictures", lambda *args: (slow.read(), real(*args))[1])
+    made = shop.make("in between", seed=92)
+    wait_for(lambda: "sha256" in (shop.history.detail(OWNER, made.entry.id).facts["model"]))

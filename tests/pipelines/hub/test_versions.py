@@ -61,7 +61,7 @@ def test_the_libraries_that_make_pictures_are_named() -> None:
 def test_what_waits_for_hashes_is_called_once_all_are_known(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(versions, "AT_ONCE_BYTES", 0)
     hashes, called = FileHashes(), list[str]()
-    hashes.after_reading(lambda: called.append("nothing is read"))
+    assert not hashes.after_reading(lambda: called.append("nothing is read"))
     held = threading.Lock()
     real = hashlib.file_digest
 
@@ -73,7 +73,7 @@ def test_what_waits_for_hashes_is_called_once_all_are_known(tmp_path: Path, monk
     (tmp_path / "a").write_bytes(b"a")
     with held:
         assert hashes.get(tmp_path / "a") == ""
-        hashes.after_reading(lambda: called.append(hashes.get(tmp_path / "a")))
+        assert hashes.after_reading(lambda: called.append(hashes.get(tmp_path / "a")))
         assert called == []
     wait_for(lambda: called == [hashlib.sha256(b"a").hexdigest()])
 

@@ -107,3 +107,60 @@ def test_a_comment_of_a_jpeg_is_read() -> None:
 @settings(max_examples=50, deadline=None)
 def test_no_bytes_are_an_error(data: bytes, head: bytes) -> None:
     read_texts(head + data)
+
+
+@pytest.mark.parametrize("form", ["iso2022_jp", "shift_jis", "euc_jp", "utf-8"])
+def test_a_japanese_user_comment_is_read(form: str) -> None:
+    text = "赤い狐、夜の森\nSteps: 20"
+    assert user_comment_text(b"JIS\0\0\0\0\0" + text.encode(form)) == text
+    assert user_comment_text(b"JIS\0\0\0\0\0plain\0") == "plain"
+    assert user_comment_text(b"JIS\0\0\0\0\0\xff\xff\xff") != ""
+
+
+@pytest.mark.parametrize("head", ["", "ASCII\0\0\0", "\0" * 8])
+def test_a_user_comment_of_the_type_of_ascii_texts_may_hold_utf_8(head: str) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = (head + "Größe 狐").encode()
+    block = bytearray(exif.tobytes())
+    at = block.index(b"\x92\x86") + 2 if b"\x92\x86" in block else block.index(b"\x86\x92") + 2
+    order = "little" if block[6:8] == b"II" else "big"
+    block[at : at + 2] = (2).to_bytes(2, order)
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "JPEG", exif=bytes(block))
+    assert read_texts(file.getvalue()).user_comment == "Größe 狐"
+
+
+def segment(body: bytes, marker: int = 0xE1) -> bytes:
+    return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def jpeg(*segments: bytes) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "JPEG")
+    return file.getvalue()[:20] + b"".join(segments) + file.getvalue()[20:]
+
+
+ID = "0123456789ABCDEF" * 2
+STANDARD = segment(file_texts.JPEG_XMP + f'<x xmpNote:HasExtendedXMP="{ID}"/>'.encode())
+
+
+def more_xmp(at: int, part: bytes, size: int = 120_000, name: str = ID) -> bytes:
+    return segment(file_texts.JPEG_MORE_XMP + name.encode() + size.to_bytes(4, "big") + at.to_bytes(4, "big") + part)
+
+
+def test_xmp_that_goes_on_in_more_segments_is_read() -> None:
+    long = b"<more>" + b"a" * 119_987 + b"</more>"
+    parts = [more_xmp(at, long[at : at + 60_000]) for at in (60_000, 0)]  # in any order
+    strange = more_xmp(0, b"<strange>", 9, "F" * 32)
+    found = read_texts(jpeg(STANDARD, strange, *parts)).xmp
+    assert found.startswith("<x xmpNote") and found.endswith(long.decode()) and "strange" not in found
+    for broken in (parts[:1], [more_xmp(0, b"")], [segment(file_texts.JPEG_MORE_XMP + ID.encode())], [strange]):
+        assert "more" not in read_texts(jpeg(STANDARD, *broken)).xmp.removeprefix("<x xmpNote")
+    assert read_texts(jpeg(*parts)).xmp == "", "none is named that goes on"
+
+
+def test_a_record_in_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [segment(file_texts.JPEG_RECORD + part, 0xEA) for part in (b'{"a":', b" 1}")]
+    assert read_texts(jpeg(*parts)).texts == {"diffusion_playground": '{"a": 1}'}
+    monkeypatch.setattr(file_texts, "MAX_TEXT", 5)
+    assert read_texts(jpeg(*parts)).texts == {}

@@ -20,7 +20,7 @@ from pipelines.images.settings_in_files import (
     turned_exif,
     without_settings,
 )
-from pipelines.request import Fork, GenerationRequest, InvalidRequest, make_request, replaced
+from pipelines.request import Fork, GenerationRequest, InvalidRequest, TypedPrompt, make_request, replaced
 
 ID = "0123456789abcdef" * 2
 TRAINED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
@@ -152,6 +152,28 @@ def test_the_longest_prompts_fit_into_every_format(form: str) -> None:
     request = ask(long, negative_prompt=long, num_images=2, interpolation={"prompt": long, "seed": 1})
     record = record_of(read_texts(encode(picture(), form, request, 7)))
     assert record is not None and record.request == request
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("letter", ["\u72d0", "\U0001f98a", '"'])
+def test_the_longest_requests_fit_into_every_format(form: str, letter: str) -> None:
+    texts = [f"{k}{letter * 1999}" for k in range(8)]
+    typed = TypedPrompt(
+        prompt=letter * 2000, negative_prompt=letter * 2000, drawn=tuple((letter * 200,) for _ in texts)
+    )
+    original = ask(texts[0], negative_prompt=letter * 2000, num_images=8, prompts=tuple(texts), typed=typed)
+    for fork in (None, Fork(run="", step=1, original=original)):
+        request = replaced(original, fork=fork)
+        data = encode(picture(), form, request, 9, {"picture": 2})
+        record = record_of(texts_of := read_texts(data))
+        assert record is not None and (record.request, record.seed, record.place) == (request, 9, 2)
+        assert (texts_of.texts.get("parameters") or texts_of.user_comment).startswith(f"2{letter}")
+        assert source_type_of(data) == TRAINED
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (40, 24)
+        assert (
+            letter.encode() * 9 not in without_settings(data) and record_of(read_texts(without_settings(data))) is None
+        )
 
 
 @pytest.mark.parametrize("form", FORMATS)

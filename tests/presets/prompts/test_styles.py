@@ -132,6 +132,25 @@ def test_a_styles_csv_of_a1111_is_read_with_its_quirks() -> None:
     assert bare[0].prompt == "no first line" and _ == 1
 
 
+@pytest.mark.parametrize("before", ["\n", "\r\n\n", " \n", ",,\n", "\ufeff\n"])
+def test_a_styles_csv_may_begin_with_empty_lines(before: str) -> None:
+    styles, refused = read_styles(f"{before}name,negative_prompt,prompt\nGlass,dull,clear\n")
+    assert [(style.name, style.prompt, style.negative_prompt) for style in styles] == [("Glass", "clear", "dull")]
+    assert refused == 0
+
+
+@pytest.mark.parametrize("name", ["[Film] grain", "{a|b} look", "[1]", "{x}"])
+def test_a_first_name_in_brackets_is_no_json(name: str) -> None:
+    styles, refused = read_styles(f"{name},soft light,\nGlass,clear,\n")
+    assert [style.name for style in styles] == [name, "Glass"] and refused == 0
+
+
+@pytest.mark.parametrize("text", ['[{"name": "a", "prompt": "b"', '{"styles": [{"name": "a", "prompt": "b"}', "[ {]"])
+def test_json_that_is_cut_off_is_no_styles_csv(text: str) -> None:
+    with pytest.raises(StyleError, match="no file of styles"):
+        read_styles(text)
+
+
 def test_a_file_of_fooocus_and_our_own_are_read(library: StyleLibrary) -> None:
     found = [
         {"name": "sai-3d", "prompt": "3d model {prompt} . octane", "negative_prompt": "ugly"},

@@ -83,6 +83,22 @@ def test_a_backslash_makes_a_mark_a_letter(folder: Path) -> None:
     assert draws(folder, r"\{a\|b\} \__animal__ {x\|y|x\|y}", range(1)) == {"{a|b} __animal__ x|y": 1}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [r"a \{red\|blue\} fox", r"\\{a|b}", r"\\\{a|b}", r"\__animal__", r"\\__animal__ {a|b}", r"__a-__animal__",
+     "\\" * 2000 + "{a|b}"],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_a_prompt_that_is_taken_over_is_sent_as_it_was(folder: Path, text: str) -> None:
+    write(folder, "animal", "fox\n")
+    assert draws(folder, escape(text), range(3)) == {text: 3}
+
+
+def test_a_backslash_before_a_wildcard_is_written_as_two(folder: Path) -> None:
+    write(folder, "animal", "fox\n")
+    assert draws(folder, r"\\{a|a} \\__animal__ \\\{a|b} \\n", range(1)) == {r"\a \fox \{a|b} \\n": 1}
+
+
 @pytest.mark.parametrize("form", [A1111, COMPEL])
 def test_weights_around_wildcards_are_read_as_in_the_form(folder: Path, form: str) -> None:
     text = "({red|red}:1.3) apple" if form == A1111 else "({red|red})1.3 apple"
@@ -172,8 +188,7 @@ def test_no_text_is_an_error_and_what_was_drawn_is_drawn_once(text: str, seed: i
         return
     kept = wildcards.expand(escape(found.text), seed + 1)
     assert kept.drawn == () and len(found.drawn) <= MAX_DRAWS
-    if "\\" not in found.text:
-        assert kept.text == found.text
+    assert kept.text == found.text
 
 
 @settings(max_examples=30, deadline=None)

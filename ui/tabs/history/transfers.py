@@ -134,7 +134,7 @@ def folder_of(named: Any) -> Path | None:
 def import_words(last: ImportProgress) -> str:
     """What came of an import, in words."""
     if not last.total:
-        return "There is no picture in it (PNG, JPEG or WebP)."
+        return last.problem or "There is no picture in it (PNG, JPEG or WebP)."
     counts = [f"{last.added:,} picture{'s' * (last.added != 1)} imported"]
     counts += [f"{last.known:,} here already"] if last.known else []
     counts += [f"{last.refused:,} could not be read"] if last.refused else []
