@@ -333,7 +333,7 @@ def build(page: PageContext) -> Panel:
     return Panel(refresh, [panel, ask])
 
 
-def view(elem_id: str, **options: Any) -> gr.HTML:
+def view(elem_id: str) -> gr.HTML:
     """The pictures with their slider; its event ``open`` asks for the value of the run that ``picture_key`` names."""
     return gr.HTML(
         None,
@@ -342,7 +342,6 @@ def view(elem_id: str, **options: Any) -> gr.HTML:
         js_on_load=asset("inspector/forward_process.js"),
         elem_id=elem_id,
         apply_default_css=False,
-        **options,
     )
 
 

@@ -23,15 +23,6 @@ OWN, RECORDED = (
 _TEMPLATE = """
 <section class="lesson" aria-label="Lesson">
   <nav class="chapters" aria-label="Chapters"><ol data-part="list"></ol></nav>
-  <p class="count" data-part="count"></p>
-  <h2 data-part="title" tabindex="-1"></h2>
-  <div class="told" data-part="text"></div>
-  <button type="button" class="quiet more" data-do="more" hidden></button>
-  <div class="ask" data-part="ask">
-    <p class="asked" data-part="question"></p>
-    <div class="answers" data-part="answers" role="group" aria-label="Your guess"></div>
-    <p class="why" data-part="why" role="status"></p>
-  </div>
   <div class="turn">
     <button type="button" class="quiet" data-do="back">Back</button>
     <button type="button" class="quiet second" data-do="next">Next</button>
@@ -40,6 +31,15 @@ _TEMPLATE = """
       title="Large type for a whole room; the arrow keys turn the chapters, Escape ends it">Projector</button>
     <button type="button" class="quiet" data-do="sheet" title="All questions with their answers, to print"
       >Teacher's sheet</button>
+  </div>
+  <p class="count" data-part="count"></p>
+  <h2 data-part="title" tabindex="-1"></h2>
+  <div class="told" data-part="text"></div>
+  <button type="button" class="quiet more" data-do="more" hidden></button>
+  <div class="ask" data-part="ask">
+    <p class="asked" data-part="question"></p>
+    <div class="answers" data-part="answers" role="group" aria-label="Your guess"></div>
+    <p class="why" data-part="why" role="status"></p>
   </div>
   <p class="sentence" data-part="whose"></p>
 </section>

@@ -107,7 +107,6 @@ def build(page: PageContext) -> gr.HTML:
         html_template=DOTS_HTML,
         js_on_load=asset("components/timeline.js", "tabs/learn/dots.js"),
         elem_id="learn-dots",
-        elem_classes="live",
         apply_default_css=False,
     )
     wire(page, component, live.LiveTrainings())

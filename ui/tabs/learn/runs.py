@@ -71,12 +71,12 @@ def latest(page: PageContext, job_id: Any) -> tuple[Trace | None, str]:
 
 def lay_out() -> LiveParts:
     """The components, each with the script of the place that it comes from."""
-    options: dict[str, Any] = {"elem_classes": "live", "apply_default_css": False}
+    options: dict[str, Any] = {"apply_default_css": False}
     player = asset("tabs/learn/player.js")
     words = asset("inspector/words/attention.js", "tabs/learn/words.js")
     strip = asset("tabs/compare/viewer.js", "tabs/learn/strip.js")
     return LiveParts(
-        forward_process.view("learn-forward", elem_classes="live"),
+        forward_process.view("learn-forward"),
         gr.HTML(None, html_template=PLAYER_HTML, js_on_load=script() + player, elem_id="learn-player", **options),
         gr.HTML(None, html_template=_WORDS_HTML, js_on_load=words, elem_id="learn-words", **options),
         gr.HTML(None, html_template=_STRIP_HTML, js_on_load=strip, elem_id="learn-strip", **options),
@@ -120,6 +120,9 @@ def wire(page: PageContext, parts: LiveParts) -> None:
             return
         yield from comparisons.values(page.backend, grid)
 
+    def stop(data: gr.EventData) -> None:
+        comparisons.stop(text_of(event_value(data, "name", "")))
+
     def inside(data: gr.EventData) -> tuple[Any, Any]:
         return gr.Tabs(selected="denoising"), {"id": text_of(event_value(data, "run", "")), "picture": 0}
 
@@ -129,7 +132,7 @@ def wire(page: PageContext, parts: LiveParts) -> None:
     asking = parts.words.attend(attend, [page.latest_job], [parts.words], **several)
     parts.words.quit(None, None, None, cancels=[asking], **UNQUEUED)
     parts.strip.draw(draw, [page.latest_job], [parts.strip], **several)
-    parts.strip.stop(lambda data: comparisons.stop(text_of(event_value(data, "name", ""))), None, None, **UNQUEUED)
+    parts.strip.stop(stop, None, None, **UNQUEUED)
     parts.strip.inside(inside, None, [page.tabs, page.opened], **CONCURRENT)
 
 

@@ -18,7 +18,7 @@ from ui.tabs.learn.chapters import CHAPTERS, DOTS, FORWARD, PLAYER, STRIP, WORDS
 from ui.tabs.learn.figures import chapter_values, negative_word
 from ui.tabs.learn.runs import plan_of
 
-CARDS = load()
+CARDS = {card.id: card for card in load()}
 POCKET = CARDS["pocket"]
 
 
