@@ -202,7 +202,7 @@ class Queries(Protocol):
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size; raises InvalidRequest, too."""
 
-    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0) -> Any:
+    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0, alone: bool = False) -> Any:
         """Have the worker call ``ask`` with a model, or with None, and wait for what it returns.
 
         Args:
@@ -210,6 +210,7 @@ class Queries(Protocol):
             ask: what to do, quickly; it runs between two jobs or two steps.  What takes longer returns a generator,
                 whose parts are quick (``pipelines.jobs.queue.ModelQuery``).
             work: pixels that it goes over.
+            alone: whether it waits until no job runs.
         """
 
 

@@ -209,7 +209,7 @@ class LocalQueries:
             model_id: of the model that ``ask`` is called with; None for work that needs none.
             ask: what to do; of what it raises, InvalidRequest reaches the caller.
             work: pixels that it goes over.
-            alone: whether it puts adapters on the model, and so waits until no job runs.
+            alone: whether it waits until no job runs, such as one that puts adapters on the model.
         """
         if model_id is not None and model_id not in self._manager.cards:
             raise QueryFailed(f"The model {shorten(model_id)!r} is not here any more; choose another picture.")

@@ -66,8 +66,9 @@ function draw() {
   root.dataset.index = i;
 }
 
-// The style sheet places the cursors of the two charts from these.
+// The style sheet places the cursors of the two charts from these; the panel alone has charts.
 function point(i) {
+  if (!element.closest('#forward')) return;
   for (const name of ['signal', 'snr']) {
     const chart = document.getElementById(`forward-${name}`);
     if (!chart) continue;

@@ -315,13 +315,7 @@ def build(page: PageContext) -> Panel:
         visible=False,
         elem_id="forward-upload",
     )
-    panel = gr.HTML(
-        None,
-        html_template=_TEMPLATE,
-        js_on_load=asset("inspector/forward_process.js"),
-        elem_id="forward",
-        apply_default_css=False,
-    )
+    panel = view("forward")
     plots = []
     with gr.Row(elem_id="forward-charts"):
         for name, head in (("signal", _SIGNAL), ("snr", _RATIO)):
@@ -338,6 +332,18 @@ def build(page: PageContext) -> Panel:
         return {**picture_key(*found), "state": "closed"}, gr.Button(visible=is_slow(found[0]))
 
     return Panel(refresh, [panel, ask])
+
+
+def view(elem_id: str) -> gr.HTML:
+    """The pictures with their slider; its event ``open`` asks for the value of the run that ``picture_key`` names."""
+    return gr.HTML(
+        None,
+        # Each has an id of its own: the label names the slider by it.
+        html_template=_TEMPLATE.replace("noise-t", f"{elem_id}-noise-t"),
+        js_on_load=asset("inspector/forward_process.js"),
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training models before the user's eyes."""

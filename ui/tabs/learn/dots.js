@@ -1,0 +1,353 @@
+// The tiny model of dots: a field of dots and arrows, its error at each noise level, and its runs on a timeline.
+// Numbers arrive whole, in hundredths.  Everything is drawn on canvases, in the colours of the page; text by textContent.
+const root = element.querySelector('.dots');
+const part = (name) => root.querySelector(`[data-part="${name}"]`);
+const act = (name) => root.querySelector(`[data-do="${name}"]`);
+const PLANE = Number(root.dataset.plane);
+const GRID = 13;
+const MOST_DRAWN = 400;
+// A training that is not told of for so long waits for a picture that is made.
+const WAITS_MS = 1500;
+const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
+let report = null;
+let shape = 'moons';
+let drawn = [];
+let drawing = false;
+let who = 'learned';
+let at = 0;
+let follows = true;
+let seed = 1;
+let timer = 0;
+let waits = 0;
+// Reports of trainings before this one come too late.
+let oldest = 0;
+// Where the dots are drawn; they glide to where they belong.
+let shown = null;
+let frame = 0;
+
+// -- colours and places ----------------------------------------------------------------------------------------
+function colour(name) { return getComputedStyle(root).getPropertyValue(name).trim(); }
+function place(x, side) { return (side * (x / 100 + PLANE)) / (2 * PLANE); }
+function flow() { return who === 'ideal' ? report?.ideal : report?.flow; }
+function states() { return flow()?.states || []; }
+function noiseAt() { return flow()?.noise?.[at] ?? 1; }
+
+// The timestep of a field whose noise is nearest to that of the state on view.
+function fieldLevel() {
+  const levels = report.field_noise || [];
+  let best = 0;
+  levels.forEach((noise, i) => { if (Math.abs(noise - noiseAt()) < Math.abs(levels[best] - noiseAt())) best = i; });
+  return best;
+}
+
+// -- the plane ---------------------------------------------------------------------------------------------------
+function drawPlane() {
+  const canvas = part('plane');
+  const side = canvas.width;
+  const pen = canvas.getContext('2d');
+  pen.clearRect(0, 0, side, side);
+  if (shape === 'drawn' && drawn.length && (!report || report.shape !== 'drawn' || drawing)) drawLine(pen, side);
+  if (!report?.dots || drawing) return;
+  drawArrows(pen, side);
+  const [back, dot] = [colour('--soft'), colour(noiseAt() > 0.5 ? '--noise' : '--amber')];
+  pen.globalAlpha = 0.4;
+  drawDots(pen, side, report.dots, 2.2, () => back, report.labels);
+  pen.globalAlpha = 0.95;
+  if (shown) drawDots(pen, side, shown, 4.2, () => dot);
+  pen.globalAlpha = 1;
+}
+
+function drawDots(pen, side, places, radius, paint, labels) {
+  for (let i = 0; i < places.length; i += 2) {
+    pen.beginPath();
+    pen.arc(place(places[i], side), side - place(places[i + 1], side), radius, 0, 2 * Math.PI);
+    // The second class is hollow, so that classes differ by more than a colour.
+    if (labels?.[i / 2] === 2) { pen.strokeStyle = paint(i); pen.lineWidth = 1.4; pen.stroke(); } else { pen.fillStyle = paint(i); pen.fill(); }
+  }
+}
+
+function drawArrows(pen, side) {
+  const field = who === 'ideal' ? report.ideal?.field : report.field;
+  if (!field || !at && !report.step && who !== 'ideal') return;
+  const per = 2 * GRID * GRID;
+  const from = fieldLevel() * per;
+  const gap = (2 * PLANE) / GRID;
+  pen.strokeStyle = colour('--accent');
+  pen.globalAlpha = 0.55;
+  pen.lineWidth = 2;
+  for (let k = 0; k < GRID * GRID; k++) {
+    const [column, row] = [k % GRID, Math.floor(k / GRID)];
+    const x = 100 * gap * (column - (GRID - 1) / 2);
+    const y = 100 * gap * (row - (GRID - 1) / 2);
+    let [dx, dy] = [field[from + 2 * k], field[from + 2 * k + 1]];
+    const length = Math.hypot(dx, dy);
+    const longest = 85 * gap;
+    if (length > longest) { dx *= longest / length; dy *= longest / length; }
+    arrow(pen, place(x, side), side - place(y, side), (dx * side) / (200 * PLANE), (-dy * side) / (200 * PLANE));
+  }
+  pen.globalAlpha = 1;
+}
+
+function arrow(pen, x, y, dx, dy) {
+  const length = Math.hypot(dx, dy);
+  if (length < 2) return;
+  const head = Math.min(7, length * 0.5);
+  const angle = Math.atan2(dy, dx);
+  pen.beginPath();
+  pen.moveTo(x, y);
+  pen.lineTo(x + dx, y + dy);
+  for (const turn of [2.6, -2.6]) {
+    pen.moveTo(x + dx, y + dy);
+    pen.lineTo(x + dx + head * Math.cos(angle + turn), y + dy + head * Math.sin(angle + turn));
+  }
+  pen.stroke();
+}
+
+function drawLine(pen, side) {
+  pen.fillStyle = colour('--amber');
+  for (const [x, y] of drawn) {
+    pen.beginPath();
+    pen.arc(place(100 * x, side), side - place(100 * y, side), 6, 0, 2 * Math.PI);
+    pen.fill();
+  }
+}
+
+// -- gliding -------------------------------------------------------------------------------------------------------
+function glide() {
+  const target = states()[at];
+  cancelAnimationFrame(frame);
+  if (!target) { shown = null; drawPlane(); return; }
+  if (!shown || shown.length !== target.length || calm.matches) { shown = Float32Array.from(target); drawPlane(); return; }
+  const move = () => {
+    let farthest = 0;
+    for (let i = 0; i < shown.length; i++) {
+      const gap = target[i] - shown[i];
+      shown[i] += gap * 0.3;
+      farthest = Math.max(farthest, Math.abs(gap));
+    }
+    drawPlane();
+    if (farthest > 1 && root.isConnected) frame = requestAnimationFrame(move);
+  };
+  move();
+}
+
+// -- the error at each noise level ---------------------------------------------------------------------------------
+function mean(values) { return values.reduce((a, b) => a + b, 0) / values.length; }
+
+function drawLoss() {
+  const canvas = part('loss');
+  const pen = canvas.getContext('2d');
+  const { width, height } = canvas;
+  pen.clearRect(0, 0, width, height);
+  const best = report?.ideal_loss;
+  if (!best) return;
+  const most = 1.15;
+  const y = (value) => height - 4 - (Math.min(value, most) / most) * (height - 8);
+  const slot = width / best.length;
+  pen.strokeStyle = colour('--edge');
+  pen.lineWidth = 2;
+  for (const line of [0, 1]) { pen.beginPath(); pen.moveTo(0, y(line)); pen.lineTo(width, y(line)); pen.stroke(); }
+  report.loss.forEach((value, i) => {
+    if (value === null) return;
+    pen.fillStyle = colour('--noise');
+    pen.fillRect(i * slot + 8, y(value), slot - 16, y(0) - y(value));
+  });
+  pen.fillStyle = colour('--ink');
+  best.forEach((value, i) => pen.fillRect(i * slot + 3, y(value) - 2, slot - 6, 4));
+  const found = report.loss.filter((value) => value !== null);
+  canvas.setAttribute('aria-label', found.length
+    ? `Error of the predicted noise: ${mean(found).toFixed(2)} on average, best possible ${mean(best).toFixed(2)}` : 'Not trained yet');
+}
+
+// -- the timeline ----------------------------------------------------------------------------------------------------
+const timeline = new Timeline(part('strip'), {
+  visible: () => root.offsetParent,
+  go: (slot) => go(slot),
+  step: (by) => go(at + by),
+  pause: () => stop(),
+  toggle: () => (timer ? stop() : play()),
+});
+const small = document.createElement('canvas');
+
+function thumbnail(places, noise) {
+  const side = small.width = small.height = 56;
+  const pen = small.getContext('2d');
+  pen.fillStyle = colour('--mat');
+  pen.fillRect(0, 0, side, side);
+  const paint = colour(noise > 0.5 ? '--noise' : '--amber');
+  drawDots(pen, side, places, 0.9, () => paint);
+  return small.toDataURL();
+}
+
+function drawStrip() {
+  const all = states();
+  const noise = flow()?.noise || [];
+  timeline.resize(all.length);
+  all.forEach((places, i) => timeline.paint(i, thumbnail(places, noise[i])));
+  timeline.curve(part('curve'), noise.map((each, i) => [i, each]), all.length);
+  mark();
+}
+
+function mark() { timeline.mark(at, states().length ? `${Math.round(100 * noiseAt())}% noise` : ''); }
+
+function go(slot) {
+  const last = states().length - 1;
+  if (last < 0) return;
+  at = Math.min(Math.max(slot, 0), last);
+  follows = at === last;
+  mark();
+  glide();
+}
+
+function play() {
+  if (!states().length) return;
+  stop();
+  if (at >= states().length - 1) { at = -1; shown = null; }
+  const gap = Math.max(60, Math.min(260, 3200 / states().length));
+  timer = setInterval(() => {
+    if (!root.isConnected || at >= states().length - 1) { stop(); return; }
+    go(at + 1);
+  }, gap);
+  act('play').textContent = 'Stop';
+}
+
+function stop() { clearInterval(timer); timer = 0; act('play').textContent = 'Play'; }
+
+// -- what comes in ---------------------------------------------------------------------------------------------------
+function number(run) { return Number(String(run || '').split('-')[1]) || 0; }
+
+function take(value) {
+  if (!value || (value.run && number(value.run) < oldest)) return;
+  if (value.run) oldest = number(value.run);
+  say('problem', value.problem || '');
+  part('problem').hidden = !value.problem;
+  if (value.state === 'refused') { tell(); return; }
+  const fresh = !report || report.run !== value.run;
+  report = { shape: fresh ? shape : report.shape, ...(fresh ? {} : report), ...value };
+  if (fresh) { shown = null; follows = true; }
+  classes(report.classes || []);
+  const last = states().length - 1;
+  if (follows || at > last) at = Math.max(last, 0);
+  drawLoss();
+  drawStrip();
+  glide();
+  tell();
+  clearTimeout(waits);
+  if (report.state === 'training' || report.state === 'waiting') {
+    waits = setTimeout(() => say('progress', 'Waits while a picture is made'), WAITS_MS);
+  }
+}
+
+function say(name, text) { if (part(name).textContent !== text) part(name).textContent = text; }
+
+function far(value) { return typeof value === 'number' ? value.toFixed(2) : 'far off'; }
+
+function tell() {
+  const state = report?.state || 'empty';
+  root.dataset.state = state;
+  const runs = state === 'training' || state === 'waiting';
+  act('train').textContent = report ? 'Train again' : 'Train';
+  act('train').disabled = runs;
+  act('pause').hidden = !runs;
+  act('on').hidden = state !== 'paused';
+  for (const name of ['play', 'again']) act(name).disabled = !states().length;
+  part('hint').hidden = Boolean(report?.dots) || drawn.length > 0;
+  part('hint').textContent = shape === 'drawn' ? 'Draw a line here, with mouse or finger, and press Train.' : 'Choose a shape and press Train.';
+  if (!report) { say('progress', ''); say('verdict', ''); return; }
+  const words = { waiting: 'Begins', training: 'Learns', paused: 'Paused', done: 'Learned', limit: 'Ended' }[state] || '';
+  say('progress', report.steps ? `${words}: step ${report.step} of ${report.steps}, ${report.seconds.toFixed(1)} s` : words);
+  const [learned, best] = [report.flow?.far, report.ideal?.far];
+  say('verdict', report.flow ? `Distance of the dots from the shape: learned ${far(learned)}, best possible ${far(best)}.` : '');
+}
+
+function classes(names) {
+  const choice = part('label');
+  const wanted = ['both', ...names];
+  for (const name of ['label', 'guidance']) part(`${name}-label`).hidden = !names.length;
+  if ([...choice.options].map((option) => option.textContent).join() === wanted.join()) return;
+  choice.replaceChildren(...wanted.map((name, i) => new Option(name, i)));
+}
+
+// -- what the user does ------------------------------------------------------------------------------------------------
+function choose(name) {
+  shape = name;
+  for (const button of root.querySelectorAll('[data-shape]')) button.setAttribute('aria-pressed', button.dataset.shape === name);
+  part('letter-label').hidden = name !== 'letter';
+  part('plane').style.touchAction = name === 'drawn' ? 'none' : '';
+  forget();
+
+  drawn = [];
+  timeline.resize(0);
+  timeline.curve(part('curve'), [], 1);
+  drawLoss();
+  drawPlane();
+  tell();
+}
+
+function forget() {
+  if (report?.run) { trigger('pause', { run: report.run }); oldest = number(report.run) + 1; }
+  report = null;
+  shown = null;
+}
+
+function sampling() {
+  return {
+    run: report.run, scheduler: part('scheduler').value, sampling_steps: Number(part('count').value),
+    label: Number(part('label').value), guidance: Number(part('guidance').value), seed,
+  };
+}
+
+function sample() { if (report?.run) trigger('sample', sampling()); }
+
+function share(value, from, size) { return Math.min(Math.max((value - from) / size, 0), 1); }
+
+function pencil(event) {
+  const box = part('plane').getBoundingClientRect();
+  const x = (2 * share(event.clientX, box.left, box.width) - 1) * PLANE;
+  const y = (1 - 2 * share(event.clientY, box.top, box.height)) * PLANE;
+  if (drawn.length < MOST_DRAWN) drawn.push([Math.round(100 * x) / 100, Math.round(100 * y) / 100]);
+  drawPlane();
+  tell();
+}
+
+for (const button of root.querySelectorAll('[data-shape]')) button.addEventListener('click', () => choose(button.dataset.shape));
+for (const button of root.querySelectorAll('[data-who]')) {
+  button.addEventListener('click', () => {
+    who = button.dataset.who;
+    for (const each of root.querySelectorAll('[data-who]')) each.setAttribute('aria-pressed', each === button);
+    if (!report?.dots) return;
+    drawStrip();
+    go(follows ? states().length - 1 : at);
+  });
+}
+for (const name of ['scheduler', 'count', 'label', 'guidance']) part(name).addEventListener('change', sample);
+part('letter').addEventListener('change', () => choose('letter'));
+act('again').addEventListener('click', () => { seed = (seed + 1) % 1000; sample(); });
+act('play').addEventListener('click', () => (timer ? stop() : play()));
+act('pause').addEventListener('click', () => { if (report?.run) trigger('pause', { run: report.run }); });
+act('on').addEventListener('click', () => { if (report?.run) trigger('resume', { run: report.run }); });
+act('train').addEventListener('click', () => {
+  trigger('train', { shape, letter: part('letter').value, drawn, learning_rate: Number(part('rate').value), steps: Number(part('steps').value) });
+});
+const plane = part('plane');
+plane.addEventListener('pointerdown', (event) => {
+  if (shape !== 'drawn') return;
+  if (report?.dots) { forget(); drawn = []; }
+  drawing = true;
+  plane.setPointerCapture(event.pointerId);
+  pencil(event);
+});
+plane.addEventListener('pointermove', (event) => { if (drawing) pencil(event); });
+for (const end of ['pointerup', 'pointercancel']) plane.addEventListener(end, () => { drawing = false; drawPlane(); });
+// The page's light and dark sides have other colours.
+const sides = new MutationObserver(() => {
+  if (!root.isConnected) { sides.disconnect(); return; }
+  drawLoss();
+  drawStrip();
+  drawPlane();
+});
+sides.observe(document.body, { attributes: true, attributeFilter: ['class'] });
+
+watch('value', () => take(props.value));
+take(props.value);
+tell();
