@@ -105,7 +105,9 @@ def test_samplers_and_speed_on_the_pretend_gpu(pretend: Site, monkeypatch: pytes
         assert one["previewed_and_recorded"]["ended"] == "Finished" and one["previewed_and_recorded"]["recorded"]
 
 
-def test_little_memory_takes_fallbacks_that_are_told(pretend: Site) -> None:
+def test_little_memory_takes_fallbacks_that_are_told(pretend: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("spread", "foretold"):  # of toy size, as the models are
+        monkeypatch.setattr(f"pipelines.models.offloading.{module}.BLOCK_BYTES", MB // 2)
     found = run_section("memory", pretend, None, PLENTY)["found"]
     assert all(one["ended"] == "Finished" and one["peak_gb"] * 1e9 <= 6.4 * MB for one in found.values())
     words = "the model moved to the GPU block by block"
