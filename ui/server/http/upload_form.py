@@ -96,6 +96,6 @@ class UploadForm:
 
 
 def _is_file_name(name: str) -> bool:
-    """Whether Gradio stores a file of this name, "" included; it refuses the folder above, and keeps the others' files."""
+    """Whether Gradio stores a file of this name, "" included; at the folder above it fails, and leaves files behind."""
     last = PureWindowsPath(name).name
     return ".." not in last or any(letter.isalnum() for letter in last)
