@@ -13,6 +13,7 @@ from pipelines.models.adapters import controlnet, ip_adapter, lora, textual_inve
 from pipelines.models.adapters.files import AdapterFiles
 from pipelines.models.offloading.spread import gathered, spread_of
 from pipelines.prompt.tags import embedding_names
+from pipelines.request import prompt_fields
 from pipelines.system.fingerprint import stamp
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class AdapterResolver:
 
     def _layers(self, request: GenerationRequest) -> tuple[Any, ...]:
         """What of a request adds networks, layers or words to a model, with the versions of its files."""
-        words = embedding_names(*(text for _, text in textual_inversion.prompt_fields(request)))
+        words = embedding_names(*(text for _, text in prompt_fields(request)))
         versions = tuple((name, stamp(path)) for name, path in sorted(self.paths(request).items()))
         embeddings = tuple(self._files.find(textual_inversion.scan, name) for name in words)
         versions += tuple((file.name, stamp(file.path)) for file in embeddings if file is not None)
