@@ -5,6 +5,7 @@ The tests send each alone, ``benchmarks.soak`` all of them for a long time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -88,6 +89,33 @@ def _two_lengths(cookie: str) -> bytes:
     return head("POST", f"{API}/upload", cookie, FORM, *lengths) + chunked(1000, 65536)
 
 
+def _hostile_form(cookie: str) -> bytes:
+    """A text in a charset that Python decodes in quadratic time."""
+    body = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + b"a" * 1_000_000 + b"\r\n--b--\r\n"
+    return head("POST", f"{API}/upload", cookie, f"{FORM}; charset=punycode", f"Content-Length: {len(body)}") + body
+
+
+def _history_pictures(cookie: str) -> bytes:
+    return head("GET", "/history/picture/20260101-000000-0-0?format=webp", cookie)
+
+
+def _get_with_body(cookie: str) -> bytes:
+    return head("GET", "/", cookie, JSON, f"Content-Length: {8 << 20}") + b"[" * (8 << 20)
+
+
+def prompt_bomb(cookie: str, function: int, model: str) -> bytes:
+    """A prompt whose brackets a parser could read again and again, for the line that says what is understood.
+
+    Args:
+        cookie: of a guest.
+        function: number of the page's function that says it.
+        model: id of a model that reads weights.
+    """
+    text = "((((((masterpiece)))))), (red)1.2 fox, " * 50
+    event = {"fn_index": function, "data": [model, text, "compel"], "event_data": {"text": text}, "session_hash": "s"}
+    return call(json.dumps(event).encode(), cookie, f"{API}/run/predict")
+
+
 # By name: the bytes of one request of a client with this cookie ("" for a stranger).
 ATTACKS: Mapping[str, Callable[[str], bytes]] = {
     "quoted cookie": _quoted_cookie,
@@ -104,6 +132,9 @@ ATTACKS: Mapping[str, Callable[[str], bytes]] = {
     "wrong password": _wrong_password,
     "upload claims": _upload_claims,
     "two lengths": _two_lengths,
+    "hostile form": _hostile_form,
+    "history pictures": _history_pictures,
+    "GET with a body": _get_with_body,
 }
 
 

@@ -26,6 +26,7 @@ from history.search import EntryCatalogue
 from history.strips import StripArchive
 from history.taking_in import GUEST_MARK
 from history.thumbnails import Thumbnails
+from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.images.geometry import flatten
 from pipelines.images.png import save_png
 from pipelines.images.settings_in_files import FORMATS
@@ -65,6 +66,7 @@ class History:
         thumbnails: small pictures for the grid.
         reconciler: compares the database with the files.
         replays: makes entries again and compares.
+        export_slots: how many files are made of its pictures at once, for downloads and for the page's exports.
         problem: what is wrong with the picture that was kept last; see ``PictureStore``.
     """
 
@@ -78,6 +80,7 @@ class History:
         self.reconciler = Reconciler(self.database, self.folders, self.thumbnails, clock)
         self.database.on_damage = self.reconciler.start
         self.replays = Replays(self.database, self.bin, self.detail)
+        self.export_slots = DecodingSlots()
         self._clock, self._sign = clock, sign
         self._unlisted: deque[tuple[NewEntry, GenerationRequest]] = deque(maxlen=MAX_UNLISTED)
         self._lock, self.problem = threading.Lock(), ""

@@ -116,7 +116,8 @@ def build(
         card = library.cards[default_model]
         bundled = phrases.recording(card)
         frame_cache = FrameCache(ready=phrases.ready_lenses(card, bundled))
-        export_slots, presets = DecodingSlots(), UserPresets.of(pictures_dir.parent)
+        export_slots = history.export_slots if history else DecodingSlots()
+        presets = UserPresets.of(pictures_dir.parent)
         digests = LocalDigests(pictures_dir.parent / "memory" / "digests.json")
         built: dict[str, gr.Tab] = {}
         with gr.Tabs(selected=next(iter(TABS)), elem_id="tabs") as tabs:

@@ -84,24 +84,30 @@ def shifted(base, bias):
     return lambda x: bias if isinstance(base, torch.nn.Linear) else bias[:, None, None]
 
 
-def additions(bases, parts, scale):
-    """What a layer of the file adds to each of the layers of the model that it changes."""
+def halves_swapped(rows):
+    """Rows in diffusers' order, where the model's makers have scale and shift the other way round."""
+    return torch.cat(rows.chunk(2)[::-1])
+
+
+def additions(bases, parts, scale, order):
+    """What a layer of the file adds to each of the layers of the model that it changes; ``order`` is of the rows."""
     sizes, shape = [base.weight.shape[0] for base in bases], bases[0].weight.shape[1:]
     plain = "down" in parts and "dora" not in parts and "magnitude" not in parts
     if plain:
         before = [parts["down"]] + ([parts["mid"]] if "mid" in parts else [])
-        for base, up in zip(bases, (parts["up"] * scale).split(sizes)):
+        for base, up in zip(bases, order(parts["up"] * scale).split(sizes)):
             yield base, chain(base, [*before, up], len(before) - 1)
     elif set(parts) - {"up_bias", "diff_bias", "dora", "magnitude"}:
         matrix = difference(parts, (sum(sizes), *shape))
         matrix = matrix if "diff" in parts else matrix * scale
         if "dora" in parts or "magnitude" in parts:
-            matrix = decomposed(torch.cat([base.weight.detach().float().cpu() for base in bases]), matrix, parts)
-        for base, rows in zip(bases, matrix.split(sizes)):
+            own = torch.cat([base.weight.detach().float().cpu() for base in bases])
+            matrix = decomposed(order(own), matrix, parts)
+        for base, rows in zip(bases, order(matrix).split(sizes)):
             yield base, chain(base, [rows], 0)
     for name, times in (("up_bias", scale), ("diff_bias", 1.0)):
         if name in parts:
-            for base, bias in zip(bases, (parts[name].flatten() * times).split(sizes)):
+            for base, bias in zip(bases, order(parts[name].flatten() * times).split(sizes)):
                 yield base, shifted(base, bias)
 
 
@@ -123,7 +129,8 @@ def add_lora(path, layers, weight):
         alpha = parts.pop("alpha", None)
         rank = next((len(parts[p]) for p in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if p in parts), 0)
         scale = layer["scale"] if alpha is None else float(alpha) / rank if rank else 1.0
-        for base, add in additions(bases, parts, float(torch.tensor(scale))):
+        order = halves_swapped if layer.get("swapped") else lambda rows: rows
+        for base, add in additions(bases, parts, float(torch.tensor(scale)), order):
             ADDED.setdefault(base, []).append((add, weight))
 
 
@@ -163,7 +170,7 @@ def _listing(names: LayerPaths, lora: AdapterFile) -> bytes:
     header = try_read_header(lora.path)
     layout = split(header.tensors if header else ())
     try:
-        scale = scale_of(lora.path, header.metadata if header else {})
+        scale = scale_of(lora.path, header.metadata if header else {}, layout)
     except Refused as problem:
         raise NoScript(f"The LoRA {lora.name} {problem}.") from None
     found = []
@@ -171,7 +178,8 @@ def _listing(names: LayerPaths, lora: AdapterFile) -> bytes:
         if bases := names.find(layer):
             shapes = {part: SimpleNamespace(shape=_shape(header, name)) for part, name in places.items()}
             parts = {part: [name, layout.scales.get(name, "")] for part, name in places.items()}
-            found.append({"to": bases, "scale": scale(layer, rank_of(shapes)), "parts": parts})
+            swapped = {"swapped": True} if names.has_swapped_halves(layer) else {}
+            found.append({"to": bases, "scale": scale(layer, rank_of(shapes)), "parts": parts, **swapped})
     return json.dumps(found, indent=0).encode()
 
 

@@ -21,7 +21,14 @@ def problem(name: str, path: Path) -> str:
     header = try_read_header(path)
     if header is None:
         return f"The LoRA {name} is not on this computer any more; put its file back to get the script."
-    if split(header.tensors).bundled:
+    layout = split(header.tensors)
+    from pipelines.models.adapters.lora_file import Refused, scale_of  # it imports torch
+
+    try:
+        scale_of(path, header.metadata, layout)
+    except Refused as why:
+        return f"The LoRA {name} {why}."
+    if layout.bundled:
         return f"The LoRA {name} brings learnt words (textual inversion), which are not written as a script."
     return ""
 

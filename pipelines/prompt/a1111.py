@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pipelines.prompt import PromptError
+from pipelines.prompt.tags import EMBEDDING_TAG
 from pipelines.system.text import shorten
 
 UP, DOWN = 1.1, 1 / 1.1
@@ -49,16 +50,22 @@ def parse(prompt: str) -> tuple[Part, ...]:
     Raises:
         PromptError: for what is refused, deeper brackets than ``MAX_DEPTH``, and weights beyond ``MAX_WEIGHT``.
     """
-    if found := _AND.search(prompt):
+    bare = _without_tags(prompt)
+    if found := _AND.search(bare):
         near = shorten(prompt[found.start() :], 30)
         raise PromptError(f"joins prompts by AND ({near!r}), which is not done here; write BREAK or a comma instead")
-    reader, at = _Reader(prompt), 0
+    reader, at = _Reader(bare), 0
     for mark in _MARK.finditer(prompt):
         reader.text(prompt[at : mark.start()])
         reader.mark(mark)
         at = mark.end()
     reader.text(prompt[at:])
     return reader.parts()
+
+
+def _without_tags(prompt: str) -> str:
+    """A prompt with spaces for its embeddings' tags: names may hold any mark."""
+    return EMBEDDING_TAG.sub(lambda tag: " " * len(tag[0]), prompt)
 
 
 @dataclass
@@ -73,12 +80,13 @@ class _Reader:
     """What was read so far.
 
     Attributes:
+        bare: the prompt without its tags.
         items: in order; None for BREAK.
         open: for each kind of bracket, where those that are open begin: in ``items``, and in the prompt.
     """
 
-    def __init__(self, prompt: str) -> None:
-        self.prompt = prompt
+    def __init__(self, bare: str) -> None:
+        self.bare = bare
         self.items: list[_Item | None] = []
         self.open: dict[str, list[tuple[int, int]]] = {"(": [], "[": []}
 
@@ -99,7 +107,7 @@ class _Reader:
             case "close" if mark[0] == ")" and self.open["("]:
                 self._close("(", UP)
             case "close" if mark[0] == "]" and self.open["["]:
-                _refuse_schedule(self.prompt[self.open["["][-1][1] : mark.start()])
+                _refuse_schedule(self.bare[self.open["["][-1][1] : mark.start()])
                 self._close("[", DOWN)
             case "new":
                 self.items.append(None)

@@ -143,7 +143,8 @@ def _read_form(text: str, syntax: str, weights: bool) -> Reading:
 
 def _letters(tag: str) -> str:
     """The name in an embedding's tag without what could be a mark."""
-    return re.sub(r"[\W_]+", "_", tag.removeprefix("<embedding:").rstrip(">"))
+    name = re.sub(r"[\W_]+", "_", tag.removeprefix("<embedding:").rstrip(">"))
+    return re.sub(r"^(?:AND|BREAK)(?![^\W_])", lambda mark: mark[0].lower(), name)
 
 
 def _read_a1111(text: str) -> Reading:

@@ -11,10 +11,14 @@ from typing import Any
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 MAX_DIGITS = 400
-# Strings and brackets; what lies between them does not count. Possessive, and a string that does not end is one token:
-# the time is linear and no state is kept for each character.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# A string, possessive; one that does not end is one, too: the time is linear and no state is kept for each character.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+# Brackets of both kinds as one kind, and everything else.
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Where a surrogate may come from, besides one in the text itself.
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_json(
@@ -39,13 +43,18 @@ def parse_json(
         raise ValueError("the JSON document is too long")
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
-    if max_items and sum(map(text.count, "[{,")) > max_items:
+    # Each item has two strings at most; signs behind a backslash need not end one.
+    if max_items and (
+        sum(map(text.count, "[{,")) > max_items or text.count('"') - text.count('\\"') > 4 * (max_items + 1)
+    ):
         raise ValueError("the JSON document has too many items")
     _check_depth(text, max_depth)
     options: dict[str, Any] = {"parse_float": _finite, "parse_constant": _refuse} if finite else {}
     if max_items:
         options["parse_int"] = _short_int
-    return _without_surrogates(json.loads(text, **options))
+    found = json.loads(text, **options)
+    may_have = _ESCAPED_SURROGATE.search(text) or _SURROGATE.search(text)
+    return _without_surrogates(found) if may_have else found
 
 
 def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH, finite: bool = True) -> Any:
@@ -60,17 +69,15 @@ def read_json_file(path: Path, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
 
 
 def _check_depth(text: str, max_depth: int) -> None:
+    """Refuse what is nested too deeply, in linear time for any text: each pass takes the innermost pairs away."""
     if text.count("[") + text.count("{") <= max_depth:
         return
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        match token[0]:
-            case "[" | "{":
-                depth += 1
-                if depth > max_depth:
-                    raise ValueError("the JSON document is nested too deeply")
-            case "]" | "}":
-                depth -= 1
+    left = _STRING.sub("", text).encode("ascii", "ignore").translate(_BRACKETS, _OTHERS)
+    if left.count(b"[") == left.count(b"]"):
+        for _ in range(max_depth):
+            left = left.replace(b"[]", b"")
+    if left:
+        raise ValueError("the JSON document is nested too deeply, or its brackets do not match")
 
 
 def _finite(text: str) -> float:

@@ -23,6 +23,7 @@ MAX_README = 1 << 18
 MAX_INDEX = 32 << 20
 # Another model in the head of a README, which these classes load along; and what the hub calls a model.
 _PRIOR, _COMBINED = "prior", "CombinedPipeline"
+_INDEX = "model_index.json"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # Entries of a tokenizer's configuration by which its files are found.
 _TOKENIZER_FILES = ("vocab_file", "merges_file", "tokenizer_file", "spm_file", "fast_tokenizer_files")
@@ -48,11 +49,13 @@ def refuse_outside_references(folder: Path) -> None:
         # ``Path.resolve`` raises an error at a link to itself.
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise _refusal(folder, path, "is a link to a place outside of it; copy the file itself")
-        if path.name == "adapter_config.json":
+        # As the file systems of macOS and Windows find them.
+        name = path.name.casefold()
+        if name == "adapter_config.json":
             raise _refusal(folder, path, "names another model, which would be loaded too; remove it")
-        if path.name == "README.md" and path.parent == folder:
+        if name == "readme.md" and path.parent == folder:
             _check_readme(folder, path)
-        if path.name in ("tokenizer_config.json", "model_index.json") or path.name.endswith(".index.json"):
+        if name in ("tokenizer_config.json", _INDEX) or name.endswith(".index.json"):
             _check_json(folder, path)
 
 
@@ -81,9 +84,8 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _check_readme(folder: Path, path: Path) -> None:
     """Refuse a README from which another model would be loaded; in the hub's own cache it may name one of the hub."""
-    index = folder / "model_index.json"
-    kind = _read(folder, index).get("_class_name") if index.is_file() else ""
-    if not str(kind).endswith(_COMBINED):
+    indexes = [each for each in _entries(folder) if each.parent == folder and each.name.casefold() == _INDEX]
+    if not any(str(_read(folder, each).get("_class_name")).endswith(_COMBINED) for each in indexes):
         return
     found = _prior(folder, path)
     cached = Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(hub_cache()))
@@ -113,16 +115,16 @@ def _prior(folder: Path, path: Path) -> Any:
 
 
 def _check_json(folder: Path, path: Path) -> None:
-    values = _read(folder, path)
-    if path.name.endswith(".index.json") and isinstance(values.get("weight_map"), dict):
+    values, kind = _read(folder, path), path.name.casefold()
+    if kind.endswith(".index.json") and isinstance(values.get("weight_map"), dict):
         for name in values["weight_map"].values():
             _check_name(folder, path, name, plain=True)
-    if path.name == "tokenizer_config.json":
+    if kind == "tokenizer_config.json":
         for key in _TOKENIZER_FILES:
             found = values.get(key)
             for name in found if isinstance(found, list) else [found]:
                 _check_name(folder, path, name)
-    if path.name == "model_index.json":
+    if kind == _INDEX:
         for name, entry in values.items():
             if isinstance(entry, list):
                 _check_name(folder, path, name, plain=True)

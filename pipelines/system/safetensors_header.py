@@ -9,8 +9,9 @@ from typing import Any
 
 from pipelines.system.bounded_json import parse_json
 
-# The safetensors library refuses longer headers too.
-MAX_HEADER = 100_000_000
+# A tensor takes about 110 bytes and nine items; large models have some thousands of them, LoRAs up to ten thousand, and
+# trainers' metadata take up to some megabytes.  What is larger was made to use up memory.
+MAX_HEADER, MAX_ITEMS = 16 << 20, 1_500_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_header(path: Path) -> SafetensorsHeader:
             raise ValueError(f"{path.name} is no safetensors file")
         text = file.read(length)
     try:
-        tensors = parse_json(text, MAX_HEADER)
+        tensors = parse_json(text, MAX_HEADER, max_items=MAX_ITEMS)
     except ValueError:
         tensors = None
     if not isinstance(tensors, dict):

@@ -350,14 +350,31 @@ FUSED = {
             *(f"single_transformer_blocks.0.attn.to_{x}" for x in "qkv"), "single_transformer_blocks.0.proj_mlp",
         ],
         "single_blocks_0_linear2": ["single_transformer_blocks.0.proj_out"],
+        "final_layer_linear": ["proj_out"],
+        "final_layer_adaLN_modulation_1": ["norm_out.linear"],
     },
     "stable_diffusion_3": {
         "joint_blocks_0_x_block_attn_qkv": [f"transformer_blocks.0.attn.to_{x}" for x in "qkv"],
         "joint_blocks_1_context_block_attn_qkv": [f"transformer_blocks.1.attn.add_{x}_proj" for x in "qkv"],
         "joint_blocks_0_context_block_mlp_fc1": ["transformer_blocks.0.ff_context.net.0.proj"],
         "joint_blocks_1_x_block_adaLN_modulation_1": ["transformer_blocks.1.norm1.linear"],
+        "joint_blocks_0_context_block_adaLN_modulation_1": ["transformer_blocks.0.norm1_context.linear"],
+        "joint_blocks_1_context_block_adaLN_modulation_1": ["transformer_blocks.1.norm1_context.linear"],
+        "x_embedder_proj": ["pos_embed.proj"],
+        "t_embedder_mlp_0": ["time_text_embed.timestep_embedder.linear_1"],
+        "t_embedder_mlp_2": ["time_text_embed.timestep_embedder.linear_2"],
+        "y_embedder_mlp_0": ["time_text_embed.text_embedder.linear_1"],
+        "y_embedder_mlp_2": ["time_text_embed.text_embedder.linear_2"],
+        "final_layer_linear": ["proj_out"],
+        "final_layer_adaLN_modulation_1": ["norm_out.linear"],
     },
 }  # fmt: skip
+# Of these, diffusers has scale and shift the other way round (its ``swap_scale_shift``); a context block only where it
+# is the last one.
+SWAPPED = {
+    "flux": {"final_layer_adaLN_modulation_1"},
+    "stable_diffusion_3": {"final_layer_adaLN_modulation_1", "joint_blocks_1_context_block_adaLN_modulation_1"},
+}
 
 
 def fused(make: Maker, family: str) -> Form:
@@ -368,7 +385,9 @@ def fused(make: Maker, family: str) -> Form:
         down, up = make.pair(torch.cat(weights), 3)
         form.file |= {f"lora_unet_{key}.lora_down.weight": down, f"lora_unet_{key}.lora_up.weight": up}
         form.file[f"lora_unet_{key}.alpha"] = torch.tensor(1.0 + k)
-        change = up @ down * (1.0 + k) / 3
+        change = product(down, up, torch.cat(weights)) * (1.0 + k) / 3
+        if key in SWAPPED[family]:
+            change = torch.cat(change.chunk(2)[::-1])
         for layer, rows in zip(layers, change.split([len(weight) for weight in weights]), strict=True):
             form.weights["transformer"][f"{layer}.weight"] = rows
     return form

@@ -1,11 +1,12 @@
 """Raw attacks sent by a process of its own, and how long the owner's page takes meanwhile.
 
-As a program: ``python -m tests.support.raw_attacks HOST PORT CLIENTS`` reads lines, each with an attack and a cookie,
-and attacks until the next line, or the end.
+As a program: ``python -m tests.support.raw_attacks HOST PORT CLIENTS`` reads lines, each with an attack's name and its
+request in base64, and attacks until the next line, or the end.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import subprocess
@@ -34,10 +35,11 @@ class Attackers:
             [*command, str(clients)], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def send(self, attack: str, cookie: str = "") -> None:
-        """Send this attack from now on; "" sends nothing more."""
+    def send(self, attack: str, cookie: str = "", request: bytes = b"") -> None:
+        """Send this attack, or this request under its name, from now on; "" sends nothing more."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        print(attack, cookie, sep="\t", file=self._process.stdin, flush=True)
+        sent = request or (SENT[attack](cookie) if attack else b"")
+        print(attack, base64.b64encode(sent).decode(), sep="\t", file=self._process.stdin, flush=True)
         assert self._process.stdout.readline() == f"{attack}\n"
 
     def stop(self) -> None:
@@ -79,8 +81,8 @@ def _main(host: str, port: str, clients: str) -> None:
     for _ in range(int(clients)):
         threading.Thread(target=sender.run, daemon=True).start()
     for line in sys.stdin:
-        attack, cookie = line.rstrip("\n").split("\t")
-        sender.sent = SENT[attack](cookie) if attack else b""
+        attack, sent = line.rstrip("\n").split("\t")
+        sender.sent = base64.b64decode(sent)
         print(attack, flush=True)
     os._exit(0)
 

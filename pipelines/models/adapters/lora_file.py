@@ -27,6 +27,9 @@ from pipelines.system.text import first_line, shorten
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model", "adapter_config.json"
 # Where diffusers keeps the same in the file itself.
 _DIFFUSERS_CONFIG = "lora_adapter_metadata"
+# Which names the alpha has there, and how a sentence about what cannot be read ends.
+_ALPHAS = ("lora_alpha", "alpha")
+_UNREADABLE = "but that cannot be read; copy or download it again, or leave it out"
 # Names of layers in PEFT's configuration; other regular expressions of strangers are not run.
 _PLAIN = re.compile(r"\^?(?:\w|\\?\.|-)+")
 # scale(layer, rank): what a file's configuration says of a layer's scale alpha / rank; 1 where it says nothing.
@@ -67,7 +70,7 @@ def load(path: Path, names: LayerNames, model_name: str) -> LoadedLora:
         raise refuse(reason)
     layout = split(header.tensors)
     try:
-        scale = scale_of(path, header.metadata)
+        scale = scale_of(path, header.metadata, layout)
         return _build(_Reader(path, layout), layout, names, scale, model_name)
     except Refused as error:
         raise refuse(str(error)) from error
@@ -115,7 +118,8 @@ def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale,
         value = scale(layer, rank) if alpha is None else float(alpha) / rank if rank else 1.0
         try:
             if bases := names.find(layer):
-                found.layers += lora_layers.make(bases, {**parts, "scale": torch.tensor(value)})
+                whole = {**parts, "scale": torch.tensor(value)}
+                found.layers += lora_layers.make(bases, whole, names.has_swapped_halves(layer))
                 continue
         except lora_layers.WrongShape:
             pass
@@ -136,19 +140,16 @@ def _build(reader: _Reader, layout: LoraLayout, names: LayerNames, scale: Scale,
     return found
 
 
-def scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
-    """How a file's own configuration, or the one next to it, scales its layers."""
-    configs: dict[str, Mapping[str, Any]] = {}
-    try:
-        if isinstance(text := metadata.get(_DIFFUSERS_CONFIG), str):
-            for name, value in _entries(parse_json(text)):
-                part, _, key = name.partition(".")
-                configs.setdefault(f"{part}.", {})[key] = value  # type: ignore[index]
-        elif path.stem == _PEFT_FILE:
-            configs[""] = dict(_entries(read_json_file(path.with_name(_PEFT_CONFIG))))
-    except (OSError, ValueError):
-        pass
+def scale_of(path: Path, metadata: Mapping[str, Any], layout: LoraLayout) -> Scale:
+    """How a file's own configuration, or the one next to it, scales its layers.
 
+    A file under PEFT's name needs PEFT's configuration, unless its layers say their alphas themselves.  Files of
+    other names that say nothing, PEFT's layer names included, are scaled by 1, as the trainers that write them mean it.
+
+    Raises:
+        Refused: if the configuration that says it is missing or cannot be read, or names layers by patterns.
+    """
+    configs = _configs(path, metadata, layout)
     for config in configs.values():
         patterns = [*_entries(config.get("alpha_pattern")), *_entries(config.get("rank_pattern"))]
         if any(not _PLAIN.fullmatch(pattern) for pattern, _ in patterns):
@@ -164,6 +165,37 @@ def scale_of(path: Path, metadata: Mapping[str, Any]) -> Scale:
         return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
     return scale
+
+
+def _configs(path: Path, metadata: Mapping[str, Any], layout: LoraLayout) -> dict[str, dict[str, Any]]:
+    """Configurations by the beginning of the names of the layers that they are about."""
+    configs: dict[str, dict[str, Any]] = {}
+    if (text := metadata.get(_DIFFUSERS_CONFIG)) is not None:
+        try:
+            found = parse_json(text)
+        except (TypeError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            raise Refused(f"says in its header how strong it is ({_DIFFUSERS_CONFIG}), {_UNREADABLE}")
+        for name, value in found.items():
+            part, _, key = name.partition(".")
+            configs.setdefault(f"{part}.", {})[key] = value
+    elif path.stem == _PEFT_FILE and any(
+        "alpha" not in parts and "diff" not in parts for parts in layout.layers.values()
+    ):
+        try:
+            found = read_json_file(path.with_name(_PEFT_CONFIG))
+        except FileNotFoundError:
+            raise Refused(
+                f"is PEFT's file without its {_PEFT_CONFIG}, which says how strong it is; copy that into its folder, "
+                "too, or leave it out"
+            ) from None
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict) or not any(isinstance(found.get(key), int | float) for key in _ALPHAS):
+            raise Refused(f"has an {_PEFT_CONFIG} that says how strong it is, {_UNREADABLE}")
+        configs[""] = found
+    return configs
 
 
 def _of_layer(config: Mapping[str, Any], patterns: str, layer: str, other: Any) -> Any:

@@ -111,32 +111,37 @@ class Bias(LoraLayer):
         return bias if self._conv is None else bias[:, None, None]
 
 
-def make(bases: Sequence[nn.Module], parts: Mapping[str, torch.Tensor]) -> list[tuple[nn.Module, LoraLayer]]:
+def make(
+    bases: Sequence[nn.Module], parts: Mapping[str, torch.Tensor], swapped: bool = False
+) -> list[tuple[nn.Module, LoraLayer]]:
     """What one layer of a LoRA adds, with the layer of the model to which it is added.
 
     Args:
         bases: the layer of the model, or several whose outputs are one matrix in the file, in their order there.
         parts: float32 tensors by their names in ``lora_format``; ``scale`` is alpha / rank.
+        swapped: whether the rows of the layer are the file's with their halves swapped.
 
     Raises:
         WrongShape: if a matrix does not fit.
         CannotMerge: if the layer's own weights are needed and are compressed.
     """
+    order = _swap_halves if swapped else _as_they_are
     sizes, scale = [weight_shape(base)[0] for base in bases], float(parts["scale"])
     found: list[tuple[nn.Module, LoraLayer]] = []
     decomposed = "dora" in parts or "magnitude" in parts
     if "down" in parts and not decomposed:
-        for base, up in zip(bases, _split(parts["up"] * scale, sizes), strict=True):
+        for base, up in zip(bases, _split(order(parts["up"] * scale), sizes), strict=True):
             found.append((base, LowRank(base, parts["down"], up, parts.get("mid"))))
     elif set(parts) - {"scale", "up_bias", "diff_bias", "dora", "magnitude"}:
         matrix = _difference(parts, torch.Size((sum(sizes), *weight_shape(bases[0])[1:])))
         matrix = matrix if "diff" in parts else matrix * scale
         if decomposed:
-            matrix = _decomposed(torch.cat([_own_weight(base) for base in bases]), matrix, parts)
-        found += [(base, Difference(base, rows)) for base, rows in zip(bases, _split(matrix, sizes), strict=True)]
+            matrix = _decomposed(order(torch.cat([_own_weight(base) for base in bases])), matrix, parts)
+        divided = _split(order(matrix), sizes)
+        found += [(base, Difference(base, rows)) for base, rows in zip(bases, divided, strict=True)]
     for name, factor in (("up_bias", scale), ("diff_bias", 1.0)):
         if name in parts:
-            rows = _split(parts[name].flatten() * factor, sizes)
+            rows = _split(order(parts[name].flatten() * factor), sizes)
             found += [(base, Bias(base, bias)) for base, bias in zip(bases, rows, strict=True)]
     return found
 
@@ -219,6 +224,15 @@ def _own_weight(base: nn.Module) -> torch.Tensor:
         raise CannotMerge
     found: torch.Tensor = weight.detach().float().cpu()
     return found
+
+
+def _as_they_are(rows: torch.Tensor) -> torch.Tensor:
+    return rows
+
+
+def _swap_halves(rows: torch.Tensor) -> torch.Tensor:
+    _check(rows.shape[0] % 2 == 0)
+    return torch.cat(rows.chunk(2)[::-1])
 
 
 def _split(matrix: torch.Tensor, sizes: Sequence[int]) -> Sequence[torch.Tensor]:

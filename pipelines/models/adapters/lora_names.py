@@ -61,6 +61,7 @@ _FLUX = {
     "single_blocks.{}.linear2": ("single_transformer_blocks.{}.proj_out",),
     "single_blocks.{}.modulation.lin": ("single_transformer_blocks.{}.norm.linear",),
     "final_layer.linear": ("proj_out",),
+    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),
     "time_in.in_layer": ("time_text_embed.timestep_embedder.linear_1",),
@@ -86,8 +87,16 @@ _SD3 = {
     "joint_blocks.{}.context_block.mlp.fc2": ("transformer_blocks.{}.ff_context.net.2",),
     "joint_blocks.{}.context_block.adaLN_modulation.1": ("transformer_blocks.{}.norm1_context.linear",),
     "context_embedder": ("context_embedder",),
+    "x_embedder.proj": ("pos_embed.proj",),
+    "t_embedder.mlp.0": ("time_text_embed.timestep_embedder.linear_1",),
+    "t_embedder.mlp.2": ("time_text_embed.timestep_embedder.linear_2",),
+    "y_embedder.mlp.0": ("time_text_embed.text_embedder.linear_1",),
+    "y_embedder.mlp.2": ("time_text_embed.text_embedder.linear_2",),
     "final_layer.linear": ("proj_out",),
+    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
 }  # fmt: skip
+# Layers whose makers have shift before scale, where diffusers' ``AdaLayerNormContinuous`` has scale before shift.
+_CONTINUOUS = "AdaLayerNormContinuous"
 
 
 class LayerNames:
@@ -104,9 +113,20 @@ class LayerNames:
         names = ("text_encoder", "text_encoder_2", "text_encoder_3")
         self._parts |= {name: parts[name] for name in names if parts.get(name) is not None}
         self._known = {name: dict(_aliases(name, part)) for name, part in self._parts.items()}
+        self._swapped = {DENOISER: set(_swapped(denoiser))} if denoiser is not None else {}
 
     def find(self, name: str) -> tuple[Any, ...]:
         """The layers that a file's name of a layer means, in the order of the rows of its matrix; empty for none."""
+        part, plain = self._place(name)
+        return self._known.get(part, {}).get(plain, ())
+
+    def has_swapped_halves(self, name: str) -> bool:
+        """Whether the halves of the matrix's rows (shift and scale) are the other way round in the layer."""
+        part, plain = self._place(name)
+        return plain in self._swapped.get(part, ())
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """The part of the model that a file's name of a layer means, and the layer's name as in ``_known``."""
         name = name.removeprefix(_PEFT_PREFIX)
         for part, prefixes in _PREFIXES:
             prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
@@ -114,8 +134,8 @@ class LayerNames:
                 # FLUX has CLIP and T5, which kohya's trainer numbers 1 and 3.
                 if part == "text_encoder_3" and not self._has_third:
                     part = "text_encoder_2"
-                return self._known.get(part, {}).get(_plain(name.removeprefix(prefix), part), ())
-        return ()
+                return part, _plain(name.removeprefix(prefix), part)
+        return "", name
 
 
 def _plain(name: str, part: str) -> str:
@@ -158,6 +178,20 @@ def _fused(table: Mapping[str, tuple[str, ...]], layers: Mapping[str, Any]) -> I
             if not all(name in layers for name in names):
                 break
             yield old.format(k).replace(".", "_"), tuple(layers[name] for name in names)
+
+
+def _swapped(denoiser: Any) -> Iterator[str]:
+    """The makers' names of the layers whose halves diffusers has the other way round."""
+    layers = dict(denoiser.named_modules())
+    for old, (first, *_) in (*_FLUX.items(), *_SD3.items()):
+        if "adaLN_modulation" not in old:
+            continue
+        for k in range(1000 if "{}" in first else 1):
+            norm = layers.get(first.format(k).removesuffix(".linear"))
+            if norm is None:
+                break
+            if type(norm).__name__ == _CONTINUOUS:
+                yield old.format(k).replace(".", "_")
 
 
 def _old_unet_name(name: str, config: Any) -> str:

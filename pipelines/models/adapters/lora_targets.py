@@ -40,6 +40,10 @@ class LayerPaths:
         """Part and path of each layer that a file's name of a layer means, in the order of the rows of its matrix."""
         return [list(self._names[base]) for base in self._layers.find(layer)]
 
+    def has_swapped_halves(self, layer: str) -> bool:
+        """As ``LayerNames.has_swapped_halves``."""
+        return self._layers.has_swapped_halves(layer)
+
 
 def _networks(family: str, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The networks of a model without weights."""

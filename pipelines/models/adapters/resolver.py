@@ -12,6 +12,9 @@ from pipelines.models import adapters
 from pipelines.models.adapters import controlnet, ip_adapter, lora, textual_inversion
 from pipelines.models.adapters.files import AdapterFiles
 from pipelines.models.offloading.spread import gathered, spread_of
+from pipelines.prompt.tags import embedding_names
+from pipelines.request import prompt_fields
+from pipelines.system.fingerprint import stamp
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,7 +85,7 @@ class AdapterResolver:
             InvalidRequest: if a file is missing, or not for this model.
         """
         self._files.look_again()
-        with self._changing(model, _layers(request)):
+        with self._changing(model, self._layers(request)):
             for adapter in adapters.ADAPTERS.values():
                 adapter.apply(model, request, self._files)
 
@@ -91,6 +94,15 @@ class AdapterResolver:
         with self._changing(model, ()):
             for adapter in adapters.ADAPTERS.values():
                 adapter.remove(model)
+
+    def _layers(self, request: GenerationRequest) -> tuple[Any, ...]:
+        """What of a request adds networks, layers or words to a model, with the versions of its files."""
+        words = embedding_names(*(text for _, text in prompt_fields(request)))
+        versions = tuple((name, stamp(path)) for name, path in sorted(self.paths(request).items()))
+        embeddings = tuple(self._files.find(textual_inversion.scan, name) for name in words)
+        versions += tuple((file.name, stamp(file.path)) for file in embeddings if file is not None)
+        nets = tuple(control.net for control in request.controls)
+        return (request.loras, words, nets, request.reference.adapter if request.reference else "", versions)
 
     @contextmanager
     def _changing(self, model: Model, layers: tuple[Any, ...]) -> Iterator[None]:
@@ -104,10 +116,3 @@ class AdapterResolver:
         with gathered(model, changes):
             yield
         self._applied[model.denoiser] = key
-
-
-def _layers(request: GenerationRequest) -> tuple[Any, ...]:
-    """What of a request adds networks or layers to a model."""
-    prompts = tuple(text for text in (request.prompt, *request.prompts, request.negative_prompt) if "<" in text)
-    nets = tuple(control.net for control in request.controls)
-    return (request.loras, prompts, nets, request.reference.adapter if request.reference else "")

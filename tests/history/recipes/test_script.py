@@ -291,5 +291,14 @@ def test_a_lora_with_words_of_its_own_is_refused(made: Workshop) -> None:
         made.script(replace(made.made["lora"], request=request))
 
 
+def test_a_lora_whose_strength_is_not_known_any_more_is_refused(made: Workshop) -> None:
+    path = made.root / "adapters" / "peft" / "adapter_model.safetensors"
+    path.parent.mkdir()
+    save_file(load_file(made.root / "adapters" / "alphas.safetensors"), path)
+    request = made.made["lora"].request.model_copy(update={"loras": (Lora(name="adapter_model", weight=1.0),)})
+    with pytest.raises(NoScript, match="is PEFT's file without its adapter_config.json"):
+        made.script(replace(made.made["lora"], request=request))
+
+
 def kohya_tensors(made: Workshop) -> dict[str, torch.Tensor]:
     return load_file(made.root / "adapters" / "kohya.safetensors")

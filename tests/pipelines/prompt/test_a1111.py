@@ -111,3 +111,14 @@ def test_any_text_is_read_or_refused_and_loses_no_word(prompt: str) -> None:
     for letter in "ab":
         assert read.count(letter) == prompt.count(letter)
     assert all(UP**-60 < abs(fragment.weight) <= 100 or "0" in prompt for part in parts for fragment in part)
+
+
+@pytest.mark.parametrize("name", ["AND", "this AND that", "BREAK", "a BREAK b", "x(1.3)", "a|b", "[x]", "cat, 0.5"])
+def test_the_name_of_an_embedding_holds_no_mark(name: str) -> None:
+    tag = f"<embedding:{name}>"
+    assert told(f"a {tag}, ({tag}:1.2) and [{tag}]") == [
+        [(f"a {tag}, ", 1), (tag, 1.2), (" and ", 1), (tag, round(DOWN, 6))]
+    ]
+    with pytest.raises(PromptError, match="joins prompts by AND"):
+        parse(f"{tag} AND a cat")
+    assert len(parse(f"{tag} BREAK a cat")) == 2

@@ -121,3 +121,10 @@ def test_the_words_alone_are_what_the_model_reads(prompt: str, syntax: str, word
 def test_any_text_has_one_line(prompt: str, syntax: str, weights: bool) -> None:
     assert "\n" not in read(prompt.replace("\n", " "), "", syntax, weights).line
     read(prompt, prompt, syntax, weights)
+
+
+@pytest.mark.parametrize("name", ["AND", "BREAK", "AND_PERP", "this AND that", "a|b", "x(1.3)"])
+def test_the_name_of_an_embedding_holds_no_mark(name: str) -> None:
+    found = read(f"a fox, <embedding:{name}>", f"[<embedding:{name}>]", A1111)
+    assert not found.error and not found.words
+    assert f"embedding {name}" in found.understood and "BREAK" not in found.line.replace(f"embedding {name}", "")

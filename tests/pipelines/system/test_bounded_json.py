@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.system.bounded_json import parse_json, read_json_file
+from pipelines.system.bounded_json import _check_depth, parse_json, read_json_file
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -75,9 +76,45 @@ def test_the_depth_of_any_text_is_found_in_linear_time(piece: str) -> None:
     assert time.process_time() - began < 10.0
 
 
+@pytest.mark.parametrize("text", [
+    "[" * 33 + "]" * 8_388_000, "[" + "[]," * 2_700_000 + "[]]", ('"' * 8_388_000) + "[" * 33,
+    "[" * 33 + '"",' * 2_700_000,
+    "{}[]" * 2_000_000, "]" * 8_388_000 + "[" * 33, ("[" * 31 + "]" * 31) * 130_000, "[[" * 20 + '["a",' * 1_600_000,
+], ids=range(8))  # fmt: skip
+def test_the_depth_is_found_without_a_step_of_python_for_each_sign(text: str) -> None:
+    steps = 0
+
+    def count(*given: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return count
+
+    sys.settrace(count)
+    try:
+        with contextlib.suppress(ValueError):
+            _check_depth(text, 32)
+    finally:
+        sys.settrace(None)
+    assert steps < 1000
+
+
+@pytest.mark.parametrize("text", ["[{}]", '{"a":[{"b":[]}]}', "[[],{},[[]]]", '["[[["]', r'["\"[[["]'])
+def test_the_depth_of_a_document_is_that_of_its_values(text: str) -> None:
+    def depth(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    deep = depth(json.loads(text))
+    assert parse_json(text, max_depth=deep) == json.loads(text)
+    if deep > 1:
+        with pytest.raises(ValueError, match="too deeply"):
+            parse_json(text, max_depth=deep - 1)
+
+
 def test_the_number_of_items_is_bounded_before_parsing() -> None:
     assert parse_json("[1,2,3]", max_items=3) == [1, 2, 3]
-    for text in ("[1,2,3,4]", "[[[[]]]]", '["a,b,c,d"]'):
+    assert parse_json(json.dumps({"a": '\\"' * 99, '"': '"' * 99}), max_items=2)["a"]
+    for text in ("[1,2,3,4]", "[[[[]]]]", '["a,b,c,d"]', '""' * 100, '"\\\\"' * 100):
         with pytest.raises(ValueError, match="too many"):
             parse_json(text, max_items=3)
 

@@ -60,6 +60,7 @@ def link(path: Path, target: Path) -> None:
 BAD: dict[str, Callable[[Path], object]] = {
     "adapter": lambda f: (f / "text_encoder" / "adapter_config.json").write_text("{}"),
     "adapter at the top": lambda f: (f / "adapter_config.json").write_text("{}"),
+    "adapter in capitals": lambda f: (f / "text_encoder" / "Adapter_Config.JSON").write_text("{}"),
     "link": lambda f: link(f / "unet" / "diffusion_pytorch_model.safetensors", f.parent / "secret.json"),
     "linked folder": lambda f: link(f / "vae", f.parent),
     "broken link": lambda f: link(f / "unet" / "x", f.parent / "nowhere"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines.system.safetensors_header import MAX_HEADER, read_header, try_read_header
+from pipelines.system.safetensors_header import MAX_HEADER, MAX_ITEMS, read_header, try_read_header
 
 
 def test_tensors_and_metadata_are_read_apart(tmp_path: Path) -> None:
@@ -48,3 +49,22 @@ def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
         file.truncate(MAX_HEADER + 100)  # a sparse file: no disk is used
     with pytest.raises(ValueError):
         read_header(path)
+
+
+@pytest.mark.parametrize("piece", [b"{}", b"[]", b"1", b'""', b"[0,0]"])
+def test_a_header_of_more_items_than_models_have_is_refused(tmp_path: Path, piece: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    text = b'{"a":[' + b",".join([piece] * (MAX_ITEMS + 1)) + b"]}"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ValueError, match="no safetensors file"):
+        read_header(path)
+    assert try_read_header(path) is None
+
+
+def test_a_header_of_many_thousand_tensors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    entry = {"dtype": "BF16", "shape": [3072, 3072], "data_offsets": [22_000_000_000, 22_018_874_368]}
+    notes = {"ss_tag_frequency": json.dumps({f"a tag, {k}": k for k in range(50_000)})}
+    text = json.dumps({"__metadata__": notes, **{f"lora_unet_double_blocks_{k}.up": entry for k in range(60_000)}})
+    path.write_bytes(struct.pack("<Q", len(text)) + text.encode())
+    assert len(read_header(path).tensors) == 60_000

@@ -1,4 +1,7 @@
-"""Requests that listen to a page's events or to an upload: their names are checked, counted and bound to a user."""
+"""Requests that listen to a page's events or to an upload: their names are checked, counted and bound to a user.
+
+Pictures of the history that are made for the request are counted, too.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ OTHERS_PAGE = "This page was opened by someone else; reload it."
 TOO_MANY_CALLS = "Too many calls at once; try again in a minute."
 _EVENT = re.compile(r"/gradio_api/call/(\w+)/(\w+)")
 _UPLOAD = re.compile(r"/gradio_api/upload(_progress)?/?")
+# Pictures that are encoded again for the answer (``history_files``), unless no format is asked for.
+_ENCODED = re.compile(r"/history/(picture|plain)/[^/]+")
 _SESSION = re.compile(r"/gradio_api/(?:queue/data|heartbeat/([^/]+))/?")
 # Before the names of uploads, which are no names of sessions or events.
 _OF_UPLOAD = "upload "
@@ -50,6 +55,9 @@ def check_listening(
         _count(event[2], "event_id", user, "", quotas)
         if not _is_known_event(blocks._queue, event[2]) or not sessions.claim_event(event[2], user, blocks):
             return error(404, "There is no event of this name, or its result has been fetched.")
+    elif made := _ENCODED.fullmatch(request.path):
+        if made[1] == "plain" or "format" in request.query_params:
+            _count("", "", user, "", quotas)
     elif page := _SESSION.fullmatch(request.path):
         session = session_of(request)
         _count(session, "session_hash", user, session, quotas)

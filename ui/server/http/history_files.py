@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from history.database import HistoryUnavailable
+from pipelines.images.decoding_slots import BUSY, GUEST_SLOTS, MAX_WAITING, DecodingSlots
 from pipelines.images.settings_in_files import FORMATS
 from pipelines.jobs.users import OWNER, User
+from pipelines.request import InvalidRequest
 from ui.server.access import USER_KEY
 
 if TYPE_CHECKING:
@@ -35,25 +41,68 @@ def history_route(history: History) -> Route:
     ``plain`` is the picture without prompt and settings.  With ``?format=png``, ``jpeg`` or ``webp``, picture and plain
     are in that format.
     """
+    turns = _Turns(history.export_slots)
     finders: Mapping[str, Callable[[User, str], Path | None]] = {
         "thumbnail": history.thumbnail, "picture": lambda user, entry_id: picture(history, user, entry_id),
     }  # fmt: skip
 
-    def answer(request: Request) -> Response:
-        kind, entry, user = *map(request.path_params.get, ("kind", "entry")), request.scope.get(USER_KEY, OWNER)
-        form = request.query_params.get("format", "")
+    def stored(kind: str, user: User, entry: str) -> Response:
+        find = finders.get(kind)
+        path = find(user, entry) if find else None
+        return served(path) if path else PlainTextResponse(NOT_FOUND, 404)
+
+    async def answer(request: Request) -> Response:
+        kind, entry = (str(request.path_params.get(name)) for name in ("kind", "entry"))
+        user, form = request.scope.get(USER_KEY, OWNER), request.query_params.get("format", "")
         try:
             if kind == "plain" or (kind == "picture" and form):
-                return saved(history, user, str(entry), kind == "picture", form)
-            find = finders.get(str(kind))
-            path = find(user, str(entry)) if find else None
-            return served(path) if path else PlainTextResponse(NOT_FOUND, 404)
+                return await turns.run(user, lambda: saved(history, user, entry, kind == "picture", form))
+            return await run_in_threadpool(stored, kind, user, entry)
         except OSError:  # deleted meanwhile
             return PlainTextResponse(NOT_FOUND, 404)
         except HistoryUnavailable as problem:
             return PlainTextResponse(str(problem), 503)
+        except InvalidRequest as problem:
+            return PlainTextResponse(str(problem), 429)
 
     return Route("/history/{kind}/{entry}", answer, methods=["GET"])
+
+
+class _Turns:
+    """Makes files one at a time for each guest, in few threads: those that the owner's page needs stay free.
+
+    Only for the server's event loop.
+
+    Args:
+        slots: how many files are made at once, by the page's exports, too.
+    """
+
+    def __init__(self, slots: DecodingSlots) -> None:
+        self._slots = slots
+        self._threads = ThreadPoolExecutor(GUEST_SLOTS, "guest pictures")
+        self._waiting: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def run(self, user: User, make: Callable[[], Response]) -> Response:
+        """The answer that ``make`` makes in a thread; raises InvalidRequest if too many others wait."""
+        guest = user.guest
+
+        def held() -> Response:
+            with self._slots.hold(guest):
+                return make()
+
+        if guest is None:
+            return await run_in_threadpool(held)
+        if self._waiting[guest] > MAX_WAITING:
+            raise InvalidRequest("image", BUSY)
+        self._waiting[guest] += 1
+        try:
+            async with self._turns.setdefault(guest, asyncio.Lock()):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, held)
+        finally:
+            self._waiting[guest] -= 1
+            if not self._waiting[guest]:
+                del self._waiting[guest], self._turns[guest]
 
 
 def picture(history: History, user: User, entry_id: str) -> Path | None:

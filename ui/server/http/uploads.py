@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,35 +11,10 @@ from pipelines.system.text import file_problem
 from ui.server import limits
 from ui.server.http.answers import without_500
 from ui.server.http.bodies import BodyRefused
+from ui.server.http.upload_form import UploadForm
 from ui.server.limits import GuestQuotas, Held
 
 UPLOAD_LIMIT = "You have reached this hour's upload limit; try again later."
-
-
-class PartCounter:
-    """Counts the parts of a form as its bytes arrive, with the parser that Gradio itself uses.
-
-    Args:
-        content_type: of the request; without a boundary, nothing is counted, and Gradio refuses the form.
-    """
-
-    def __init__(self, content_type: str) -> None:
-        self.parts = 0
-        boundary = parse_options_header(content_type)[1].get(b"boundary")
-        self._parser = MultipartParser(boundary, {"on_part_begin": self._count}) if boundary else None
-
-    def add(self, piece: bytes) -> int:
-        """How many parts begin in the next bytes of the form."""
-        before = self.parts
-        try:
-            if self._parser:
-                self._parser.write(piece)
-        except FormParserError:  # Gradio's parser, too, stops here
-            self._parser = None
-        return self.parts - before
-
-    def _count(self) -> None:
-        self.parts += 1
 
 
 class Uploads:
@@ -60,7 +33,7 @@ class Uploads:
         """Forward one upload.
 
         Raises:
-            BodyRefused: if it is not complete, larger than allowed, or cannot be written.
+            BodyRefused: if it is no complete form of files, larger than allowed, or cannot be written.
         """
         if not self._quotas.allow_upload(user):
             raise BodyRefused(UPLOAD_LIMIT, 429)
@@ -90,7 +63,7 @@ class _Upload:
         self.problem: BodyRefused | None = None
         self._user, self._receive, self._quotas, self._files = user, receive, quotas, files
         self._received, self._held, self._more = 0, 0, True
-        self._counter = PartCounter(content_type)
+        self._form = UploadForm(content_type)
 
     async def receive(self) -> Message:
         """The next message; Gradio deletes the files of an upload that ends with a ``MultiPartException``."""
@@ -115,9 +88,12 @@ class _Upload:
         self._received += len(piece)
         if not self._quotas.allow_upload_bytes(self._user, len(piece)):
             return BodyRefused(UPLOAD_LIMIT, 429)
-        begun = self._counter.add(piece)
+        try:
+            begun = self._form.add(piece, self._more)
+        except BodyRefused as refused:
+            return refused
         most = limits.OWNERS_FILES_A_REQUEST if self._user.unmetered else limits.GUEST_FILES_A_REQUEST
-        if self._counter.parts > most:
+        if self._form.parts > most:
             return BodyRefused(f"More than {most} files at once; send them one after another.", 413)
         if begun and not self._user.unmetered:
             self._held += begun

@@ -16,7 +16,7 @@ from pipelines.models.adapters.folders import AdapterFolders
 from pipelines.models.adapters.lora import scan
 from pipelines.models.families import loader
 from pipelines.request import InvalidRequest
-from tests.support.lora_forms import FORMS, Form, Maker, fused, kohya
+from tests.support.lora_forms import FORMS, Form, Maker, fused, kohya, peft
 from tests.support.paired_models import CPU
 from tests.support.tiny_families import make
 from tests.support.tiny_model import make_tiny_model, tiny_card
@@ -208,3 +208,86 @@ def test_a_cut_file_is_refused(pairs: Callable[[str], Pair], tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-64])
     with pytest.raises(InvalidRequest, match="'cut', which cannot be read"):
         model.set_loras([(str(tmp_path), path.name, 1.0)])
+
+
+def test_other_forms_of_layers_whose_halves_are_swapped(pairs: Callable[[str], Pair], tmp_path: Path) -> None:
+    pair = pairs("flux")
+    layer = pair.model.parts["transformer"].norm_out.linear
+    weight, half = layer.weight.detach(), layer.out_features // 2
+    key, draw = "final_layer.adaLN_modulation.1", torch.Generator().manual_seed(1)
+    change, bias = (torch.randn(*shape, generator=draw) for shape in (weight.shape, layer.bias.shape))
+    own = torch.cat([weight[half:], weight[:half]])
+    factor = 1 + torch.rand(len(own), 1, generator=draw)
+    down, up = torch.randn(2, own.shape[1], generator=draw), torch.randn(len(own), 2, generator=draw)
+    moved = own + up @ down
+    decomposed = factor * own.norm(dim=1, keepdim=True) * moved / moved.norm(dim=1, keepdim=True) - own
+    forms = [
+        (Form(file={f"{key}.diff": change, f"{key}.diff_b": bias}), change, bias),
+        (
+            Form(file={
+                f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up,
+                f"{key}.dora_scale": factor * own.norm(dim=1, keepdim=True),
+            }),
+            decomposed,
+            torch.zeros_like(bias),
+        ),
+    ]  # fmt: skip
+    for k, (form, rows, shift) in enumerate(forms):
+        form.weights = {"transformer": {
+            "norm_out.linear.weight": torch.cat([rows[half:], rows[:half]]),
+            "norm_out.linear.bias": torch.cat([shift[half:], shift[:half]]),
+        }}  # fmt: skip
+        path = form.save(tmp_path / f"{k}.safetensors")
+        assert_same_effect(pair.with_lora(path, 1.0), pair.merged(form, 1.0), outputs(pair.model))
+
+
+def _peft_file(pair: Pair, folder: Path, config: str | None) -> Path:
+    path = peft(Maker(pair.model.parts)).save(folder / "adapter_model.safetensors")
+    if config is not None:
+        path.with_name("adapter_config.json").write_text(config)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (None, "is PEFT's file without its adapter_config.json"),
+        ('{"r": 64, "lora_al', "has an adapter_config.json that says how strong it is, but that cannot be read"),
+        ("", "cannot be read"),
+        ("[]", "cannot be read"),
+        ("{}", "cannot be read"),
+        ('{"r": 64, "lora_alpha": "8"}', "cannot be read"),
+    ],
+)
+def test_a_file_of_peft_without_its_configuration_is_refused(
+    pairs: Callable[[str], Pair], config: str | None, words: str, tmp_path: Path
+) -> None:
+    pair = pairs("stable_diffusion")
+    path = _peft_file(pair, tmp_path, config)
+    with pytest.raises(InvalidRequest) as refused:
+        pair.with_lora(path, 1.0)
+    assert words in str(refused.value) and "'adapter_model'" in str(refused.value)
+    path.with_name("adapter_config.json").write_text('{"r": 3, "lora_alpha": 3}')
+    before = outputs(pair.model)
+    assert_same_effect(pair.with_lora(path, 1.0), pair.merged(peft(Maker(pair.model.parts)), 1.0), before)
+
+
+def test_a_file_whose_layers_say_their_alphas_needs_no_configuration(
+    pairs: Callable[[str], Pair], tmp_path: Path
+) -> None:
+    pair = pairs("stable_diffusion")
+    form = _plain(Maker(pair.model.parts))
+    path = form.save(tmp_path / "adapter_model.safetensors")
+    assert_same_effect(pair.with_lora(path, 1.0), pair.merged(form, 1.0), outputs(pair.model))
+
+
+@pytest.mark.parametrize("notes", ["{", "[]", ""])
+def test_a_header_that_should_say_the_alphas_and_cannot_be_read_is_refused(
+    pairs: Callable[[str], Pair], notes: str, tmp_path: Path
+) -> None:
+    pair = pairs("stable_diffusion")
+    form = peft(Maker(pair.model.parts), prefix="unet.")
+    form.notes = {"lora_adapter_metadata": notes}
+    path = form.save(tmp_path / "x.safetensors")
+    with pytest.raises(InvalidRequest, match="says in its header how strong it is"):
+        pair.with_lora(path, 1.0)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pipelines.images.uploads import UploadStore
 from pipelines.model import Placement
@@ -16,7 +20,8 @@ from pipelines.models import adapters
 from pipelines.models.adapters import ADAPTERS
 from pipelines.models.adapters.adapter import Adapter
 from pipelines.models.adapters.resolver import AdapterResolver
-from pipelines.request import InvalidRequest, make_request
+from pipelines.models.offloading.spread import LAYERS
+from pipelines.request import Control, Interpolation, InvalidRequest, make_request
 from tests.support.tiny_model import tiny_card
 
 CARD = tiny_card("/nowhere")
@@ -79,6 +84,68 @@ def test_a_new_kind_is_a_module_and_a_record(tmp_path: Path, monkeypatch: pytest
     }
     resolver.remove(model)  # type: ignore[arg-type]
     assert model.applied["dummy"] is None and model.applied["lora"] == ()
+
+
+class _Streamed:
+    """A model that is streamed, and says nothing of what is added to it."""
+
+    def __init__(self) -> None:
+        self.card, self.denoiser = CARD, _Denoiser()
+        self.placement = Placement("cuda", "float16", "sdpa", (LAYERS,))
+
+
+class _Denoiser:
+    """What a weak reference can be to."""
+
+
+def test_a_streamed_model_is_gathered_when_anything_that_is_added_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[bool] = []
+
+    @contextmanager
+    def gathered(model: Any, changed: bool) -> Iterator[None]:
+        changes.append(changed)
+        yield
+
+    monkeypatch.setattr(adapters, "ADAPTERS", {})
+    monkeypatch.setattr("pipelines.models.adapters.resolver.gathered", gathered)
+    lora = {f"lora_unet_x.lora_{part}.weight": torch.zeros(2, 2) for part in ("down", "up")}
+    files: dict[str, Any] = {
+        "ink.safetensors": lora,
+        "word.safetensors": {"emb_params": torch.zeros(1, 8)},
+        "other.safetensors": {"emb_params": torch.zeros(1, 8)},
+        "net/model.safetensors": {"x": torch.zeros(1)},
+    }
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text('{"_class_name": "ControlNetModel"}')
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / name)
+    resolver, model = AdapterResolver([tmp_path], UploadStore(tmp_path)), _Streamed()
+
+    def changed(request: Any) -> bool:
+        resolver.apply(model, request)  # type: ignore[arg-type]
+        return changes[-1]
+
+    plain = ask("a fox").model_copy(update={"num_images": 2})
+    requests = [
+        ask("a fox <lora:ink:0.5>"),
+        ask("a <embedding:word>"),
+        plain.model_copy(update={"interpolation": Interpolation(prompt="an <embedding:word>")}),
+        plain.model_copy(update={"interpolation": Interpolation(prompt="an <embedding:other>")}),
+        plain.model_copy(update={"controls": (Control(net="net", image="0" * 32),)}),
+    ]
+    for request in requests:
+        assert [changed(request), changed(request)] == [True, False]
+    assert [changed(plain), changed(plain)] == [True, False]
+    named = ("ink", "word", "word", "other", "net/model")
+    for request, name in zip(requests, named, strict=True):
+        assert changed(request)
+        path = tmp_path / f"{name}.safetensors"
+        new = path.with_name("new.tmp")
+        save_file(files[f"{name}.safetensors"], new)
+        new.replace(path)
+        assert [changed(request), changed(request)] == [True, False], f"{name} was replaced"
 
 
 def test_scanning_loads_no_model_library() -> None:

@@ -76,3 +76,16 @@ def test_gradio_forgets_the_uploads_that_are_forgotten_here(monkeypatch: pytest.
     for name in "cde":
         forget_upload(f"upload test-{name}")
     assert not any(name.startswith("test-") for name in file_upload_statuses._signals)
+
+
+def test_pictures_that_are_made_for_a_request_count_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CALLS_A_MINUTE", 3)
+    sessions, quotas = SessionOwners(), GuestQuotas()
+    for target in ("plain/a", "plain/a?format=webp", "picture/a?format=png"):
+        assert listen(f"/history/{target}", sessions, quotas) is None
+    for target in ("plain/b", "picture/b?format="):
+        with pytest.raises(InvalidCall) as refused:
+            listen(f"/history/{target}", sessions, quotas)
+        assert refused.value.status == 429
+    for target in ("picture/a", "thumbnail/a"):
+        assert listen(f"/history/{target}", sessions, quotas) is None, "files that are there cost nothing"
