@@ -47,7 +47,7 @@ def attackers(shared: tuple[Site, Access]) -> Iterator[Attackers]:
 
 @pytest.fixture(scope="module")
 def in_a_crowd(shared, attackers: Attackers) -> float:
-    """Seconds that the owner's page takes while as many clients send what is refused at once: how slow this machine is."""
+    """Seconds of the owner's page while as many clients send what is refused at once: how slow this machine is."""
     attackers.send(CROWD)
     time.sleep(0.3)
     taken = seconds_of_page(client_of(shared, "owner"), 11)

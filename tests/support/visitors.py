@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page
 VIEWPORT = {"width": 1280, "height": 800}
 # What a page can be told after it was made; other options need a context of their own.
 OF_A_PAGE = {"viewport", "color_scheme", "reduced_motion"}
-# Contexts that wait for their next visitor, each with a page that keeps its process: there scripts are compiled already.
+# Contexts that wait for their next visitor, each with a page that keeps its process, which has compiled the scripts.
 _POOL: dict[Browser, list[BrowserContext]] = {}
 _KEEPERS: dict[BrowserContext, Page] = {}
 

@@ -57,7 +57,8 @@ PLAYER_HTML = f"""
   <div class="below">
     <p class="phase"><b data-part="phase"></b><span><span data-part="phase-words"></span></span></p>
     <dl class="exact">
-      <div><dt title="999 is all noise, 0 is none"><span class="name">timestep</span> t</dt><dd data-part="timestep"></dd></div>
+      <div><dt title="999 is all noise, 0 is none"><span class="name">timestep</span> t</dt>
+        <dd data-part="timestep"></dd></div>
       <div><dt title="The noise level: the noise's share of the mix as a standard deviation"><span
         class="name">noise level</span> &sigma;</dt>
         <dd data-part="sigma"></dd></div>

@@ -73,7 +73,8 @@ def parse(body: bytes) -> dict[str, Any]:
         if _SURROGATE.search(text):  # half a pair can be parsed, but not encoded again
             json.dumps(json.loads(text), ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        problem = f"The body is not valid JSON, or has more than {MAX_ITEMS} values, {MAX_DEPTH} levels or {MAX_ESCAPES} escapes."
+        most = f"{MAX_ITEMS} values, {MAX_DEPTH} levels or {MAX_ESCAPES} escapes"
+        problem = f"The body is not valid JSON, or has more than {most}."
         raise InvalidCall(problem) from None
     if not isinstance(value, dict):
         raise InvalidCall("The body must be a JSON object.")
