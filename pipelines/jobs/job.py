@@ -108,7 +108,7 @@ class Job:
         draft_result: what ``keep`` saves; None until the draft is done, and once it is saved.
         created: seconds since the epoch.
         submitted_at: seconds of the monotonic clock.
-        together: a name; waiting jobs of one user with the same one have their steps made in turn, by noise level; or "".
+        together: a name, or ""; waiting jobs of one user and name have their steps made in turn, by noise level.
         watchers: the number of pages that look at the steps as they are made.
         at: the number of steps that are done, and of all steps; (0, 0) before the first.
     """

@@ -169,7 +169,8 @@ class _Assessment:
         if self.placement.quantize and not needed and least.weights > vram:
             return False, (
                 f"{name} has {gb(least.weights)} of weights in {self.placement.quantize}, which cannot wait in RAM, "
-                f"and this machine has {gb(vram)} of graphics memory; start without --quantize, or choose a smaller model."
+                f"and this machine has {gb(vram)} of graphics memory; start without --quantize, or choose a "
+                "smaller model."
             )
         if needed <= ram:
             return True, ""
