@@ -36,7 +36,8 @@ class Stage:
         self.backend, self.at_hand = backend, ["slow", "toy"]
         library = SimpleNamespace(available=lambda: [CARDS[name] for name in self.at_hand])
         page: Any = SimpleNamespace(
-            backend=backend, latest_job="job", tab_job="mine", card=CARDS.get, library=library,
+            backend=backend, latest_job="job", tab_job="mine", library=library,
+            card=lambda model: CARDS.get(model) if isinstance(model, str) else None,
             tab=SimpleNamespace(id="text-to-image"), trace=lambda opened: None,
             find_job=lambda name: next((job for job in backend._jobs.all() if job.id == name), None),
         )  # fmt: skip
