@@ -234,7 +234,7 @@ function take(value) {
   tell();
   clearTimeout(waits);
   if (report.state === 'training' || report.state === 'waiting') {
-    waits = setTimeout(() => say('progress', 'Waits while a picture is made'), WAITS_MS);
+    waits = setTimeout(() => say('progress', 'Waits for its turn: pictures go first'), WAITS_MS);
   }
 }
 
