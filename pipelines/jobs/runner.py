@@ -181,13 +181,8 @@ class GenerationRunner:
         images = [source.paste_back(image) for image in decoded] if source else decoded
         images = [black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
         seconds = time.perf_counter() - started + run.seconds_apart
-        finished = Finished(
-            request,
-            (),
-            seconds,
-            (*notes(retry.model, request, withheld, retry.activated), *run.notes),
-            withheld if any(withheld) else (),
-        )
+        told = (*notes(retry.model, request, withheld, retry.activated), *run.notes)
+        finished = Finished(request, (), seconds, told, withheld if any(withheld) else ())
         facts = {**self._run_facts(request, retry.model), "seconds": round(seconds, 3)}
         if draft:
             steps = () if any(withheld) else tuple(run.unrecorded)

@@ -101,3 +101,30 @@ def test_nothing_is_cut_off_or_too_small_in_any_tab(visit, site: Site, window: d
         assert offenders(page, SMALL, LEAST_LETTERS) == [], entry.label
         assert offenders(page, OTHER, SIZES) == [], entry.label
         assert offenders(page, LOW, LEAST_TARGET) == [], entry.label
+
+
+def test_each_kind_of_chapter_fits_a_phone(visit, site: Site):
+    page = visit(viewport={"width": 390, "height": 844}, has_touch=True, reduced_motion="reduce")
+    page.locator("#generate").click()
+    page.locator('#stage .stage[data-state="done"]').wait_for()
+    page_tabs.open_tab(page, "Learn")
+    for chapter, live in ((1, "forward"), (2, "dots"), (3, "player"), (4, "words"), (6, "strip")):
+        page.locator("#lesson .chapters button").nth(chapter - 1).click()
+        expect(page.locator("#learn")).to_have_attribute("data-live", live)
+        shown = page.locator(f"#learn-{live}")
+        expect(shown).to_be_visible()
+        for script, given in (
+            (TWICE, ()),
+            (CUT, ()),
+            (SMALL, (LEAST_LETTERS,)),
+            (OTHER, (SIZES,)),
+            (LOW, (LEAST_TARGET,)),
+        ):
+            assert offenders(page, script, *given) == [], live
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), live
+        # No empty room below what is on view.
+        heights = page.evaluate(
+            "ids => ids.map((id) => document.getElementById(id).offsetHeight)", ["live-column", f"learn-{live}"]
+        )
+        assert heights[0] <= heights[1] + 1, live
+        assert violations(page) == [], live

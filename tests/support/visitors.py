@@ -44,7 +44,7 @@ class Visitors:
                 page.emulate_media(**options)
         self._origins.add("://".join(urlsplit(url)[:2]))
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("pageerror", lambda error: self.problems.append(error.stack or str(error)))
         prepare(page)
         page.goto(url)
         return page
@@ -92,4 +92,4 @@ def visitors(browser: Browser) -> Iterator[Visitors]:
     finally:
         with suppress(Error):  # of a browser that is gone
             found.close()
-    assert not found.problems
+    assert not found.problems, found.problems

@@ -38,7 +38,16 @@ def test_a_tab_is_added_with_one_entry(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_ids_and_storage_keys_stay() -> None:
     """Browsers remember them."""
-    assert list(TABS) == ["text-to-image", "image-to-image", "denoising", "compare", "history", "models", "share"]
+    assert list(TABS) == [
+        "text-to-image",
+        "image-to-image",
+        "denoising",
+        "compare",
+        "learn",
+        "history",
+        "models",
+        "share",
+    ]
     assert page.remembered("job").storage_key == "diffusion-playground-job"
 
 

@@ -153,7 +153,8 @@ class Viewer {
     if (cell?.levels?.length) {
       const i = this.stepOf(cell);
       source = i < 0 ? cell.end : (guess || !cell.noisy.length ? cell.guess : cell.noisy)[i];
-      const calls = `${cell.calls} ${this.cells.size > 8 ? 'calls' : 'model calls'}${cell.seconds ? `, ${cell.seconds}` : ''}`;
+      const unit = `${this.cells.size > 8 ? '' : 'model '}call${cell.calls === 1 ? '' : 's'}`;
+      const calls = `${cell.calls} ${unit}${cell.seconds ? `, ${cell.seconds}` : ''}`;
       text = i < 0 ? calls : `step ${cell.numbers[i]} of ${cell.steps}`;
       if (well.tagName === 'BUTTON') well.setAttribute('aria-label', `Look inside: ${this.nameOf(cell)}`);
     }

@@ -105,7 +105,7 @@ CHAPTERS: tuple[Chapter, ...] = (
             "This tiny model is a real one: it learns from dots in the plane as large models learn from pictures.",
             "It sees dots with noise, predicts the noise, and after each batch its weights move a little so that the "
             "error shrinks.",
-            "Choose a shape and press Train: the bars are its error, the black marks the least error that is possible.",
+            "Choose a shape and press Train: the bars are its error, the marks the least error that is possible.",
         ),
         DOTS,
         GuessedQuestion(

@@ -119,6 +119,8 @@ function glide() {
   if (!target) { shown = null; drawPlane(); return; }
   if (!shown || shown.length !== target.length || calm.matches) { shown = Float32Array.from(target); drawPlane(); return; }
   const move = () => {
+    // Another shape was chosen, or the run plays from its noise.
+    if (!shown) return;
     let farthest = 0;
     for (let i = 0; i < shown.length; i++) {
       const gap = target[i] - shown[i];
@@ -234,7 +236,7 @@ function take(value) {
   tell();
   clearTimeout(waits);
   if (report.state === 'training' || report.state === 'waiting') {
-    waits = setTimeout(() => say('progress', 'Waits while a picture is made'), WAITS_MS);
+    waits = setTimeout(() => say('progress', 'Waits for its turn: pictures go first'), WAITS_MS);
   }
 }
 
@@ -275,7 +277,6 @@ function choose(name) {
   part('letter-label').hidden = name !== 'letter';
   part('plane').style.touchAction = name === 'drawn' ? 'none' : '';
   forget();
-
   drawn = [];
   timeline.resize(0);
   timeline.curve(part('curve'), [], 1);

@@ -38,9 +38,10 @@ function ask() {
 }
 
 function turn(to, focus = true) {
-  const last = Math.max(chapters.length - 1, 0);
-  const wanted = Math.min(Math.max(to, 0), last);
-  if (wanted === at && chapters.length && screen()?.dataset.chapter === String(at)) return;
+  // The address is read before the chapters are known; take() holds it within them.
+  if (!chapters.length) { at = Math.max(to, 0); ask(); return; }
+  const wanted = Math.min(Math.max(to, 0), chapters.length - 1);
+  if (wanted === at && screen()?.dataset.chapter === String(at)) return;
   at = wanted;
   keep();
   draw();
