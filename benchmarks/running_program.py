@@ -341,7 +341,10 @@ class EventStream:
     def problem(self) -> str:
         """The error message next to the button, or ""."""
         found = next((self.values[name] for name in ("run-error", "image-run-error") if name in self.values), None)
-        return found.get("value") or "" if isinstance(found, dict) else found or ""
+        if isinstance(found, dict) and "value" in found:
+            found = found["value"]
+        # A message with a next step is an object.
+        return (found.get("text") if isinstance(found, dict) else found) or ""
 
     def until(self, *states: str) -> bool:
         """Listen until the stage is in one of these states; False if the event is over before."""

@@ -105,12 +105,11 @@ def test_samplers_and_speed_on_the_pretend_gpu(pretend: Site, monkeypatch: pytes
         assert one["previewed_and_recorded"]["ended"] == "Finished" and one["previewed_and_recorded"]["recorded"]
 
 
-def test_little_memory_takes_fallbacks_that_are_told(pretend: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("spread", "foretold"):  # of toy size, as the models are
-        monkeypatch.setattr(f"pipelines.models.offloading.{module}.BLOCK_BYTES", MB // 2)
+def test_little_memory_takes_fallbacks_that_are_told(pretend: Site) -> None:
     found = run_section("memory", pretend, None, PLENTY)["found"]
     assert all(one["ended"] == "Finished" and one["peak_gb"] * 1e9 <= 6.4 * MB for one in found.values())
-    words = "the model moved to the GPU block by block"
+    # A picture is expected to take far more than this card has, of which streamed blocks would leave less.
+    words = "parts of the model moved to the GPU only while they work"
     assert [one["fallbacks"] for one in found.values()] == [[], [words]]
     assert words in list(found.values())[1]["notes"][0]
     assert gpu.memory == 1 << 50
