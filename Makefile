@@ -40,13 +40,13 @@ run: setup ## start the program and print where its page is
 test: setup-dev test-minimal ## run every test, those in a browser included
 	@$(PY) tests/support/browser_setup.py
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-		--leave-out $(MINIMAL)/passed-1 --leave-out $(MINIMAL)/passed-2 $(ARGS)
+		--leave-out=$(MINIMAL)/passed-1 --leave-out=$(MINIMAL)/passed-2 $(ARGS)
 
 # Users have none of the tests' packages, some of which change how others work: matplotlib speeds up prompts' parser.
 # In two processes; what passes here is what users have, and `make test` does not run it once more.
 test-minimal: $(MINIMAL)/minimal.stamp ## run some tests without the packages that only tests need
-	@rm -f $(MINIMAL)/passed-*; run() { $(MINIMAL)/bin/python -m pytest -q -p no:cacheprovider --part $$1/2 \
-		--write-passed $(MINIMAL)/passed-$$1 $(MINIMAL_TESTS); }; \
+	@rm -f $(MINIMAL)/passed-*; run() { $(MINIMAL)/bin/python -m pytest -q -p no:cacheprovider --part=$$1/2 \
+		--write-passed=$(MINIMAL)/passed-$$1 $(MINIMAL_TESTS); }; \
 	run 2 >$(MINIMAL)/part-2.log 2>&1 & second=$$!; run 1; first=$$?; wait $$second; second=$$?; \
 	cat $(MINIMAL)/part-2.log; exit $$((first + second))
 

@@ -69,14 +69,15 @@ def test_too_many_wrong_passwords_get_a_retry_after_header() -> None:
 def test_uploads_of_a_guest_are_limited_by_the_hour_and_the_owners_are_not() -> None:
     of = make_access(PASSWORD)
     guest, owner, path = logged_in(of), client(of), "/gradio_api/upload"
+    file = {"files": ("a.png", b"x")}
     owner.cookies.set(*of.owner_cookie)
-    assert [guest.post(path, content=b"x").status_code for _ in range(UPLOADS_AN_HOUR)] == [200] * UPLOADS_AN_HOUR
-    assert guest.post(path, content=b"x").status_code == 429
-    assert logged_in(of).post(path, content=b"x").status_code == 200
-    assert {owner.post(path, content=b"x").status_code for _ in range(UPLOADS_AN_HOUR + 5)} == {200}
+    assert [guest.post(path, files=file).status_code for _ in range(UPLOADS_AN_HOUR)] == [200] * UPLOADS_AN_HOUR
+    assert guest.post(path, files=file).status_code == 429
+    assert logged_in(of).post(path, files=file).status_code == 200
+    assert {owner.post(path, files=file).status_code for _ in range(UPLOADS_AN_HOUR + 5)} == {200}
     of.clock.now += 3601  # type: ignore[attr-defined]
     guest = logged_in(of)
-    assert guest.post(path, content=b"x").status_code == 200
+    assert guest.post(path, files=file).status_code == 200
 
 
 def test_upload_bytes_are_limited_and_too_large_requests_are_not_read() -> None:

@@ -41,7 +41,8 @@ def test_the_server_answers_to_its_own_names_only(host: str) -> None:
 )
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/run/predict"])
 def test_requests_from_other_sites_are_refused(headers: dict[str, str], status: int, path: str) -> None:
-    assert client(make_access()).post(path, headers=headers).status_code == status
+    file = {"files": ("a.png", b"x")}
+    assert client(make_access()).post(path, headers=headers, files=file).status_code == status
 
 
 def test_two_origin_headers_are_refused() -> None:
@@ -109,7 +110,7 @@ def test_an_interrupted_body_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def stalls() -> Any:
         if not got:
-            return {"type": "http.request", "body": b"x", "more_body": True}
+            return {"type": "http.request", "body": b"--x", "more_body": True}
         await asyncio.sleep(60)
 
     async def nothing(message: Any) -> None:
@@ -117,7 +118,9 @@ def test_an_interrupted_body_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     scope = {
         "type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "client": ("1", 1),
-        "headers": [(b"host", b"localhost"), (b"content-length", b"10")],
+        "headers": [
+            (b"host", b"localhost"), (b"content-length", b"10"), (b"content-type", b"multipart/form-data; boundary=x"),
+        ],
     }  # fmt: skip
     # In a thread of its own: the browser of other tests keeps a loop running in this one.
     with ThreadPoolExecutor(1) as pool:

@@ -91,7 +91,7 @@ class _Streamed:
 
     def __init__(self) -> None:
         self.card, self.denoiser = CARD, _Denoiser()
-        self.placement = Placement("cuda", "float16", "sdpa", (LAYERS,))
+        self.placement = Placement("cuda", "float16", "sdpa", fallbacks=(LAYERS,))
 
 
 class _Denoiser:
@@ -130,7 +130,7 @@ def test_a_streamed_model_is_gathered_when_anything_that_is_added_changes(
     plain = ask("a fox").model_copy(update={"num_images": 2})
     requests = [
         ask("a fox <lora:ink:0.5>"),
-        ask("a <embedding:word>"),
+        ask("an <embedding:other>"),
         plain.model_copy(update={"interpolation": Interpolation(prompt="an <embedding:word>")}),
         plain.model_copy(update={"interpolation": Interpolation(prompt="an <embedding:other>")}),
         plain.model_copy(update={"controls": (Control(net="net", image="0" * 32),)}),
@@ -138,7 +138,7 @@ def test_a_streamed_model_is_gathered_when_anything_that_is_added_changes(
     for request in requests:
         assert [changed(request), changed(request)] == [True, False]
     assert [changed(plain), changed(plain)] == [True, False]
-    named = ("ink", "word", "word", "other", "net/model")
+    named = ("ink", "other", "word", "other", "net/model")
     for request, name in zip(requests, named, strict=True):
         assert changed(request)
         path = tmp_path / f"{name}.safetensors"
