@@ -205,7 +205,7 @@ def test_every_script_makes_the_picture_of_its_entry(made: Workshop, tmp_path: P
     missing = [name for name in scripts if not list((tmp_path / name).glob("picture-*.png"))]
     assert not missing, said[-6000:]
     different = {one: it for one, it in made.made.items() if not same_pixels(it, tmp_path / one)}
-    # On some processors a few differ in one value of 3,840 by 1: "look-all" was seen to on AMD EPYC, "xl" on Intel Xeon.
+    # On some processors a few differ in one value of 3,840 by 1: "look-all" on AMD EPYC, "xl" on Intel Xeon.
     beyond = [one for one, it in different.items() if not same_pixels(it, tmp_path / one, rounding=True)]
     assert not beyond and len(different) <= 3, (beyond, list(different))
     assert all("def lay_out(" in scripts[name].text for name in scripts if "-long" in name)
