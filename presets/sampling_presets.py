@@ -6,6 +6,8 @@ for few.  These here are for every model that works with their scheduler.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +49,17 @@ class SamplingPreset(BaseModel):
     guidance_scale: float = Field(ge=0, le=MAX_GUIDANCE)
 
 
+def read_presets(listed: Any) -> tuple[list[SamplingPreset], int]:
+    """The presets of a file's list, and how many of its entries are none."""
+    found, refused = [], 0
+    for each in listed if isinstance(listed, list) else ():
+        try:
+            found.append(SamplingPreset.model_validate(each))
+        except ValidationError:
+            refused += 1
+    return found, refused
+
+
 class SamplingPresets:
     """The user's presets.  Thread-safe.
 
@@ -78,6 +91,27 @@ class SamplingPresets:
             raise PresetError(f"There is a preset {shorten(preset.name)!r} already; choose another name.")
         self._change(lambda items: [*items, preset])
         return preset
+
+    def add_all(self, presets: Iterable[SamplingPreset]) -> int:
+        """Add presets of a file; how many were new.  One that is there is left out; a name that is taken gets a number.
+
+        Raises:
+            PresetError: if there are too many, or they cannot be written.
+        """
+        known = {preset.name: preset for preset in self.all()}
+        new: list[SamplingPreset] = []
+        for preset in presets:
+            if any(each.model_copy(update={"name": preset.name}) == preset for each in known.values()):
+                continue
+            names = chain([preset.name], (f"{preset.name[: MAX_NAME - 6]} ({n})" for n in count(2)))
+            named = preset.model_copy(update={"name": next(name for name in names if name not in known)})
+            known[named.name] = named
+            new.append(named)
+            if len(new) > MAX_SAVED:
+                break
+        if new:
+            self._change(lambda items: [*items, *new])
+        return len(new)
 
     def remove(self, name: str) -> None:
         """Remove a preset; raises PresetError."""

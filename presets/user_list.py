@@ -100,7 +100,7 @@ class UserList(Generic[T]):
         return []
 
     def _write(self, items: Sequence[T]) -> None:
-        text = as_json(self._key, items).encode()
+        text = as_json({self._key: items}).encode()
         if len(text) > MAX_BYTES:
             raise UserListError(f"Your {self._key} would take more than {MAX_BYTES >> 20} MB; remove some first.")
         try:
@@ -112,10 +112,14 @@ class UserList(Generic[T]):
         self._known = None
 
 
-def as_json(key: str, items: Sequence[BaseModel]) -> str:
-    """The text of a file with these items."""
-    listed: list[Mapping[str, Any]] = [item.model_dump(mode="json", exclude_defaults=True) for item in items]
-    return json.dumps({"version": VERSION, key: listed}, indent=1, ensure_ascii=False)
+def as_json(lists: Mapping[str, Sequence[BaseModel]]) -> str:
+    """The text of a file with these lists, by their keys."""
+
+    def dump(items: Sequence[BaseModel]) -> list[Any]:
+        return [item.model_dump(mode="json", exclude_defaults=True) for item in items]
+
+    listed = {key: dump(items) for key, items in lists.items()}
+    return json.dumps({"version": VERSION, **listed}, indent=1, ensure_ascii=False)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pipelines.cards import ModelCard
 from pipelines.request import MAX_PROMPT, MAX_STYLES
 from pipelines.system.text import printable, shorten
-from presets.user_list import UserList, UserListError, as_json, first_problem
+from presets.user_list import UserList, UserListError, first_problem
 
 SHIPPED = Path(__file__).with_name("styles.toml")
 PLACE = "{prompt}"
@@ -167,10 +167,6 @@ class StyleLibrary:
         if new:
             self._change(lambda items: [*items, *new])
         return len(new)
-
-    def export(self) -> str:
-        """The user's styles as the text of a JSON file, which ``add_all`` takes after ``read_styles``."""
-        return as_json(KEY, self.own())
 
     def _change(self, change: Any) -> None:
         try:

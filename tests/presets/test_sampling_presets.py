@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from presets.sampling_presets import MAX_SAVED, PresetError, SamplingPreset, SamplingPresets
+from presets.sampling_presets import MAX_SAVED, PresetError, SamplingPreset, SamplingPresets, read_presets
 
 
 @pytest.fixture
@@ -44,3 +44,15 @@ def test_their_number_is_bounded(presets: SamplingPresets) -> None:
         presets.save(f"p{k}", "ddim", 9, 3)
     with pytest.raises(PresetError, match="more than"):
         presets.save("one more", "ddim", 9, 3)
+
+
+def test_presets_of_a_file_are_added_once_and_renamed_where_their_name_is_taken(presets: SamplingPresets) -> None:
+    saved = presets.save("Quick", "ddim", 9, 3.5)
+    listed = [saved.model_dump(), {**saved.model_dump(), "num_inference_steps": 12}, {"name": "x"}, "y"]
+    read, refused = read_presets(listed)
+    assert refused == 2 and presets.add_all(read) == 1
+    assert [(each.name, each.num_inference_steps) for each in presets.all()] == [("Quick", 9), ("Quick (2)", 12)]
+    assert presets.add_all(read) == 0
+    with pytest.raises(PresetError, match="more than"):
+        presets.add_all(saved.model_copy(update={"num_inference_steps": k}) for k in range(20, 20 + MAX_SAVED))
+    assert len(presets.all()) == 2 and read_presets("no list") == ([], 0)

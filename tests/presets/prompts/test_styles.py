@@ -13,8 +13,9 @@ from pipelines.system.bounded_json import parse_json
 from presets.catalogue import load
 from presets.prompts.style_files import NOT_KNOWN, read_styles
 from presets.prompts.style_previews import SHIPPED, StylePreviews, prompts, shipped_name
-from presets.prompts.styles import MAX_SAVED, StyleError, StyleLibrary, apply, make_style, shipped
+from presets.prompts.styles import KEY, MAX_SAVED, StyleError, StyleLibrary, apply, make_style, shipped
 from presets.prompts.wildcards import Wildcards
+from presets.user_list import as_json
 from presets.user_presets import SHIPPED_WILDCARDS
 
 
@@ -159,7 +160,7 @@ def test_a_file_of_fooocus_and_our_own_are_read(library: StyleLibrary) -> None:
     styles, refused = read_styles(json.dumps(found))
     assert [style.name for style in styles] == ["sai-3d", "p"] and refused == 1
     assert library.add_all(styles) == 2
-    again, refused = read_styles(library.export())
+    again, refused = read_styles(as_json({KEY: library.own()}))
     assert again == styles and refused == 0
     assert library.add_all(again) == 0, "what is there already is left out"
     assert library.add_all([make_style("p", "other words")]) == 1

@@ -11,8 +11,9 @@ from pipelines.events import Cancelled, Failed, Finished
 from pipelines.jobs.backend import QueueFull
 from pipelines.request import MAX_IMAGES, InvalidRequest
 from presets.prompts import style_previews
-from presets.prompts.style_files import MAX_CHARACTERS, read_styles
+from presets.prompts.style_files import MAX_CHARACTERS
 from presets.prompts.styles import Style, StyleError, make_style
+from presets.sampling_presets import PresetError
 from presets.user_presets import UserPresets
 from ui.components.data_uri import data_uri
 from ui.components.gradio_events import event_value
@@ -108,13 +109,13 @@ def act(page: PageContext, named: Mapping[str, Any], event: gr.EventData) -> Ans
         return {**listing(page, named["model"]), **answer, "problem": OWNER_ONLY}
     try:
         more = _change(page.presets, named, what, event)
-    except StyleError as problem:
+    except (StyleError, PresetError) as problem:
         more = {"problem": str(problem)}
     return {**listing(page, named["model"]), **answer, **more}
 
 
 def _change(presets: UserPresets, named: Mapping[str, Any], what: Any, event: gr.EventData) -> Answer:
-    """Do what was asked; raises StyleError."""
+    """Do what was asked; raises StyleError and PresetError."""
     name = event_value(event, "name", "")
     match what:
         case "save":
@@ -125,19 +126,19 @@ def _change(presets: UserPresets, named: Mapping[str, Any], what: Any, event: gr
             presets.styles.remove(str(name))
             return {"note": f"{str(name)[:100]} is removed."}
         case "export":
-            return {"file": presets.styles.export()}
+            return {"file": presets.export()}
         case "import":
             return {"note": import_file(presets, event_value(event, "text", ""))}
     return {}
 
 
 def import_file(presets: UserPresets, text: Any) -> str:
-    """Add the styles of a file; what was done, one sentence.  Raises StyleError."""
-    styles, refused = read_styles(text[: MAX_CHARACTERS + 1] if isinstance(text, str) else "")
-    new = presets.styles.add_all(styles)
-    known = len(styles) - new
-    parts = [f"{new} new {'style' if new == 1 else 'styles'}"]
-    parts += [f"{known} that you had already"] * bool(known) + [f"{refused} that cannot be used"] * bool(refused)
+    """Add the styles and presets of a file; what was done, one sentence.  Raises StyleError and PresetError."""
+    added = presets.add_file(text[: MAX_CHARACTERS + 1] if isinstance(text, str) else "")
+    parts = [f"{added.styles} new {'style' if added.styles == 1 else 'styles'}"]
+    parts += [f"{added.presets} new sampling {'preset' if added.presets == 1 else 'presets'}"] * bool(added.presets)
+    parts += [f"{added.known} that you had already"] * bool(added.known)
+    parts += [f"{added.refused} that cannot be used"] * bool(added.refused)
     return f"Read {', '.join(parts)}."
 
 

@@ -73,7 +73,8 @@ _TEMPLATE = """
             <input type="file" data-part="file" accept=".csv,.json,text/csv,application/json"
               aria-label="A file of styles" hidden>
           </div>
-          <p>A styles.csv of AUTOMATIC1111, or JSON of Fooocus or of this program.</p>
+          <p>A styles.csv of AUTOMATIC1111, or JSON of Fooocus or of this program, whose file holds your sampling
+            presets, too.</p>
         </div>
         <div class="choice">
           <h3>Wildcards</h3>

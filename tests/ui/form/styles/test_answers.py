@@ -64,6 +64,18 @@ def test_the_prompt_is_saved_listed_removed_exported_and_imported(page: PageCont
     assert answers.act(page, NAMED, event(do="import", text=text))["note"] == "Read 1 new style."
     said = answers.act(page, NAMED, event(do="import", text=text + " "))["note"]
     assert said == "Read 0 new styles, 1 that you had already."
+    presets_of(page).sampling.save("Quick", "ddim", 9, 3.5)
+    both = answers.act(page, NAMED, event(do="export"))["file"]
+    presets_of(page).styles.remove("Mine")
+    alone = answers.act(page, NAMED, event(do="export"))["file"]
+    presets_of(page).sampling.remove("Quick")
+    assert answers.act(page, NAMED, event(do="import", text=alone))["note"] == (
+        "Read 0 new styles, 1 new sampling preset."
+    )
+    assert answers.act(page, NAMED, event(do="import", text=both))["note"] == (
+        "Read 1 new style, 1 that you had already."
+    )
+    assert presets_of(page).sampling.find("Quick").num_inference_steps == 9
     for wrong in ("x", None, 3, "[" * 9999):
         assert "no file of styles" in answers.act(page, NAMED, event(do="import", text=wrong))["problem"]
     assert answers.act(page, NAMED, event(do="format the disk"))["styles"]
