@@ -55,10 +55,10 @@ def look(page: Page, name: str) -> None:
 def ready(page: Page, run: str = "") -> None:
     """Wait until every lens of a run is there."""
     if run:
-        expect(page.locator(".player")).to_have_attribute("data-run", run)
-    page.locator('.player[data-ready="yes"]').wait_for()
+        expect(page.locator("#player .player")).to_have_attribute("data-run", run)
+    page.locator('#player .player[data-ready="yes"]').wait_for()
     page.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('[data-view=left] option')];"
+        "() => { const all = [...document.querySelectorAll('#player [data-view=left] option')];"
         " return all.length > 5 && all.every(o => !o.disabled); }"
     )
 
@@ -76,7 +76,7 @@ def go(page: Page, **detail: object) -> None:
 
 def pixels(page: Page, side: str) -> str:
     """What the canvas of a view shows."""
-    return page.eval_on_selector(f"[data-view={side}] canvas", "c => c.toDataURL()")
+    return page.eval_on_selector(f"#player [data-view={side}] canvas", "c => c.toDataURL()")
 
 
 def place(page: Page, selector: str) -> list[float]:
@@ -109,7 +109,7 @@ def looked(visit, site: Site):
 def test_with_nothing_made_the_tab_says_where_pictures_come_from(visit, site: Site):
     page = visit()
     tab(page, "Denoising")
-    expect(page.locator("[data-view=left] .hint")).to_contain_text("Make a picture in Text to image")
+    expect(page.locator("#player [data-view=left] .hint")).to_contain_text("Make a picture in Text to image")
     expect(page.locator('#player [data-part="play"]')).to_be_disabled()
     # No question, and so no button that goes through them.
     expect(page.locator('.questions [data-part="empty"]')).to_be_visible()
@@ -167,8 +167,8 @@ def test_a_picture_that_is_still_made_is_waited_for(visit, site: Site):
     page.click("#generate")
     site.gate.wait_for(3)
     tab(page, "Denoising")
-    expect(page.locator("[data-view=left] .hint")).to_contain_text("still being made")
-    expect(page.locator("[data-view=left] .hint")).to_contain_text("4 of 8")
+    expect(page.locator("#player [data-view=left] .hint")).to_contain_text("still being made")
+    expect(page.locator("#player [data-view=left] .hint")).to_contain_text("4 of 8")
     site.gate.open()
     ready(page, f"{site.backend.jobs[0].id}:0")
 
@@ -211,7 +211,7 @@ def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looked):
     expect(page.locator('#status [data-part="queue"]')).to_have_text("Queue empty")
     asked = []
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("data:", "blob:")) else None)
-    drawn = int(page.get_attribute(".player", "data-draws"))
+    drawn = int(page.get_attribute("#player .player", "data-draws"))
     box = page.locator("#player .strip").bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 10)
     page.mouse.down()
@@ -224,12 +224,12 @@ def test_nothing_is_asked_while_playing_scrubbing_and_changing_lenses(looked):
     page.keyboard.press("ArrowRight")
     assert step(page) == "2 of 8"
     for name in LENSES:
-        page.locator("[data-view=left] select").select_option(name)
+        page.locator("#player [data-view=left] select").select_option(name)
     page.locator("#player .strip").focus()
     page.keyboard.press(" ")
     page.wait_for_function("document.querySelector('.player').dataset.at === '6'")
     page.keyboard.press(" ")
-    assert int(page.get_attribute(".player", "data-draws")) > drawn + 10
+    assert int(page.get_attribute("#player .player", "data-draws")) > drawn + 10
     # The status line asks on its own clock, with a queue-less call; nothing else may.
     assert [url for url in asked if "/queue/join" in url] == []
     assert [url for url in asked if "gradio_api" not in url] == []
@@ -240,11 +240,11 @@ def test_every_lens_shows_something_of_its_own(looked):
     go(page, index=4)
     shown = {}
     for name in LENSES:
-        page.locator("[data-view=left] select").select_option(name)
-        expect(page.locator("[data-view=left] .hint")).to_be_hidden()
+        page.locator("#player [data-view=left] select").select_option(name)
+        expect(page.locator("#player [data-view=left] .hint")).to_be_hidden()
         shown[name] = pixels(page, "left")
-        assert len(page.locator('[data-view=left] [data-part="about"]').inner_text().split()) > 15
-        assert page.locator('[data-view=left] [data-part="paper"]').get_attribute("href").startswith("https://")
+        assert len(page.locator('#player [data-view=left] [data-part="about"]').inner_text().split()) > 15
+        assert page.locator('#player [data-view=left] [data-part="paper"]').get_attribute("href").startswith("https://")
     assert len(set(shown.values())) == len(LENSES)
 
 
@@ -258,8 +258,8 @@ def test_the_five_questions_move_the_player(looked):
         page.evaluate("window.scrollTo(0, 160)")
         scrolled = page.evaluate("window.scrollY")
         page.click('#questions [data-part="show"]')
-        expect(page.locator("[data-view=left] select")).to_have_value(left)
-        expect(page.locator("[data-view=right] select")).to_have_value(right)
+        expect(page.locator("#player [data-view=left] select")).to_have_value(left)
+        expect(page.locator("#player [data-view=right] select")).to_have_value(right)
         page.wait_for_timeout(150)
         assert page.evaluate("window.scrollY") == scrolled
         if page.locator('#questions [data-part="next"]').is_enabled():
@@ -279,7 +279,7 @@ def saved(page: Page, kind: str) -> tuple[str, bytes]:
 
 def test_every_kind_is_saved_and_its_link_stays(looked):
     page = looked("a fox, on ice")
-    page.locator("[data-view=left] select").select_option("noise")
+    page.locator("#player [data-view=left] select").select_option("noise")
     look(page, "Save")
     expect(page.locator('#export [data-part="lens"]')).to_contain_text("predicted noise")
     for kind, form in (("gif", "GIF"), ("webp", "WEBP")):
@@ -338,7 +338,7 @@ def test_another_browser_can_not_guess_a_run(looked, visit, site: Site):
     other = visit()
     other.evaluate("""document.querySelector('#stage').dispatchEvent(new Event('x'))""")
     tab(other, "Denoising")
-    expect(other.locator("[data-view=left] .hint")).to_contain_text("Make a picture")
+    expect(other.locator("#player [data-view=left] .hint")).to_contain_text("Make a picture")
 
 
 @pytest.mark.parametrize("sizes", [((1440, 900), (1366, 768)), ((390, 844),)], ids=["wide", "narrow"])
@@ -354,7 +354,7 @@ def _fits_and_does_not_jump(page: Page, size: tuple[int, int]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     strip, below = place(page, "#player .strip"), place(page, "#panels")
     for name in LENSES:
-        page.locator("[data-view=left] select").select_option(name)
+        page.locator("#player [data-view=left] select").select_option(name)
         assert place(page, "#player .strip") == strip, name
     for index in (0, 4, 8):
         go(page, index=index)

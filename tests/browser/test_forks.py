@@ -30,7 +30,7 @@ def make_and_open(page: Page, site: Site, step: int) -> str:
     assert list(run.events())
     page.goto(f"{site.url}#/denoising/{run.id}/{step}")
     page.reload()
-    expect(page.locator(".player")).to_have_attribute("data-run", f"{run.id}:0")
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run.id}:0")
     return run.id
 
 
@@ -59,12 +59,12 @@ def test_a_run_is_left_at_a_step_by_keyboard_and_the_fork_opens_in_its_place(
     expect(panel.locator("h3").first).to_have_text(f"From step 3 of {STEPS}")
     panel.locator('[data-part="go"]').focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".player")).not_to_have_attribute("data-run", f"{run}:0")
+    expect(page.locator("#player .player")).not_to_have_attribute("data-run", f"{run}:0")
     expect(page.locator("#run-title")).to_contain_text("A fork: another run up to step 2")
     expect(panel.locator('[data-part="prompt"]')).to_have_value("a red apple")
     expect(panel.locator(".branches button")).to_have_count(2)
     panel.locator(".branches button:not([aria-current])").click()
-    expect(page.locator(".player")).to_have_attribute("data-run", f"{run}:0")
+    expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
     assert violations(page, ".fork-panel") == []
 
 
@@ -84,5 +84,5 @@ def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Calla
     expect(panel.locator('[data-part="verdict"]')).to_contain_text("step")
     expect(panel.locator(".branches button")).to_have_count(STEPS + 1)
     panel.locator(".outcomes button").nth(2).click()
-    expect(page.locator(".player")).not_to_have_attribute("data-run", f"{run}:0")
+    expect(page.locator("#player .player")).not_to_have_attribute("data-run", f"{run}:0")
     expect(page.locator("#run-title")).to_contain_text("A fork: another run up to step 2")

@@ -37,7 +37,7 @@ def test_a_run_is_compared_with_the_training_and_with_other_seeds(visit) -> None
     page.click("#generate")
     page.locator('.stage[data-state="done"]').wait_for(timeout=120_000)
     page.click('#stage [data-part="inside"]')
-    page.locator('.player[data-ready="yes"]').wait_for()
+    page.locator('#player .player[data-ready="yes"]').wait_for()
 
     page.get_by_role("tab", name="Best possible guess", exact=True).click()
     best = page.locator("#best-guess .origins")
@@ -54,8 +54,8 @@ def test_a_run_is_compared_with_the_training_and_with_other_seeds(visit) -> None
     shown = [image.get_attribute("src") for image in best.locator(".three-views img").all()]
     assert len(set(shown)) == 3
     best.get_by_role("button", name="Show both on the timeline").click()
-    expect(page.locator("[data-view=right] select")).to_have_value("best")
-    expect(page.locator('[data-view=right] [data-part="about"]')).to_contain_text("It can only copy")
+    expect(page.locator("#player [data-view=right] select")).to_have_value("best")
+    expect(page.locator('#player [data-view=right] [data-part="about"]')).to_contain_text("It can only copy")
     assert violations(page, {"include": [["#best-guess"]]}) == []
 
     page.get_by_role("tab", name="Map", exact=True).click()
@@ -67,5 +67,5 @@ def test_a_run_is_compared_with_the_training_and_with_other_seeds(visit) -> None
     ways.get_by_role("slider", name="Step on the map").focus()
     page.keyboard.press("ArrowRight")
     expect(ways).to_have_attribute("data-step", "1")
-    expect(page.locator(".player")).to_have_attribute("data-at", "1")
+    expect(page.locator("#player .player")).to_have_attribute("data-at", "1")
     assert violations(page, {"include": [["#trajectory-map"]]}) == []

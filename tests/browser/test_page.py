@@ -130,7 +130,7 @@ def test_a_link_to_a_run_that_is_gone_says_so_and_offers_the_latest(visit, site:
     page = visit()
     run = make(page, "a fox")
     page.evaluate("location.hash = '#/denoising/gone%/2'")
-    expect(page.locator("[data-view=left] .hint")).to_contain_text("This run is no longer kept")
+    expect(page.locator("#player [data-view=left] .hint")).to_contain_text("This run is no longer kept")
     page.get_by_role("button", name="Open the latest run").click()
     expect(page.locator("#player .player")).to_have_attribute("data-run", f"{run}:0")
     expect(page.get_by_role("button", name="Open the latest run")).to_be_hidden()

@@ -55,7 +55,7 @@ def test_a_first_look_inside_waits_for_nothing_and_four_strengths_are_looked_at(
     page.click('#stage [data-part="inside"]')
     page.locator('.player[data-ready="yes"]').wait_for()
     page.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('[data-view=left] option')];"
+        "() => { const all = [...document.querySelectorAll('#player [data-view=left] option')];"
         " return all.length > 5 && all.every(o => !o.disabled); }"
     )
     expect(page.locator("#run-title")).to_contain_text("where its guess changes most")

@@ -149,7 +149,10 @@ def test_an_axis_places_what_it_can():
 
 def test_a_gap_is_left_where_there_is_no_value():
     figure = charts.draw(
-        [1, 2, 3], [Series([1.0, None, 3.0]), Series([0.5, 0.6, 0.7], "b")], (Axis(0, 4), Axis(0, 4)), "x"
+        [1, 2, 3],
+        [Series([1.0, None, 3.0]), Series([0.5, 0.6, 0.7], "b", charts.PICTURE)],
+        (Axis(0, 4), Axis(0, 4)),
+        "x",
     )
     assert points(figure) == [1.0, None, 3.0]
     assert figure.data[1].line.color != figure.data[0].line.color

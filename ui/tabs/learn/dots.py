@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.jobs.backend import Queries
     from ui.context import PageContext
 
+NOTHING_CHOSEN = "Choose a shape and press Train."
 GONE = "This model is no longer kept; press Train to begin again."
 LIMIT = "A guest's training ends after {seconds:.0f} s; what the model has learned stays."
 # The page is told no more often than this.
@@ -117,9 +118,12 @@ def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -
     """Train, pause, go on, sample."""
 
     def train(data: gr.EventData) -> Iterator[dict[str, Any]]:
-        user = current_user()
+        user, sent = current_user(), _sent(data)
+        if not sent:  # a call of another program, not of the page
+            yield {"state": "refused", "problem": NOTHING_CHOSEN}
+            return
         try:
-            chosen = settings.read_training(_sent(data))
+            chosen = settings.read_training(sent)
         except InvalidRequest as problem:
             yield {"state": "refused", "problem": problem.message}
             return

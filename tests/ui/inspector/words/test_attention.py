@@ -151,7 +151,7 @@ def test_the_text_encoders_pictures_are_counted_before_they_are_drawn(page: Any,
     assert "6 pictures of 2 steps each with Tiny" in text_encoder.panel_value(page, trace, 0, 2)["foretold"]
     page.bundled_trace = trace
     assert "about" not in text_encoder.panel_value(page, trace, 0)["foretold"]
-    assert "Up to 16 pictures" in text_encoder.panel_value(page, trace, 0)["foretold"]
+    assert "Up to 27 pictures" in text_encoder.panel_value(page, trace, 0)["foretold"]
     values = list(text_encoder.draw_all(page, trace, 0))
     assert [share for _, share in asked[:3]] == [0, 0.5, 1]
     assert [prompt for prompt, _ in asked[3:]] == ["red fox", "a fox", "a red"]
