@@ -92,5 +92,5 @@ def test_each_promise_names_tests_and_files_that_exist():
 def test_the_pictures_are_there_and_small():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README):
         with Image.open(PROJECT / name) as picture:
-            assert picture.n_frames > 10 if name.endswith(".gif") else picture.width >= 600
+            assert picture.n_frames > 10 if name.endswith(".webp") else picture.width >= 600
         assert (PROJECT / name).stat().st_size <= 800_000
