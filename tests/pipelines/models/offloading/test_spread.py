@@ -509,17 +509,22 @@ def test_budgets_look_at_what_is_free(tiny_folder: Path) -> None:
         assert manager._residency.budgets.limit("ram") == limit
 
 
-@pytest.mark.parametrize("how", ["", WAIT, LAYERS])
-def test_a_picture_that_overflows_in_half_precision_is_decoded_once_more(
-    how: str, site: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A black picture is no success."""
+def decode_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have autoencoders overflow in float16, and only there."""
     plain = AutoencoderKL.decode
 
     def loud(vae: Any, z: Any, *args: Any, **kwargs: Any) -> Any:
         return (plain(vae, z, *args, **kwargs)[0] * 1e5 * 1e-5,)
 
     monkeypatch.setattr(AutoencoderKL, "decode", loud)
+
+
+@pytest.mark.parametrize("how", ["", WAIT, LAYERS])
+def test_a_picture_that_overflows_in_half_precision_is_decoded_once_more(
+    how: str, site: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A black picture is no success."""
+    decode_loudly(monkeypatch)
     backend = site("RTX 3060")
     if how:
         backend._manager.remember_fallbacks("tiny", 32 * 32, [how])
@@ -535,12 +540,7 @@ def test_a_picture_that_overflows_in_half_precision_is_decoded_once_more(
 def test_memory_that_runs_out_while_an_autoencoder_is_widened_takes_a_fallback(
     site: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = AutoencoderKL.decode
-
-    def loud(vae: Any, z: Any, *args: Any, **kwargs: Any) -> Any:
-        return (plain(vae, z, *args, **kwargs)[0] * 1e5 * 1e-5,)
-
-    monkeypatch.setattr(AutoencoderKL, "decode", loud)
+    decode_loudly(monkeypatch)
     backend = site("RTX 3060")
     gpu.fail("cuda", within="spread.py:widen_autoencoder", after=5)
     done = last_of(backend, ask())

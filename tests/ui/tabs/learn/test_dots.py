@@ -25,7 +25,7 @@ LONG = TrainingSettings("moons", steps=6000)
 @pytest.fixture
 def make_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr("pipelines.sampling.denoise.denoise", toy_denoise)
-    # Dots are sampled by the real loop, whatever makes the pictures here.
+    # Dots are sampled by the real loop, although a stand-in makes the pictures here.
     assert flow.denoise is not toy_denoise
     made: list[LocalBackend] = []
 
