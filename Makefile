@@ -37,15 +37,17 @@ setup-dev: $(VENV)/dev.stamp
 run: setup ## start the program and print where its page is
 	@exec $(PY) app.py $(ARGS)
 
-test: setup-dev test-minimal ## run every test, those in a browser included
+test: $(MINIMAL)/minimal.stamp setup-dev test-minimal ## run every test, those in a browser included
 	@$(PY) tests/support/browser_setup.py
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--leave-out=$(MINIMAL)/passed-1 --leave-out=$(MINIMAL)/passed-2 $(ARGS)
 
 # Users have none of the tests' packages, some of which change how others work: matplotlib speeds up prompts' parser.
-# In two processes; what passes here is what users have, and `make test` does not run it once more.
+# In two processes that share the files out; what passes here is what users have, and `make test` does not run it once
+# more.
 test-minimal: $(MINIMAL)/minimal.stamp ## run some tests without the packages that only tests need
-	@rm -f $(MINIMAL)/passed-*; run() { $(MINIMAL)/bin/python -m pytest -q -p no:cacheprovider --part=$$1/2 \
+	@rm -rf $(MINIMAL)/passed-* $(MINIMAL)/taken; mkdir $(MINIMAL)/taken; \
+	run() { $(MINIMAL)/bin/python -m pytest -q -p no:cacheprovider --taken=$(MINIMAL)/taken \
 		--write-passed=$(MINIMAL)/passed-$$1 $(MINIMAL_TESTS); }; \
 	run 2 >$(MINIMAL)/part-2.log 2>&1 & second=$$!; run 1; first=$$?; wait $$second; second=$$?; \
 	cat $(MINIMAL)/part-2.log; exit $$((first + second))
@@ -101,9 +103,12 @@ $(VENV)/run.stamp: requirements.txt $(TORCH_STAMP) | $(PY)
 	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(MINIMAL)/minimal.stamp: requirements.txt requirements-dev.txt | python
+# While $(VENV) holds the requirements alone, its files are linked instead of being fetched and written a second time.
+$(MINIMAL)/minimal.stamp: requirements.txt requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing the requirements without what the tests need besides pytest and hypothesis (once) ..."
 	@test -x $(MINIMAL)/bin/python || $(PYTHON) -m venv $(MINIMAL)
+	@test -e $(VENV)/dev.stamp || cp -alf $(VENV)/lib/python3*/site-packages/. \
+		$(MINIMAL)/lib/python3*/site-packages/ 2>/dev/null || true
 	@$(MINIMAL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
 		$$(grep -E '^(pytest|hypothesis)==' requirements-dev.txt)
 	@touch $@

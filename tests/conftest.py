@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.support import partial_run
+from tests.support import cpu_report, partial_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -57,11 +57,13 @@ MANY = 1000
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     partial_run.add_options(parser)
+    parser.addoption("--cpu-report", metavar="FILE", help="write the processor seconds of each test and fixture")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if file := config.getoption("write_passed"):
-        config.pluginmanager.register(partial_run.Passed(Path(file)))
+    partial_run.register(config)
+    if file := config.getoption("cpu_report"):
+        config.pluginmanager.register(cpu_report.CpuReport(file))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:

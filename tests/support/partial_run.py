@@ -1,8 +1,8 @@
-"""Running a part of the tests, and leaving out those that have passed elsewhere in the same ``make test``."""
+"""Sharing tests out among processes, and leaving out those that have passed elsewhere in the same ``make test``."""
 
 from __future__ import annotations
 
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,28 +11,44 @@ import pytest
 def add_options(parser: pytest.Parser) -> None:
     """The options that the Makefile uses."""
     group = parser.getgroup("partial run")
-    group.addoption("--part", default="1/1", metavar="K/N", help="run the K-th of N parts of the files")
+    group.addoption("--taken", metavar="FOLDER", help="run files that no process with the same FOLDER has run")
     group.addoption("--write-passed", metavar="FILE", help="write the names of the tests that have passed")
     group.addoption("--leave-out", action="append", default=[], metavar="FILE", help="leave the tests in FILE out")
 
 
+def register(config: pytest.Config) -> None:
+    """Put the options into effect."""
+    if folder := config.getoption("taken"):
+        config.pluginmanager.register(Taken(Path(folder)))
+    if file := config.getoption("write_passed"):
+        config.pluginmanager.register(Passed(Path(file)))
+
+
 def choose(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Keep the part that was asked for, without the tests that are left out."""
-    part, parts = map(int, config.getoption("part").split("/"))
+    """Leave out the tests that have passed elsewhere."""
     passed = {name for file in config.getoption("leave_out") for name in Path(file).read_text("utf-8").splitlines()}
-    place = _places(Counter(str(item.path) for item in items), parts)
-    kept = [item for item in items if place[str(item.path)] == part - 1 and item.nodeid not in passed]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+    items[:] = [item for item in items if item.nodeid not in passed]
 
 
-def _places(sizes: Counter[str], parts: int) -> dict[str, int]:
-    """The part of each file, so that all have about as many tests; largest files first."""
-    loads, found = [0] * parts, {}
-    for path, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
-        found[path] = loads.index(min(loads))
-        loads[found[path]] += size
-    return found
+class Taken:
+    """Several processes collect the same tests; each takes the next file that no other has taken, until all are run."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._mine: dict[str, bool] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """True, which ends the matter, for a test of a file that another process runs."""
+        name = item.nodeid.partition("::")[0].replace("/", "-")
+        if name not in self._mine:
+            self._mine[name] = False
+            with suppress(FileExistsError):
+                (self._folder / name).touch(exist_ok=False)
+                self._mine[name] = True
+        return None if self._mine[name] else True
 
 
 class Passed:
