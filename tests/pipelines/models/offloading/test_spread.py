@@ -27,7 +27,7 @@ from pipelines.models.manager import PipelineManager
 from pipelines.models.offloading import spread as offloading
 from pipelines.models.offloading.foretold import foretold_offload, waiting_bytes
 from pipelines.models.offloading.spread import BLOCKS, LAYERS, WAIT, gather, spread
-from pipelines.models.oom_fallback import OomFallback
+from pipelines.models.oom_fallback import OomFallback, fallback_named
 from pipelines.models.preflight import Preflight
 from pipelines.models.residency import release_memory
 from pipelines.request import make_request
@@ -317,6 +317,34 @@ def test_previews_take_nothing_to_the_card(how: str, gpu: PretendGpu, tiny_folde
     assert gpu.counts.uploads == 0
     gather(model)
     assert {weight.device.type for weight in small.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_tiles_take_an_autoencoder_that_waits_to_the_card_once(
+    on_cpu: bool, gpu: PretendGpu, tiny_folder: Path
+) -> None:
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    vae, latents = model.parts["vae"], torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    fallback_named("tiles").apply(model)
+    small = vae.tile_latent_min_size
+    assert small < 32
+    x = latents if on_cpu else latents.to(pretend_gpu.NAME)
+    plain = model.latents.decode(x)
+    spread(model, WAIT)
+    parts = [part for part in (vae.decoder, vae.post_quant_conv) if part is not None]
+    for _ in range(2):
+        gpu.reset()
+        before = gpu.allocated
+        assert np.array_equal(np.asarray(model.latents.decode(x)[0]), np.asarray(plain[0]))
+        assert gpu.counts.uploads == sum(len(list(part.parameters())) for part in parts) + on_cpu
+        assert gpu.allocated == before  # nothing stays after the picture
+    pictures = torch.zeros(1, 3, 256, 256)
+    gpu.reset()
+    model.latents.encode(pictures)
+    read = [part for part in (vae.encoder, vae.quant_conv) if part is not None]
+    assert gpu.counts.uploads == sum(len(list(part.parameters())) for part in read) + 1
+    gather(model)
+    assert not {"tiled_decode", "_tiled_encode"} & vars(vae).keys()
 
 
 def adapted(place: str, tiny_folder: Path, tmp_path: Path) -> Any:
