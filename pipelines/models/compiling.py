@@ -28,10 +28,14 @@ def try_compiled(model: Any, request: GenerationRequest | None = None) -> None:
         model: its placement says that it is to be compiled.
         request: of the run, its adapters applied; by default one with the card's own settings.
     """
+    import torch
+
     card = model.card
     try:
-        call = _FirstCall.of(model, request or _usual(model))
-        model.predict(call.x, call.t, call.conditioning, call.guidance)
+        # As ``denoise``: a graph holds for tensors of this mode alone.
+        with torch.inference_mode():
+            call = _FirstCall.of(model, request or _usual(model))
+            model.predict(call.x, call.t, call.conditioning, call.guidance)
         _known(model).add(call.key)
     except Exception as error:
         if out_of_memory(error):
@@ -41,7 +45,12 @@ def try_compiled(model: Any, request: GenerationRequest | None = None) -> None:
 
 def is_compiled(model: Any, request: GenerationRequest) -> bool:
     """Whether nothing is left to be compiled for a run, its adapters applied; also where nothing is compiled at all."""
-    return not model.placement.compile or _FirstCall.of(model, request).key in _known(model)
+    import torch
+
+    if not model.placement.compile:
+        return True
+    with torch.inference_mode():
+        return _FirstCall.of(model, request).key in _known(model)
 
 
 @dataclass(frozen=True)

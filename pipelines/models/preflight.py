@@ -35,8 +35,8 @@ T5_WIDE = 0.21
 LIVE_MAPS = 5
 # Of the main memory the system and this program itself keep this much, on small machines a share.
 SYSTEM_ROOM, SYSTEM_SHARE = 2 * 10**9, 4
-# What is left of a model whose denoiser and T5 are kept in 4 bits, at most.
-INT4_SHARE = 0.35
+# About what is left of a whole model, its denoiser and T5 in fewer bits; for those whose parts are not known.
+QUANTIZED_WHOLE = {"": 1.0, "int8": 0.6, "int4": 0.35}
 # What diffusers saves with a model and only pipelines with their own loop load.
 UNUSED_COMPONENTS = ("feature_extractor", "image_encoder")
 SAFETY_CHECKER = "safety_checker"
@@ -105,7 +105,8 @@ def preflight(
         parts["vae"] = parts["vae"] * BYTES["float32"] // BYTES[placement.dtype]
     if placement.quantize:
         parts = {name: round(b * _quantized_share(name, folder, placement.quantize)) for name, b in parts.items()}
-    weights = sum(parts.values()) or _guess_weights(card, plan, placement.dtype)
+    guessed = round(_guess_weights(card, plan, placement.dtype) * QUANTIZED_WHOLE[placement.quantize])
+    weights = sum(parts.values()) or guessed
     activations = activation_bytes(card, placement, folder, size)
     download = plan.missing if plan else (0 if folder else card.download_bytes)
     on_gpu = placement.has_own_memory
@@ -201,7 +202,7 @@ class _Assessment:
     def _instead(self, least: _Assessment, half: str, ram: int) -> str:
         """What to do where it cannot work."""
         nvidia = self.placement.has_own_memory and not self.placement.gpu
-        if nvidia and not self.placement.quantize and INT4_SHARE * least.weights <= self.machine.vram()[0]:
+        if nvidia and not self.placement.quantize and QUANTIZED_WHOLE["int4"] * least.weights <= self.machine.vram()[0]:
             return "start with --quantize int4, or choose a smaller model"
         on_cpu = self.weights * 2 // BYTES[self.placement.dtype]
         if self.placement.has_own_memory and not half and on_cpu <= ram:

@@ -29,6 +29,11 @@ def ask(**changes: Any) -> Any:
     return make_request(**{**values, "num_inference_steps": 2, "guidance_scale": 4.0, **changes})
 
 
+def facts(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What a compiled graph holds for."""
+    return tensor.shape, tensor.dtype, tensor.stride(), tensor.is_inference()
+
+
 @pytest.mark.parametrize(("family", "guidance"), [
     ("stable_diffusion", 7.5), ("stable_diffusion", 1.0), ("stable_diffusion_xl", 5.0), ("flux", 3.5),
 ])  # fmt: skip
@@ -48,7 +53,7 @@ def test_what_is_compiled_first_is_what_a_run_calls(
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
         flat = tree_leaves((args, kwargs))
-        calls.append([(one.shape, one.dtype, one.stride()) if torch.is_tensor(one) else one for one in flat])
+        calls.append([facts(one) if torch.is_tensor(one) else one for one in flat])
 
     model.denoiser.register_forward_pre_hook(note, with_kwargs=True)
     try_compiled(model)
@@ -80,7 +85,7 @@ def test_each_kind_of_run_is_compiled_as_it_will_be_called(
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
         flat = tree_leaves((args, kwargs))
-        calls.append([(one.shape, one.dtype, one.stride()) if torch.is_tensor(one) else one for one in flat])
+        calls.append([facts(one) if torch.is_tensor(one) else one for one in flat])
 
     model.denoiser.register_forward_pre_hook(note, with_kwargs=True)
     try_compiled(model, ask())

@@ -199,6 +199,15 @@ def test_room_is_left_for_the_system(tmp_path: Path) -> None:
     assert preflight(cards, CPU, Fake(ram=1), on_cpu).ok is False and preflight(cards, CPU, Fake(ram=2), on_cpu).ok
 
 
+def test_what_is_advised_before_a_download_is_not_refused_then(tmp_path: Path) -> None:
+    card = tiny_card(tmp_path / "away", half="bfloat16")
+    refused = preflight(card, CUDA, Fake(ram=34, vram=12), plan=plan(33.7))
+    assert not refused.ok and "start with --quantize int4" in refused.sentences[0]
+    found = preflight(card, replace(CUDA, quantize="int4"), Fake(ram=34, vram=12), plan=plan(33.7))
+    assert found.ok and found.fits is (found.weights + found.activations <= 12 * GB)
+    assert found.weights == pytest.approx(0.35 * 33.7 * GB, rel=0.01)
+
+
 def test_a_part_of_a_model_may_wait_in_ram(tmp_path: Path) -> None:
     folder = huge(tmp_path / "m", 5)
     huge(tmp_path / "text", 9)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith, PretendMachine
-from benchmarks.gpu.pretend_memory import OUT_OF_MEMORY, PretendGpu
+from benchmarks.gpu.pretend_memory import OUT_OF_MEMORY, Counts, PretendGpu
 from pipelines.events import Failed, Finished
 from pipelines.jobs.local import LocalBackend
 from pipelines.model import Placement
@@ -277,6 +277,28 @@ def test_adapters_work_on_a_model_that_is_spread(
         assert isinstance(done, Finished), done
         assert oom_fallback.words([how])[0] in done.notes[0]
         assert np.abs(pixels(done) - pixels(wanted)).max() <= 1
+
+
+@pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
+def test_no_step_with_an_adapter_waits_for_the_card(
+    place: str, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    counted: list[tuple[int, int, int]] = []
+
+    def count(job: Any, step: Any) -> None:
+        counted.append((gpu.counts.scalar_syncs, gpu.counts.blocking_copies, gpu.counts.uploads))
+        gpu.counts = Counts()
+
+    manager = PipelineManager([tiny_card(tiny_folder)], machine=PretendMachine("GTX 1060"))
+    backend = LocalBackend(
+        manager, tmp_path / "pictures", threads=1, adapter_dirs=[tmp_path / "adapters"], on_step=count
+    )
+    try:
+        done = last_of(backend, adapted(place, tiny_folder, tmp_path)(backend))
+    finally:
+        backend.close()
+    assert isinstance(done, Finished), done
+    assert len(counted) > 1 and set(counted[1:]) == {(0, 0, 0)}
 
 
 def uploads_of_a_step(model: Any, gpu: PretendGpu) -> int:
