@@ -27,6 +27,8 @@ CUDA, MPS = "cuda", "mps"
 _NO_FLOAT16 = re.compile(r"GTX 16\d\d|MX ?[45]50|CMP 30HX|\bT(400|500|550|600|1000|1200|2000)\b")
 # AMD's chips with arithmetic in bfloat16 (CDNA, RDNA 3 and newer); PyTorch says of all that they have it.
 _ROCM_BFLOAT16 = re.compile(r"gfx(908|90a|94\d|950|11|12)")
+# Smaller chips of RDNA 2 (RX 6400 to 6750): no build of PyTorch has kernels for them.
+_RDNA_2 = re.compile(r"gfx103[1-6]\b")
 # By which variables a user hides cards from a program.
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -98,6 +100,11 @@ def mismatch(card: GraphicsCard) -> str:
 
 def _no_kernels(card: GraphicsCard) -> str:
     missing, build = f"This PyTorch has no kernels for {card.name} ({card.architecture})", _fitting(card)
+    if _RDNA_2.match(card.architecture):
+        return (
+            f"{missing}; such chips often run those for gfx1030: HSA_OVERRIDE_GFX_VERSION=10.3.0 make run, else "
+            "--device cpu."
+        )
     if card.rocm:
         return f"{missing}; a build for a newer ROCm may have them: make run TORCH=rocm7.2, else --device cpu."
     update = f"update its driver to {build.driver} or newer, then " if build.driver else ""

@@ -70,6 +70,9 @@ RTX_5090 = replace(CARDS["RTX 4090"], name="NVIDIA GeForce RTX 5090", capability
         (replace(CARDS["RTX 3060"], driver=(11, 4), architectures=CU126, runtime=(12, 6)), "driver to 525", "cu126"),
         (replace(CARDS["RTX 3060"], driver=(11, 4)), "update the driver to 580", "cu126"),
         (replace(CARDS["RTX 3060"], capability=(3, 7), architecture="sm_37"), "start with --device cpu", "make run"),
+        # No build of any ROCm has kernels for an RX 6600.
+        (replace(CARDS["Radeon"], architecture="gfx1032"), "HSA_OVERRIDE_GFX_VERSION=10.3.0 make run", "rocm7.2"),
+        (replace(CARDS["Radeon"], architecture="gfx1010:xnack-"), "make run TORCH=rocm7.2", "HSA"),
         # PyPI's build for CUDA 13 on a driver of 550: a newer driver runs it, and still has no kernels for the card.
         (replace(CARDS["GTX 1060"], driver=(12, 0), architectures=CU130, runtime=(13, 0)), "TORCH=cu126", "580"),
         (
