@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import PretendMachine
+from pipelines.cards import qualities
 from pipelines.events import COMPILING, Finished, Loading
 from pipelines.jobs.local import LocalBackend
 from pipelines.model import Placement
@@ -21,7 +22,7 @@ from pipelines.models.oom_fallback import OneByOne
 from pipelines.request import make_request
 from pipelines.sampling.denoise import denoise
 from tests.support.tiny_families import make
-from tests.support.tiny_model import make_tiny_model, qualities, tiny_card
+from tests.support.tiny_model import make_tiny_model, tiny_card
 
 
 def ask(**changes: Any) -> Any:
