@@ -356,9 +356,11 @@ def test_tiles_take_an_autoencoder_that_waits_to_the_card_once(
     parts = [part for part in (vae.decoder, vae.post_quant_conv) if part is not None]
     for _ in range(2):
         gpu.reset()
+        gc.collect()
         before = gpu.allocated
         assert np.array_equal(np.asarray(model.latents.decode(x)[0]), np.asarray(plain[0]))
         assert gpu.counts.uploads == sum(len(list(part.parameters())) for part in parts) + on_cpu
+        gc.collect()
         assert gpu.allocated == before  # nothing stays after the picture
     pictures = torch.zeros(1, 3, 256, 256)
     gpu.reset()
