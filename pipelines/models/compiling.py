@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Under which a denoiser keeps what it was compiled for.
 _KNOWN = "_compiled_for"
+# Under which it keeps why it is not compiled any more.
+_FAILED = "_not_compiled"
 
 
 def try_compiled(model: Any, request: GenerationRequest | None = None) -> None:
@@ -40,7 +42,15 @@ def try_compiled(model: Any, request: GenerationRequest | None = None) -> None:
     except Exception as error:
         if out_of_memory(error):
             raise
-        leave_uncompiled(model, f"torch.compile failed ({first_line(error)}), so {card.name} runs without it.")
+        note = f"torch.compile failed ({first_line(error)}), so {card.name} runs without it."
+        setattr(model.denoiser, _FAILED, note)
+        leave_uncompiled(model, note)
+
+
+def take_failure(model: Any) -> None:
+    """Have a model say that its denoiser failed to be compiled while it ran as another card, or in another lease."""
+    if model.placement.compile and (note := vars(model.denoiser).get(_FAILED)):
+        leave_uncompiled(model, note)
 
 
 def is_compiled(model: Any, request: GenerationRequest) -> bool:

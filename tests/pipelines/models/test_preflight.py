@@ -195,7 +195,7 @@ def test_room_is_left_for_the_system(tmp_path: Path) -> None:
     assert "start with --quantize int4, or choose a smaller model." in full.sentences[0]
     assert "--quantize" not in preflight(cards, CUDA, Fake(ram=34.4, vram=8), folder).sentences[0]
     assert preflight(cards, CUDA, Fake(ram=36, vram=12), folder).ok
-    on_cpu = huge(tmp_path / "small", 0.7)
+    on_cpu = huge(tmp_path / "small", 0.8)
     assert preflight(cards, CPU, Fake(ram=1), on_cpu).ok is False and preflight(cards, CPU, Fake(ram=2), on_cpu).ok
 
 
