@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Prefix of Loading.part during a download: then ``part`` is a whole sentence, and done and total are bytes.
 DOWNLOADING = "Downloading "
+# The same, while a network is compiled.
+COMPILING = "Compiling "
+SENTENCES = (DOWNLOADING, COMPILING)
 
 
 @dataclass(frozen=True)

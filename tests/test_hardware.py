@@ -84,6 +84,7 @@ def test_a_card_with_memory_of_its_own(name: str) -> None:
         assert f"in {here.dtype}: " in cell if here.dtype not in dtypes else "in " not in cell
         if not ahead.ok:
             assert cell.startswith("too large"), (model, cell)
+            assert ("int4" in cell) == ("--quantize int4" in ahead.sentences[0]), (model, cell)
             check_figures(cell, ahead)
             continue
         # What waits in RAM must have room there.

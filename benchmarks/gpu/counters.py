@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def row(what: str, measured: float, at_most: float) -> dict[str, Any]:
 def counters(model_name: str, cards: Iterable[Any] = (), steps: int = STEPS) -> list[dict[str, Any]]:
     """Rows of the most in any step but the first, in a guided run of one picture with live previews and recording.
 
-    The first step encodes the prompt.
+    The first step encodes the prompt.  The predictions cross after the last one, as the whole run's in one go.
 
     Args:
         model_name: id of a card.
@@ -36,21 +37,32 @@ def counters(model_name: str, cards: Iterable[Any] = (), steps: int = STEPS) -> 
         steps: of the run.
     """
     counted = _counted(model_name, cards, steps)
-    latents = max(size for _, size in counted)
-    # What is recorded: x_t and both predictions.  What is shown, small: the guess and the noisy latents, between which
-    # the page switches at any time.
-    most_bytes = 3 * latents + 2 * 3 * PREVIEW_SIDE**2
-    most = {name: max(getattr(counts, name) for counts, _ in counted) for name in COUNTED}
+    latents = max(size for size in counted.latents)
+    most = {name: max(getattr(counts, name) for counts in counted.steps[1:]) for name in COUNTED}
+    # Predictions with the prompt and without, the latents that are decoded, with those after the last step, and bytes
+    # of colours.
+    after = (2 * steps + 1) * latents + 3 * counted.pixels
+    small = 3 * min(counted.pixels, PREVIEW_SIDE**2)
     return [
         row("scalar syncs a step", most["scalar_syncs"], 0),
         row("blocking copies to the host a step", most["blocking_copies"], 0),
         row("blocking copies to the card a step", most["uploads"], 0),
-        row("bytes copied to the host a step (three latents, two small pictures)", most["copied_bytes"], most_bytes),
+        row("bytes copied to the host a step (the latents, one small picture)", most["copied_bytes"], latents + small),
+        row("bytes copied after the last step (predictions, the picture)", counted.after.copied_bytes, after),
     ]
 
 
-def _counted(model_name: str, cards: Iterable[Any], steps: int) -> list[tuple[Counts, int]]:
-    """The counts of each step but the first, and the bytes of its latents."""
+@dataclass
+class _Counted:
+    """The counts of each step and after the last, the bytes of its latents, and the pixels of the picture."""
+
+    steps: list[Counts]
+    after: Counts
+    latents: list[int]
+    pixels: int
+
+
+def _counted(model_name: str, cards: Iterable[Any], steps: int) -> _Counted:
     import torch
 
     from pipelines.jobs.local import LocalBackend
@@ -60,22 +72,32 @@ def _counted(model_name: str, cards: Iterable[Any], steps: int) -> list[tuple[Co
 
     manager = PipelineManager(cards or load(), machine=PretendMachine(CARD))
     card = manager.cards[model_name]
-    request = make_request(
-        model=model_name, prompt="a house", width=card.width, height=card.height, scheduler="ddim",
-        num_inference_steps=steps, guidance_scale=max(2.0, card.guidance_scale), seed=1,
-    )  # fmt: skip
-    found: list[tuple[Counts, int]] = []
+    # The first run finds the colours of the latents.
+    requests = [
+        make_request(
+            model=model_name, prompt="a house", width=card.width, height=card.height, scheduler="ddim",
+            num_inference_steps=n, guidance_scale=max(2.0, card.guidance_scale), seed=1,
+        )
+        for n in (1, steps)
+    ]  # fmt: skip
+    found: list[Counts] = []
+    latents: list[int] = []
 
     def count(job: Any, step: Any) -> None:
-        found.append((gpu.counts, step.x_t.nbytes))
+        found.append(gpu.counts)
+        latents.append(step.x_t.nbytes)
         gpu.counts = Counts()
 
     with tempfile.TemporaryDirectory() as folder, pretend_gpu.use() as gpu:
         backend = LocalBackend(manager, Path(folder) / "pictures", on_step=count, threads=torch.get_num_threads())
         try:
-            *_, last = backend.submit(request).events()
+            for request in requests:
+                found.clear()
+                latents.clear()
+                *_, last = backend.submit(request).events()
         finally:
             backend.close()
+        after = gpu.counts
     if len(found) != steps:
         raise RuntimeError(f"The run ended after {len(found)} of {steps} steps: {getattr(last, 'message', last)}")
-    return found[1:]
+    return _Counted(found, after, latents, card.width * card.height)

@@ -112,9 +112,10 @@ def _until_picture(seen: Seen) -> float:
 def recorded(shop: Workshop) -> Iterator[Result]:
     """Row 3: both are timed within the same runs, since the difference between two runs is below the noise."""
     from pipelines.images.provenance import xmp_packet
-    from pipelines.jobs.previews import final_bytes, step_frames
+    from pipelines.jobs.previews import final_bytes
     from pipelines.sampling.denoise import denoise
     from pipelines.trace.recorder import Recorder
+    from pipelines.trace.step_frames import step_frames
     from pipelines.trace.store import TraceStore
 
     whole, rest, size = [], [], 0.0

@@ -12,9 +12,10 @@ from pipelines.events import Cancelled, Finished, Loading, Preview
 from pipelines.images.provenance import xmp_packet
 from pipelines.jobs.backend import KeepFailed, QueryFailed
 from pipelines.jobs.messages import UNFINISHED_DRAFT, explain_error
-from pipelines.jobs.previews import draft_bytes, step_frames
+from pipelines.jobs.previews import draft_bytes
 from pipelines.request import GenerationRequest, fields_of_picture, replaced
 from pipelines.trace.recorder import Recorder
+from pipelines.trace.step_frames import step_frames
 
 if TYPE_CHECKING:
     from pipelines.jobs.backend import Backend

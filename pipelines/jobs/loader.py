@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.events import DOWNLOADING, Loading
+from pipelines.events import COMPILING, SENTENCES, Loading
 from pipelines.jobs.backend import BackendStatus
 from pipelines.jobs.messages import NOT_LOADED, UNLOADED, explain_error
 from pipelines.model import LoadStopped
 from pipelines.system import malloc
 
 if TYPE_CHECKING:
+    from pipelines.jobs.job import Job
     from pipelines.jobs.queue import TaskQueue
+    from pipelines.model import Model
     from pipelines.models.manager import PipelineManager
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ class ModelLoader:
     def _report(self, model_id: str) -> Callable[[str, int, int], None]:
         def report(part: str, done: int, total: int) -> None:
             event = Loading(model_id, part, done, total)
-            text = part if part.startswith(DOWNLOADING) else f"Loading {model_id}: {done} of {total} parts"
+            text = part if part.startswith(SENTENCES) else f"Loading {model_id}: {done} of {total} parts"
             self.set_status("loading", model_id, text, event)
             if (job := self._tasks.current()) is not None:
                 job.emit(event)
@@ -147,6 +149,20 @@ class _ReportingLease:
 
     def __exit__(self, *error: Any) -> Any:
         return self._lease.__exit__(*error)
+
+
+def compile_for(job: Job, model: Model) -> None:
+    """Compile what a run will call, before its first step: in the middle of it a failure would end the run.
+
+    More pictures, another size, another prompt length or adapter are another graph than the one of the load.
+    """
+    from pipelines.models.compiling import is_compiled, try_compiled
+
+    request = job.request
+    if model.own_loop is None and not is_compiled(model, request):
+        text = f"{COMPILING}{model.card.name} for this kind of run: that takes a minute or two, once"
+        job.emit(Loading(request.model, text, 0, 1))
+        try_compiled(model, request)
 
 
 def free_memory() -> None:

@@ -8,14 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Event, Preview, Step
 from pipelines.images.png import xmp_chunk
 from pipelines.system.gpu.device_copies import HostCopy
 from pipelines.system.gpu.out_of_memory import out_of_memory
-from pipelines.trace.trace import signal_share
+from pipelines.trace.step_frames import (
+    VIEWS,
+    SmallFrames,
+    StepFrames,
+    preview_jpeg,
+    rough_frames,
+    shown_latents,
+    small_frames,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,104 +34,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREVIEW_SIDE = 256
+# Predictions that wait on a GPU for the end of a run.  150 steps of one picture of Stable Diffusion 1.5 are 20 MB.
+HELD_BYTES = 32 * 2**20
 # While a page watches, steps are painted this often, and so many times in a run however short it is.
 LIVE_SECONDS, LIVE_TIMES = 0.04, 3
 # Frames that are painted after the picture go to the page together, this often.
 STRIP_SECONDS = 0.1
-# What the stage shows large comes first.
-VIEWS = ("noisy", "guess")
 # Up to these sides a finished picture is stored without loss: in a trace (larger ones are scaled down), in a draft.
 FINAL_SIDE = 512
 DRAFT_SIDE = 256
 
 
-@dataclass(frozen=True)
-class StepFrames:
-    """A step as pictures: small JPEGs, one an image.
+@dataclass(eq=False)
+class _Waiting:
+    """A step whose predictions are still on the GPU.
 
     Attributes:
-        guess: the model's guess for the prompt; see ``pipelines.sampling.schedulers.guess_of``.
-        noisy: the noisy latents, decoded.
-        rough: which of them are only a linear map of the latents.
+        step: without its tensors.
+        predictions: cond and uncond, on the GPU.
+        done: called with the whole step and its frames.
+        x_t: on the CPU once it has arrived; ``frames`` as well.
     """
 
-    guess: tuple[bytes, ...] = ()
-    noisy: tuple[bytes, ...] = ()
-    rough: tuple[str, ...] = ()
-
-    def preview(self, step: Step, seconds_left: float = 0.0) -> Preview:
-        """The event that carries them."""
-        noise = 1 - signal_share(step.alpha, step.sigma)
-        facts = (step.index, step.total, float(step.timestep), seconds_left)
-        return Preview(*facts, self.guess, self.noisy, noise, self.rough)
-
-
-def step_frames(model: Model, step: Step, scheduler: str) -> StepFrames:
-    """The guess and the noisy latents of a step that ``scheduler`` made."""
-    import torch
-
-    if model.placement.kind != "cpu":
-        there = _moved(step, model.placement.device)
-        return frames_of(*(None if row is None else row.cpu() for row in small_frames(model, there, scheduler)))
-    with torch.inference_mode():
-        rows = [model.latents.preview(latents) for latents in _shown(model, step, scheduler)]
-    guess, noisy = (tuple(preview_jpeg(image) for image in row) for row in rows)
-    return StepFrames(guess, noisy)
-
-
-def rough_frames(model: Model, steps: Sequence[Step], scheduler: str) -> list[StepFrames]:
-    """The guesses and the noisy latents of steps on the CPU by the linear map: a fraction of a millisecond each."""
-    import torch
-
-    with torch.inference_mode():
-        shown = [_shown(model, step, scheduler) for step in steps]
-        guesses, noisy = (
-            [preview_jpeg(image) for image in model.latents.rough_preview(torch.cat(row))]
-            for row in zip(*shown, strict=True)
-        )
-    n = len(steps[0].x_t)
-    rough = () if model.latents.preview_is_linear else VIEWS
-    return [StepFrames(tuple(guesses[k : k + n]), tuple(noisy[k : k + n]), rough) for k in range(0, n * len(steps), n)]
-
-
-def small_frames(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The guess and the noisy latents as bytes (n, height, width, 3) of at most 256 px, on the step's device.
-
-    None where they form no image.
-    """
-    import torch
-
-    with torch.inference_mode():
-        guess, noisy = (model.latents.small_preview(one, PREVIEW_SIDE) for one in _shown(model, step, scheduler))
-    return guess, noisy
-
-
-def frames_of(guess: torch.Tensor | None, noisy: torch.Tensor | None) -> StepFrames:
-    """What ``small_frames`` made, once it is on the CPU."""
-    return StepFrames(_jpegs(guess), _jpegs(noisy))
-
-
-def _moved(step: Step, device: str) -> Step:
-    """A step with the latents that its frames show on a device."""
-    cond = None if step.cond is None else step.cond.to(device)
-    return replace(step, x_t=step.x_t.to(device), x0=step.x0.to(device), cond=cond)
-
-
-def _jpegs(pixels: torch.Tensor | None) -> tuple[bytes, ...]:
-    from PIL import Image
-
-    return () if pixels is None else tuple(preview_jpeg(Image.fromarray(one)) for one in pixels.contiguous().numpy())
-
-
-def _shown(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The guess for the prompt, and the noisy latents in the scale of the model's pictures."""
-    from pipelines.sampling.schedulers import SCHEDULERS, guess_of, prediction_type_of
-
-    noisy = step.x_t
-    if step.cond is not None and SCHEDULERS[step.scheduler or scheduler].variance_exploding:
-        noisy = step.alpha * noisy
-    return guess_of(step, noisy, prediction_type_of(model.scheduler_config)), noisy
+    step: Step
+    predictions: tuple[torch.Tensor | None, torch.Tensor | None]
+    done: Callable[[Step, StepFrames], None]
+    x_t: torch.Tensor | None = None
+    frames: StepFrames = field(default_factory=StepFrames)
 
 
 class StepWriter:
@@ -132,6 +69,9 @@ class StepWriter:
     A GPU computes while the CPU only says what comes next.  To look at its latents would stop both, so they are copied
     while the next step is computed, and a thread makes JPEGs of them.  The loop never gets more than a step ahead of
     what has been written: cancelling and the time left stay true.
+
+    A step copies its noisy latents and its pictures.  What else is recorded, the predictions, cannot be computed from
+    the latents exactly, so it is copied too; but it waits on the GPU for the end of the run, as far as ``HELD_BYTES``.
 
     Args:
         emit: called with each ``Preview``, from one thread at a time.
@@ -145,6 +85,8 @@ class StepWriter:
         self._thread: ThreadPoolExecutor | None = None
         self._behind: Future[None] | None = None
         self._blind = False
+        self._waiting: list[_Waiting] = []
+        self._x_next: torch.Tensor | None = None
 
     def __enter__(self) -> StepWriter:
         return self
@@ -153,6 +95,7 @@ class StepWriter:
         """Wait for the last step; its error is raised unless the loop has raised one of its own."""
         try:
             if kind is None:
+                self._fetch_predictions()
                 self._wait()
         finally:
             if self._thread is not None:
@@ -160,14 +103,26 @@ class StepWriter:
 
     def add(self, step: Step, seconds_left: float) -> None:
         """Emit and record a step."""
-        device = step.x_t.device
-        parts = (step.x_t, step.cond, step.uncond, *self._frames(step))
-        self._later(HostCopy(parts, device), replace(step, x_t=step.x_next, x0=step.x_next), seconds_left)
 
-    def _frames(self, step: Step) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        def record(whole: Step, frames: StepFrames) -> None:
+            self._recorder.add(whole, frames.guess, frames.noisy)
+
+        self._take(step, self._frames(step), record, seconds_left)
+
+    def keep(self, step: Step, steps: list[Step]) -> None:
+        """Append a step whose frames are made after the run; from a GPU, whose memory is dear, it goes to the CPU.
+
+        From a GPU it comes to the list by the end of this writer, and its x0 is left out (``guess_of`` derives it).
+        """
+        if step.x_t.device.type == "cpu":
+            steps.append(step)
+        else:
+            self._take(step, None, lambda whole, frames: steps.append(whole))
+
+    def _frames(self, step: Step) -> SmallFrames | None:
         """As ``small_frames``; no picture is lost because its previews cannot be made here."""
         if self._blind:
-            return None, None
+            return None
         try:
             return small_frames(self._model, step, self._scheduler)
         except Exception as error:
@@ -175,38 +130,57 @@ class StepWriter:
                 raise
             log.exception("The steps of a running job could not be painted")
             self._blind = True
-        return None, None
+        return None
 
-    def keep(self, step: Step, steps: list[Step]) -> None:
-        """Append a step whose frames are made after the run; from a GPU, whose memory is dear, it goes to the CPU."""
-        device = step.x_t.device
-        if device.type == "cpu":
-            steps.append(step)
+    def _take(
+        self, step: Step, small: SmallFrames | None, done: Callable[[Step, StepFrames], None],
+        seconds_left: float | None = None,
+    ) -> None:  # fmt: skip
+        """Have the latents and frames of a step come; it is emitted then, if the seconds that are left are given."""
+        import torch
+
+        copy = HostCopy((step.x_t, None if small is None else small.planes), step.x_t.device)
+        nothing = torch.empty(0)
+        facts = replace(step, x_t=nothing, x0=nothing, cond=None, uncond=None, x_next=nothing)
+        held = _Waiting(facts, (step.cond, step.uncond), done)
+
+        def arrive() -> None:
+            held.x_t, planes = copy.result()
+            if small is not None and planes is not None:
+                held.frames = small.jpegs(planes)
+            if seconds_left is not None:
+                self._emit(held.frames.preview(facts, seconds_left))
+
+        self._later(arrive)
+        self._waiting.append(held)
+        self._x_next = step.x_next
+        if sum(one.nbytes for each in self._waiting for one in each.predictions if one is not None) >= HELD_BYTES:
+            self._fetch_predictions()
+
+    def _fetch_predictions(self) -> None:
+        """Have the predictions come that are still on the GPU, and the latents after the last step."""
+        waiting, x_next = self._waiting, self._x_next
+        if not waiting or x_next is None:
             return
-        copy = HostCopy((step.x_t, step.x0, step.cond, step.uncond, step.x_next), device)
-        # The copies are filled later; the runner reads them only after the writer has ended.
-        self._later(copy)
-        x_t, x0, cond, uncond, x_next = copy.tensors
-        assert x_t is not None and x0 is not None and x_next is not None
-        steps.append(replace(step, x_t=x_t, x0=x0, cond=cond, uncond=uncond, x_next=x_next))
+        self._waiting, self._x_next = [], None
+        copy = HostCopy([x_next, *(one for held in waiting for one in held.predictions)], x_next.device)
 
-    def _later(self, copy: HostCopy, step: Step | None = None, seconds_left: float = 0.0) -> None:
+        def complete() -> None:
+            last, *rest = copy.result()
+            after = [held.x_t for held in waiting[1:]] + [last]
+            for k, (held, x_next) in enumerate(zip(waiting, after, strict=True)):
+                assert held.x_t is not None and x_next is not None
+                cond, uncond = rest[2 * k : 2 * k + 2]
+                whole = replace(held.step, x_t=held.x_t, x0=x_next, cond=cond, uncond=uncond, x_next=x_next)
+                held.done(whole, held.frames)
+
+        self._later(complete)
+
+    def _later(self, work: Callable[[], None]) -> None:
         self._wait()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="playground-steps")
-        self._behind = self._thread.submit(self._finish, copy, step, seconds_left)
-
-    def _finish(self, copy: HostCopy, step: Step | None, seconds_left: float) -> None:
-        arrived = copy.result()
-        if step is None:
-            return
-        x_t, cond, uncond, guess, noisy = arrived
-        assert x_t is not None
-        self._write(replace(step, x_t=x_t, cond=cond, uncond=uncond), frames_of(guess, noisy), seconds_left)
-
-    def _write(self, step: Step, frames: StepFrames, seconds_left: float) -> None:
-        self._recorder.add(step, frames.guess, frames.noisy)
-        self._emit(frames.preview(step, seconds_left))
+        self._behind = self._thread.submit(work)
 
     def _wait(self) -> None:
         if self._behind is not None:
@@ -357,7 +331,7 @@ class StripPainter:
         if view == "guess" and step.index in known:
             return known[step.index]
         with torch.inference_mode():
-            guess, noisy = _shown(self._model, step, self._scheduler)
+            guess, noisy = shown_latents(self._model, step, self._scheduler)
             return self._model.latents.preview(guess if view == "guess" else noisy)
 
     def _store(self, step: Step, view: str, made: Sequence[Image.Image | bytes]) -> None:
@@ -377,15 +351,6 @@ class StripPainter:
         fresh, self._fresh = list(self._fresh.values()), {}
         self._emit(*(self.frames[step.index].preview(step) for step in fresh))
         self._sent = time.monotonic()
-
-
-def preview_jpeg(image: Image.Image) -> bytes:
-    """A picture as JPEG of at most 256 px; scales ``image`` itself."""
-    if max(image.size) > PREVIEW_SIDE:
-        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=80)
-    return file.getvalue()
 
 
 def final_bytes(image: Image.Image, xmp: str) -> bytes:

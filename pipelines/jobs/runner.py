@@ -12,9 +12,9 @@ from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, P
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
 from pipelines.jobs.job import DraftResult, StepClock, StepsAhead
-from pipelines.jobs.loader import free_memory
+from pipelines.jobs.loader import compile_for, free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
-from pipelines.jobs.previews import LivePainter, StepFrames, StepWriter, StripPainter, black, preview_jpeg, step_frames
+from pipelines.jobs.previews import LivePainter, StepWriter, StripPainter, black
 from pipelines.jobs.results import PicturesNotSaved, file_facts, run_facts
 from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
@@ -22,6 +22,7 @@ from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, 
 from pipelines.request import InvalidRequest
 from pipelines.trace import forks
 from pipelines.trace.recorder import Recorder
+from pipelines.trace.step_frames import StepFrames, preview_jpeg, step_frames
 from pipelines.trace.trace import signal_share
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class GenerationRunner:
                 return
             retry = OomRetry(self.manager, request, model, fallbacks)
             retry(ADAPT, lambda model: self.adapters.apply(model, request))
+            retry(STEP, lambda model: compile_for(job, model))
             self._sample(job, retry, source, started)
 
     def _is_abandoned(self, job: Job) -> bool:

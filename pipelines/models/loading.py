@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cards import ModelCard
+from pipelines.events import COMPILING
 from pipelines.model import CannotLoad, Placement, Report
+from pipelines.models.compiling import try_compiled
 from pipelines.models.families import family_of, loader
 from pipelines.models.machine import Machine, Measurements
 from pipelines.models.offloading.foretold import begins_in_half, foretold_offload
@@ -23,7 +25,7 @@ from pipelines.models.oom_fallback import (
     ordered,
     out_of_memory,
 )
-from pipelines.models.placement import OPENVINO, TORCH, half_dtype, prepare_for, try_compiled
+from pipelines.models.placement import OPENVINO, TORCH, half_dtype, prepare_for
 from pipelines.models.preflight import Preflight, preflight
 from pipelines.models.residency import GPU, RAM, Residency, Resident, release_memory
 
@@ -200,5 +202,6 @@ def _loaded(card: ModelCard, source: ModelCard, placement: Placement, report: Re
     if how:
         fallback_named(how).apply(model)
     if model.placement.compile:
+        report(f"{COMPILING}{card.name}: that takes a minute or two, once for each kind of run", 0, 1)
         try_compiled(model)
     return resident

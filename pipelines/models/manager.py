@@ -12,6 +12,7 @@ from pipelines.cards import ModelCard
 from pipelines.model import LoadStopped, Model, Placement, Report
 from pipelines.models import oom_fallback
 from pipelines.models.catalogue import Catalogue
+from pipelines.models.compiling import take_failure
 from pipelines.models.loading import PipelineLoader, weights_name
 from pipelines.models.machine import Machine, Measurements
 from pipelines.models.model_files import ModelFiles
@@ -271,6 +272,7 @@ class PipelineManager:
 
     def _view(self, resident: Resident, card: ModelCard) -> Model:
         """The model under this card, as a run sees it."""
+        take_failure(resident.model)
         return oom_fallback.leased(resident.model.for_card(self._files.located(card)))
 
     # -- out of memory -----------------------------------------------------------------------------------------

@@ -217,7 +217,10 @@ class OneByOne:
     """
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        vars(self)["_model"] = model
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._model, name, value)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

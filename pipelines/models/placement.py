@@ -12,8 +12,6 @@ from pipelines.models.machine import Machine
 from pipelines.models.offloading.spread import leave_uncompiled, spread_of, waits
 from pipelines.system.gpu.graphics_card import CUDA, MPS, GraphicsCard
 from pipelines.system.gpu.number_formats import wide_parts
-from pipelines.system.gpu.out_of_memory import out_of_memory
-from pipelines.system.text import first_line
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
@@ -276,46 +274,6 @@ def prepare_for(model: Any, placement: Placement) -> None:
         leave_uncompiled(model, f"torch.compile is left out for {model.card.name}, which runs a loop of its own.")
     elif placement.compile and not spread_of(placement):
         model.denoiser.compile()
-
-
-def try_compiled(model: Any) -> None:
-    """Compile the denoiser by calling it once; where that fails it goes on as it is, with a note in its placement.
-
-    torch.compile only marks a network: without this call it would fail in the middle of a user's run.  What is
-    compiled holds for this shape and these number formats: those of a run with the card's own settings.
-    """
-    card = model.card
-    try:
-        _call_as_a_run(model)
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        leave_uncompiled(model, f"torch.compile failed ({first_line(error)}), so {card.name} runs without it.")
-
-
-def _call_as_a_run(model: Any) -> None:
-    """Call the denoiser as the first step of a plain run does."""
-    import torch
-
-    from pipelines.request import make_request
-    from pipelines.sampling.conditioning import encode_prompts
-    from pipelines.sampling.schedulers import build_scheduler, set_timesteps
-    from pipelines.system.gpu.device_copies import upload
-
-    card = model.card
-    usual = card.qualities[card.default_quality]
-    request = make_request(
-        model=card.id, prompt="", seed=0, width=card.width, height=card.height, guidance_scale=card.guidance_scale,
-        scheduler=usual.scheduler, num_inference_steps=usual.num_inference_steps,
-    )  # fmt: skip
-    guided = card.guidance_scale > 1 and not model.guidance_embedded
-    n, _, height, width = model.latents.shape(2 if guided else 1, card.width, card.height)
-    channels = model.latents.channels * 2 + 1 if model.is_inpainting else model.latents.channels
-    scheduler = build_scheduler(request.sampling.scheduler, model.scheduler_config)
-    set_timesteps(scheduler, model, request)
-    x = torch.zeros(n, channels, height, width, device=model.placement.device)
-    t = upload(scheduler.timesteps, x.device)[0]
-    model.predict(x, t, encode_prompts(model, request, guided), card.guidance_scale)
 
 
 def needs_float32(model: Any, module: Any) -> bool:

@@ -33,6 +33,10 @@ QUANTIZED = {"": 1.0, "int8": 0.5, "int4": 0.25}
 T5_WIDE = 0.21
 # The widest maps of a decoder are alive in about this many copies at once (input, norm, activation, skip, output).
 LIVE_MAPS = 5
+# Of the main memory the system and this program itself keep this much, on small machines a share.
+SYSTEM_ROOM, SYSTEM_SHARE = 2 * 10**9, 4
+# About what is left of a whole model, its denoiser and T5 in fewer bits; for those whose parts are not known.
+QUANTIZED_WHOLE = {"": 1.0, "int8": 0.6, "int4": 0.35}
 # What diffusers saves with a model and only pipelines with their own loop load.
 UNUSED_COMPONENTS = ("feature_extractor", "image_encoder")
 SAFETY_CHECKER = "safety_checker"
@@ -101,7 +105,8 @@ def preflight(
         parts["vae"] = parts["vae"] * BYTES["float32"] // BYTES[placement.dtype]
     if placement.quantize:
         parts = {name: round(b * _quantized_share(name, folder, placement.quantize)) for name, b in parts.items()}
-    weights = sum(parts.values()) or _guess_weights(card, plan, placement.dtype)
+    guessed = round(_guess_weights(card, plan, placement.dtype) * QUANTIZED_WHOLE[placement.quantize])
+    weights = sum(parts.values()) or guessed
     activations = activation_bytes(card, placement, folder, size)
     download = plan.missing if plan else (0 if folder else card.download_bytes)
     on_gpu = placement.has_own_memory
@@ -155,15 +160,19 @@ class _Assessment:
             )
         least, half = self._least(), half_dtype(self.placement, self.card)
         ram, vram = _shared(self.machine, self.placement)[0], self.machine.vram()[0]
+        room = 0 if self.placement.kind == MPS else min(SYSTEM_ROOM, ram // SYSTEM_SHARE)
         needed, there = least.waiting, f"{gb(ram)} of RAM"
         what = f"has {gb(least.weights)} of weights"
         if self.placement.has_own_memory:
-            there += f" and {gb(vram)} of graphics memory"
             if 0 < needed < least.weights:
                 what += f", of which {gb(needed)} wait in RAM,"
         else:
             # There is nowhere else to wait: a picture needs room too, in tiles a quarter.
             needed += least.activations // 4
+        if ram - room < needed <= ram:
+            there += f" (the system needs {gb(room)} of it)"
+        if self.placement.has_own_memory:
+            there += f" and {gb(vram)} of graphics memory"
         if self.placement.kind == MPS:  # its bound is firm
             what, there = f"needs {gb(needed)}", f"{gb(ram)} for its GPU"
         if self.placement.quantize and not needed and least.weights > vram:
@@ -172,11 +181,11 @@ class _Assessment:
                 f"and this machine has {gb(vram)} of graphics memory; start without --quantize, or choose a "
                 "smaller model."
             )
-        if needed <= ram:
+        if needed <= ram - room:
             return True, ""
         gpu = self.machine.name() or str(self.placement)
         how = "even in half precision" if half else f"in float32, the one format in which {gpu} computes right"
-        return False, f"{name} {what} {how}, and this machine has {there}; {self._instead(half, ram)}."
+        return False, f"{name} {what} {how}, and this machine has {there}; {self._instead(least, half, ram - room)}."
 
     @property
     def waiting(self) -> int:
@@ -190,8 +199,11 @@ class _Assessment:
         share = {name: size * 2 // BYTES[self.placement.dtype] for name, size in self.parts.items()}
         return replace(self, parts=share, weights=self.weights * 2 // BYTES[self.placement.dtype])
 
-    def _instead(self, half: str, ram: int) -> str:
+    def _instead(self, least: _Assessment, half: str, ram: int) -> str:
         """What to do where it cannot work."""
+        nvidia = self.placement.has_own_memory and not self.placement.gpu
+        if nvidia and not self.placement.quantize and QUANTIZED_WHOLE["int4"] * least.weights <= self.machine.vram()[0]:
+            return "start with --quantize int4, or choose a smaller model"
         on_cpu = self.weights * 2 // BYTES[self.placement.dtype]
         if self.placement.has_own_memory and not half and on_cpu <= ram:
             return f"choose a smaller model, or start with --device cpu, which needs {gb(on_cpu)} in half precision"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.request import Fork, GenerationRequest
 
+Latents: TypeAlias = "Sequence[np.ndarray] | Sequence[torch.Tensor] | np.ndarray"
 # Another sampler can follow where it visits the same noise level: sigma / alpha may differ by so much, as a logarithm.
 SAME_LEVEL = 0.01
 
@@ -36,14 +37,15 @@ class Recording:
     """The recorded steps of a run, by their index.
 
     Attributes:
-        x_t: the noisy latents before each step, (n, c, h, w) each, in the sampler's own scale; float32 on the CPU.
+        x_t: the noisy latents before each step, (n, c, h, w) each, in the sampler's own scale; float32, arrays or
+            tensors of any device.
         cond, uncond: the model's predictions; ``uncond`` is None or equals ``cond`` where guidance was off.
         exact: whether the steps that were taken again led to the recorded latents, bit for bit.
     """
 
-    x_t: Sequence[np.ndarray] | np.ndarray
-    cond: Sequence[np.ndarray] | np.ndarray
-    uncond: Sequence[np.ndarray] | np.ndarray | None
+    x_t: Latents
+    cond: Latents
+    uncond: Latents | None
     exact: bool = True
 
     def latents(self, index: int, x_t: torch.Tensor) -> torch.Tensor:
@@ -67,9 +69,10 @@ class Recording:
         return uncond + guidance * (cond - uncond)
 
 
-def _like(x_t: torch.Tensor, array: np.ndarray) -> torch.Tensor:
-    """An array on the device of the latents and in their memory format, which decides how a convolution rounds."""
-    return torch.empty_like(x_t).copy_(torch.tensor(array))
+def _like(x_t: torch.Tensor, recorded: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """What was recorded, on the device of the latents and in their memory format, which decides how a convolution
+    rounds."""
+    return torch.empty_like(x_t).copy_(recorded if torch.is_tensor(recorded) else torch.tensor(recorded))
 
 
 @dataclass

@@ -398,7 +398,7 @@ def guess_of(step: Step, x_t: torch.Tensor, prediction_type: str) -> torch.Tenso
         x_t: its noisy latents as alpha * x0 + sigma * eps, (n, c, h, w).
         prediction_type: of the model.
     """
-    if step.cond is None or step.uncond is None:
+    if step.cond is None:
         return step.x0
     return x0_from_prediction(prediction_type, step.cond, x_t, step.alpha, step.sigma)
 

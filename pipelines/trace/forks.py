@@ -11,12 +11,11 @@ from pipelines.events import Step
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
 from pipelines.system.paths import PROJECT
 from pipelines.system.text import shorten
-from pipelines.trace.recorder import as_array
 from pipelines.trace.serialization import load_trace
 from pipelines.trace.trace import TraceError
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
     from pipelines.cards import ModelCard
     from pipelines.model import Model
@@ -90,15 +89,17 @@ def fork_steps(
     if fork is None:
         yield from denoise(model, request, init, cancelled=cancelled)
         return
-    x_t: list[np.ndarray] = []
-    cond: list[np.ndarray] = []
-    uncond: list[np.ndarray] = []
+    # They stay where they are: to copy them would make each step wait for a GPU.
+    x_t: list[torch.Tensor] = []
+    cond: list[torch.Tensor] = []
+    uncond: list[torch.Tensor] = []
     if fork.step:
         apply(model, fork.original)
     for step in islice(fork_steps(model, fork.original, init, apply, cancelled), fork.step):
-        x_t.append(as_array(step.x_t))
-        cond.append(as_array(step.cond))
-        uncond.append(as_array(step.cond if step.uncond is None else step.uncond))
+        assert step.cond is not None
+        x_t.append(step.x_t)
+        cond.append(step.cond)
+        uncond.append(step.cond if step.uncond is None else step.uncond)
         yield replace(step, scheduler=step.scheduler or fork.original.sampling.scheduler)
     if cancelled():
         return

@@ -12,11 +12,11 @@ from PIL import Image
 from pipelines.events import Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.uploads import UploadStore
-from pipelines.jobs.previews import step_frames
 from pipelines.models.families import loader
 from pipelines.request import GenerationRequest, InitImage
 from pipelines.sampling.denoise import denoise
 from pipelines.trace.recorder import Recorder
+from pipelines.trace.step_frames import step_frames
 from pipelines.trace.trace import Trace
 from tests.support.init_images import encode_source
 from tests.support.paired_models import CPU, request

@@ -14,7 +14,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from pipelines.events import (
-    DOWNLOADING,
+    SENTENCES,
     TERMINAL,
     Announced,
     Cancelled,
@@ -73,7 +73,7 @@ class JobView:
                 self.state, self.text = "queued", phrases.queued(ahead)
             case Loading(model, part, done, total):
                 # A download brings whole sentences: its parts are bytes.
-                self.text = part if part.startswith(DOWNLOADING) else phrases.loading(model, part, done, total)
+                self.text = part if part.startswith(SENTENCES) else phrases.loading(model, part, done, total)
                 self.state = "loading"
             case Preview():
                 self._step(event)

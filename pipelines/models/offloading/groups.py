@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ class WeightCourier:
         self._last: WeightGroup | None = None
         self._there: list[WeightGroup] = []
         self._called: set[WeightGroup] = set()
+        self._stays = False
         self._handles: list[RemovableHandle] = [module.register_forward_pre_hook(self._begin, with_kwargs=True)]
         for group in groups:
             enter, leave = partial(self._enter, group), partial(self._leave, group)
@@ -113,6 +115,16 @@ class WeightCourier:
             # Also after an error: memory has run out, and the copies would stay.
             self._handles.append(group.leader.register_forward_hook(leave, always_call=True))
         self._handles.append(module.register_forward_hook(self._end, always_call=True))
+
+    @contextmanager
+    def staying(self) -> Iterator[None]:
+        """Keep on the card what comes until the end: the network is called for one tile after another."""
+        self._stays = True
+        try:
+            yield
+        finally:
+            self._stays = False
+            self._drop_all()
 
     def remove(self) -> None:
         """Leave the network in RAM, as it was."""
@@ -126,7 +138,8 @@ class WeightCourier:
         return _moved(args, self._work), _moved(kwargs, self._work)
 
     def _end(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        self._drop_all()
+        if not self._stays:
+            self._drop_all()
 
     def _enter(self, group: WeightGroup, module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         self._following[self._last] = self._last = group
@@ -141,7 +154,8 @@ class WeightCourier:
 
     def _leave(self, group: WeightGroup, module: torch.nn.Module, args: Any, output: Any) -> None:
         self._called.discard(group)
-        self._drop(group)
+        if not self._stays:
+            self._drop(group)
 
     def _fetch(self, group: WeightGroup) -> None:
         self._there.append(group)

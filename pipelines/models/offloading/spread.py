@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ BLOCK_BYTES = 256 * 2**20
 _MARK = "group_offloading"
 # Under which a network keeps what brings its weights.
 _COURIER = "_weight_courier"
+# Of an autoencoder: they call its parts for one tile after another.
+_TILED = ("tiled_decode", "_tiled_decode", "tiled_encode", "_tiled_encode")
 
 
 def spread(model: Model, how: str) -> None:
@@ -91,6 +94,8 @@ def _take_back(module: torch.nn.Module, to_ram: bool) -> None:
     from diffusers.hooks import HookRegistry
 
     HookRegistry.check_if_exists_or_initialize(module).remove_hook(_MARK, recurse=False)
+    for name in _TILED:
+        vars(module).pop(name, None)
     for part in _called_parts(module):
         courier = vars(part).pop(_COURIER, None)
         if courier is not None:
@@ -197,6 +202,17 @@ def _let_visit(module: torch.nn.Module, work: torch.device) -> None:
 
     for part in _called_parts(module):
         _bring(part, work, [WeightGroup(part, list(part.modules()))])
+    for name in _TILED:
+        if hasattr(module, name):
+            setattr(module, name, partial(_tiled, module, getattr(module, name), work))
+
+
+def _tiled(module: torch.nn.Module, plain: Callable[..., Any], work: torch.device, x: torch.Tensor, **more: Any) -> Any:
+    """Weights come once for all tiles of a picture, and so does what is cut into tiles."""
+    with ExitStack() as stack:
+        for part in _called_parts(module):
+            stack.enter_context(vars(part)[_COURIER].staying())
+        return plain(x.to(work), **more)
 
 
 def _bring(part: torch.nn.Module, work: torch.device, groups: list[WeightGroup]) -> None:

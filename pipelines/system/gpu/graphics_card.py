@@ -12,7 +12,14 @@ from typing import Any
 from pipelines.system.gpu import other_cards
 from pipelines.system.gpu.nvidia_smi import FIRST_DRIVER, NvidiaSmi, ask, version
 from pipelines.system.gpu.other_cards import AMD, INTEL, OtherCard
-from pipelines.system.gpu.torch_build import CUDA_12, build_for, how_to_install
+from pipelines.system.gpu.torch_build import (
+    CUDA_12,
+    CUDA_13,
+    CUDA_13_CAPABILITY,
+    FittingBuild,
+    build_for,
+    how_to_install,
+)
 from pipelines.system.text import first_line, shorten
 
 CUDA, MPS = "cuda", "mps"
@@ -20,6 +27,8 @@ CUDA, MPS = "cuda", "mps"
 _NO_FLOAT16 = re.compile(r"GTX 16\d\d|MX ?[45]50|CMP 30HX|\bT(400|500|550|600|1000|1200|2000)\b")
 # AMD's chips with arithmetic in bfloat16 (CDNA, RDNA 3 and newer); PyTorch says of all that they have it.
 _ROCM_BFLOAT16 = re.compile(r"gfx(908|90a|94\d|950|11|12)")
+# Smaller chips of RDNA 2 (RX 6400 to 6750): no build of PyTorch has kernels for them.
+_RDNA_2 = re.compile(r"gfx103[1-6]\b")
 # By which variables a user hides cards from a program.
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -71,10 +80,12 @@ def mismatch(card: GraphicsCard) -> str:
     """Why a build of PyTorch cannot compute on a card and what to do, as one sentence, or ""."""
     if card.kind != CUDA:
         return ""
-    build = build_for(card.capability, card.driver).name
+    build = _fitting(card).name
     if build == "cpu" and not card.rocm:
         return f"No build of this PyTorch has kernels for {card.name} ({card.architecture}); start with --device cpu."
     if card.driver > (0, 0) and card.runtime[0] > card.driver[0] and not card.rocm:
+        if (0, 0) < card.capability < CUDA_13_CAPABILITY and card.runtime >= CUDA_13:
+            return _no_kernels(card)  # a newer driver alone would not help
         other = card.driver >= CUDA_12 and build == "cu126" and card.runtime[0] > CUDA_12[0]
         update = f"update the driver to {FIRST_DRIVER.get(card.runtime[0], 'the newest')}"
         return (
@@ -83,11 +94,25 @@ def mismatch(card: GraphicsCard) -> str:
             f"{', or install the build for it: ' + how_to_install(build) if other else ''}."
         )
     if card.architectures and not has_kernels(card):
-        missing = f"This PyTorch has no kernels for {card.name} ({card.architecture})"
-        if card.rocm:
-            return f"{missing}; a build for a newer ROCm may have them: make run TORCH=rocm7.2, else --device cpu."
-        return f"{missing}; install the build that has them: {how_to_install(build)}."
+        return _no_kernels(card)
     return ""
+
+
+def _no_kernels(card: GraphicsCard) -> str:
+    missing, build = f"This PyTorch has no kernels for {card.name} ({card.architecture})", _fitting(card)
+    if _RDNA_2.match(card.architecture):
+        return (
+            f"{missing}; such chips often run those for gfx1030: HSA_OVERRIDE_GFX_VERSION=10.3.0 make run, else "
+            "--device cpu."
+        )
+    if card.rocm:
+        return f"{missing}; a build for a newer ROCm may have them: make run TORCH=rocm7.2, else --device cpu."
+    update = f"update its driver to {build.driver} or newer, then " if build.driver else ""
+    return f"{missing}; {update}install the build that has them: {how_to_install(build.name)}."
+
+
+def _fitting(card: GraphicsCard) -> FittingBuild:
+    return build_for(card.capability, card.driver)
 
 
 def has_kernels(card: GraphicsCard) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 
 PROGRAM = "nvidia-smi"
+# Where drivers put it that is not always on the path: in WSL, and on Windows before and after 2020.
+PLACES = (
+    "/usr/lib/wsl/lib/nvidia-smi", r"C:\Windows\System32\nvidia-smi.exe",
+    r"C:\Program Files\NVIDIA Corporation\NVSMI\nvidia-smi.exe",
+)  # fmt: skip
 # A laptop's card may sleep, and takes seconds to wake.
 SECONDS = 20.0
 FIELDS = "name,memory.total,driver_version"
@@ -50,7 +56,7 @@ class NvidiaSmi:
 
 def ask() -> NvidiaSmi:
     """Ask nvidia-smi, for some seconds at most; an empty answer where there is none."""
-    path = shutil.which(PROGRAM)
+    path = shutil.which(PROGRAM) or next((place for place in PLACES if os.access(place, os.X_OK)), None)
     if path is None:
         return NvidiaSmi()
     for query in QUERIES:

@@ -78,7 +78,7 @@ def build_for(capability: tuple[int, int], driver: tuple[int, int] = (0, 0)) -> 
     old = (0, 0) < capability < CUDA_13_CAPABILITY
     if capability >= CUDA_13_ALONE or not (old or (0, 0) < driver < CUDA_13):
         return FittingBuild("cu130", "for the NVIDIA card of this machine", _driver_for(CUDA_13, driver))
-    why = "since this driver runs CUDA 12; one of 580 or newer runs CUDA 13"
+    why = f"since CUDA 13 wants a driver of {FIRST_DRIVER[13]} or newer"
     return FittingBuild(
         "cu126", "since CUDA 13 has no kernels for this card" if old else why, _driver_for(CUDA_12, driver)
     )

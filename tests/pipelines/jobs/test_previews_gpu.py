@@ -16,6 +16,7 @@ from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import MachineWith, PretendMachine
 from benchmarks.gpu.pretend_memory import Counts, PretendGpu
 from pipelines.events import Finished, Preview
+from pipelines.jobs import previews
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
 from pipelines.request import make_request
@@ -73,7 +74,9 @@ def test_steps_of_a_gpu_are_those_of_the_cpu_and_nobody_waits_for_them(make: Any
     ), strict=True):  # fmt: skip
         assert (ours.index, ours.total, ours.timestep) == (theirs.index, theirs.total, theirs.timestep)
         for a, b in zip(ours.frames, theirs.frames, strict=True):
-            assert np.abs(pixels(io.BytesIO(a)) - pixels(io.BytesIO(b))).max() <= 8  # JPEG, and another layout
+            apart = np.abs(pixels(io.BytesIO(a)) - pixels(io.BytesIO(b)))
+            # Of two values that round differently JPEG may round a block's colour by a step of its own.
+            assert apart.mean() <= 1.5 and apart.max() <= 16
     traces = [backend.trace(job.id) for backend, job in zip((slow, quick), jobs, strict=True)]
     for name in ("x_t", "cond", "uncond", "final"):
         ours, theirs = (getattr(trace, name) for trace in traces)
@@ -83,7 +86,8 @@ def test_steps_of_a_gpu_are_those_of_the_cpu_and_nobody_waits_for_them(make: Any
     # The first step encodes the prompt and finds the colours of the latents.
     for syncs, blocking, copied, latents in counted[1:]:
         assert (syncs, blocking) == (0, 0)
-        assert copied <= 3 * latents + 2 * 2 * 3 * 256 * 256
+        # Of two pictures the noisy latents, and both views of each in the bytes of one picture.
+        assert copied <= latents + 2 * 3 * 32 * 32
 
 
 def test_nothing_is_previewed_for_a_run_at_which_nobody_looks(make: Any, gpu: PretendGpu) -> None:
@@ -91,7 +95,7 @@ def test_nothing_is_previewed_for_a_run_at_which_nobody_looks(make: Any, gpu: Pr
 
     def count(job: Any, step: Any) -> None:
         shown = sum(bool(event.frames) for event in job.poll() if isinstance(event, Preview))
-        counted.append((shown, gpu.counts.blocking_copies, gpu.counts.copied_bytes - 5 * step.x_t.nbytes))
+        counted.append((shown, gpu.counts.blocking_copies, gpu.counts.copied_bytes - step.x_t.nbytes))
         gpu.counts = Counts()
 
     backend = make(PretendMachine("GTX 1060"), on_step=count)
@@ -107,6 +111,33 @@ def test_nothing_is_previewed_for_a_run_at_which_nobody_looks(make: Any, gpu: Pr
     for name in ("frames", "noisy"):
         for a, b in zip(sum(getattr(watched, name), ()), sum(getattr(alone, name), ()), strict=True):
             assert np.abs(pixels(io.BytesIO(a)) - pixels(io.BytesIO(b))).max() <= 8
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_record_is_exact_however_much_waits_on_the_card(
+    make: Any, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch, watched: bool, guidance: float
+) -> None:
+    """Predictions cross after the run, or in between where they are many."""
+    seen: list[Any] = []
+
+    def look(job: Any, step: Any) -> None:
+        seen.append(tuple(one if one is None else one.raw.clone() for one in (step.x_t, step.cond, step.uncond)))
+
+    backend = make(PretendMachine("GTX 1060"), on_step=look)
+    for held in (previews.HELD_BYTES, 2 * 2 * 2 * 4 * 16 * 16 * 4, 1):
+        monkeypatch.setattr(previews, "HELD_BYTES", held)
+        seen.clear()
+        job = backend.submit(ask(num_inference_steps=5, guidance_scale=guidance), watched=watched)
+        done = list(job.events())[-1]
+        assert isinstance(done, Finished), done
+        trace = backend.trace(job.id)
+        assert len(seen) == len(trace.steps) == 5
+        for i, (x_t, cond, uncond) in enumerate(seen):
+            assert np.array_equal(trace.x_t[i], x_t.numpy()) and np.array_equal(trace.cond[i], cond.numpy())
+            assert (uncond is None) == (trace.uncond is None)
+            assert uncond is None or np.array_equal(trace.uncond[i], uncond.numpy())
+        assert len(done.pictures) == 2 and np.isfinite(trace.final).all()
 
 
 def test_a_page_that_goes_and_comes_back_leaves_no_gap_in_the_trace(make: Any, gpu: PretendGpu) -> None:

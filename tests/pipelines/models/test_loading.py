@@ -11,20 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import PretendMachine
-from pipelines.cards import ModelCard, qualities
-from pipelines.model import CannotLoad, LoadStopped, Placement
+from pipelines.cards import ModelCard
+from pipelines.model import CannotLoad, LoadStopped
 from pipelines.models import components, placement
-from pipelines.models.families import generic, loader
+from pipelines.models.families import generic
 from pipelines.models.machine import Machine
 from pipelines.models.manager import PipelineManager
 from pipelines.request import make_request
 from pipelines.sampling.denoise import denoise
 from tests.support.tiny_families import make
-from tests.support.tiny_model import make_tiny_model, tiny_card
+from tests.support.tiny_model import tiny_card
 
 
 def test_memory_that_runs_out_is_freed_and_the_load_tried_again(
@@ -185,37 +184,6 @@ def test_a_model_passes_through_ram_part_by_part(
             assert (model.denoiser in rounded) == (how == "int8")
             (state,) = manager.states()
             assert state.where == "gpu" and len(read) > 2
-
-
-@pytest.mark.parametrize(("family", "guidance"), [
-    ("stable_diffusion", 7.5), ("stable_diffusion", 1.0), ("stable_diffusion_xl", 5.0), ("flux", 3.5),
-])  # fmt: skip
-def test_what_is_compiled_first_is_what_a_run_calls(
-    family: str, guidance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A graph is compiled for shapes and number formats: another one would be compiled in the middle of a run."""
-    folder = make_tiny_model(tmp_path / "m") if family == "stable_diffusion" else make(family, tmp_path / "m")
-    flow = family == "flux"
-    usual = qualities("flow_euler" if flow else "euler", 2, 2, 2)
-    card = tiny_card(
-        folder, family=family, guidance_scale=guidance, qualities=usual, width=32, height=32, guidance_embedded=flow,
-        prediction_type="flow_prediction" if flow else "epsilon",
-    )  # fmt: skip
-    model = loader(family)(card, Placement("cpu", "float32", "sdpa"), lambda *a: None)
-    calls: list[Any] = []
-
-    def note(module: Any, args: Any, kwargs: Any) -> None:
-        flat = tree_leaves((args, kwargs))
-        calls.append([(one.shape, one.dtype, one.stride()) if torch.is_tensor(one) else one for one in flat])
-
-    model.denoiser.register_forward_pre_hook(note, with_kwargs=True)
-    placement.try_compiled(model)
-    request = make_request(
-        model="tiny", prompt="a fox", seed=1, width=32, height=32, guidance_scale=guidance, num_inference_steps=2,
-        scheduler=usual["balanced"].scheduler,
-    )  # fmt: skip
-    list(denoise(model, request))
-    assert len(calls) == 3 and calls[0] == calls[1] == calls[2]
 
 
 @pytest.mark.parametrize(("family", "how"), [("stable_diffusion_xl", "wait"), ("any", "")])

@@ -187,6 +187,27 @@ def test_what_waits_in_ram_must_find_room_there(tmp_path: Path, half: str, machi
     assert all(sentence.endswith(".") and sentence.count(". ") == 0 for sentence in found.sentences)
 
 
+def test_room_is_left_for_the_system(tmp_path: Path) -> None:
+    """FLUX.1 of 33.7 GB on a machine of 34.4: the system would swap, or end the program."""
+    folder, cards = huge(tmp_path / "m", 33.7), tiny_card(tmp_path)
+    full = preflight(cards, CUDA, Fake(ram=34.4, vram=12), folder)
+    assert not full.ok and "34.4 GB of RAM (the system needs 2.0 GB of it) and 12.0 GB of" in full.sentences[0]
+    assert "start with --quantize int4, or choose a smaller model." in full.sentences[0]
+    assert "--quantize" not in preflight(cards, CUDA, Fake(ram=34.4, vram=8), folder).sentences[0]
+    assert preflight(cards, CUDA, Fake(ram=36, vram=12), folder).ok
+    on_cpu = huge(tmp_path / "small", 0.8)
+    assert preflight(cards, CPU, Fake(ram=1), on_cpu).ok is False and preflight(cards, CPU, Fake(ram=2), on_cpu).ok
+
+
+def test_what_is_advised_before_a_download_is_not_refused_then(tmp_path: Path) -> None:
+    card = tiny_card(tmp_path / "away", half="bfloat16")
+    refused = preflight(card, CUDA, Fake(ram=34, vram=12), plan=plan(33.7))
+    assert not refused.ok and "start with --quantize int4" in refused.sentences[0]
+    found = preflight(card, replace(CUDA, quantize="int4"), Fake(ram=34, vram=12), plan=plan(33.7))
+    assert found.ok and found.fits is (found.weights + found.activations <= 12 * GB)
+    assert found.weights == pytest.approx(0.35 * 33.7 * GB, rel=0.01)
+
+
 def test_a_part_of_a_model_may_wait_in_ram(tmp_path: Path) -> None:
     folder = huge(tmp_path / "m", 5)
     huge(tmp_path / "text", 9)

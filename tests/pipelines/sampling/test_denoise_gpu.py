@@ -19,6 +19,7 @@ from pipelines.request import InitImage, make_request
 from pipelines.sampling.denoise import denoise
 from pipelines.sampling.image_to_image import encode_init_image
 from pipelines.sampling.schedulers import DIFFUSION_SCHEDULERS, SCHEDULERS
+from pipelines.trace.forks import fork_steps
 from tests.support.tiny_families import make
 from tests.support.tiny_model import make_tiny_model, tiny_card
 
@@ -126,6 +127,26 @@ def test_a_run_from_a_picture_does_not_wait_either(name: str, pairs: Any, gpu: P
     pair.same(asked, lambda model: encode_init_image(model, picture, mask))
     init = encode_init_image(pair.gpu, picture, mask)
     assert {(syncs, copies) for syncs, copies, _ in waits_each_step(pair.gpu, asked, gpu, init)} == {(0, 0)}
+
+
+def test_steps_that_a_fork_makes_again_do_not_wait_either(pairs: Any, gpu: PretendGpu) -> None:
+    """Their record is gone: the original's steps are made first, and then the fork begins from them."""
+    pair = pairs("stable_diffusion")
+    original = ask(num_inference_steps=4)
+    fork = {"run": "gone", "step": 2, "original": original, "seed": None}
+    request = ask(num_inference_steps=4, prompt="a house", fork=fork)
+    found, waits = [], []
+    for step in fork_steps(pair.gpu, request, None, lambda *a: None, lambda: False):
+        counts = gpu.counts
+        waits.append((counts.scalar_syncs, counts.copies, counts.uploads))
+        found.append(step.x_next.raw.clone())
+        gpu.reset()
+    theirs = [step.x_next for step in fork_steps(pair.cpu, request, None, lambda *a: None, lambda: False)]
+    assert len(found) == len(theirs) == 4
+    # The first step of each part encodes its prompts, and the second compares the steps taken over.
+    assert waits[1] == waits[3] == (0, 0, 0)
+    for ours, wanted in zip(found, theirs, strict=True):
+        assert float((ours - wanted).abs().max()) <= 2e-5 * max(1.0, float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("name", DIFFUSION_SCHEDULERS)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.gpu import pretend_gpu
 from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith, PretendMachine
-from benchmarks.gpu.pretend_memory import OUT_OF_MEMORY, PretendGpu
+from benchmarks.gpu.pretend_memory import OUT_OF_MEMORY, Counts, PretendGpu
 from pipelines.events import Failed, Finished
 from pipelines.jobs.local import LocalBackend
 from pipelines.model import Placement
@@ -27,7 +27,7 @@ from pipelines.models.manager import PipelineManager
 from pipelines.models.offloading import spread as offloading
 from pipelines.models.offloading.foretold import foretold_offload, waiting_bytes
 from pipelines.models.offloading.spread import BLOCKS, LAYERS, WAIT, gather, spread
-from pipelines.models.oom_fallback import OomFallback
+from pipelines.models.oom_fallback import OomFallback, fallback_named
 from pipelines.models.preflight import Preflight
 from pipelines.models.residency import release_memory
 from pipelines.request import make_request
@@ -279,6 +279,28 @@ def test_adapters_work_on_a_model_that_is_spread(
         assert np.abs(pixels(done) - pixels(wanted)).max() <= 1
 
 
+@pytest.mark.parametrize("place", ["lora.py", "controlnet.py", "ip_adapter.py"])
+def test_no_step_with_an_adapter_waits_for_the_card(
+    place: str, gpu: PretendGpu, tiny_folder: Path, tmp_path: Path
+) -> None:
+    counted: list[tuple[int, int, int]] = []
+
+    def count(job: Any, step: Any) -> None:
+        counted.append((gpu.counts.scalar_syncs, gpu.counts.blocking_copies, gpu.counts.uploads))
+        gpu.counts = Counts()
+
+    manager = PipelineManager([tiny_card(tiny_folder)], machine=PretendMachine("GTX 1060"))
+    backend = LocalBackend(
+        manager, tmp_path / "pictures", threads=1, adapter_dirs=[tmp_path / "adapters"], on_step=count
+    )
+    try:
+        done = last_of(backend, adapted(place, tiny_folder, tmp_path)(backend))
+    finally:
+        backend.close()
+    assert isinstance(done, Finished), done
+    assert len(counted) > 1 and set(counted[1:]) == {(0, 0, 0)}
+
+
 def uploads_of_a_step(model: Any, gpu: PretendGpu) -> int:
     """Tensors that a step waits for on their way to the card; the first step encodes the prompt."""
     counts = []
@@ -317,6 +339,36 @@ def test_previews_take_nothing_to_the_card(how: str, gpu: PretendGpu, tiny_folde
     assert gpu.counts.uploads == 0
     gather(model)
     assert {weight.device.type for weight in small.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_tiles_take_an_autoencoder_that_waits_to_the_card_once(
+    on_cpu: bool, gpu: PretendGpu, tiny_folder: Path
+) -> None:
+    model = loader("stable_diffusion")(tiny_card(tiny_folder), ON_CARD, lambda *a: None)
+    vae, latents = model.parts["vae"], torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    fallback_named("tiles").apply(model)
+    small = vae.tile_latent_min_size
+    assert small < 32
+    x = latents if on_cpu else latents.to(pretend_gpu.NAME)
+    plain = model.latents.decode(x)
+    spread(model, WAIT)
+    parts = [part for part in (vae.decoder, vae.post_quant_conv) if part is not None]
+    for _ in range(2):
+        gpu.reset()
+        gc.collect()
+        before = gpu.allocated
+        assert np.array_equal(np.asarray(model.latents.decode(x)[0]), np.asarray(plain[0]))
+        assert gpu.counts.uploads == sum(len(list(part.parameters())) for part in parts) + on_cpu
+        gc.collect()
+        assert gpu.allocated == before  # nothing stays after the picture
+    pictures = torch.zeros(1, 3, 256, 256)
+    gpu.reset()
+    model.latents.encode(pictures)
+    read = [part for part in (vae.encoder, vae.quant_conv) if part is not None]
+    assert gpu.counts.uploads == sum(len(list(part.parameters())) for part in read) + 1
+    gather(model)
+    assert not {"tiled_decode", "_tiled_encode"} & vars(vae).keys()
 
 
 def adapted(place: str, tiny_folder: Path, tmp_path: Path) -> Any:

@@ -70,6 +70,16 @@ RTX_5090 = replace(CARDS["RTX 4090"], name="NVIDIA GeForce RTX 5090", capability
         (replace(CARDS["RTX 3060"], driver=(11, 4), architectures=CU126, runtime=(12, 6)), "driver to 525", "cu126"),
         (replace(CARDS["RTX 3060"], driver=(11, 4)), "update the driver to 580", "cu126"),
         (replace(CARDS["RTX 3060"], capability=(3, 7), architecture="sm_37"), "start with --device cpu", "make run"),
+        # No build of any ROCm has kernels for an RX 6600.
+        (replace(CARDS["Radeon"], architecture="gfx1032"), "HSA_OVERRIDE_GFX_VERSION=10.3.0 make run", "rocm7.2"),
+        (replace(CARDS["Radeon"], architecture="gfx1010:xnack-"), "make run TORCH=rocm7.2", "HSA"),
+        # PyPI's build for CUDA 13 on a driver of 550: a newer driver runs it, and still has no kernels for the card.
+        (replace(CARDS["GTX 1060"], driver=(12, 0), architectures=CU130, runtime=(13, 0)), "TORCH=cu126", "580"),
+        (
+            replace(CARDS["GTX 1060"], driver=(11, 4), architectures=(), runtime=(13, 0)),
+            "update its driver to 525 or newer, then install the build that has them: make run TORCH=cu126",
+            "580",
+        ),
     ],
 )
 def test_nothing_is_advised_that_would_not_help(card: GraphicsCard, told: str, not_told: str) -> None:
@@ -84,6 +94,11 @@ def test_nothing_is_advised_that_would_not_help(card: GraphicsCard, told: str, n
         ("NVIDIA GeForce GTX 1060 6GB, 6144, 581.1, 6.1\nother, 1, 581.1, 1.0", (0, 0), "make run TORCH=cu126"),
         ("NVIDIA GeForce RTX 3060, 12288, 581.1, 8.6", (13, 0), "update its driver"),
         ("NVIDIA GeForce RTX 3060, 12288, 551.1, 8.6", (13, 0), "update the driver to 580"),
+        (
+            "NVIDIA GeForce GTX 1060 6GB, 6144, 551.1, 6.1",
+            (13, 0),
+            "no kernels for NVIDIA GeForce GTX 1060 6GB (sm_61)",
+        ),
         ("NVIDIA GeForce RTX 5090, 32607, 571.3, 12.0", (0, 0), "update its driver to 580 or newer, then install"),
         ("GeForce GTX 970, 4096, 471.11", (0, 0), "update its driver to 525 or newer, then install"),
         ("GeForce GTX 780, 3072, 471.11, 3.5", (0, 0), "No build of this PyTorch has kernels"),

@@ -62,4 +62,15 @@ def test_what_it_answers(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(nvidia_smi, "PLACES", ())
     assert ask() == NvidiaSmi()
+
+
+def test_it_is_found_off_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service in WSL has a path without the driver's folder."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{RTX}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(nvidia_smi, "PLACES", (str(tmp_path / "missing"), str(program)))
+    assert ask() == NvidiaSmi((CARD,), (13, 0))

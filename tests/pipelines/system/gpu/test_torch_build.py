@@ -30,7 +30,8 @@ NONE, SILENT = NvidiaSmi(), NvidiaSmi(silent=True)
         ("Linux", "x86_64", smi("580.65.06", "6.1"), "cu126", "CUDA 13 has no kernels"),  # GTX 1060, 1080
         ("Linux", "x86_64", smi("580.65.06", "7.0"), "cu126", "CUDA 13 has no kernels"),  # V100
         ("Linux", "x86_64", smi("580.65.06", "8.6", "6.1"), "cu126", ""),
-        ("Linux", "x86_64", smi("550.54.14", "8.6"), "cu126", "this driver runs CUDA 12"),
+        ("Linux", "x86_64", smi("550.54.14", "8.6"), "cu126", "CUDA 13 wants a driver of 580"),
+        ("Linux", "x86_64", smi("470.82.01", "8.6"), "cu126", "CUDA 13 wants a driver of 580"),
         ("Linux", "x86_64", smi("470.82", "8.6"), "cu126", "update its driver to 525"),
         ("Linux", "x86_64", read("Quadro P2000, 5120, 390.77"), "cu126", "update its driver to 525"),
         ("Linux", "x86_64", smi("570.86", "12.0"), "cu130", "update its driver to 580"),  # RTX 5090: not in cu126
