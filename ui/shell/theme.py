@@ -36,7 +36,6 @@ def theme() -> gr.themes.Default:
         # 16 for text, 13 for help.
         block_title_text_size="16px",
         input_text_size="16px",
-        input_radius="9px",
         checkbox_label_text_size="16px",
         block_label_text_size="13px",
         section_header_text_size="13px",
