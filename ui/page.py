@@ -193,7 +193,7 @@ def launch_options(access: Access | None = None, history: History | None = None)
         "theme": theme(),
         "css": asset(*styles()),
         # In the head, so that it runs before Gradio reads the browser states; Gradio drops fonts from its style sheet.
-        "head": f"<style>{reading_face()}</style><script>{asset('shell/tab_states.js')}</script>",
+        "head": f"<style>{reading_face()}</style><script>{asset('shell/tab_states.js', 'shell/signed_out.js')}</script>",
         "footer_links": [],
         "share": False,  # ``ui.server.sharing`` does that
         "quiet": True,

@@ -226,6 +226,10 @@ function scaleFor(width, height) {
 // The room of one of n pictures, in CSS pixels.
 function room(total, start, end, n) { return (total - parseFloat(start) - parseFloat(end) - 8 * (n - 1)) / n; }
 
+// What the picture's size depends on besides the room for it; measuring that room lays out the whole page.
+let placed = '';
+function layout() { return JSON.stringify([view.chosen, view.count, view.size, size, view.at < 0]); }
+
 function place() {
   const shown = view.chosen >= 0 ? 1 : view.count;
   const across = Math.ceil(Math.sqrt(shown));
@@ -234,6 +238,7 @@ function place() {
   const width = room(cells.clientWidth, style.paddingLeft, style.paddingRight, across);
   const height = room(cells.clientHeight, style.paddingTop, style.paddingBottom, down);
   if (width <= 0 || height <= 0) return;
+  placed = layout();
   const scale = scaleFor(width, height);
   const [w, h] = view.size;
   cells.style.setProperty('--across', across);
@@ -250,7 +255,7 @@ function place() {
 function draw() {
   root.dataset.chosen = view.chosen;
   document.dispatchEvent(new CustomEvent('playground:shown'));
-  place();
+  if (layout() !== placed) place();
   drawStage();
   drawStrip();
   drawWords();
