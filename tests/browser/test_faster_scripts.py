@@ -9,14 +9,6 @@ from playwright.sync_api import Browser, Page
 
 from ui.server.http import faster_scripts
 
-
-@pytest.fixture
-def blank(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    yield page
-    page.close()
-
-
 EVENTS = """pieces => {
   const [old, now] = pieces.map((text) => new (new Function(`return class { ${text} }`)())());
   const nodes = [...Array(9).keys()].map((id) => ({ id, props: { shared_props: {} } }));
@@ -24,23 +16,24 @@ EVENTS = """pieces => {
   const some = (most, make) => Array.from({ length: Math.floor(Math.random() * most) }, make);
   const found = [];
   for (let round = 0; round < 50; round++) {
-    const functions = some(12, () => ({ targets: some(5, () => [pick(nodes).id, pick(['click', 'change', '', null])]) }));
-    for (const node of nodes) {
-      const events = [old, now].map((one) => one.find_attached_events(node, functions).props.shared_props.attached_events);
-      found.push(events.map((one) => JSON.stringify(one)));
-    }
+    const target = () => [pick(nodes).id, pick(['click', 'change', '', null])];
+    const functions = some(12, () => ({ targets: some(5, target) }));
+    const both = (node) => [old, now].map((one) => JSON.stringify(one.find_attached_events(node, functions).props));
+    found.push(...nodes.map(both));
     functions.push({ targets: [[3, 'later']] });
-    found.push([old, now].map((one) => JSON.stringify(one.find_attached_events(nodes[3], functions).props.shared_props)));
+    found.push(both(nodes[3]));
   }
   return found;
 }"""
 SEARCH = """pieces => {
   const [old, now] = pieces.map((text) => new Function(`${text}; return Z`)());
   let id = 0;
-  const grow = (deep) => ({ id: id++, children: deep ? Array.from({ length: 4 }, () => grow(deep - 1)) : undefined });
+  const four = (make) => Array.from({ length: 4 }, make);
+  const grow = (deep) => ({ id: id++, children: deep ? four(() => grow(deep - 1)) : undefined });
   const root = grow(4);
   const found = [];
-  const look = () => { for (const each of [...Array(id + 5).keys(), 'none']) found.push([old(root, each), now(root, each)].map((one) => one?.id ?? null)); };
+  const both = (each) => [old(root, each), now(root, each)].map((one) => one?.id ?? null);
+  const look = () => { found.push(...[...Array(id + 5).keys(), 'none'].map(both)); };
   look();
   root.children[2].children.push(grow(1));
   look();
@@ -50,34 +43,39 @@ SETTING = """async pieces => {
   const found = [];
   for (const text of pieces) {
     const said = [];
-    const one = new (new Function(`return class { ${text}
-      async get_state_cb(id) { return id === 7 ? null : { value: id, open: true }; }
-      async update_state_cb(...given) { said.push(given); } }`).call(null))();
+    const one = new (new Function(`return class { ${text} }`)())();
+    one.get_state_cb = async (id) => (id === 7 ? null : { value: id, open: true });
     one.update_state_cb = async (...given) => { said.push(given); };
-    for (const [id, args] of [[1, {}], [2, { open: false }], [7, { value: 3 }], [7, {}]]) (await one.set_event_args(id, args))();
+    const asked = [[1, {}], [2, { open: false }], [7, { value: 3 }], [7, {}]];
+    for (const [id, args] of asked) (await one.set_event_args(id, args))();
     found.push(JSON.stringify(said));
   }
   return [found];
 }"""
+# What follows the piece in the installed script.
+REST = (
+    "await this.get_state_cb?.(e);if(!r)return()=>{};for(let[e]of Object.entries(t))n[e]=r?.[e]??null;"
+    "return Object.keys(t).length===0?()=>{}:"
+    "(await this.update_state_cb(e,t,!1),()=>{this.update_state_cb(e,n,!1)})}"
+)
+
+
+@pytest.fixture
+def blank(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
+    yield page
+    page.close()
 
 
 @pytest.mark.parametrize(
-    ("piece", "script"),
+    ("piece", "script", "rest"),
     [
-        (faster_scripts.EVENTS, EVENTS),
-        (faster_scripts.SEARCH, SEARCH),
-        (
-            tuple(
-                text
-                + "await this.get_state_cb?.(e);if(!r)return()=>{};for(let[e]of Object.entries(t))n[e]=r?.[e]??null;"
-                "return Object.keys(t).length===0?()=>{}:(await this.update_state_cb(e,t,!1),()=>{this.update_state_cb(e,n,!1)})}"
-                for text in faster_scripts.NOTHING_SET
-            ),
-            SETTING,
-        ),
+        (faster_scripts.EVENTS, EVENTS, ""),
+        (faster_scripts.SEARCH, SEARCH, ""),
+        (faster_scripts.NOTHING_SET, SETTING, REST),
     ],
     ids=["events", "search", "setting"],
 )
-def test_a_piece_gives_what_the_one_before_gave(blank: Page, piece: tuple[str, str], script: str) -> None:
-    found = blank.evaluate(script, list(piece))
+def test_a_piece_gives_what_the_one_before_gave(blank: Page, piece: tuple[str, str], script: str, rest: str) -> None:
+    found = blank.evaluate(script, [text + rest for text in piece])
     assert found and all(old == now for old, now in found)

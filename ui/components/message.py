@@ -20,7 +20,7 @@ const next = (step) => {
     if (step.to.startsWith('#/')) location.hash = step.to;
     else {
       const detail = { ...step, from: element, of: line.dataset.of };
-      document.dispatchEvent(new CustomEvent('playground:step', { detail }));
+      document.dispatchEvent(new CustomEvent('playground:mend', { detail }));
     }
   });
   return button;

@@ -415,7 +415,7 @@ function stir(on) {
 
 part('play').addEventListener('click', toggle);
 part('all').addEventListener('click', () => choose(-1));
-part('retry').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:step', { detail: { ...view.next, from: element } })));
+part('retry').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:mend', { detail: { ...view.next, from: element } })));
 part('inside').addEventListener('click', () => {
   const k = Math.max(view.chosen, 0);
   // The player shows what is here already while the server opens the run.

@@ -36,10 +36,10 @@ const DOES = {
   },
 };
 function takeStep(event) {
-  if (!element.isConnected) { document.removeEventListener('playground:step', takeStep); return; }
+  if (!element.isConnected) { document.removeEventListener('playground:mend', takeStep); return; }
   const { from, to } = event.detail;
   if (!here.contains(from)) return;
   if (to.startsWith('#/')) location.hash = to;
   else DOES[to]?.(event.detail);
 }
-document.addEventListener('playground:step', takeStep);
+document.addEventListener('playground:mend', takeStep);

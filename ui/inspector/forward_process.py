@@ -409,23 +409,27 @@ def wire_memory(page: PageContext, panel: ForwardPanel) -> None:
         except InvalidRequest:
             return ""  # the panel says what is wrong with it
 
-    def bring_back(text: Any) -> tuple[Any, ...]:
-        found = stored_list(text)
-        if len(found) != 3:
-            return tuple(gr.skip() for _ in chosen) + (gr.skip(),)
-        source, with_prompt, kept = found
-        image = None
-        if isinstance(kept, str) and kept:
-            with suppress(InvalidRequest):
-                image = page.inputs.get(kept)
-        # Without its picture there is nothing of the user's to add noise to.
-        mine = source == UPLOAD and image is not None
-        shown = gr.Image(image, visible=mine) if image else gr.Image(visible=False)
-        return UPLOAD if mine else THIS, with_prompt is True, kept if image else "", shown
-
     chosen = [panel.source, panel.with_prompt, panel.kept]
     panel.upload.change(store, [panel.upload], [panel.kept], **CONCURRENT)
     gr.on([one.change for one in chosen], None, chosen, None, js=SAVE % (KEY, KEY))
     stored = gr.Textbox(visible=False, max_length=1000)
-    restored = page.blocks.load(bring_back, [stored], [*chosen, panel.upload], js=LOAD % (KEY, KEY, KEY), **UNQUEUED)
-    restored.then(None, None, None, js=_BACK, **UNQUEUED)
+    back = page.blocks.load(
+        lambda text: brought_back(page, text), [stored], [*chosen, panel.upload], js=LOAD % (KEY, KEY, KEY), **UNQUEUED
+    )
+    back.then(None, None, None, js=_BACK, **UNQUEUED)
+
+
+def brought_back(page: PageContext, text: Any) -> tuple[Any, ...]:
+    """Updates of source, prompt, id of the upload and upload for what the browser has kept."""
+    found = stored_list(text)
+    if len(found) != 3:
+        return (gr.skip(),) * 4
+    source, with_prompt, kept = found
+    image = None
+    if isinstance(kept, str) and kept:
+        with suppress(InvalidRequest):
+            image = page.inputs.get(kept)
+    # Without its picture there is nothing of the user's to add noise to.
+    mine = source == UPLOAD and image is not None
+    shown = gr.Image(visible=False) if image is None else gr.Image(image, visible=mine)
+    return UPLOAD if mine else THIS, with_prompt is True, "" if image is None else kept, shown

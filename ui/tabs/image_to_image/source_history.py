@@ -175,7 +175,7 @@ class SourceHistory:
 
     def _latest(self, links: Any) -> tuple[Any, ...] | None:
         found = read(links)
-        for link in sorted(found[::-1], key=lambda link: IN_USE not in link):
+        for link in [*(link for link in found if IN_USE in link), *reversed(found)]:
             with suppress(InvalidRequest):
                 return self.use(found, link["id"])
         first = sent_image(self.page, {"id": BUNDLED, "picture": 0})
