@@ -401,7 +401,7 @@ def wire(page: PageContext, panel: ForwardPanel) -> None:
 
 
 def wire_memory(page: PageContext, panel: ForwardPanel) -> None:
-    """What was chosen survives a reload: the picture by its id, the rest by the browser; the slider keeps its own place."""
+    """What was chosen survives a reload: the picture by its id, the rest by the browser; the slider keeps its place."""
 
     def store(path: Any) -> str:
         try:

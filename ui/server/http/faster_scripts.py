@@ -28,11 +28,14 @@ NOTHING_SET = (
     "async set_event_args(e,t){let n={},r=",
     "async set_event_args(e,t){if(Object.keys(t).length===0)return()=>{};let n={},r=",
 )
-# Each change of a component looked for it in the whole tree, several times.  Components of this page stay where they are.
+# Each change of a component looked for it in the whole tree, several times.  On this page no component takes the place
+# of another one.
 SEARCH = (
-    "function Z(e,t){if(e.id===t)return e;if(e.children)for(let n of e.children){let e=Z(n,t);if(e)return e}return null}",
+    "function Z(e,t){if(e.id===t)return e;if(e.children)for(let n of e.children){let e=Z(n,t);if(e)return e}"
+    "return null}",
     "var nodes_of=new WeakMap;function Z(e,t){let n=nodes_of.get(e);if(!n||!n.has(t)){let t=n=new Map;(function r(e){"
-    "t.has(e.id)||t.set(e.id,e);if(e.children)for(let t of e.children)r(t)})(e),nodes_of.set(e,n)}return n.get(t)||null}",
+    "t.has(e.id)||t.set(e.id,e);if(e.children)for(let t of e.children)r(t)})(e),nodes_of.set(e,n)}"
+    "return n.get(t)||null}",
 )
 
 # Pattern of a script's name -> its pieces.
