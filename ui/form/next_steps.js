@@ -8,7 +8,7 @@ function enter(field, text) {
   // Once the page has taken it in.
   setTimeout(() => { if (here.dataset.busy !== 'yes') here.querySelector('.generate-button')?.click(); }, 120);
 }
-const typed = (id) => control(id)?.querySelector('textarea, input[type="number"], input:not([type])');
+const typed = (id) => control(id)?.querySelector('textarea, input[type="number"], input[type="text"], input:not([type])');
 const DOES = {
   generate: () => here.querySelector('.generate-button')?.click(),
   source: () => here.querySelector('#source input[type="file"]')?.click(),
@@ -30,8 +30,9 @@ const DOES = {
   },
   remove({ value }) {
     const word = value.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-    const mark = new RegExp(`<(?:lora|lyco):${word}(?::[^<>]*)?>|<${word}>|(?:embedding:)?(?<!\\w)${word}(?!\\w)`, 'giu');
-    const field = texts().find((one) => one.value.search(mark) >= 0);
+    // Its mark alone, where it has one: the word may stand elsewhere.
+    const marks = [`<[a-z]+:${word}(?::[^<>]*)?>|<${word}>|embedding:${word}(?!\\w)`, `(?<!\\w)${word}(?!\\w)`].map((each) => new RegExp(each, 'giu'));
+    const [field, mark] = marks.map((each) => [texts().find((one) => one.value.search(each) >= 0), each]).find(([one]) => one) || [];
     if (field) enter(field, field.value.replace(mark, '').replace(/\s*,(?:\s*,)+/g, ',').replace(/ {2,}/g, ' ').replace(/^[\s,]+|[\s,]+$/g, ''));
   },
 };

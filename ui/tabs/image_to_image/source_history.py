@@ -160,7 +160,7 @@ class SourceHistory:
             return self.unchanged(str(problem))
 
     def enter(self, path: Any, links: Any, sent: Any) -> dict[str, Any] | None:
-        """On entering without an image: this browser's one in use or its latest, else the one that comes with the model.
+        """On entering without an image: this browser's one in use or its latest, else the model's own.
 
         Returns:
             ``image`` as a file that Gradio serves, ``links`` and ``shown``, the component's value; None for nothing.
