@@ -34,6 +34,8 @@ const DOES = {
     const marks = [`<[a-z]+:${word}(?::[^<>]*)?>|<${word}>|embedding:${word}(?!\\w)`, `(?<!\\w)${word}(?!\\w)`].map((each) => new RegExp(each, 'giu'));
     const [field, mark] = marks.map((each) => [texts().find((one) => one.value.search(each) >= 0), each]).find(([one]) => one) || [];
     if (field) enter(field, field.value.replace(mark, '').replace(/\s*,(?:\s*,)+/g, ',').replace(/ {2,}/g, ' ').replace(/^[\s,]+|[\s,]+$/g, ''));
+    // A style or a wildcard has brought it.
+    else texts()[0]?.focus();
   },
 };
 function takeStep(event) {
