@@ -19,6 +19,8 @@ const next = (step) => {
   button.addEventListener('click', () => {
     if (step.to.startsWith('#/')) location.hash = step.to;
     else {
+      // What is mended is no longer said; a file is still to be chosen.
+      line.hidden = step.to !== 'source';
       const detail = { ...step, from: element, of: line.dataset.of };
       document.dispatchEvent(new CustomEvent('playground:mend', { detail }));
     }
