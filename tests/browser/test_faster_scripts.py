@@ -52,6 +52,17 @@ SETTING = """async pieces => {
   }
   return [found];
 }"""
+STYLES = """pieces => {
+  const css = `:root { --a: 1px; } .dark { --a: 2px; } .a, .b > .c:hover { color: red; } .dark .d { margin: 0; }
+    #e::after { content: ","; }`;
+  const build = (text) => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(css);
+    const each = `for (let e = 0; e < a.length; e++) { ${text} }`;
+    return new Function('a', 's', `let o = ''; ${each} return o;`)(sheet.cssRules, '.x ');
+  };
+  return [pieces.map(build)];
+}"""
 # What follows the piece in the installed script.
 REST = (
     "await this.get_state_cb?.(e);if(!r)return()=>{};for(let[e]of Object.entries(t))n[e]=r?.[e]??null;"
@@ -73,8 +84,9 @@ def blank(browser: Browser) -> Iterator[Page]:
         (faster_scripts.EVENTS, EVENTS, ""),
         (faster_scripts.SEARCH, SEARCH, ""),
         (faster_scripts.NOTHING_SET, SETTING, REST),
+        (faster_scripts.STYLES, STYLES, ""),
     ],
-    ids=["events", "search", "setting"],
+    ids=["events", "search", "setting", "styles"],
 )
 def test_a_piece_gives_what_the_one_before_gave(blank: Page, piece: tuple[str, str], script: str, rest: str) -> None:
     found = blank.evaluate(script, [text + rest for text in piece])
