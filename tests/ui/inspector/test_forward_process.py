@@ -163,13 +163,13 @@ def test_what_was_chosen_comes_back_after_a_reload(tmp_path: Path):
     page.inputs = UploadStore(tmp_path).of(None)
     kept = page.inputs.put(flat(90, 40))
     source, with_prompt, name, shown = forward_process.brought_back(page, json.dumps([UPLOAD, True, kept]))
-    assert (source, with_prompt, name) == (UPLOAD, True, kept) and shown["visible"] is True
+    assert (source, with_prompt, name) == (UPLOAD, True, kept) and shown.visible is True
     # One of the run's own pictures is shown although another one was uploaded before.
     *_, shown = forward_process.brought_back(page, json.dumps([THIS, False, kept]))
-    assert shown["visible"] is False and shown["value"]
+    assert shown.visible is False
     # A picture that is gone is none of the user's.
     source, *_, name, shown = forward_process.brought_back(page, json.dumps([UPLOAD, False, "0" * 32]))
-    assert (source, name, shown["visible"]) == (THIS, "", False)
+    assert (source, name, shown.visible) == (THIS, "", False)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "[1, 2]", "{", '["upload", true, {}]', '[{}, "x", 3]'])
