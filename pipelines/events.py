@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.request_errors import TRY_AGAIN, Remedy
+
 if TYPE_CHECKING:
     import torch
     from PIL import Image
@@ -150,9 +152,15 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job ended with an error: one plain sentence that says what happened and what to do next."""
+    """The job ended with an error.
+
+    Attributes:
+        message: one plain sentence that says what happened and what to do next.
+        remedy: what does that with one press.
+    """
 
     message: str
+    remedy: Remedy = TRY_AGAIN
 
 
 Event = Queued | Loading | Preview | Decoding | Announced | Finished | Cancelled | Failed

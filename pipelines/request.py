@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from pipelines.prompt import A1111, COMPEL, PromptError, PromptSyntax, a1111, editing, tags
+from pipelines.request_errors import SMALLER, VALUE, Remedy
 from pipelines.request_errors import FieldError as _FieldError
 from pipelines.request_errors import InvalidRequest as InvalidRequest
 from pipelines.request_errors import first_error as first_error
@@ -284,7 +285,9 @@ class GenerationRequest(_Frozen):
         if self.variation and self.interpolation:
             raise _FieldError("variation", "variation and interpolation exclude each other; leave one of them out")
         if self.interpolation and self.num_images < 2:
-            raise _FieldError("num_images", "an interpolation has at least 2 pictures; set num_images")
+            raise _FieldError(
+                "num_images", "an interpolation has at least 2 pictures; set num_images", "", Remedy(VALUE, 2)
+            )
         if self.prompts and (len(self.prompts) != self.num_images or self.prompts[0] != self.prompt):
             raise _FieldError("prompts", "prompts needs one prompt a picture, of which the first is prompt")
         if self.prompts and self.interpolation:
@@ -307,10 +310,13 @@ class GenerationRequest(_Frozen):
         work = self.width * self.height * self.num_images * self.sampling.num_inference_steps
         if work > MAX_PIXEL_STEPS:
             words = f"width x height x num_images x num_inference_steps is {work}; at most {MAX_PIXEL_STEPS} is allowed"
-            raise _FieldError("", words, TOO_MUCH_WORK)
+            raise _FieldError("", words, TOO_MUCH_WORK, Remedy(SMALLER))
         if self.sampling.seed + self.num_images - 1 > MAX_SEED:
-            rest = f"must be at most {MAX_SEED - self.num_images + 1} for {self.num_images} pictures."
-            raise _FieldError("seed", f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed", rest)
+            most = MAX_SEED - self.num_images + 1
+            rest = f"must be at most {most} for {self.num_images} pictures."
+            words = f"seed + num_images - 1 is beyond {MAX_SEED}, the largest seed"
+            # As text: browsers' numbers do not reach it.
+            raise _FieldError("seed", words, rest, Remedy(VALUE, str(most)))
         return self
 
     def check_size(self, multiple: int) -> None:
@@ -321,7 +327,10 @@ class GenerationRequest(_Frozen):
                 words = f"{name} is {value}; for {self.model} it must be a multiple of {multiple}."
                 below = value // multiple * multiple
                 near = f"{below} or {below + multiple}" if below and below + multiple <= MAX_SIDE else below or multiple
-                raise InvalidRequest(name, words, f"must be a multiple of {multiple}, such as {near}.")
+                nearest = round(value / multiple) * multiple or multiple
+                nearest = nearest if nearest <= MAX_SIDE else below
+                rest = f"must be a multiple of {multiple}, such as {near}."
+                raise InvalidRequest(name, words, rest, Remedy(VALUE, nearest))
 
     @property
     def seeds(self) -> tuple[int, ...]:

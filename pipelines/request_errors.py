@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.system.text import printable, shorten
@@ -9,6 +10,28 @@ from pipelines.system.text import printable, shorten
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+
+# Kinds of remedies; others have the name of the field that is at fault.
+VALUE, SHORTEN, LEAVE_OUT = "value", "shorten", "leave out"
+SMALLER, OWN_SETTINGS, OTHER_MODEL, AGAIN = "smaller", "own settings", "other model", "again"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What mends an error with one press, for the button next to its sentence.
+
+    Attributes:
+        kind: VALUE (an allowed value), SHORTEN (to so many characters), LEAVE_OUT (a text of the prompt), SMALLER (less
+            memory or work), OWN_SETTINGS (the model's own), OTHER_MODEL, AGAIN, or the name of the field at fault.
+        value: that value, number of characters or text; "" for the other kinds.
+    """
+
+    kind: str
+    value: int | float | str = ""
+
+
+TRY_AGAIN = Remedy(AGAIN)
 
 
 class InvalidRequest(ValueError):
@@ -20,12 +43,14 @@ class InvalidRequest(ValueError):
         message: one plain sentence for the user.
         rest: what follows where the field is called by the name of its control: "must be at most 2048."; "" for
             sentences that do not begin with the field's name.
+        remedy: what mends it; None for what the field alone decides.
     """
 
-    def __init__(self, field: str, message: str, rest: str = "") -> None:
+    def __init__(self, field: str, message: str, rest: str = "", remedy: Remedy | None = None) -> None:
         message = printable(message)
         super().__init__(field, message)
         self.field, self.message, self.rest = field, message, printable(rest)
+        self.remedy = remedy or Remedy(field)
 
     def __str__(self) -> str:
         return self.message
@@ -43,23 +68,24 @@ class InvalidRequest(ValueError):
 class FieldError(ValueError):
     """A rule across several fields that is broken; ``field`` is the one to change, relative to the model.
 
-    ``rest`` is that of InvalidRequest.
+    ``rest`` and ``remedy`` are those of InvalidRequest.
     """
 
-    def __init__(self, field: str, message: str, rest: str = "") -> None:
+    def __init__(self, field: str, message: str, rest: str = "", remedy: Remedy | None = None) -> None:
         super().__init__(message)
-        self.field, self.rest = field, rest
+        self.field, self.rest, self.remedy = field, rest, remedy
 
 
-def first_error(error: ValidationError) -> tuple[str, str, str]:
+def first_error(error: ValidationError) -> tuple[str, str, str, Remedy | None]:
     """The first violation, as InvalidRequest takes it.
 
     Returns:
-        Its field as the API spells it, one sentence with field, value and what is allowed, and the sentence's rest.
+        Its field as the API spells it, one sentence with field, value and what is allowed, the sentence's rest, and
+        what mends it.
     """
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    return _api_field(first), _sentence(name or "request", first), _rest(first)
+    return _api_field(first), _sentence(name or "request", first), _rest(first), _remedy(first)
 
 
 def _api_field(first: ErrorDetails) -> str:
@@ -94,6 +120,16 @@ def _rest(first: ErrorDetails) -> str:
     if kind == "string_too_long":
         return f"has {len(first['input'])} characters; at most {facts['max_length']} fit."
     return "must be a whole number." if kind in _WHOLE else "must be a number." if kind in _NUMBER else ""
+
+
+def _remedy(first: ErrorDetails) -> Remedy | None:
+    """The bound that a value is beyond, the length that a text may have, or what a rule across fields says."""
+    kind, facts = first["type"], first.get("ctx", {})
+    if isinstance(cause := facts.get("error"), FieldError):
+        return cause.remedy
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return Remedy(VALUE, facts[_BOUNDS[kind][0]])
+    return Remedy(SHORTEN, facts["max_length"]) if kind == "string_too_long" else None
 
 
 def _sentence(name: str, first: ErrorDetails) -> str:

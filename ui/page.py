@@ -95,6 +95,7 @@ SESSIONS = 128
 # Gradio asks for a secret; a job's id cannot be guessed.
 SECRET = "diffusion-playground"
 TITLE = "Diffusion Playground"
+HEAD_SCRIPTS = ("shell/tab_states.js", "shell/signed_out.js")
 
 
 def build(
@@ -192,8 +193,8 @@ def launch_options(access: Access | None = None, history: History | None = None)
     return {
         "theme": theme(),
         "css": asset(*styles()),
-        # In the head, so that it runs before Gradio reads the browser states; Gradio drops fonts from its style sheet.
-        "head": f"<style>{reading_face()}</style><script>{asset('shell/tab_states.js')}</script>",
+        # In the head, so that they run before Gradio reads the browser states; Gradio drops fonts from its style sheet.
+        "head": f"<style>{reading_face()}</style><script>{asset(*HEAD_SCRIPTS)}</script>",
         "footer_links": [],
         "share": False,  # ``ui.server.sharing`` does that
         "quiet": True,

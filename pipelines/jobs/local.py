@@ -36,6 +36,7 @@ from pipelines.prompt import A1111, PromptError
 from pipelines.prompt.compel import has_weights
 from pipelines.prompt.editing import is_edited
 from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
+from pipelines.request_errors import OTHER_MODEL, Remedy
 from pipelines.sampling import schedulers
 from pipelines.system import malloc
 from pipelines.system.guest_bytes import GuestBytes
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from pipelines.models.manager import PipelineManager
     from pipelines.trace.store import TraceArchive
 
+ANOTHER = Remedy(OTHER_MODEL)
 # Previews of finished jobs stay in memory for pages that come back; beyond this, of the owner or of all guests, the
 # oldest jobs are forgotten.
 KEEP_BYTES = 64 * 1024 * 1024
@@ -232,7 +234,9 @@ class LocalBackend:
         card = self._manager.cards.get(request.model)
         if card is None:
             known = listed(self._manager.cards)
-            raise InvalidRequest("model", f"model {shorten(request.model)!r} is unknown; allowed: {known}.")
+            raise InvalidRequest(
+                "model", f"model {shorten(request.model)!r} is unknown; allowed: {known}.", remedy=ANOTHER
+            )
         check_scheduler(request)
         request.check_size(card.size_factor)
         self.blocked.check(request)
@@ -357,11 +361,14 @@ def check_task(card: ModelCard, request: GenerationRequest) -> None:
         raise InvalidRequest(
             "model",
             f"{card.name} only refines existing images: use it in Image to image, or choose another model.",
+            remedy=ANOTHER,
         )
     if request.init is not None and (family_of(card).own_loop or "image-to-image" not in card.tasks):
-        raise InvalidRequest("model", f"{card.name} cannot start from a picture; choose another model.")
+        raise InvalidRequest("model", f"{card.name} cannot start from a picture; choose another model.", remedy=ANOTHER)
     if request.fork is not None and family_of(card).own_loop:
-        raise InvalidRequest("model", f"{card.name} runs a loop of its own, which cannot be left at a step.")
+        raise InvalidRequest(
+            "model", f"{card.name} runs a loop of its own, which cannot be left at a step.", remedy=ANOTHER
+        )
 
 
 def default_threads() -> int:

@@ -14,6 +14,7 @@ from pipelines.prompt import A1111
 from pipelines.prompt.compel import has_weights
 from pipelines.prompt.reading import read
 from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
+from pipelines.request_errors import AGAIN, OWN_SETTINGS, SMALLER, Remedy
 from pipelines.system.text import first_line, hide_paths
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def _explanation(error: Exception, model_id: str, request: GenerationRequest | N
         reason = (error.strerror or first_line(error)).rstrip(".")
         return f"Reading or writing a file failed ({reason}); check the folder and the disk's space."
     return f"Something went wrong with {model_id} ({type(error).__name__}); try again, the log holds the details."
+
+
+def remedy_for(error: Exception, request: GenerationRequest | None = None) -> Remedy:
+    """What mends an exception with one press, for the button next to its sentence."""
+    if isinstance(error, InvalidRequest):
+        return error.remedy
+    if isinstance(error, CannotLoad | NoSuchDevice):
+        return Remedy("model")
+    if out_of_memory(error):
+        return Remedy("model" if request is None else SMALLER)
+    return Remedy(OWN_SETTINGS if isinstance(error, FloatingPointError) else AGAIN)
 
 
 def not_saved(error: OSError, saved: int = 0) -> str:

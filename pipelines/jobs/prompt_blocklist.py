@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.prompt.reading import words_alone
 from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
+from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.system.atomic_files import atomic_write
 
 MAX_BYTES = 1 << 18
@@ -83,7 +84,9 @@ class BlockList:
         read = (*readings(text), words_alone(text, syntax))
         if found := next(filter(None, map(self.find, read)), ""):
             raise InvalidRequest(
-                "prompt", f"The prompt contains {found!r}, which the owner of this computer does not allow."
+                "prompt",
+                f"The prompt contains {found!r}, which the owner of this computer does not allow.",
+                remedy=Remedy(LEAVE_OUT, found),
             )
 
     def find(self, text: str) -> str:

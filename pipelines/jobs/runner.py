@@ -13,13 +13,14 @@ from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
 from pipelines.jobs.job import DraftResult, StepClock, StepsAhead
 from pipelines.jobs.loader import compile_for, free_memory
-from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
+from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes, remedy_for
 from pipelines.jobs.previews import LivePainter, StepWriter, StripPainter, black
 from pipelines.jobs.results import PicturesNotSaved, file_facts, run_facts
 from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
 from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.trace import forks
 from pipelines.trace.recorder import Recorder
 from pipelines.trace.step_frames import StepFrames, preview_jpeg, step_frames
@@ -113,22 +114,22 @@ class GenerationRunner:
     def run(self, job: Job) -> None:
         """Run a job to its last event; never raises."""
         model_id = job.request.model
-        problem, exhausted = "", False
+        problem, remedy, exhausted = "", TRY_AGAIN, False
         try:
             with self.results.running(job):
                 self._generate(job)
         except InvalidRequest as error:
-            problem = explain_error(error, model_id, job.request)
+            problem, remedy = explain_error(error, model_id, job.request), error.remedy
         except LoadStopped:
             job.emit(Cancelled(0))
             self.loader.stopped(model_id)
         except Exception as error:
             log.exception("Job %s failed", job.id)
-            problem = explain_error(error, model_id, job.request)
+            problem, remedy = explain_error(error, model_id, job.request), remedy_for(error, job.request)
             exhausted = isinstance(error, OutOfFallbacks)
         # Outside of the except block: the exception's frames hold tensors.
         if problem:
-            job.emit(Failed(problem))
+            job.emit(Failed(problem, remedy))
             if self.loader.status.state == "loading":
                 self.loader.set_status("failed", model_id, problem)
             if exhausted:

@@ -235,6 +235,53 @@ def test_a_run_that_makes_no_picture_leaves_the_former_one_in_place(visit, site:
     assert stage.get_attribute("data-run") not in ("", run)
 
 
+def test_what_is_wrong_is_mended_with_one_press(visit, site: Site, monkeypatch):
+    page = visit()
+    settle(page)
+    page.fill(PROMPT, "a fox, <lora:none-here:1>, in snow")
+    page.click("#generate")
+    page.locator("#prompt-error").get_by_role("button", name="Leave out none-here").click()
+    done(page)
+    expect(page.locator(PROMPT)).to_have_value("a fox, in snow")
+    expect(page.locator("#prompt-error p")).to_be_hidden()
+    page.click("#settings > button")
+    page.fill("#width input", "60")
+    page.keyboard.press("Tab")
+    before = page.locator("#stage .stage").get_attribute("data-run")
+    page.click("#generate")
+    page.locator("#width-error").get_by_role("button", name="Use 64").click()
+    page.wait_for_function("run => document.querySelector('#stage .stage').dataset.run != run", arg=before)
+    expect(page.locator("#width input")).to_have_value("64")
+    done(page)
+
+    # What the server mends: half the size where memory ran out.
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.sampling.denoise.denoise", full)
+        page.click("#generate")
+        expect(page.locator("#stage .stage")).to_have_attribute("data-state", "failed")
+    page.locator('#stage [data-part="retry"]', has_text="Make it smaller").click()
+    expect(page.locator("#width input")).to_have_value("32")
+    done(page)
+
+
+def test_a_page_whose_sign_in_has_ended_offers_the_way_back(visit, site: Site):
+    page = visit()
+    settle(page)
+    page.fill(PROMPT, "an anvil")
+    page.wait_for_function("Object.values(sessionStorage).some((text) => text.includes('an anvil'))")
+    page.route("**/gradio_api/queue/join*", lambda route: route.fulfill(status=401, json={"detail": "Sign in first."}))
+    page.click("#generate")
+    notice = page.locator(".signed-out")
+    expect(notice).to_contain_text("signed out")
+    page.unroute("**/gradio_api/queue/join*")
+    notice.get_by_role("button", name="Sign in again").click()
+    expect(notice).to_have_count(0)
+    expect(page.locator(PROMPT)).to_have_value("an anvil")
+
+
 def test_the_stage_shows_noise_and_swaps_it_for_the_guess(visit, site: Site):
     page = visit()
     site.gate.hold_at(3)

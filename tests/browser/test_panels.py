@@ -25,7 +25,7 @@ TABS = (("Guidance", guidance), ("Adding noise", forward_process), ("Charts", ch
 def mount(page: Stand) -> gr.Blocks:
     """The three panels in tabs, and a button for each trace."""
     with gr.Blocks(fill_width=True, analytics_enabled=False) as demo:
-        page.opened = opened = gr.State(None)
+        page.blocks, page.opened = demo, (opened := gr.State(None))
         buttons = {name: gr.Button(name, elem_id=f"open-{name}") for name in page.backend.traces}
         gr.HTML(html_template="<h2>Panels</h2>", js_on_load=None, apply_default_css=False)
         with gr.Tabs():
@@ -278,6 +278,17 @@ def test_telling_the_prompt_asks_again(visit, served):
         "believe ''",
         "believe 'a fox'",
     ]
+    # After a reload the prompt is given again, and the slider stands where it stood.
+    slide(page, ".forward input", 4)
+    page.wait_for_function(
+        "Object.entries(sessionStorage).some(([key, text]) => key.endsWith('-noise') && text.includes('true'))"
+    )
+    page.reload()
+    page.click("#open-one")
+    choose(page, "Adding noise")
+    told(page, "single prediction, given the prompt")
+    expect(page.get_by_label("Give the model the prompt")).to_be_checked()
+    expect(page.locator('.forward [data-part="t"]')).to_contain_text("t = 800")
 
 
 def test_a_picture_of_ones_own(visit, served, tmp_path: Path):

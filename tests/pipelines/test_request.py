@@ -32,6 +32,7 @@ from pipelines.request import (
     replaced,
     steps_run,
 )
+from pipelines.request_errors import SHORTEN, SMALLER, VALUE, Remedy
 
 GOOD: dict[str, Any] = {
     "model": "pocket",
@@ -261,8 +262,36 @@ def test_a_request_from_json_names_the_same_fields() -> None:
     stored = make_request(**GOOD).model_dump()
     with pytest.raises(ValidationError) as caught:
         GenerationRequest.model_validate({**stored, "sampling": {**stored["sampling"], "seed": -1}})
-    field, message, rest = first_error(caught.value)
+    field, message, rest, remedy = first_error(caught.value)
     assert field == "seed" and message.startswith("sampling.seed is -1") and rest == "must be at least 0."
+    assert remedy == Remedy(VALUE, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"width": 5000}, Remedy(VALUE, MAX_SIDE)),
+        ({"num_inference_steps": 0}, Remedy(VALUE, 1)),
+        ({"guidance_scale": 31.0}, Remedy(VALUE, MAX_GUIDANCE)),
+        ({"prompt": "x" * (MAX_PROMPT + 1)}, Remedy(SHORTEN, MAX_PROMPT)),
+        ({"seed": MAX_SEED, "num_images": 2}, Remedy(VALUE, str(MAX_SEED - 1))),
+        ({"width": MAX_SIDE, "height": MAX_SIDE, "num_inference_steps": MAX_STEPS}, Remedy(SMALLER)),
+        ({"interpolation": {"seed": 3}, "num_images": 1}, Remedy(VALUE, 2)),
+        ({"width": "wide"}, Remedy("width")),
+    ],
+)
+def test_an_error_says_what_mends_it(changes: dict[str, Any], remedy: Remedy) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_request(**{**GOOD, **changes})
+    assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize(("width", "nearest"), [(13, 16), (1, 16), (41, 48), (24, 32), (MAX_SIDE - 1, MAX_SIDE)])
+def test_a_size_that_does_not_fit_is_mended_by_the_nearest_that_does(width: int, nearest: int) -> None:
+    request = make_request(**GOOD).model_copy(update={"width": width})
+    with pytest.raises(InvalidRequest) as caught:
+        request.check_size(16)
+    assert caught.value.remedy == Remedy(VALUE, nearest)
 
 
 def test_a_sentence_can_name_its_field_as_the_page_does() -> None:

@@ -130,6 +130,7 @@ class Stand:
 
     backend: Painter
     opened: Any = None
+    blocks: Any = None
     inputs: UserUploads = field(default_factory=lambda: UploadStore("nowhere").of(None))
 
     @property

@@ -12,14 +12,18 @@ const draw = () => {
   line.hidden = !text();
   if (props.value?.label) line.append(' ', next(props.value));
 };
-// What to do about it: another tab, a press of Generate, or an image to start from.
-const STEPS = { generate: '.generate-button', source: '#source input[type="file"]' };
-const next = ({ label, to }) => {
+// What to do about it: another tab, or a change of the form, which makes it.
+const next = (step) => {
   const button = document.createElement('button');
-  Object.assign(button, { type: 'button', className: 'quiet next-step', textContent: label });
+  Object.assign(button, { type: 'button', className: 'quiet next-step', textContent: step.label });
   button.addEventListener('click', () => {
-    if (to.startsWith('#/')) location.hash = to;
-    else element.closest('.workspace')?.querySelector(STEPS[to])?.click();
+    if (step.to.startsWith('#/')) location.hash = step.to;
+    else {
+      // What is mended is no longer said; a file is still to be chosen.
+      line.hidden = step.to !== 'source';
+      const detail = { ...step, from: element, of: line.dataset.of };
+      document.dispatchEvent(new CustomEvent('playground:mend', { detail }));
+    }
   });
   return button;
 };
@@ -53,8 +57,8 @@ def message(value: str = "", *, elem_id: str, alert: bool = False, status: bool 
     """A paragraph that takes no space while empty; screen readers read an alert at once and a status when idle.
 
     Args:
-        value: the text; later values may be ``{"text", "label", "to"}``, with a button for the next step that leads
-            to an address of the page ("#/models"), presses Generate ("generate") or chooses an image ("source").
+        value: the text; later values may be ``{"text", "label", "to"}``, with a button for the next step: see
+            ``next_steps``.
         elem_id: of the component; the paragraph's is that with ``-text``.
         alert, status: how it is read.
         of: id of the control that the text describes while there is one.

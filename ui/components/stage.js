@@ -189,7 +189,8 @@ function drawWords() {
   drawCount();
   part('play').hidden = busy || slots().length < 2;
   part('play').textContent = playing ? 'Pause' : 'Play';
-  part('retry').hidden = (view.outcome || view.state) !== 'failed';
+  part('retry').hidden = (view.outcome || view.state) !== 'failed' || !view.next?.to;
+  part('retry').textContent = view.next?.label || '';
   part('all').hidden = view.count < 2 || view.chosen < 0;
   part('inside').hidden = !['done', 'stopped', 'recording'].includes(view.state) || !slots().length;
   part('send').hidden = !view.pictures.length || view.state === 'live';
@@ -225,6 +226,10 @@ function scaleFor(width, height) {
 // The room of one of n pictures, in CSS pixels.
 function room(total, start, end, n) { return (total - parseFloat(start) - parseFloat(end) - 8 * (n - 1)) / n; }
 
+// What the picture's size depends on besides the room for it; measuring that room lays out the whole page.
+let placed = '';
+function layout() { return JSON.stringify([view.chosen, view.count, view.size, size, view.at < 0]); }
+
 function place() {
   const shown = view.chosen >= 0 ? 1 : view.count;
   const across = Math.ceil(Math.sqrt(shown));
@@ -233,6 +238,7 @@ function place() {
   const width = room(cells.clientWidth, style.paddingLeft, style.paddingRight, across);
   const height = room(cells.clientHeight, style.paddingTop, style.paddingBottom, down);
   if (width <= 0 || height <= 0) return;
+  placed = layout();
   const scale = scaleFor(width, height);
   const [w, h] = view.size;
   cells.style.setProperty('--across', across);
@@ -249,7 +255,7 @@ function place() {
 function draw() {
   root.dataset.chosen = view.chosen;
   document.dispatchEvent(new CustomEvent('playground:shown'));
-  place();
+  if (layout() !== placed) place();
   drawStage();
   drawStrip();
   drawWords();
@@ -335,7 +341,7 @@ function take(value) {
   const rebuild = value.live ? cells.children.length !== value.count : fresh || view.count !== value.count || view.total !== value.total;
   if (fresh) root.dataset.live = value.live ? 'yes' : 'no';
   view.asked = value.asked;
-  for (const name of ['state', 'text', 'notes', 'prompt', 'count', 'size', 'total', 'pictures', 'trace']) view[name] = value[name];
+  for (const name of ['state', 'text', 'notes', 'next', 'prompt', 'count', 'size', 'total', 'pictures', 'trace']) view[name] = value[name];
   for (const frame of value.frames) view.frames[frame.i] = frame;
   if (rebuild) build();
   if (wanted?.run === view.run && view.pictures.length) {
@@ -367,6 +373,7 @@ function putBack(value) {
   view.former = null;
   view.outcome = value.state;
   view.text = value.text;
+  view.next = value.next;
   view.asked = value.asked;
   view.follow = true;
   view.at = slots().at(-1) ?? -1;
@@ -408,7 +415,7 @@ function stir(on) {
 
 part('play').addEventListener('click', toggle);
 part('all').addEventListener('click', () => choose(-1));
-part('retry').addEventListener('click', () => button('generate')?.click());
+part('retry').addEventListener('click', () => document.dispatchEvent(new CustomEvent('playground:mend', { detail: { ...view.next, from: element } })));
 part('inside').addEventListener('click', () => {
   const k = Math.max(view.chosen, 0);
   // The player shows what is here already while the server opens the run.

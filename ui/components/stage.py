@@ -22,7 +22,7 @@ _TEMPLATE = """
       <p class="told" data-part="told"></p>
       <b data-part="count"></b>
       <p class="words" data-part="words"></p>
-      <button type="button" class="quiet" data-part="retry" hidden>Try again</button>
+      <button type="button" class="quiet" data-part="retry" hidden></button>
     </div>
     <button type="button" class="inset" data-part="swap" hidden>
       <img data-part="inset" alt=""><span data-part="inset-name"></span>

@@ -29,6 +29,7 @@ from pipelines.events import (
 )
 from ui.components import phrases
 from ui.components.data_uri import data_uri
+from ui.components.next_steps import next_step
 
 if TYPE_CHECKING:
     from pipelines.jobs.job import Job
@@ -60,6 +61,7 @@ class JobView:
     fresh: list[int] = field(default_factory=list)
     state: str = "queued"
     text: str = "Sent"
+    next: dict[str, Any] = field(default_factory=dict)
     total: int = 0
     over: bool = False
     pictures: list[dict[str, Any]] = field(default_factory=list)
@@ -87,8 +89,8 @@ class JobView:
             case Cancelled(steps):
                 when = "before the first step" if not steps else f"after {steps} step{'s' * (steps != 1)}"
                 self.state, self.text = "stopped", f"Stopped {when}"
-            case Failed(message):
-                self.state, self.text = "failed", message
+            case Failed(message, remedy):
+                self.state, self.text, self.next = "failed", message, next_step(remedy)
         self.over = isinstance(event, TERMINAL)
 
     def _step(self, event: Preview) -> None:
@@ -128,6 +130,7 @@ class JobView:
             "state": self.state,
             "text": self.text,
             "notes": self.notes,
+            "next": self.next,
             "prompt": phrases.heading(request),
             "model": request.model,
             "count": request.num_images,

@@ -11,7 +11,9 @@ from gradio.components import Component
 
 from pipelines.jobs.backend import KeepFailed, QueueFull
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.request_errors import TRY_AGAIN
 from ui.components.message import message
+from ui.components.next_steps import next_step
 from ui.form import controls
 from ui.form.controls import Controls
 from ui.form.styles.composing import composed
@@ -56,6 +58,7 @@ class FormSection:
         brought_back: kept values that a reload brings back -> updates of them and of ``follows``: what is not built yet
             announces no change.
         follows: what ``brought_back`` updates besides ``kept``.
+        fixes: by what ``NEXT_STEPS`` calls it, the form's values -> updates that mend an error of this section.
         wire: attaches the section's own events once the form is complete.
     """
 
@@ -72,6 +75,7 @@ class FormSection:
     offered: Mapping[Component, Callable[[], Collection[str]]] = field(default_factory=dict)
     brought_back: Callable[[Mapping[Component, Any]], dict[Any, Any]] = lambda values: {}
     follows: tuple[Any, ...] = ()
+    fixes: Mapping[str, Callable[[FormValues], Updates]] = field(default_factory=dict)
     wire: Callable[[Form], None] = lambda form: None
 
 
@@ -94,22 +98,14 @@ def said(problem: Exception) -> str:
     return problem.named(next((LABELS[key] for key in keys_of(problem.field) if key in LABELS), ""))
 
 
-# What to do next about a field, as its sentence's button says it, and where that leads (``message``).
-NEXT_STEPS: Mapping[str, tuple[str, str]] = {
-    "model": ("Open Models", "#/models"),
-    "init.image": ("Choose an image", "source"),
-    "image": ("Choose an image", "source"),
-}
-
-
-def shown(problem: Exception) -> str | dict[str, str]:
+def shown(problem: Exception) -> str | dict[str, Any]:
     """A problem as a value of ``message``: its sentence, with a button for the next step where there is one."""
-    step = None
+    step: dict[str, Any] = {}
     if isinstance(problem, InvalidRequest):
-        step = NEXT_STEPS.get(problem.field)
+        step = next_step(problem.remedy)
     elif isinstance(problem, QueueFull | KeepFailed):
-        step = ("Try again", "generate")
-    return {"text": said(problem), "label": step[0], "to": step[1]} if step else said(problem)
+        step = next_step(TRY_AGAIN)
+    return {"text": said(problem), **step} if step else said(problem)
 
 
 def keys_of(field: str) -> tuple[str, ...]:
@@ -177,6 +173,7 @@ class Form:
         summary: what is set, on one line.
         recent: the last pictures of this browser.
         run_error: the sentence below Generate, for errors that belong to no section.
+        next_steps: does what the buttons next to errors say.
         sections: where the request comes from; on equal fields a later one overrides an earlier one.
         chosen_styles: names of the chosen styles, as JSON.
         sampling_presets: the user's presets of scheduler, steps and guidance.
@@ -196,6 +193,7 @@ class Form:
     prompt_builder: gr.HTML
     excluded_schedulers: gr.HTML
     run_error: gr.HTML
+    next_steps: gr.HTML
     summary: gr.HTML
     recent: gr.HTML
     sections: tuple[FormSection, ...]

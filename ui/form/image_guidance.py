@@ -17,7 +17,8 @@ from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT
 from ui.components.image_upload import ImageUpload
 from ui.components.message import message
-from ui.form.form import Form, FormSection, FormValues, error_of, said, shows_errors_beside
+from ui.form.form import Form, FormSection, FormValues, error_of, shows_errors_beside
+from ui.form.form import shown as shown_error
 
 if TYPE_CHECKING:
     from ui.context import PageContext
@@ -98,8 +99,18 @@ class ImageGuidance:
                   self.reference_kept, self.adapter, self.adapter_weight),
             offered={self.net: lambda: names(here.controlnets()), self.adapter: lambda: names(here.ip_adapters())},
             brought_back=self.brought_back,
+            fixes={"controls": self.without_map, "controls.net": self.without_map,
+                   "reference": self.without_reference, "reference.adapter": self.without_reference},
             wire=lambda form: wire(form, self),
         )  # fmt: skip
+
+    def without_map(self, _: FormValues) -> dict[Any, Any]:
+        """Updates that remove the map."""
+        return {self.map_upload: None, self.map_image: None, self.map_kept: ""}
+
+    def without_reference(self, _: FormValues) -> dict[Any, Any]:
+        """Updates that remove the reference image."""
+        return {self.reference_upload: None, self.reference_image: None, self.reference_kept: ""}
 
     def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
         """Updates for a preprocessor that a reload brings back."""
@@ -247,12 +258,12 @@ def wire(form: Form, guidance: ImageGuidance) -> None:
     """Store the uploads, show the map, and keep the lists of files up to date."""
     page, c, g = guidance.page, form.controls, guidance
 
-    def store(path: Any) -> tuple[Any, str, str]:
+    def store(path: Any) -> tuple[Any, str, Any]:
         try:
             name = store_upload(page, path) if path else ""
             return ((path, name) if path else None), name, ""
         except InvalidRequest as problem:
-            return None, "", said(problem)
+            return None, "", shown_error(problem)
 
     def bring_back(name: Any, path: Any) -> tuple[Any, Any]:
         """The image that a reload has left only the id of."""
@@ -263,12 +274,12 @@ def wire(form: Form, guidance: ImageGuidance) -> None:
         except InvalidRequest:
             return gr.skip(), ""
 
-    def preview(stored: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, str]:
+    def preview(stored: Any, kind: Any, width: Any, height: Any) -> tuple[Any, Any, Any]:
         image = stored[1] if stored else None
         try:
             return about(kind), map_uri(page, image, kind, width, height), ""
         except (InvalidRequest, QueryFailed) as problem:
-            return about(kind), None, said(problem)
+            return about(kind), None, shown_error(problem)
 
     def refresh(net: Any, adapter: Any) -> tuple[Any, ...]:
         nets, adapters = page.backend.adapters.controlnets(), page.backend.adapters.ip_adapters()

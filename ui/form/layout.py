@@ -83,9 +83,9 @@ class FormLayout:
             self.stop = gr.Button("Stop", variant="stop", elem_id=f"{self.prefix}stop", elem_classes="stop-button")
             self.run_error = message(elem_id=f"{self.prefix}run-error", alert=True)
             self.summary = summary.summary(summary.first_value(self.page, self.card, self.keep_seed), self.prefix)
-            gr.HTML(
+            self.next_steps = gr.HTML(
                 html_template="<i></i>",
-                js_on_load=asset("form/shortcuts.js"),
+                js_on_load=asset("form/shortcuts.js", "form/next_steps.js"),
                 elem_classes="keys",
                 apply_default_css=False,
             )
@@ -136,7 +136,7 @@ class FormLayout:
         return Form(
             self.page, shared, stage, self.generate, self.stop, self.dice, self.lora, self.accordion,
             self.vocabulary_hints, self.prompt_examples, self.prompt_builder, self.excluded_schedulers, self.run_error,
-            self.summary, recent, (*own, *self.sections), self.styles.chosen,
+            self.next_steps, self.summary, recent, (*own, *self.sections), self.styles.chosen,
             self.sampling_presets, self.errors,
         )  # fmt: skip
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from pipelines.request import MAX_SEED
+from pipelines.request import MAX_SEED, InvalidRequest
+from pipelines.request_errors import OTHER_MODEL, OWN_SETTINGS, SMALLER
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.form import controls, memory, sampling_presets, summary, taken_settings
-from ui.form.form import Form, Updates
+from ui.form.form import Form, FormValues, Updates
 from ui.form.layout import first_prompt
 from ui.form.prompt import builder, hints
 from ui.form.prompt.examples import prompt_examples_value
+
+# How often pictures are made fewer or smaller until a request is possible.
+MOST_HALVINGS = 8
+# The form's own Generate, once what an error asked for is there.
+_GENERATE = "() => document.getElementById('{}')?.click()"
 
 
 def wire(form: Form) -> None:
@@ -28,6 +35,7 @@ def wire(form: Form) -> None:
     _wire_seed(form)
     _wire_model(form)
     _wire_picked_model(form)
+    _wire_next_steps(form)
 
 
 def _wire_sampling(form: Form) -> None:
@@ -118,6 +126,79 @@ def _wire_picked_model(form: Form) -> None:
 
     outputs = [*_set_by_model(form), form.run_error]
     page.picked_model.change(pick, [page.picked_model, c.prompt, c.negative_prompt], outputs, **CONCURRENT)
+
+
+def _wire_next_steps(form: Form) -> None:
+    """Mend what an error is about, as the button next to it says, and send the form again."""
+    fixes = fixes_of(form)
+
+    def fix(values: dict[Component, Any], data: gr.EventData) -> Updates:
+        change = fixes.get(str(event_value(data, "fix", "")))
+        return {**form.clear_errors(), **(change(FormValues(values)) if change else {})}
+
+    more = [component for section in form.sections for component in (*section.kept, *section.follows)]
+    outputs = list(dict.fromkeys([*form.inputs, *form.clear_errors(), *_set_by_model(form), *more]))
+    fixed = form.next_steps.fix(fix, form.inputs, outputs, **CONCURRENT)
+    fixed.success(None, None, None, js=_GENERATE.format(form.generate.elem_id), **UNQUEUED)
+
+
+def fixes_of(form: Form) -> Mapping[str, Callable[[FormValues], Updates]]:
+    """By what ``NEXT_STEPS`` calls it, the form's values -> updates that mend an error."""
+    c = form.controls
+
+    def own(*names: str) -> Callable[[FormValues], Updates]:
+        """The model's own values of some controls."""
+
+        def change(values: FormValues) -> Updates:
+            found = model_defaults(form, values[c.model], values[c.prompt], values[c.negative_prompt])
+            return {getattr(c, name): found[getattr(c, name)] for name in names if found}
+
+        return change
+
+    return {
+        SMALLER: lambda values: smaller(form, values),
+        OTHER_MODEL: lambda values: another_model(form, values),
+        OWN_SETTINGS: own("quality", "num_inference_steps", "guidance_scale", "scheduler"),
+        "scheduler": own("quality", "num_inference_steps", "scheduler"),
+        "num_inference_steps": own("quality", "num_inference_steps", "scheduler"),
+        "guidance_scale": own("guidance_scale"),
+        "width": own("width", "height"),
+        "height": own("width", "height"),
+        **{name: change for section in form.sections for name, change in section.fixes.items()},
+    }
+
+
+def smaller(form: Form, values: FormValues) -> Updates:
+    """One picture instead of several, else half the width and the height, until the request is possible."""
+    c = form.controls
+    card = form.page.card(values[c.model])
+    least = card.size_factor if card else 8
+    asked = {each: values[each] for each in (c.num_images, c.width, c.height)}
+    for _ in range(MOST_HALVINGS):
+        if asked[c.num_images] > 1:
+            asked[c.num_images] = 1
+        else:
+            for side in (c.width, c.height):
+                asked[side] = max(int((asked[side] or 0) / 2) // least, 1) * least
+        try:
+            form.request(FormValues({**values, **asked}))
+        except InvalidRequest as problem:
+            if problem.remedy.kind == SMALLER:
+                continue
+        break
+    return dict(asked)
+
+
+def another_model(form: Form, values: FormValues) -> Updates:
+    """The first model that is here, the program's own before others; nothing where there is no other one."""
+    c = form.controls
+    here = sorted(form.page.library.available(), key=lambda card: card.id != form.page.default_model)
+    other = next((card for card in here if card.id != values[c.model] and form.page.tab.id in card.tasks), None)
+    if other is None:
+        return {}
+    choices = controls.model_choices(form.page.library.available())
+    chosen = gr.Dropdown(choices, value=other.id, info=controls.about_model(other))
+    return {**model_defaults(form, other.id, values[c.prompt], values[c.negative_prompt]), c.model: chosen}
 
 
 def _set_by_model(form: Form) -> list[Component]:

@@ -102,7 +102,12 @@ class Variations:
             kept=(self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count),
             brought_back=self.brought_back,
             follows=(self.variation_group, self.blend_group, self.num_images),
+            fixes={"variation": self.off, "interpolation": self.off},
         )
+
+    def off(self, _: FormValues) -> dict[Any, Any]:
+        """Updates that switch it off."""
+        return {**self.turned(OFF), self.mode: gr.Radio(value=OFF, info=about_mode(OFF))}
 
     def brought_back(self, values: Mapping[Component, Any]) -> dict[Any, Any]:
         """Updates for a mode that a reload brings back."""

@@ -79,6 +79,20 @@ function point(i) {
   }
 }
 
+// Where the slider stood on this picture.
+const PLACE = 'diffusion-playground-noise-level';
+function keep() {
+  if (!film || !element.closest('#forward')) return;
+  try { localStorage.setItem(PLACE, JSON.stringify([film.key, Number(range.value)])); } catch { /* nothing is kept */ }
+}
+function kept(key) {
+  if (!element.closest('#forward')) return null;
+  try {
+    const [of, at] = JSON.parse(localStorage.getItem(PLACE) || '[]');
+    return of === key && Number.isInteger(at) ? at : null;
+  } catch { return null; }
+}
+
 function ask() {
   if (!wanted || asked === wanted || !visible()) return;
   asked = wanted;
@@ -105,12 +119,18 @@ function take(value) {
   const first = !film || film.key !== value.key || film.noised.length !== value.noised.length;
   film = value;
   range.max = film.noised.length - 1;
-  if (first) range.value = Math.floor(film.noised.length / 2);
+  if (first) range.value = kept(value.key) ?? Math.floor(film.noised.length / 2);
   draw();
 }
 
 build();
-range.addEventListener('input', draw);
+range.addEventListener('input', () => { draw(); keep(); });
+// What was chosen before a reload has come back, perhaps after the panel was made.
+function again() {
+  if (!element.isConnected) { document.removeEventListener('playground:noise-kept', again); return; }
+  if (asked) { asked = ''; ask(); }
+}
+if (element.closest('#forward')) document.addEventListener('playground:noise-kept', again);
 new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) ask(); }).observe(root);
 watch('value', () => take(props.value));
 take(props.value);

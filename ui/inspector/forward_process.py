@@ -6,6 +6,7 @@ Everything is computed when the panel opens and is sent once; the slider over t 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ from pipelines.trace.trace import signal_share
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
+from ui.components.gradio_events import CONCURRENT, UNQUEUED
 from ui.components.image_upload import ImageUpload
 from ui.form.form import said
+from ui.form.image_guidance import kept_id, store_upload
+from ui.form.memory import LOAD, SAVE, stored_list
 from ui.inspector.charts import PICTURE, Axis, Series, Values, axis_for, draw, graph, percent
 from ui.inspector.panel import Panel, opened_trace
 
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
     from ui.context import PageContext
 
 THIS, UPLOAD = "this", "upload"
+# The browser keeps what was chosen under this name.
+KEY = "diffusion-playground-noise"
+# Once it is back, the panel is made again if it is there already.
+_BACK = "() => document.dispatchEvent(new CustomEvent('playground:noise-kept'))"
 # Pictures are sent no larger than this, and for at most so many of the run's timesteps and pixels.
 SIDE, MAX_LEVELS, MAX_PIXELS = 256, 50, 16 * 2**20
 LAST_TIMESTEP = 999
@@ -322,7 +330,9 @@ def build(page: PageContext) -> Panel:
             with gr.Column(elem_id=f"forward-{name}", elem_classes="chart", min_width=0):
                 gr.HTML(html_template=head, js_on_load=None, apply_default_css=False)
                 plots.append(graph(f"graph-{name}"))
-    wire(page, ForwardPanel(source, with_prompt, ask, upload, panel, plots))
+    forward = ForwardPanel(source, with_prompt, ask, upload, kept_id("forward-kept"), panel, plots)
+    wire(page, forward)
+    wire_memory(page, forward)
 
     def refresh(value: Any) -> tuple[Any, ...]:
         found = opened_trace(page, value)
@@ -354,6 +364,7 @@ class ForwardPanel:
     with_prompt: gr.Checkbox
     ask: gr.Button
     upload: gr.Image
+    kept: gr.Textbox
     panel: gr.HTML
     plots: list[gr.Plot]
 
@@ -387,3 +398,38 @@ def wire(page: PageContext, panel: ForwardPanel) -> None:
     changed = [panel.source.input, panel.upload.upload, panel.upload.clear, panel.with_prompt.input]
     gr.on(changed, by_itself, inputs, outputs, **late)
     panel.ask.click(on_request, inputs, outputs, **late)
+
+
+def wire_memory(page: PageContext, panel: ForwardPanel) -> None:
+    """What was chosen survives a reload: the picture by its id, the rest by the browser; the slider keeps its place."""
+
+    def store(path: Any) -> str:
+        try:
+            return store_upload(page, path) if isinstance(path, str) else ""
+        except InvalidRequest:
+            return ""  # the panel says what is wrong with it
+
+    chosen = [panel.source, panel.with_prompt, panel.kept]
+    panel.upload.change(store, [panel.upload], [panel.kept], **CONCURRENT)
+    gr.on([one.change for one in chosen], None, chosen, None, js=SAVE % (KEY, KEY))
+    stored = gr.Textbox(visible=False, max_length=1000)
+    back = page.blocks.load(
+        lambda text: brought_back(page, text), [stored], [*chosen, panel.upload], js=LOAD % (KEY, KEY, KEY), **UNQUEUED
+    )
+    back.then(None, None, None, js=_BACK, **UNQUEUED)
+
+
+def brought_back(page: PageContext, text: Any) -> tuple[Any, ...]:
+    """Updates of source, prompt, id of the upload and upload for what the browser has kept."""
+    found = stored_list(text)
+    if len(found) != 3:
+        return (gr.skip(),) * 4
+    source, with_prompt, kept = found
+    image = None
+    if isinstance(kept, str) and kept:
+        with suppress(InvalidRequest):
+            image = page.inputs.get(kept)
+    # Without its picture there is nothing of the user's to add noise to.
+    mine = source == UPLOAD and image is not None
+    shown = gr.Image(visible=False) if image is None else gr.Image(image, visible=mine)
+    return UPLOAD if mine else THIS, with_prompt is True, "" if image is None else kept, shown

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import convert_component_dict_to_list
+from gradio.queueing import Queue
 
 from pipelines.system.text import file_problem
 
@@ -16,11 +18,43 @@ log = logging.getLogger(__name__)
 _OF_THE_API = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 
 
+# Gradio's queue looks for events a thousand times a second, also while the page is not used: 6% of a core.
+REST_AFTER_SECONDS, REST_SECONDS = 5.0, 0.02
+# Messages of ``gr.Progress``, which this page does not use, are looked for a hundred times a second.
+PROGRESS_SECONDS = 1.0
+
+
+class CalmQueue(Queue):
+    """A queue that looks for events less often once none has come for a while; the first one waits a little longer."""
+
+    _seen = 0.0
+
+    @property
+    def sleep_when_free(self) -> float:
+        """Seconds until it looks again."""
+        now = time.monotonic()
+        if len(self) or any(self.active_jobs):
+            self._seen = now
+        return self.__dict__["sleep_when_free"] if now - self._seen < REST_AFTER_SECONDS else REST_SECONDS
+
+    @sleep_when_free.setter
+    def sleep_when_free(self, seconds: float) -> None:
+        self.__dict__["sleep_when_free"] = seconds
+
+
 class PageBlocks(gr.Blocks):
     """Turns an OSError of any function, and of Gradio's own copying of files, into a message.
 
     A full disk is met in many places: uploads, stored sources, copies of finished pictures, exports.
     """
+
+    def queue(self, *args: Any, **options: Any) -> Any:
+        """Set the queue up, so that it rests while nothing happens."""
+        super().queue(*args, **options)
+        # The queue is made by name, and holds nothing yet.
+        self._queue.__class__ = CalmQueue
+        self._queue.progress_update_sleep_when_free = PROGRESS_SECONDS
+        return self
 
     def report_progress_on(self, component: gr.HTML) -> None:
         """Let all events report their states to one component, which shows none of them.

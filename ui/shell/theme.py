@@ -15,8 +15,7 @@ READING_FACE = "shell/fonts/lora-latin-400.woff2"
 
 def theme() -> gr.themes.Default:
     """The theme, light and dark."""
-    # The bundled semi-bold files lack most letters; regular and bold are whole.
-    return gr.themes.Default(
+    return gr.themes.Default(  # the bundled semi-bold files lack most letters; regular and bold are whole
         primary_hue=ACCENT,
         neutral_hue=gr.themes.colors.zinc,
         spacing_size=gr.themes.sizes.spacing_md,
@@ -58,8 +57,9 @@ def theme() -> gr.themes.Default:
         input_border_color_focus_dark="*primary_300",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_300",
-        button_primary_background_fill_hover_dark="*primary_200",
+        # As --accent in page.css.
+        button_primary_background_fill_dark="#4fd1c0",
+        button_primary_background_fill_hover_dark="*primary_300",
         button_cancel_background_fill="*neutral_800",
         button_cancel_background_fill_hover="*neutral_700",
         button_cancel_background_fill_dark="*neutral_200",

@@ -24,7 +24,7 @@ from ui.inspector.player import player
 
 NOTHING_YET = "No run to look into yet. Make a picture in Text to image; every step of it is recorded and opens here."
 GONE = "This run is no longer kept. Open the latest one, or choose another from your past runs."
-RECORDED = "A recorded run that comes with the model. Make your own picture in Text to image, then open it here."
+RECORDED = "A recorded run that comes with the model. Make your own in Text to image and open it here."
 LATEST = "Your latest picture, with every step."
 STOPPED_AT_ONCE = "This run was stopped before its first step, so there is nothing to look into. Make another one."
 EARLIER = "An earlier picture of yours, with every step."

@@ -14,6 +14,7 @@ from pipelines.models.adapters.adapter import Adapter
 from pipelines.models.adapters.folders import AdapterFolders, named, prompt_name
 from pipelines.models.adapters.lora_format import is_lora, problem, split
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.system.bounded_json import parse_json
 from pipelines.system.fingerprint import Stamp, file_stamp
 from pipelines.system.gpu.out_of_memory import out_of_memory
@@ -104,12 +105,14 @@ def resolve(request: GenerationRequest, files: AdapterFiles) -> list[LoraSpec]:
     specs = []
     for lora in request.loras:
         file = files.find(scan, lora.name)
-        name = repr(shorten(lora.name, 40))
+        name, gone = repr(shorten(lora.name, 40)), Remedy(LEAVE_OUT, lora.name)
         if file is None:
             reason = files.why_missing(lora.name, "a LoRA")
-            raise InvalidRequest("prompt", f"prompt names the LoRA {name}, which {reason}; take its mark out.")
+            raise InvalidRequest(
+                "prompt", f"prompt names the LoRA {name}, which {reason}; take its mark out.", remedy=gone
+            )
         if file.problem:
-            raise InvalidRequest("prompt", f"prompt names the LoRA {name}, which {file.problem}.")
+            raise InvalidRequest("prompt", f"prompt names the LoRA {name}, which {file.problem}.", remedy=gone)
         specs.append((str(file.path.parent), file.path.name, lora.weight))
     return specs
 
@@ -207,7 +210,7 @@ class AppliedLoras:
             layer.to(placement.device, getattr(torch, placement.dtype))
             if not all(torch.isfinite(weight).all() for weight in layer.parameters()):
                 text = f"prompt names the LoRA {path.stem!r}, whose numbers are too large for {placement.dtype}"
-                raise InvalidRequest("prompt", f"{text}; leave it out.")
+                raise InvalidRequest("prompt", f"{text}; leave it out.", remedy=Remedy(LEAVE_OUT, path.stem))
         return found
 
     def _attach(self, wanted: tuple[tuple[_Key, float], ...]) -> None:
@@ -256,5 +259,7 @@ def _key_of(spec: LoraSpec, model_name: str) -> _Key:
     except OSError as error:
         name = shorten(path.stem, 60)
         raise InvalidRequest(
-            "prompt", f"prompt names the LoRA {name!r}, whose file is gone or cannot be read; leave it out."
+            "prompt",
+            f"prompt names the LoRA {name!r}, whose file is gone or cannot be read; leave it out.",
+            remedy=Remedy(LEAVE_OUT, path.stem),
         ) from error

@@ -18,6 +18,7 @@ from pipelines.models.adapters.lora_format import LoraLayout, problem, split
 from pipelines.models.adapters.lora_layers import LoraLayer
 from pipelines.models.adapters.lora_names import LayerNames
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.system.bounded_json import parse_json, read_json_file
 from pipelines.system.safetensors_header import read_header
 from pipelines.system.scaled_weights import unscaled
@@ -57,7 +58,8 @@ def load(path: Path, names: LayerNames, model_name: str) -> LoadedLora:
     """
 
     def refuse(reason: str) -> InvalidRequest:
-        return InvalidRequest("prompt", f"prompt names the LoRA {shorten(path.stem, 60)!r}, which {reason}.")
+        text = f"prompt names the LoRA {shorten(path.stem, 60)!r}, which {reason}."
+        return InvalidRequest("prompt", text, remedy=Remedy(LEAVE_OUT, path.stem))
 
     def unreadable(error: Exception) -> InvalidRequest:
         return refuse(f"cannot be read ({first_line(error, str(path))}); copy or download it again, or leave it out")

@@ -14,6 +14,7 @@ from pipelines.models.adapters.adapter import Adapter
 from pipelines.models.adapters.folders import AdapterFolders, named, prompt_name
 from pipelines.prompt.tags import EMBEDDING_TAG, embedding_names
 from pipelines.request import InvalidRequest, prompt_fields
+from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.system.fingerprint import stamp
 from pipelines.system.safetensors_header import SafetensorsHeader
 from pipelines.system.text import first_line, shorten
@@ -89,7 +90,7 @@ def resolve(request: GenerationRequest, files: AdapterFiles) -> dict[str, Path]:
         elif name not in bundled:
             reason = files.why_missing(name, "a word")
             text = f"prompt names the word {shorten(name, 40)!r}, which {reason}; take its mark out."
-            raise InvalidRequest("prompt", text)
+            raise InvalidRequest("prompt", text, remedy=Remedy(LEAVE_OUT, name))
     return found
 
 
@@ -126,10 +127,12 @@ def _vectors(name: str, path: Path) -> dict[str, torch.Tensor]:
         raise InvalidRequest(
             "prompt",
             f"prompt names the word {shorten(name, 60)!r}, whose file cannot be read ({reason}); leave it out.",
+            remedy=Remedy(LEAVE_OUT, name),
         ) from error
     if not all(torch.isfinite(tensor).all() for tensor in found.values()):
         text = "whose file holds numbers that are not finite; copy or download it again, or leave it out."
-        raise InvalidRequest("prompt", f"prompt names the word {shorten(name, 60)!r}, {text}")
+        words = f"prompt names the word {shorten(name, 60)!r}, {text}"
+        raise InvalidRequest("prompt", words, remedy=Remedy(LEAVE_OUT, name))
     return found
 
 
@@ -205,7 +208,7 @@ class LoadedEmbeddings:
             if encoder is not None and encoder.get_input_embeddings().weight.shape[-1] == width:
                 return suffix
         text = f"prompt names the word {shorten(name, 60)!r}, which is for another kind of model; leave it out."
-        raise InvalidRequest("prompt", text)
+        raise InvalidRequest("prompt", text, remedy=Remedy(LEAVE_OUT, name))
 
     def _tokens(self, suffix: str, rows: torch.Tensor) -> str:
         """The tokens of these vectors; added to the tokenizer and its encoder if they are new."""

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from pipelines.events import Failed, Finished
-from pipelines.jobs.messages import explain_error
+from pipelines.jobs.messages import explain_error, remedy_for
 from pipelines.model import CannotLoad
 from pipelines.models.placement import NoSuchDevice
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import AGAIN, LEAVE_OUT, OWN_SETTINGS, SMALLER, Remedy
 from tests.support.toy_backend import ask, finish
 
 
@@ -20,18 +21,20 @@ def test_truncated_text_is_quoted(make_backend: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "words"),
+    ("prompt", "words", "remedy"),
     [
-        ("crash", "Something went wrong with toy"),
-        ("memory", "not enough memory for 1 x 16 x 16 pixels"),
-        ("nan", "overflowed"),
+        ("crash", "Something went wrong with toy", AGAIN),
+        ("memory", "not enough memory for 1 x 16 x 16 pixels", SMALLER),
+        ("nan", "overflowed", OWN_SETTINGS),
     ],
 )
-def test_an_error_is_one_sentence_and_the_next_job_runs(make_backend: Any, prompt: str, words: str) -> None:
+def test_an_error_is_one_sentence_and_the_next_job_runs(
+    make_backend: Any, prompt: str, words: str, remedy: str
+) -> None:
     backend = make_backend()
     last = finish(backend.submit(ask(prompt)))[-1]
     assert isinstance(last, Failed)
-    assert words in last.message
+    assert words in last.message and last.remedy == Remedy(remedy)
     assert "secret" not in last.message
     assert isinstance(finish(backend.submit(ask()))[-1], Finished)
     assert backend.status().text == "toy on CPU, ready"
@@ -49,6 +52,14 @@ def test_an_error_is_one_sentence_and_the_next_job_runs(make_backend: Any, promp
 )
 def test_no_explanation_holds_a_path(error: Exception) -> None:
     assert "/home" not in explain_error(error, "fox") and "me/" not in explain_error(error, "fox")
+
+
+def test_what_mends_an_error_is_told_by_its_kind() -> None:
+    missing = InvalidRequest("prompt", "It names a LoRA.", remedy=Remedy(LEAVE_OUT, "ink"))
+    assert remedy_for(missing) == Remedy(LEAVE_OUT, "ink")
+    assert remedy_for(InvalidRequest("mask", "Nothing is marked.")) == Remedy("mask")
+    assert remedy_for(CannotLoad("It is not whole.")) == remedy_for(MemoryError()) == Remedy("model")
+    assert remedy_for(OSError("The disk is full.")) == Remedy(AGAIN)
 
 
 def test_marks_that_were_read_as_words_are_named(make_backend: Any) -> None:

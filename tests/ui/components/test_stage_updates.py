@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines.events import Announced, Cancelled, Decoding, Event, Failed, Finished, Loading, Picture, Preview, Queued
 from pipelines.jobs.job import Job
 from pipelines.request import make_request
+from pipelines.request_errors import SMALLER, Remedy
 from presets.catalogue import load
 from ui.components import phrases, stage_updates
 
@@ -95,6 +96,12 @@ def test_every_wait_has_a_name():
 def test_a_failure_is_shown_as_its_sentence():
     (last,) = played(Failed("The disk is full; make room and try again."))
     assert (last["state"], last["text"]) == ("failed", "The disk is full; make room and try again.")
+    assert last["next"] == {"label": "Try again", "to": "generate"}
+
+
+def test_a_failure_offers_what_mends_it():
+    (last,) = played(Failed("There was not enough memory.", Remedy(SMALLER)))
+    assert last["next"] == {"label": "Make it smaller", "to": "fix", "fix": SMALLER}
 
 
 def test_finished_pictures_are_byte_true_copies_and_seeds_are_text(tmp_path: Path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.images.uploads import UploadStore
 from pipelines.jobs.backend import QueryFailed
 from tests.support.known_trace import TIMES, make_trace, stand
 from ui.inspector import forward_process
@@ -153,3 +156,24 @@ def test_no_more_levels_than_can_be_sent(count: int):
     chosen = forward_process.spread_positions(count)
     assert len(chosen) == min(count, forward_process.MAX_LEVELS)
     assert chosen[0] == 0 and chosen[-1] == count - 1 and chosen == sorted(set(chosen))
+
+
+def test_what_was_chosen_comes_back_after_a_reload(tmp_path: Path):
+    page = stand()
+    page.inputs = UploadStore(tmp_path).of(None)
+    kept = page.inputs.put(flat(90, 40))
+    source, with_prompt, name, shown = forward_process.brought_back(page, json.dumps([UPLOAD, True, kept]))
+    assert (source, with_prompt, name) == (UPLOAD, True, kept) and shown.visible is True
+    # One of the run's own pictures is shown although another one was uploaded before.
+    *_, shown = forward_process.brought_back(page, json.dumps([THIS, False, kept]))
+    assert shown.visible is False
+    # A picture that is gone is none of the user's.
+    source, *_, name, shown = forward_process.brought_back(page, json.dumps([UPLOAD, False, "0" * 32]))
+    assert (source, name, shown.visible) == (THIS, "", False)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "[1, 2]", "{", '["upload", true, {}]', '[{}, "x", 3]'])
+def test_what_no_page_has_written_changes_nothing_of_the_users(text):
+    source, with_prompt, *_ = forward_process.brought_back(stand(), text)
+    assert source == THIS or source == gr.skip()
+    assert with_prompt in (False, True) or with_prompt == gr.skip()

@@ -24,7 +24,7 @@ def test_a_panel_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(denoising, "PANELS", {**PANELS, "dummy": PanelSpec("Dummy", build)})
     page: Any = stand()
-    with gr.Blocks():
+    with gr.Blocks() as page.blocks:
         page.opened = gr.State(None)
         page.frame_cache = SimpleNamespace()
         inspector = denoising.lay_out(page)

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
 
-from ui.shell.page_blocks import PageBlocks
+from ui.shell.page_blocks import REST_AFTER_SECONDS, REST_SECONDS, CalmQueue, PageBlocks
 
 
 def answer(page_class: type[gr.Blocks], given: Any) -> tuple[list[Any], set[int]]:
@@ -50,3 +50,20 @@ def test_only_what_changes_is_built_again() -> None:
 def test_wrong_answers_are_still_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="output"):
         answer(PageBlocks, given)
+
+
+def test_the_queue_rests_while_nothing_comes():
+    with PageBlocks() as page:
+        gr.Button().click(lambda: None)
+    page.queue(max_size=3)
+    queue: Any = page._queue
+    assert isinstance(queue, CalmQueue) and queue.max_size == 3
+    queue.active_jobs = [None]
+    assert queue.sleep_when_free == REST_SECONDS
+    queue.active_jobs = [["an event"]]
+    quick = queue.sleep_when_free
+    assert 0 < quick != REST_SECONDS
+    queue.active_jobs = [None]
+    assert queue.sleep_when_free == quick, "what follows an event is not late"
+    queue._seen -= REST_AFTER_SECONDS
+    assert queue.sleep_when_free == REST_SECONDS

@@ -11,7 +11,8 @@ const SETTLE_MS = 300;
 let offered = '';
 // Not of this component: without a line to show it is out of the layout itself.
 const desk = element.closest('.workspace');
-const onView = () => Boolean(desk.offsetParent);
+// Asked while the page is built: ``offsetParent`` would lay out all of it.
+const onView = () => (desk.checkVisibility ? desk.checkVisibility() : Boolean(desk.offsetParent));
 let shown = onView();
 
 function read(key) { try { return sessionStorage.getItem(key); } catch { return null; } }

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.system.lru import LruDict
+from ui.server.http.faster_scripts import faster
 from ui.server.http.preloads import with_preloads
 
 # Kept in all and of one answer, bytes: the page and its files, each as browsers ask for it (compressed or not).
@@ -113,6 +114,7 @@ def packed(path: str, headers: Any, body: bytes, kind: str) -> StoredAnswer:
     media = Headers(raw=list(headers)).get("content-type", "")
     if path == "/":
         body = with_preloads(body.decode()).encode()
+    body = faster(path, body)
     compressed = body
     if kind and _TEXT.match(media) and len(body) >= LEAST_BYTES:
         compressed = brotli.compress(body, quality=BROTLI_QUALITY) if kind == "br" else gzip.compress(body, GZIP_LEVEL)

@@ -11,6 +11,7 @@ from pipelines.grid.plan import MAX_CELLS
 from pipelines.request import InvalidRequest
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
+from ui.components.next_steps import next_step
 from ui.inspector.export import save_answer
 from ui.tabs.compare import choosing, templates, ways
 from ui.tabs.compare.cells import two_labels, two_value
@@ -59,13 +60,19 @@ def wire_setup(page: PageContext, setup: gr.HTML) -> None:
         try:
             return {"ask": token, **QUESTIONS[what](page, asked, data)} if what in QUESTIONS else {"ask": token}
         except InvalidRequest as problem:
-            return {"ask": token, "field": problem.field, "message": problem.message}
+            return {"ask": token, "field": problem.field, "message": problem.message, **next_of(problem)}
 
     def shown(asked: Any) -> Any:
         return {"show": {k: asked[k] for k in ("setting", "at")}} if isinstance(asked, dict) else gr.skip()
 
     setup.ask(answer, [page.shown_setting], [setup], trigger_mode="multiple", **UNQUEUED)
     page.shown_setting.change(shown, [page.shown_setting], [setup], **CONCURRENT)
+
+
+def next_of(problem: InvalidRequest) -> Answer:
+    """Where a sentence's link leads: what an error says of the page; the form's own fields are not here."""
+    step = next_step(problem.remedy)
+    return {"next": [step["label"], step["to"]]} if step.get("to", "").startswith("#/") else {}
 
 
 def _list(page: PageContext, asked: Any, data: gr.EventData) -> Answer:
@@ -98,7 +105,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
             grid = choosing.plan_of(page, data, base)
             grid.cells()
         except InvalidRequest as problem:
-            yield {"state": "refused", "field": problem.field, "problem": problem.message}
+            yield {"state": "refused", "field": problem.field, "problem": problem.message, **next_of(problem)}
             return
         yield from comparisons.values(page.backend, grid)
 
@@ -108,7 +115,7 @@ def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
             grid = choosing.saved_plan(event_value(data, "plan", ""))
             grid.cells()
         except InvalidRequest as problem:
-            yield {"state": "refused", "field": "", "problem": problem.message}
+            yield {"state": "refused", "field": "", "problem": problem.message, **next_of(problem)}
             return
         yield from comparisons.values(page.backend, grid)
 

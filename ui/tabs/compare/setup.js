@@ -163,7 +163,7 @@ async function describe() {
   const run = state.run;
   const found = await calls.ask('describe', { run }, { latest: true });
   if (!found || run !== state.run) return;
-  if (!found.settings) { problem('run', found.message); return; }
+  if (!found.settings) { problem('run', found.message, found.next); return; }
   settings = found.settings;
   described = run;
   say(part('title'), `${found.title}, seed ${found.seed}${found.note ? `. ${found.note}` : ''}`);
@@ -248,7 +248,7 @@ function cost() {
     if (!found) return;
     clear();
     say(part('cost'), found.text || '');
-    if (found.message) problem(found.field, found.message);
+    if (found.message) problem(found.field, found.message, found.next);
   }, REST_MS);
 }
 
@@ -293,7 +293,7 @@ document.addEventListener('keydown', keys);
 function start() {
   if (state.mode === 'two' || running || starting) return;
   clear();
-  if (!state.run) { problem('run', 'There is no run to compare yet. Make a picture in Text to image first.'); return; }
+  if (!state.run) { problem('run', 'There is no run to compare yet. Make a picture in Text to image first.', ['Open Text to image', '#/text-to-image']); return; }
   begin('start', asked());
 }
 
@@ -328,7 +328,7 @@ form.querySelector('[data-part="file"]').addEventListener('change', async (event
 document.addEventListener('playground:compared', ({ detail }) => {
   if (!element.isConnected) return;
   opened();
-  if (detail.state === 'refused') problem(detail.field, detail.problem);
+  if (detail.state === 'refused') problem(detail.field, detail.problem, detail.next);
   const before = running;
   running = detail.state === 'running' ? detail.name : '';
   button('stop').hidden = !running;

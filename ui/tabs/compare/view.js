@@ -39,8 +39,7 @@ function remember() {
 const empty = root.querySelector('.empty canvas').getContext('2d');
 const grain = empty.createImageData(28, 28);
 for (let i = 0; i < grain.data.length; i += 4) {
-  const grey = 110 + Math.random() * 120;
-  grain.data.set([grey, grey - 12, grey + 14, 255], i);
+  grain.data.set([...[0, 0, 0].map(() => 128 + 110 * (Math.random() + Math.random() + Math.random() - 1.5)), 255], i);
 }
 empty.putImageData(grain, 0, 0);
 

@@ -149,8 +149,7 @@ function noise(canvas) {
   const context = canvas.getContext('2d');
   const pixels = context.createImageData(canvas.width, canvas.height);
   for (let k = 0; k < pixels.data.length; k += 4) {
-    const level = 90 + Math.random() * 130;
-    pixels.data.set([level, level, level, 255], k);
+    pixels.data.set([...[0, 0, 0].map(() => 128 + 110 * (Math.random() + Math.random() + Math.random() - 1.5)), 255], k);
   }
   context.putImageData(pixels, 0, 0);
 }

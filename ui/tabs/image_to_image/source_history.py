@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Images that are remembered; the oldest results go first, the very first image stays.
 MAX_ITEMS = 24
 SIDE = 72
+# Key of the one that is in use, where it is not the last.
+IN_USE = "now"
 YOURS, RESULT, EXAMPLE = "Yours", "Result", "Example"
 SENT_GONE = "That image is no longer here. Make it again, or upload one."
 # What is offered on entering is taken by the browser, and only if no image is there by then: an upload is faster.
@@ -62,7 +64,19 @@ def read(links: Any) -> list[dict[str, str]]:
     if not isinstance(links, list):
         return []
     fits = [link for link in links if isinstance(link, dict) and isinstance(link.get("id"), str)]
-    return [{"id": link["id"], "label": str(link.get("label", ""))[:40]} for link in fits[:MAX_ITEMS]]
+    return [
+        {"id": link["id"], "label": str(link.get("label", ""))[:40], **({IN_USE: "yes"} if link.get(IN_USE) else {})}
+        for link in fits[:MAX_ITEMS]
+    ]
+
+
+def marked(links: Any, name: str) -> list[dict[str, str]]:
+    """The history with the image in use marked, unless it is the last one: a reload brings it back."""
+    found = [{key: text for key, text in link.items() if key != IN_USE} for link in read(links)]
+    for link in found[:-1]:
+        if link["id"] == name:
+            link[IN_USE] = "yes"
+    return found
 
 
 def add(links: Any, name: str, kind: str) -> list[dict[str, str]]:
@@ -73,7 +87,7 @@ def add(links: Any, name: str, kind: str) -> list[dict[str, str]]:
         name: id of the stored image.
         kind: YOURS, RESULT or EXAMPLE.
     """
-    found = read(links)
+    found = marked(links, name)
     if any(link["id"] == name for link in found):
         return found
     # After the highest, not the count: the oldest may have gone.
@@ -99,7 +113,8 @@ def value(links: Any, inputs: UserUploads, now: Any) -> dict[str, Any]:
     items = []
     for link in read(links):
         try:
-            items.append({**link, "uri": thumbnail_uri(inputs.get(link["id"]), SIDE)})
+            uri = thumbnail_uri(inputs.get(link["id"]), SIDE)
+            items.append({"id": link["id"], "label": link["label"], "uri": uri})
         except InvalidRequest:
             continue
     return {"items": items, "now": now if isinstance(now, str) else ""}
@@ -145,7 +160,7 @@ class SourceHistory:
             return self.unchanged(str(problem))
 
     def enter(self, path: Any, links: Any, sent: Any) -> dict[str, Any] | None:
-        """On entering without an image: the latest one of this browser, else the one that comes with the model.
+        """On entering without an image: this browser's one in use or its latest, else the model's own.
 
         Returns:
             ``image`` as a file that Gradio serves, ``links`` and ``shown``, the component's value; None for nothing.
@@ -160,7 +175,7 @@ class SourceHistory:
 
     def _latest(self, links: Any) -> tuple[Any, ...] | None:
         found = read(links)
-        for link in reversed(found):
+        for link in [*(link for link in found if IN_USE in link), *reversed(found)]:
             with suppress(InvalidRequest):
                 return self.use(found, link["id"])
         first = sent_image(self.page, {"id": BUNDLED, "picture": 0})
@@ -171,7 +186,7 @@ class SourceHistory:
     def use(self, links: Any, name: str) -> tuple[Any, ...]:
         """An image of the history; raises InvalidRequest if it is gone."""
         inputs = self.page.inputs
-        return inputs.get(name), links, value(links, inputs, name), ""
+        return inputs.get(name), marked(links, name), value(links, inputs, name), ""
 
     def unchanged(self, error: str | None = None) -> tuple[Any, ...]:
         """Nothing changes but the error, if there is one."""

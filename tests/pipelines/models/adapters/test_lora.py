@@ -21,6 +21,7 @@ from pipelines.models.adapters.lora import scan
 from pipelines.models.families import loader
 from pipelines.models.manager import PipelineManager
 from pipelines.request import InvalidRequest, Lora
+from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.sampling.denoise import denoise
 from tests.support.paired_models import CPU, request
 from tests.support.tiny_families import make
@@ -201,8 +202,9 @@ def test_a_missing_file_gives_one_sentence(backend: Callable[[], LocalBackend], 
     here = backend()
     here.adapters.loras()
     (tmp_path / "loras" / "ink.safetensors").unlink()
-    with pytest.raises(InvalidRequest, match="'ink', which is not here; take its mark out"):
+    with pytest.raises(InvalidRequest, match="'ink', which is not here; take its mark out") as caught:
         here.submit(asked("stable_diffusion", prompt="a fox <lora:ink>"))
+    assert caught.value.remedy == Remedy(LEAVE_OUT, "ink")
 
 
 def test_running_out_of_memory_is_not_taken_for_a_wrong_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -504,3 +504,10 @@ def test_the_lanes_of_a_comparison_lie_in_one_plane_with_their_noise_levels() ->
     first, second = (np.array(way["x0"]) for way in value["ways"])
     assert not np.allclose(first, second) and "of the variance" in value["variance"]
     assert ways.ways_value(page, None, {(0, 0, 0): traces[0, 0, 0]})["state"] == "failed"
+
+
+def test_a_refusal_leads_to_what_the_page_can_do_about_it():
+    assert compare.next_of(InvalidRequest("model", "It is not here.")) == {"next": ["Open Models", "#/models"]}
+    # The form's own fields are in other tabs.
+    assert compare.next_of(InvalidRequest("width", "It is too large.")) == {}
+    assert compare.next_of(InvalidRequest("x", "It holds no value.")) == {}

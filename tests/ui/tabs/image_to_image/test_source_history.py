@@ -76,6 +76,21 @@ def test_pictures_join_the_history_when_they_are_brought_and_come_back_with_a_cl
         assert np.array_equal(np.asarray(last), tab.stored(now))
 
 
+def test_an_earlier_image_that_was_gone_back_to_is_the_one_after_a_reload(tab: SourceTab, path: str):
+    links = source_history.SourceHistory(tab.page)
+    _, found, first, _ = links.upload(path, None)
+    _, found, second, _ = links.add(noise_image(40, 30), found, source_history.RESULT)
+    _, found, _, _ = links.back(found, gr.EventData(None, {"id": first["now"]}))
+    offer = links.enter(None, found, None)
+    assert offer and offer["shown"]["now"] == first["now"]
+    assert links.enter(None, offer["links"], None)["shown"]["now"] == first["now"]  # type: ignore[index]
+    # The next image, and one that is gone back to, take its place.
+    _, more, third, _ = links.add(noise_image(20, 30), found, source_history.RESULT)
+    assert links.enter(None, more, None)["shown"]["now"] == third["now"]  # type: ignore[index]
+    _, again, _, _ = links.back(found, gr.EventData(None, {"id": second["now"]}))
+    assert links.enter(None, again, None)["shown"]["now"] == second["now"]  # type: ignore[index]
+
+
 def test_what_is_gone_changes_nothing_but_the_sentence(tab: SourceTab, path: str):
     links = source_history.SourceHistory(tab.page)
     same = links.unchanged()
