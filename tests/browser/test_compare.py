@@ -131,3 +131,37 @@ def test_show_me_draws_five_values_and_stop_ends_it(visit, site: Site):
     expect(view.locator("h2")).to_have_text("Guidance scale", timeout=30_000)
     expect(view.locator('[data-at][data-state="done"]')).to_have_count(5, timeout=60_000)
     expect(view.locator(".viewer > .sentence")).to_contain_text("the picture changes most")
+
+
+def test_the_map_of_a_race_is_drawn_while_it_runs(compared: Page, site: Site):
+    page = compared
+    setup, view = page.locator("#compare-setup"), page.locator("#compare-view")
+    setup.get_by_text("Samplers", exact=True).click()
+    setup.locator('[data-axis="x"] [data-part="values"]').fill("DDIM, Euler, Heun")
+    expect(setup.locator('[data-part="cost"]')).to_contain_text("3 pictures")
+    site.gate.reached.clear()
+    site.gate.hold_at(2)
+    setup.locator('[data-do="start"]').click()
+    site.gate.wait_for(2)
+    ways = page.locator("#compare-ways .compared-ways")
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    looks = []
+    page.on("request", lambda request: looks.append(request.url) if "/queue/join" in request.url else None)
+    for held in range(3, 8):
+        site.gate.hold_at(held)
+        site.gate.wait_for(held)
+        page.wait_for_timeout(700)
+    expect(ways.locator(".lane-now")).to_have_count(3, timeout=60_000)
+    expect(ways.locator(".lanes li")).to_have_text(["DDIM", "Euler", "Heun"])
+    assert ways.get_attribute("data-state") == "running" and ways.locator(".end.lane image").count() == 0
+    # Folded, it asks for nothing.
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    page.wait_for_timeout(1_000)
+    looks.clear()
+    page.wait_for_timeout(2_000)
+    assert looks == []
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    site.gate.open()
+    expect(ways).to_have_attribute("data-state", "open", timeout=60_000)
+    expect(ways.locator(".end.lane image")).to_have_count(3)
+    expect(view.locator('[data-part="progress"]')).to_have_text("")

@@ -26,6 +26,20 @@ const Ways = {
     return ([x, y]) => [across + (x - left) * scale, height - up - (y - low) * scale];
   },
 
+  // The same ways some steps later: each direction points to where it pointed before.
+  steady(before, ways) {
+    const sides = [0, 1].map((axis) => {
+      let agree = 0;
+      for (const way of ways) {
+        const old = before?.find(({ kind, name }) => kind === way.kind && name === way.name)?.x_t || [];
+        way.x_t.slice(0, old.length).forEach((one, i) => { agree += one[axis] * old[i][axis]; });
+      }
+      return agree < 0 ? -1 : 1;
+    });
+    const turned = (points) => points.map((one) => one.map((n, axis) => n * sides[axis]));
+    return ways.map((way) => ({ ...way, x_t: turned(way.x_t), x0: turned(way.x0) }));
+  },
+
   path(points, kind) {
     return Ways.shape('polyline', { points: points.map((one) => one.map((n) => n.toFixed(1)).join()).join(' ') }, kind);
   },

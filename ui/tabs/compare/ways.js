@@ -1,4 +1,6 @@
-// The map of a comparison: it asks when it is unfolded, and follows the comparison's timeline.
+// The map of a comparison: it asks when it is unfolded, and follows the comparison's timeline.  While pictures are made,
+// it asks again and again as long as it is on view.
+const LIVE_MS = 500;
 const root = element.querySelector('.compared-ways');
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const svg = part('svg');
@@ -9,18 +11,35 @@ let count = 0;
 let lanes = [];
 let dots = [];
 let at = Infinity;
+let shown = null;
+let looking = null;
+let onView = false;
 
 function say(text) { part('why').textContent = text; part('why').hidden = !text; }
 
 function ask() {
-  if (!compared || asked || !part('fold').open) return;
+  if (compared?.state !== 'done' || asked || !part('fold').open) return;
   count += 1;
   asked = `${Date.now()}-${count}`;
-  say('Drawing the map');
+  if (part('body').hidden) say('Drawing the map');
   trigger('ask', { ask: asked, plan: compared.plan, runs: compared.runs });
 }
 
-function draw({ ways, variance, left_out: leftOut }) {
+// The steps that were made since the last look.
+function look() {
+  looking = null;
+  if (compared?.state !== 'running' || !onView || document.hidden || !part('fold').open) return;
+  count += 1;
+  looking = asked = `${Date.now()}-${count}`;
+  if (part('body').hidden) say('Drawing the map');
+  trigger('look', { ask: asked, name: compared.name });
+}
+
+function see() { ask(); if (!looking) look(); }
+
+function draw({ ways: found, variance, left_out: leftOut }) {
+  const ways = Ways.steady(shown, found);
+  shown = ways;
   // By the ways alone: early guesses under strong guidance lie far outside, and their lines may leave the map.
   const place = projection(svg, ways.map(({ x_t: points }) => ({ x_t: points, x0: [] })));
   lanes = ways.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
@@ -41,8 +60,9 @@ function draw({ ways, variance, left_out: leftOut }) {
 
 // Each dot stands at the last of its steps that is no cleaner than the timeline, or at the picture.
 function follow() {
+  const newest = at === Infinity || compared?.state === 'running';
   lanes.forEach(({ x_t: points, x0, levels }, k) => {
-    const i = at === Infinity ? levels.length : Math.max(0, levels.filter((level) => level <= at).length - 1);
+    const i = newest ? levels.length : Math.max(0, levels.filter((level) => level <= at).length - 1);
     const [line, dot, number] = dots[k].children;
     const [here, end] = [points[i], x0[Math.min(i, x0.length - 1)]];
     for (const [name, value] of Object.entries({ x1: here[0], y1: here[1], x2: end[0], y2: end[1] })) line.setAttribute(name, value);
@@ -55,22 +75,34 @@ function follow() {
 
 function take(value) {
   if (!value || value.ask !== asked) return;
+  const live = value.state === 'running';
+  if (live || value.state === 'over') {
+    if (compared?.state !== 'running') return;
+    looking = live ? setTimeout(look, LIVE_MS) : null;
+    if (!live) return;
+  }
   root.dataset.state = value.state;
-  say(value.why);
-  part('body').hidden = value.state !== 'open';
-  if (value.state === 'open') draw(value);
+  // What is drawn stays while nothing is known of the next steps.
+  if (!live || value.ways || part('body').hidden) say(value.why);
+  if (value.ways) { part('body').hidden = false; draw(value); } else if (!live) part('body').hidden = true;
 }
 
 // Another comparison, or this one with more pictures.
 function hear({ detail }) {
   if (!element.isConnected) { document.removeEventListener('playground:compared', hear); return; }
-  if (detail.state !== 'done') { if (detail.state === 'running') root.hidden = true; return; }
+  if (detail.state !== 'done' && detail.state !== 'running') return;
+  const another = detail.name !== compared?.name;
+  const live = detail.state === 'running';
+  const drawn = !another && compared.state === 'running' && !part('body').hidden;
   compared = detail;
+  if (live && !another) { if (!looking) look(); return; }
+  clearTimeout(looking);
   asked = '';
-  root.hidden = detail.runs.length < 2;
-  part('body').hidden = true;
-  say('');
-  ask();
+  looking = null;
+  root.hidden = !live && detail.runs.length < 2;
+  // What was drawn live stays until the pictures are on it.
+  if (!drawn) { part('body').hidden = true; lanes = dots = []; shown = null; say(''); }
+  see();
 }
 
 function hearLevel({ detail }) {
@@ -80,6 +112,12 @@ function hearLevel({ detail }) {
 }
 document.addEventListener('playground:compared', hear);
 document.addEventListener('playground:level', hearLevel);
-part('fold').addEventListener('toggle', ask);
+function back() {
+  if (!element.isConnected) { document.removeEventListener('visibilitychange', back); return; }
+  if (!document.hidden) see();
+}
+document.addEventListener('visibilitychange', back);
+new IntersectionObserver((seen) => { onView = seen.at(-1).isIntersecting; if (onView) see(); }).observe(root);
+part('fold').addEventListener('toggle', see);
 watch('value', () => take(props.value));
 take(props.value);

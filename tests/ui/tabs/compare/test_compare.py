@@ -20,7 +20,7 @@ from PIL import Image
 from pipelines.events import Failed, Finished
 from pipelines.grid.plan import Grid, GridAxis
 from pipelines.grid.sheet import sheet
-from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
@@ -31,10 +31,11 @@ from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
 from tests.support.waiting import wait_for
+from ui.components.stage_updates import JobView
 from ui.tabs import compare
 from ui.tabs.compare import choosing, ways
 from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, final_picture, level
-from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
+from ui.tabs.compare.running import Comparisons, RunningGrid, _Active, kept_value
 from ui.tabs.compare.saving import LEVELS, saved
 from ui.tabs.compare.templates import KINDS
 
@@ -504,3 +505,39 @@ def test_the_lanes_of_a_comparison_lie_in_one_plane_with_their_noise_levels() ->
     first, second = (np.array(way["x0"]) for way in value["ways"])
     assert not np.allclose(first, second) and "of the variance" in value["variance"]
     assert ways.ways_value(page, None, {(0, 0, 0): traces[0, 0, 0]})["state"] == "failed"
+
+
+def test_the_map_of_a_race_is_drawn_while_it_runs() -> None:
+    backend = Backend()
+    running = RunningGrid(backend, grid_of(1, 2, 3), threading.Event())  # type: ignore[arg-type]
+    page = page_of(backend)
+    backend.steps_so_far = lambda jobs, user: [backend.so_far.get(job) for job in jobs]  # type: ignore[attr-defined]
+    backend.so_far = {}  # type: ignore[attr-defined]
+    assert ways.live_value(page, running) == {"state": "running", "why": ways.WAITS}
+    # One has its picture, one has made four steps, one has not begun.
+    made = backend.traces["made"] = finished("made", seed=1)
+    running.traces[0, 0, 0] = made
+    jobs = [Job(ask()), Job(ask())]
+    for column, job in enumerate(jobs, 1):
+        cell = next(cell for cell in running.grid.cells() if cell.column == column)
+        running._active.append(_Active(cell, job, JobView(job)))
+    backend.so_far[jobs[0].id] = make_trace("so far", done=4, seed=2)  # type: ignore[attr-defined]
+    value = ways.live_value(page, running)
+    assert value["state"] == "running" and "of the variance" in value["variance"]
+    assert [(way["name"], len(way["x0"]), len(way["levels"])) for way in value["ways"]] == [("1", 6, 6), ("2", 4, 4)]
+    assert [bool(way["picture"]) for way in value["ways"]] == [True, False]
+    backend.steps_so_far = failing  # type: ignore[attr-defined]
+    assert ways.live_value(page, running) == {"state": "running", "why": "Busy; try again."}
+
+
+def failing(jobs: Any, user: Any) -> Any:
+    raise QueryFailed("Busy; try again.")
+
+
+def test_a_comparison_is_known_by_its_name_while_it_is_made() -> None:
+    comparisons = Comparisons()
+    values = comparisons.values(Backend(), grid_of(1, 2))  # type: ignore[arg-type]
+    name = next(values)["name"]
+    assert comparisons.running(name) is not None and comparisons.running("another") is None
+    list(values)
+    assert comparisons.running(name) is None
