@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import Event, Preview, Step
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 PREVIEW_SIDE = 256
 # While a page watches, steps are painted this often, and so many times in a run however short it is.
 LIVE_SECONDS, LIVE_TIMES = 0.04, 3
+# Where a guess and the finished latents differ by no more than this, they decode to the same picture.
+SAME_LATENTS = 1e-3
 # Frames that are painted after the picture go to the page together, this often.
 STRIP_SECONDS = 0.1
 # What the stage shows large comes first.
@@ -85,6 +88,19 @@ def rough_frames(model: Model, steps: Sequence[Step], scheduler: str) -> list[St
     n = len(steps[0].x_t)
     rough = () if model.latents.preview_is_linear else VIEWS
     return [StepFrames(tuple(guesses[k : k + n]), tuple(noisy[k : k + n]), rough) for k in range(0, n * len(steps), n)]
+
+
+def is_picture(model: Model, step: Step, scheduler: str) -> bool:
+    """Whether a step's guess is the latents after it, so that both decode to the same picture."""
+    guess, _ = _shown(model, step, scheduler)
+    return bool((guess - step.x_next).abs().max() <= SAME_LATENTS)
+
+
+def noise_key(model: Model, step: Step, scheduler: str) -> bytes:
+    """What the frame of a step's noisy latents depends on."""
+    _, noisy = _shown(model, step, scheduler)
+    of = f"{model.card.id} {model.placement.dtype} {tuple(noisy.shape)}".encode()
+    return blake2b(of + noisy.contiguous().numpy().tobytes()).digest()
 
 
 def small_frames(model: Model, step: Step, scheduler: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -328,13 +344,13 @@ class StripPainter:
             self._send(last=self._model.latents.preview_is_linear)
 
     def decoded(
-        self, steps: Sequence[Step], known: Mapping[int, tuple[bytes, ...]], stopped: Callable[[], bool]
+        self, steps: Sequence[Step], known: Mapping[tuple[str, int], tuple[bytes, ...]], stopped: Callable[[], bool]
     ) -> None:
         """Paint all of them by the autoencoder, unless the model has none for previews.
 
         Args:
             steps: of the run.
-            known: guesses that need not be decoded, by step.
+            known: frames that need not be decoded, by view and step.
             stopped: asked before each; when true, the rest stays as it is.
         """
         if not steps or self._model.latents.preview_is_linear:
@@ -351,11 +367,13 @@ class StripPainter:
                     each.result()
                 self._send(last=view == VIEWS[-1])
 
-    def _decode(self, step: Step, view: str, known: Mapping[int, tuple[bytes, ...]]) -> Sequence[Image.Image | bytes]:
+    def _decode(
+        self, step: Step, view: str, known: Mapping[tuple[str, int], tuple[bytes, ...]]
+    ) -> Sequence[Image.Image | bytes]:
         import torch
 
-        if view == "guess" and step.index in known:
-            return known[step.index]
+        if (view, step.index) in known:
+            return known[view, step.index]
         with torch.inference_mode():
             guess, noisy = _shown(self._model, step, self._scheduler)
             return self._model.latents.preview(guess if view == "guess" else noisy)

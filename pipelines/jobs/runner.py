@@ -15,13 +15,24 @@ from pipelines.images.png import png_bytes
 from pipelines.jobs.job import DenoisedSteps, DraftResult, StepClock, StepsAhead
 from pipelines.jobs.loader import free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes
-from pipelines.jobs.previews import LivePainter, StepFrames, StepWriter, StripPainter, black, preview_jpeg, step_frames
+from pipelines.jobs.previews import (
+    LivePainter,
+    StepFrames,
+    StepWriter,
+    StripPainter,
+    black,
+    is_picture,
+    noise_key,
+    preview_jpeg,
+    step_frames,
+)
 from pipelines.jobs.results import PicturesNotSaved, file_facts, run_facts
 from pipelines.model import LoadStopped
 from pipelines.models import oom_fallback
 from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
 from pipelines.request import InvalidRequest
 from pipelines.sampling.schedulers import prediction_type_of
+from pipelines.system.lru import LruDict
 from pipelines.trace import forks
 from pipelines.trace.recorder import Recorder
 from pipelines.trace.trace import signal_share
@@ -48,10 +59,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# The last frame of a quick model's run of so few steps is its picture, which need not be decoded twice.
-QUICK_STEPS = 8
-# Where the last x0 and the final latents differ by no more than this, they decode to the same picture.
-SAME_LATENTS = 1e-3
+# Bytes of frames of the noise that runs began with: the pictures of a comparison mostly share theirs.
+NOISE_FRAMES = 2**20
 
 
 @dataclass
@@ -78,6 +87,7 @@ class GenerationRunner:
     guest_pictures: int = 0
     find_trace: Callable[[str, User], Trace | None] = lambda run, user: None
     _ahead: dict[str, tuple[StepsAhead, DenoisedSteps]] = field(default_factory=dict)
+    _noise: LruDict[bytes, tuple[bytes, ...]] = field(default_factory=lambda: LruDict(None, NOISE_FRAMES, _length))
     # Of the jobs whose steps are made now, for those who look meanwhile.
     _under_way: WeakValueDictionary[str, DenoisedSteps] = field(default_factory=WeakValueDictionary)
 
@@ -188,26 +198,30 @@ class GenerationRunner:
             self.results.save_trace(run.recorder, model, *made, job.user.guest)
         job.emit(finished)
 
-    @staticmethod
-    def _paint_strip(job: Job, model: Model, run: DenoisedSteps, images: Sequence[Image.Image] | None) -> None:
-        """Emit and record the steps of a run that are not yet; a quick run's last guess is its finished pictures.
+    def _paint_strip(self, job: Job, model: Model, run: DenoisedSteps, images: Sequence[Image.Image] | None) -> None:
+        """Emit and record the steps of a run that are not yet.
 
         Without pictures the run was stopped: on a CPU nothing more is decoded.
         """
-        steps, last, known, scheduler = run.unrecorded, run.last, {}, job.request.sampling.scheduler
+        steps, scheduler = run.unrecorded, job.request.sampling.scheduler
         if model.placement.kind != "cpu":
             for step in steps:
                 frames = step_frames(model, step, scheduler)
                 run.recorder.add(step, frames.guess, frames.noisy)
                 job.emit(frames.preview(step))
             return
-        short = last is not None and model.quick and last.total <= QUICK_STEPS
-        if short and images and last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
-            known[last.index] = tuple(preview_jpeg(image.copy()) for image in images)
         strip = StripPainter(job.emit, lambda: job.watchers > 0, model, scheduler, run.live.frames)
         strip.rough(steps)
-        if images is not None:
+        if images is not None and steps:
+            first, last = steps[0], steps[-1]
+            key = noise_key(model, first, scheduler)
+            # What was decoded before: the noise by a run that began with the same, the last guess as the picture.
+            known = {("noisy", first.index): self._noise[key]} if key in self._noise else {}
+            if images and is_picture(model, last, scheduler):
+                known["guess", last.index] = tuple(preview_jpeg(image.copy()) for image in images)
             strip.decoded(steps, known, lambda: job.cancelled)
+            if "noisy" not in (painted := strip.frames[first.index]).rough:
+                self._noise[key] = painted.noisy
         for step in steps:
             painted = strip.frames[step.index]
             run.recorder.add(step, painted.guess, painted.noisy, bool(painted.rough))
@@ -400,6 +414,10 @@ def _unless_out_of_memory(work: Callable[[Model], T], model: Model) -> tuple[T] 
         if not out_of_memory(error):
             raise
     return None
+
+
+def _length(frames: Sequence[bytes]) -> int:
+    return sum(map(len, frames))
 
 
 def _pixels(request: GenerationRequest) -> int:

@@ -15,9 +15,11 @@ from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, L
 from pipelines.images.png import read_request
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.previews import preview_jpeg
 from pipelines.jobs.users import User
 from pipelines.models.manager import PipelineManager
 from pipelines.request import make_request
+from pipelines.sampling.latents import LatentFormat
 from pipelines.trace.forks import fork_of
 from presets.catalogue import card_for
 from tests.support.toy_backend import WAIT, Gate, ToyManager, ask, finish
@@ -189,3 +191,36 @@ def test_a_guest_looks_at_its_own_running_job(make_backend: Any) -> None:
     assert isinstance(finish(job)[-1], Finished)
     # The owner is answered first, each of them between two steps.
     assert (len(hers.steps), len(so_far.steps)) == (2, 3)
+
+
+def test_no_frame_is_decoded_that_was_decoded_before(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, decoded, plain = card_for(str(tiny_folder), []), [], LatentFormat._preview
+
+    def count(latents: LatentFormat, x: Any) -> Any:
+        decoded.append(x.shape)
+        return plain(latents, x)
+
+    monkeypatch.setattr(LatentFormat, "_preview", count)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
+    values = {"model": card.id, "width": 32, "height": 32, "scheduler": "ddim", "num_inference_steps": 3, "seed": 5}
+    try:
+        counts, frames, pictures = [], [], []
+        for changes in ({}, {"prompt": "an owl"}, {"seed": 6}, {"guidance_scale": 4.0}):
+            decoded.clear()
+            request = make_request(**{"prompt": "a fox", "guidance_scale": 1.0, **values, **changes})
+            job = backend.submit(request)
+            done = finish(job)[-1]
+            assert isinstance(done, Finished)
+            frames.append(backend.trace(job.id))
+            pictures.append(Image.open(done.pictures[0].path))
+            counts.append(len(decoded))
+        # The last guess is the picture, and the noise is that of the first run; with guidance the guess is another one.
+        assert counts == [5, 4, 5, 5]
+        assert frames[0].noisy[0] == frames[1].noisy[0] == frames[3].noisy[0] != frames[2].noisy[0]
+        for trace, picture in zip(frames[:3], pictures, strict=False):
+            assert trace.frames[-1] == (preview_jpeg(picture.copy()),)
+        assert frames[3].frames[-1] != (preview_jpeg(pictures[3].copy()),)
+    finally:
+        backend.close()

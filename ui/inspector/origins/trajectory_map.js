@@ -26,7 +26,7 @@ let own = null;
 function draw() {
   shown = Ways.steady(shown, sheet.ways);
   const place = projection(svg, shown);
-  const ways = shown.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
+  const ways = Ways.moved(shown, place);
   own = ways.find(({ kind }) => kind === 'own');
   const others = ways.filter((way) => way !== own);
   svg.replaceChildren(

@@ -36,8 +36,11 @@ const Ways = {
       }
       return agree < 0 ? -1 : 1;
     });
-    const turned = (points) => points.map((one) => one.map((n, axis) => n * sides[axis]));
-    return ways.map((way) => ({ ...way, x_t: turned(way.x_t), x0: turned(way.x0) }));
+    return Ways.moved(ways, (one) => one.map((n, axis) => n * sides[axis]));
+  },
+
+  moved(ways, to) {
+    return ways.map((way) => Object.assign({}, way, { x_t: way.x_t.map(to), x0: way.x0.map(to) }));
   },
 
   path(points, kind) {

@@ -42,7 +42,7 @@ function draw({ ways: found, variance, left_out: leftOut }) {
   shown = ways;
   // By the ways alone: early guesses under strong guidance lie far outside, and their lines may leave the map.
   const place = projection(svg, ways.map(({ x_t: points }) => ({ x_t: points, x0: [] })));
-  lanes = ways.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
+  lanes = Ways.moved(ways, place);
   dots = lanes.map((_, i) => {
     const group = shape('g', {}, 'lane-now');
     const number = shape('text', {});
