@@ -188,12 +188,14 @@ class GenerationRunner:
         finished = self._saved(job, result.images, result.facts, result.finished)
         self.guest_pictures += len(finished.pictures) * (not job.user.owner)
         job.emit(Announced(finished))
+        shown = time.perf_counter()
         try:
             self._paint_strip(job, model, run, () if finished.withheld else decoded)
         except Exception:
             log.exception("The steps of job %s could not be painted", job.id)
         if not finished.withheld:  # the steps show what was withheld
             # Before the last event: a client may open the trace as soon as it gets that.
+            run.recorder.frames_seconds = time.perf_counter() - shown
             made = (finished.pictures, result.images, finished.seconds)
             self.results.save_trace(run.recorder, model, *made, job.user.guest)
         job.emit(finished)

@@ -16,7 +16,13 @@ from pipelines.trace.trace import StepRecord, Trace
 
 
 class Recorder:
-    """Collects the steps of one run; costs a copy of four small arrays a step."""
+    """Collects the steps of one run; costs a copy of four small arrays a step.
+
+    Attributes:
+        frames_seconds: how long frames took that were made after the pictures; set before ``finish``.
+    """
+
+    frames_seconds = 0.0
 
     def __init__(self, trace_id: str, request: GenerationRequest, created: float) -> None:
         self._id, self._request, self._created = trace_id, request, created
@@ -100,6 +106,7 @@ class Recorder:
             model_licence=model.card.licence,
             seconds=seconds,
             rough=self._rough,
+            frames_seconds=self.frames_seconds,
         )
 
     def so_far(self, unrecorded: Sequence[Step], prediction_type: str) -> Trace | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Ways that can still be told from one another.
 MAX_LANES = 20
+SCRIPTS = ("inspector/origins/ways.js", "tabs/compare/lanes.js")
 WAITS = "The map is drawn while the pictures are made, from their first steps on."
 TOO_FEW = "A map needs two finished pictures whose latents have one size; these have not."
 WAYS_HTML = """
@@ -103,9 +104,24 @@ def ways_value(page: PageContext, plan: Grid | None, traces: Mapping[Place, Trac
         found = plane_value(page, ways)
     except (QueryFailed, TraceError) as problem:
         return {"state": "failed", "why": str(problem)}
-    rest = len(traces) - len(ways)
-    left_out = f"{len(ways)} of {len(traces)} pictures are on the map." if rest else ""
-    return {"state": "open", "why": "", "left_out": left_out, **with_levels(found, levels)}
+    return {"state": "open", "why": "", "left_out": left_out(ways, traces), **with_levels(found, levels)}
+
+
+def kept_map(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[str, Any] | None:
+    """The map for a file, found at once: of ways with very many numbers steps are left out; None for fewer than two."""
+    finished = alike({place: trace for place, trace in traces.items() if trace.finals and trace.steps})
+    if len(finished) < 2:
+        return None
+    size = next(iter(finished.values())).x_t[0, 0].size
+    every = trajectories.live_stride(sum(len(trace.steps) for trace in finished.values()), size)
+    ways, levels = lanes(finished, lane_names(plan, traces), every)
+    flat = flat_value(*trajectories.plane([one.way for one in ways]), ways)
+    return {"left_out": left_out(ways, traces), **with_levels(flat, levels)}
+
+
+def left_out(ways: Sequence[Way], traces: Mapping[Place, Trace]) -> str:
+    """How many of the pictures the map has, "" where it has all."""
+    return f"{len(ways)} of {len(traces)} pictures are on the map." if len(ways) < len(traces) else ""
 
 
 def with_levels(found: dict[str, Any], levels: Sequence[list[float]]) -> dict[str, Any]:
@@ -141,7 +157,7 @@ def build(page: PageContext, comparisons: Comparisons) -> gr.HTML:
     panel = gr.HTML(
         None,
         html_template=WAYS_HTML,
-        js_on_load=asset("inspector/origins/ways.js", "tabs/compare/ways.js"),
+        js_on_load=asset(*SCRIPTS, "tabs/compare/ways.js"),
         elem_id="compare-ways",
         apply_default_css=False,
     )

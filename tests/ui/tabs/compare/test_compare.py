@@ -26,6 +26,7 @@ from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.trace.export import STEP_SECONDS
+from pipelines.trace.serialization import load_trace
 from pipelines.trace.summary import TraceSummary, summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
@@ -541,3 +542,22 @@ def test_a_comparison_is_known_by_its_name_while_it_is_made() -> None:
     assert comparisons.running(name) is not None and comparisons.running("another") is None
     list(values)
     assert comparisons.running(name) is None
+
+
+def test_the_time_of_a_comparison_includes_that_of_its_strips(tiny_folder: Path, tmp_path: Path) -> None:
+    backend = real(tmp_path, tiny_folder, None)
+    try:
+        run = backend.submit(ask(width=64, height=64))
+        list(run.events())
+        trace = backend.trace(run.id)
+        assert trace is not None and 0 < trace.frames_seconds < 600
+        kept = load_trace(tmp_path / "traces", run.id)
+        assert kept.frames_seconds == pytest.approx(trace.frames_seconds, abs=1e-3)
+    finally:
+        backend.close()
+    page = page_of(Backend())
+    slow = replace(finished("slow"), seconds=1.0, frames_seconds=4.0)
+    page.backend.traces["slow"] = slow
+    base = choosing.base_of(page, "slow", None)
+    plan = Grid(request=base.request, x=GridAxis(setting="seed", values=("1", "2", "3")))
+    assert choosing.estimate(plan, base)["text"] == "3 pictures, about 15 s"
