@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -107,6 +108,14 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     other.close()
     for _ in range(3):
         page.go_forward()
+    expect(setup.get_by_label("Two runs")).to_be_checked()
+    expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
+    # So does the file that two runs are saved with, whose comparison is none to make again.
+    setup.get_by_text("One setting", exact=True).click()
+    runs = [{"run": run} for run in link.rsplit("/", 2)[1:]]
+    saved = json.dumps({"comparison": None, "pictures": runs}).encode()
+    file = {"name": "comparison.json", "mimeType": "application/json", "buffer": saved}
+    setup.locator('[data-part="file"]').set_input_files(files=[file])  # type: ignore[list-item]
     expect(setup.get_by_label("Two runs")).to_be_checked()
     expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
     # Look inside one of them.
