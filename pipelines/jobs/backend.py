@@ -294,6 +294,12 @@ class Backend(Protocol):
         A guest finds only the traces of its own jobs.
         """
 
+    def steps_so_far(self, job_ids: Sequence[str], user: User = OWNER) -> list[Trace | None]:
+        """The steps of running jobs that are made by now, without frames and pictures, for those who look meanwhile.
+
+        None for a job that has made none yet, or is done: ``trace`` has those.  Raises QueryFailed.
+        """
+
     def runs(self, count: int, user: User = OWNER) -> list[TraceSummary]:
         """The user's latest runs that have a trace, newest first, at most so many; guests' are not the owner's."""
 

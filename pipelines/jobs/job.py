@@ -8,17 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.events import TERMINAL, Announced, Cancelled, Event, Finished, Preview, Step
 from pipelines.jobs.previews import hide_withheld
 from pipelines.jobs.users import OWNER, User
+from pipelines.trace import forks
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pipelines.jobs.previews import LivePainter
     from pipelines.request import GenerationRequest
+    from pipelines.sampling.forks import Recording
+    from pipelines.trace.recorder import Recorder
+    from pipelines.trace.trace import Trace
 
 # A second caller waits so long for a draft that is being saved; the save may wait for another model's job.
 KEEP_SECONDS = 60.0
@@ -56,6 +61,45 @@ class StepClock:
         else:
             each = (now - self._first) / step.index
         return each * (step.total - step.index - 1)
+
+
+@dataclass(eq=False)
+class DenoisedSteps:
+    """The steps that the loop has made of a job.
+
+    Attributes:
+        recorder: has the steps whose frames were made.
+        live: has painted what a page has seen.
+        prediction_type: of the model.
+        late: whether the latents of the last unrecorded step may still be on their way from a GPU.
+        last: the last step; None if there was none.
+        unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
+            GPU that no page watched.
+        recording: what a fork began with; None for other runs, and where that was made again.
+        seconds_apart: of steps that were made before the job's turn, less those that it made of other jobs.
+    """
+
+    recorder: Recorder
+    live: LivePainter
+    prediction_type: str
+    late: bool = False
+    last: Step | None = None
+    unrecorded: list[Step] = field(default_factory=list)
+    recording: Recording | None = None
+    seconds_apart: float = 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told about a fork."""
+        if self.recorder.request.fork is None or not self.recorder.request.fork.step:
+            return ()
+        if self.recording is None:
+            return (forks.MADE_AGAIN,)
+        return () if self.recording.exact else (forks.NOT_EXACT,)
+
+    def so_far(self) -> Trace | None:
+        """The trace of these steps without frames and pictures; None before the first."""
+        return self.recorder.so_far(self.unrecorded[: -1 if self.late else None], self.prediction_type)
 
 
 @dataclass(eq=False)

@@ -302,13 +302,13 @@ class StripPainter:
             self._send(last=self._model.latents.preview_is_linear)
 
     def decoded(
-        self, steps: Sequence[Step], known: Mapping[int, tuple[bytes, ...]], stopped: Callable[[], bool]
+        self, steps: Sequence[Step], known: Mapping[tuple[str, int], tuple[bytes, ...]], stopped: Callable[[], bool]
     ) -> None:
         """Paint all of them by the autoencoder, unless the model has none for previews.
 
         Args:
             steps: of the run.
-            known: guesses that need not be decoded, by step.
+            known: frames that need not be decoded, by view and step.
             stopped: asked before each; when true, the rest stays as it is.
         """
         if not steps or self._model.latents.preview_is_linear:
@@ -325,11 +325,13 @@ class StripPainter:
                     each.result()
                 self._send(last=view == VIEWS[-1])
 
-    def _decode(self, step: Step, view: str, known: Mapping[int, tuple[bytes, ...]]) -> Sequence[Image.Image | bytes]:
+    def _decode(
+        self, step: Step, view: str, known: Mapping[tuple[str, int], tuple[bytes, ...]]
+    ) -> Sequence[Image.Image | bytes]:
         import torch
 
-        if view == "guess" and step.index in known:
-            return known[step.index]
+        if (view, step.index) in known:
+            return known[view, step.index]
         with torch.inference_mode():
             guess, noisy = shown_latents(self._model, step, self._scheduler)
             return self._model.latents.preview(guess if view == "guess" else noisy)

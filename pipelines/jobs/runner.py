@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Preview, Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
-from pipelines.jobs.job import DraftResult, StepClock, StepsAhead
+from pipelines.jobs.job import DenoisedSteps, DraftResult, StepClock, StepsAhead
 from pipelines.jobs.loader import compile_for, free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes, remedy_for
 from pipelines.jobs.previews import LivePainter, StepWriter, StripPainter, black
@@ -21,9 +22,11 @@ from pipelines.models import oom_fallback
 from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
 from pipelines.request import InvalidRequest
 from pipelines.request_errors import TRY_AGAIN
+from pipelines.sampling.schedulers import prediction_type_of
+from pipelines.system.lru import LruDict
 from pipelines.trace import forks
 from pipelines.trace.recorder import Recorder
-from pipelines.trace.step_frames import StepFrames, preview_jpeg, step_frames
+from pipelines.trace.step_frames import StepFrames, is_picture, noise_key, preview_jpeg, step_frames
 from pipelines.trace.trace import signal_share
 
 if TYPE_CHECKING:
@@ -43,47 +46,13 @@ if TYPE_CHECKING:
     from pipelines.models.adapters.resolver import AdapterResolver
     from pipelines.models.manager import PipelineManager
     from pipelines.request import GenerationRequest
-    from pipelines.sampling.forks import Recording
     from pipelines.trace.trace import Trace
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# The last frame of a quick model's run of so few steps is its picture, which need not be decoded twice.
-QUICK_STEPS = 8
-# Where the last x0 and the final latents differ by no more than this, they decode to the same picture.
-SAME_LATENTS = 1e-3
-
-
-@dataclass
-class _Denoised:
-    """What the loop has left.
-
-    Attributes:
-        recorder: has the steps whose frames were made.
-        live: has painted what a page has seen.
-        last: the last step; None if there was none.
-        unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
-            GPU that no page watched.
-        recording: what a fork began with; None for other runs, and where that was made again.
-        seconds_apart: of steps that were made before the job's turn, less those that it made of other jobs.
-    """
-
-    recorder: Recorder
-    live: LivePainter
-    last: Step | None = None
-    unrecorded: list[Step] = field(default_factory=list)
-    recording: Recording | None = None
-    seconds_apart: float = 0.0
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user is told about a fork."""
-        if self.recorder.request.fork is None or not self.recorder.request.fork.step:
-            return ()
-        if self.recording is None:
-            return (forks.MADE_AGAIN,)
-        return () if self.recording.exact else (forks.NOT_EXACT,)
+# Bytes of frames of the noise that runs began with: the pictures of a comparison mostly share theirs.
+NOISE_FRAMES = 2**20
 
 
 @dataclass
@@ -109,7 +78,10 @@ class GenerationRunner:
     on_step: Callable[[Job, Step], None] | None = None
     guest_pictures: int = 0
     find_trace: Callable[[str, User], Trace | None] = lambda run, user: None
-    _ahead: dict[str, tuple[StepsAhead, _Denoised]] = field(default_factory=dict)
+    _ahead: dict[str, tuple[StepsAhead, DenoisedSteps]] = field(default_factory=dict)
+    _noise: LruDict[bytes, tuple[bytes, ...]] = field(default_factory=lambda: LruDict(None, NOISE_FRAMES, _length))
+    # Of the jobs whose steps are made now, for those who look meanwhile.
+    _under_way: WeakValueDictionary[str, DenoisedSteps] = field(default_factory=WeakValueDictionary)
 
     def run(self, job: Job) -> None:
         """Run a job to its last event; never raises."""
@@ -193,7 +165,7 @@ class GenerationRunner:
         else:
             self._finish(job, retry.model, run, DraftResult(images, facts, (), finished), decoded)
 
-    def _stop(self, job: Job, model: Model, run: _Denoised, draft: bool, started: float) -> None:
+    def _stop(self, job: Job, model: Model, run: DenoisedSteps, draft: bool, started: float) -> None:
         """End a job that was stopped; nothing is decoded, so its record has rough frames."""
         run.live.catch_up()
         job.emit(Cancelled(run.last.index + 1 if run.last else 0))
@@ -203,42 +175,48 @@ class GenerationRunner:
         self.results.save_trace(run.recorder, model, (), [], seconds, job.user.guest)
 
     def _finish(
-        self, job: Job, model: Model, run: _Denoised, result: DraftResult, decoded: Sequence[Image.Image]
+        self, job: Job, model: Model, run: DenoisedSteps, result: DraftResult, decoded: Sequence[Image.Image]
     ) -> None:
         """Save and announce the pictures, make the frames that are missing, save the trace, and end the job."""
         finished = self._saved(job, result.images, result.facts, result.finished)
         self.guest_pictures += len(finished.pictures) * (not job.user.owner)
         job.emit(Announced(finished))
+        shown = time.perf_counter()
         try:
             self._paint_strip(job, model, run, () if finished.withheld else decoded)
         except Exception:
             log.exception("The steps of job %s could not be painted", job.id)
         if not finished.withheld:  # the steps show what was withheld
             # Before the last event: a client may open the trace as soon as it gets that.
+            run.recorder.frames_seconds = time.perf_counter() - shown
             made = (finished.pictures, result.images, finished.seconds)
             self.results.save_trace(run.recorder, model, *made, job.user.guest)
         job.emit(finished)
 
-    @staticmethod
-    def _paint_strip(job: Job, model: Model, run: _Denoised, images: Sequence[Image.Image] | None) -> None:
-        """Emit and record the steps of a run that are not yet; a quick run's last guess is its finished pictures.
+    def _paint_strip(self, job: Job, model: Model, run: DenoisedSteps, images: Sequence[Image.Image] | None) -> None:
+        """Emit and record the steps of a run that are not yet.
 
         Without pictures the run was stopped: on a CPU nothing more is decoded.
         """
-        steps, last, known, scheduler = run.unrecorded, run.last, {}, job.request.sampling.scheduler
+        steps, scheduler = run.unrecorded, job.request.sampling.scheduler
         if model.placement.kind != "cpu":
             for step in steps:
                 frames = step_frames(model, step, scheduler)
                 run.recorder.add(step, frames.guess, frames.noisy)
                 job.emit(frames.preview(step))
             return
-        short = last is not None and model.quick and last.total <= QUICK_STEPS
-        if short and images and last is not None and (last.x_next - last.x0).abs().max() <= SAME_LATENTS:
-            known[last.index] = tuple(preview_jpeg(image.copy()) for image in images)
         strip = StripPainter(job.emit, lambda: job.watchers > 0, model, scheduler, run.live.frames)
         strip.rough(steps)
-        if images is not None:
+        if images is not None and steps:
+            first, last = steps[0], steps[-1]
+            key = noise_key(model, first, scheduler)
+            # What was decoded before: the noise by a run that began with the same, the last guess as the picture.
+            known = {("noisy", first.index): self._noise[key]} if key in self._noise else {}
+            if images and is_picture(model, last, scheduler):
+                known["guess", last.index] = tuple(preview_jpeg(image.copy()) for image in images)
             strip.decoded(steps, known, lambda: job.cancelled)
+            if "noisy" not in (painted := strip.frames[first.index]).rough:
+                self._noise[key] = painted.noisy
         for step in steps:
             painted = strip.frames[step.index]
             run.recorder.add(step, painted.guess, painted.noisy, bool(painted.rough))
@@ -276,7 +254,7 @@ class GenerationRunner:
         folder, files = self.manager.local_files(card.id), self.adapters.paths(request)
         return run_facts(model, card.source, folder, files, self.hashes)
 
-    def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> _Denoised:
+    def _denoise(self, job: Job, model: Model, init: Any, draft: bool) -> DenoisedSteps:
         """Run the loop; keep each step.
 
         Between two steps of the lane of a race, the others are brought to the same noise level.
@@ -294,12 +272,19 @@ class GenerationRunner:
             self._bring_to(-1.0, job, model, run)
         return run
 
-    @staticmethod
-    def _begin(job: Job, model: Model) -> _Denoised:
-        live = LivePainter(job.emit, lambda: job.watchers > 0, model, job.request.sampling.scheduler)
-        return _Denoised(Recorder(job.id, job.request, job.created), live)
+    def steps_so_far(self, job_id: str) -> Trace | None:
+        """The steps of a job that are made by now, without frames; for the worker's thread, between two steps."""
+        run = self._under_way.get(job_id)
+        return run.so_far() if run is not None else None
 
-    def _bring_to(self, level: float, job: Job, model: Model, run: _Denoised) -> None:
+    def _begin(self, job: Job, model: Model) -> DenoisedSteps:
+        live = LivePainter(job.emit, lambda: job.watchers > 0, model, job.request.sampling.scheduler)
+        kind, late = prediction_type_of(model.scheduler_config), model.placement.kind != "cpu"
+        run = DenoisedSteps(Recorder(job.id, job.request, job.created), live, kind, late)
+        self._under_way[job.id] = run
+        return run
+
+    def _bring_to(self, level: float, job: Job, model: Model, run: DenoisedSteps) -> None:
         """Make the steps of the jobs that run together with this one, down to a noise level."""
         for other in self.tasks.alongside(job):
             if other.id not in self._ahead:
@@ -309,12 +294,12 @@ class GenerationRunner:
             ahead.advance(level)
             run.seconds_apart -= ahead.seconds - before
 
-    def _before_its_turn(self, job: Job, model: Model, run: _Denoised) -> Iterator[float]:
+    def _before_its_turn(self, job: Job, model: Model, run: DenoisedSteps) -> Iterator[float]:
         source = load_source(job.request, self.inputs) if job.request.init else None
         init = self.init_latents.get(model, job.request, source) if source else None
         yield from self._loop(job, model, init, False, run)
 
-    def _loop(self, job: Job, model: Model, init: Any, draft: bool, run: _Denoised) -> Iterator[float]:
+    def _loop(self, job: Job, model: Model, init: Any, draft: bool, run: DenoisedSteps) -> Iterator[float]:
         """Make the steps of a job, and yield the noise's share of each.
 
         Frames of a GPU are made and recorded one step behind, where a page watches.  On a CPU they would take longer
@@ -341,7 +326,7 @@ class GenerationRunner:
                     break
                 yield 1 - signal_share(step.alpha, step.sigma)
 
-    def _steps(self, job: Job, model: Model, init: Any, run: _Denoised) -> Iterator[Step]:
+    def _steps(self, job: Job, model: Model, init: Any, run: DenoisedSteps) -> Iterator[Step]:
         """The steps of a job; a fork takes those that were recorded over, or makes them again."""
         from pipelines.sampling.denoise import denoise
 
@@ -424,6 +409,10 @@ def _unless_out_of_memory(work: Callable[[Model], T], model: Model) -> tuple[T] 
         if not out_of_memory(error):
             raise
     return None
+
+
+def _length(frames: Sequence[bytes]) -> int:
+    return sum(map(len, frames))
 
 
 def _pixels(request: GenerationRequest) -> int:

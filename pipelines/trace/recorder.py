@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,13 @@ from pipelines.trace.trace import StepRecord, Trace
 
 
 class Recorder:
-    """Collects the steps of one run; costs a copy of four small arrays a step."""
+    """Collects the steps of one run; costs a copy of four small arrays a step.
+
+    Attributes:
+        frames_seconds: how long frames took that were made after the pictures; set before ``finish``.
+    """
+
+    frames_seconds = 0.0
 
     def __init__(self, trace_id: str, request: GenerationRequest, created: float) -> None:
         self._id, self._request, self._created = trace_id, request, created
@@ -83,24 +92,13 @@ class Recorder:
             finals: each as small PNG or JPEG bytes.
             seconds: the run's length.
         """
-        assert self._last is not None
         self._in_order()
-        uncond = self._unconditional()
-        return Trace(
-            id=self._id,
-            request=self._request,
-            created=self._created,
-            total=self._last.total,
-            prediction_type=prediction_type_of(model.scheduler_config),
-            variance_exploding=SCHEDULERS[self._request.sampling.scheduler].variance_exploding,
-            steps=tuple(self._facts),
-            x_t=np.stack(self._x_t),
-            cond=np.stack(self._cond) if self._cond else None,
-            uncond=uncond,
-            final=as_array(self._last.x_next),
+        found = self._trace(prediction_type_of(model.scheduler_config))
+        return replace(
+            found,
             frames=tuple(self._frames),
             noisy=tuple(self._noisy) if all(self._noisy) else (),
-            frames_guidance=self._request.sampling.guidance_scale if uncond is None else 1.0,
+            frames_guidance=self._request.sampling.guidance_scale if found.uncond is None else 1.0,
             pictures=pictures,
             finals=finals,
             to_rgb=model.latents.to_rgb(),
@@ -108,6 +106,43 @@ class Recorder:
             model_licence=model.card.licence,
             seconds=seconds,
             rough=self._rough,
+            frames_seconds=self.frames_seconds,
+        )
+
+    def so_far(self, unrecorded: Sequence[Step], prediction_type: str) -> Trace | None:
+        """The trace of what was added and of some more steps, without frames and pictures; None before the first.
+
+        Another thread may add steps meanwhile.
+        """
+        found, rows = copy(self), len(self._noisy)
+        for name in ("_facts", "_x_t", "_cond", "_uncond", "_frames", "_noisy"):
+            setattr(found, name, getattr(self, name)[:rows])
+        for step in unrecorded:
+            found.add(step, (b"",))
+        if found._last is None or not found._facts:
+            return None
+        found._in_order()
+        return found._trace(prediction_type)
+
+    def _trace(self, prediction_type: str) -> Trace:
+        """What the latents alone say."""
+        assert self._last is not None
+        return Trace(
+            id=self._id,
+            request=self._request,
+            created=self._created,
+            total=self._last.total,
+            prediction_type=prediction_type,
+            variance_exploding=SCHEDULERS[self._request.sampling.scheduler].variance_exploding,
+            steps=tuple(self._facts),
+            x_t=np.stack(self._x_t),
+            cond=np.stack(self._cond) if self._cond else None,
+            uncond=self._unconditional(),
+            final=as_array(self._last.x_next),
+            frames=(),
+            pictures=(),
+            finals=(),
+            to_rgb=np.zeros((self._x_t[0].shape[1] + 1, 3), np.float32),
         )
 
     def _unconditional(self) -> np.ndarray | None:

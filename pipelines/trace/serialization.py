@@ -82,6 +82,7 @@ def _to_json(trace: Trace) -> dict[str, Any]:
         "model_name": trace.model_name,
         "model_licence": trace.model_licence,
         "seconds": trace.seconds,
+        "frames_seconds": round(trace.frames_seconds, 3),
         **({"rough": True} if trace.rough else {}),
     }
 
@@ -139,6 +140,7 @@ def _from_files(trace_id: str, facts: dict[str, Any], data: bytes) -> Trace:
         model_licence=str(facts["model_licence"]),
         seconds=float(facts["seconds"]),
         rough=bool(facts.get("rough", False)),
+        frames_seconds=float(facts.get("frames_seconds", 0.0)),
     )
 
 

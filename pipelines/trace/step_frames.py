@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from pipelines.events import Preview, Step
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PREVIEW_SIDE = 256
 # What the stage shows large comes first.
 VIEWS = ("noisy", "guess")
+# Where a guess and the finished latents differ by no more than this, they decode to the same picture.
+SAME_LATENTS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,19 @@ def shown_latents(model: Model, step: Step, scheduler: str) -> tuple[torch.Tenso
     if step.cond is not None and SCHEDULERS[step.scheduler or scheduler].variance_exploding:
         noisy = step.alpha * noisy
     return guess_of(step, noisy, prediction_type_of(model.scheduler_config)), noisy
+
+
+def is_picture(model: Model, step: Step, scheduler: str) -> bool:
+    """Whether a step's guess is the latents after it, so that both decode to the same picture."""
+    guess, _ = shown_latents(model, step, scheduler)
+    return bool((guess - step.x_next).abs().max() <= SAME_LATENTS)
+
+
+def noise_key(model: Model, step: Step, scheduler: str) -> bytes:
+    """What the frame of a step's noisy latents depends on."""
+    _, noisy = shown_latents(model, step, scheduler)
+    of = f"{model.card.id} {model.placement.dtype} {tuple(noisy.shape)}".encode()
+    return blake2b(of + noisy.contiguous().numpy().tobytes()).digest()
 
 
 def preview_jpeg(image: Image.Image) -> bytes:

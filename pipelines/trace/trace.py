@@ -83,6 +83,7 @@ class Trace:
         to_rgb: linear map from latents to RGB in [-1, 1], (c + 1, 3); the last row is added.
         model_name, model_licence: for the credits.
         seconds: how long the generation took on this computer; 0 if that is not known.
+        frames_seconds: how long its frames took after the pictures were there; 0 if they were made while it ran.
         rough: whether some of the frames are only the linear map's: the run was stopped before they were decoded.
     """
 
@@ -107,6 +108,7 @@ class Trace:
     noisy: tuple[tuple[bytes, ...], ...] = ()
     frames_guidance: float = 1.0
     rough: bool = False
+    frames_seconds: float = 0.0
 
     def variance_preserving(self, i: int) -> np.ndarray:
         """alpha * x0 + sigma * eps: x_t of step i, (n, c, h, w), rescaled if the sampler is variance exploding."""
@@ -183,8 +185,8 @@ class Trace:
 
     @property
     def seconds_whole(self) -> float:
-        """About how long the run would have taken had it not been stopped; of a fork, its own steps."""
-        return self.seconds_a_step * max(self.total - self._taken_over, 1)
+        """About how long the run with its frames would have taken had it not been stopped; of a fork, its own steps."""
+        return self.seconds_a_step * max(self.total - self._taken_over, 1) + self.frames_seconds
 
     @property
     def _taken_over(self) -> int:

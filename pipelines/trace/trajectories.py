@@ -5,6 +5,7 @@ Hotelling 1933; as a picture of sampling: Wang and Vastola 2023, arXiv:2303.0249
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Numbers of all points together, in double precision 256 MB.
 MAX_NUMBERS = 32 * 2**20
+# Points of ways that still grow, and their numbers: their plane is found in a few hundredths of a second.
+LIVE_POINTS, LIVE_NUMBERS = 320, 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +47,25 @@ class Plane:
     shares: tuple[float, float]
 
 
-def of_trace(trace: Trace, k: int) -> Trajectory:
-    """The way of picture k of a run; x0 under the run's own guidance, which is what the sampler went by."""
-    steps = range(len(trace.steps))
+def of_trace(trace: Trace, k: int, every: int = 1) -> Trajectory:
+    """The way of picture k of a run; x0 under the run's own guidance, which is what the sampler went by.
+
+    ``every`` leaves steps out: each so manieth is there.
+    """
+    steps = range(0, len(trace.steps), every)
     x_t = [trace.variance_preserving(i)[k].ravel() for i in steps] + [trace.final[k].ravel()]
-    return Trajectory(np.stack(x_t), np.stack([trace.x0s[i, k].ravel() for i in steps]))
+    return Trajectory(np.stack(x_t), np.stack([trace.x0(i)[k].ravel() for i in steps]))
+
+
+def live_stride(steps: int, size: int) -> int:
+    """Of the steps of all ways together, how many to go on by, so that their plane is found at once.
+
+    Args:
+        steps: of all ways.
+        size: numbers of each of their latents.
+    """
+    points = 2 * steps
+    return max(1, math.ceil(points / LIVE_POINTS), math.ceil(points * size / LIVE_NUMBERS))
 
 
 def principal_components(points: np.ndarray) -> Plane:

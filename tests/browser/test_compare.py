@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.page_tabs import open_tab
 from tests.support.site import Site
+from tests.support.waiting import wait_for
 from ui.inspector.past_runs import MOST
 
 
@@ -108,6 +110,14 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
         page.go_forward()
     expect(setup.get_by_label("Two runs")).to_be_checked()
     expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
+    # So does the file that two runs are saved with, whose comparison is none to make again.
+    setup.get_by_text("One setting", exact=True).click()
+    runs = [{"run": run} for run in link.rsplit("/", 2)[1:]]
+    saved = json.dumps({"comparison": None, "pictures": runs}).encode()
+    file = {"name": "comparison.json", "mimeType": "application/json", "buffer": saved}
+    setup.locator('[data-part="file"]').set_input_files(files=[file])  # type: ignore[list-item]
+    expect(setup.get_by_label("Two runs")).to_be_checked()
+    expect(view.locator("h2")).to_contain_text("Guidance scale (CFG): ")
     # Look inside one of them.
     cell(page, 0, 0).locator("button").click()
     expect(page.locator("#player .player")).to_be_visible()
@@ -131,3 +141,37 @@ def test_show_me_draws_five_values_and_stop_ends_it(visit, site: Site):
     expect(view.locator("h2")).to_have_text("Guidance scale", timeout=30_000)
     expect(view.locator('[data-at][data-state="done"]')).to_have_count(5, timeout=60_000)
     expect(view.locator(".viewer > .sentence")).to_contain_text("the picture changes most")
+
+
+def test_the_map_of_a_race_is_drawn_while_it_runs(compared: Page, site: Site):
+    page = compared
+    setup, view = page.locator("#compare-setup"), page.locator("#compare-view")
+    setup.get_by_text("Samplers", exact=True).click()
+    setup.locator('[data-axis="x"] [data-part="values"]').fill("DDIM, Euler, Heun")
+    expect(setup.locator('[data-part="cost"]')).to_contain_text("3 pictures")
+    site.gate.reached.clear()
+    site.gate.hold_at(2)
+    setup.locator('[data-do="start"]').click()
+    site.gate.wait_for(2)
+    ways = page.locator("#compare-ways .compared-ways")
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    looks = []
+    page.on("request", lambda request: looks.append(request.url) if "/queue/join" in request.url else None)
+    for held in range(3, 6):
+        wait_for(lambda: site.backend._tasks._queries)  # the worker answers between two steps
+        site.gate.hold_at(held)
+        site.gate.wait_for(held)
+    expect(ways.locator(".lane-now")).to_have_count(3)
+    expect(ways.locator(".lanes li")).to_have_text(["DDIM", "Euler", "Heun"])
+    assert ways.get_attribute("data-state") == "running" and ways.locator(".end.lane image").count() == 0
+    # Folded, it asks for nothing.
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    page.wait_for_timeout(1_000)
+    looks.clear()
+    page.wait_for_timeout(2_000)
+    assert looks == []
+    ways.get_by_text("Map: the ways from noise to the pictures").click()
+    site.gate.open()
+    expect(ways).to_have_attribute("data-state", "open", timeout=60_000)
+    expect(ways.locator(".end.lane image")).to_have_count(3)
+    expect(view.locator('[data-part="progress"]')).to_have_text("")

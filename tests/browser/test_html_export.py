@@ -262,5 +262,11 @@ def test_a_comparison_plays_on_one_timeline(browser: Browser, tmp_path: Path):
     expect(page.locator(".lane figcaption").first).to_contain_text("model calls", timeout=20_000)
     page.get_by_label("Difference").check()
     expect(page.locator(".differ canvas")).to_be_visible()
+    # The ways of both in one map, which follows the same timeline.
+    page.get_by_text("Map: the ways from noise to the pictures").click()
+    expect(page.locator(".compared-ways .lanes li")).to_have_text(["2", "3"])
+    expect(page.locator('.compared-ways [data-part="variance"]')).to_contain_text("of the variance")
+    page.locator('[data-part="at"]').fill("0")
+    expect(page.locator(".lane-now").first).to_have_attribute("data-step", "0")
     assert page.evaluate("window.hurt") is None and violations(page) == [] and problems == []
     context.close()

@@ -12,6 +12,7 @@ from tests.support.accessibility import violations
 from tests.support.site import Gate, Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
 from tests.support.toy_sample import write_toy_sample
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,28 @@ def test_a_run_is_compared_with_the_training_and_with_other_seeds(visit) -> None
     expect(ways).to_have_attribute("data-step", "1")
     expect(page.locator("#player .player")).to_have_attribute("data-at", "1")
     assert violations(page, {"include": [["#trajectory-map"]]}) == []
+
+
+def test_the_map_is_drawn_while_a_picture_is_made(visit, server: Site) -> None:
+    page = visit()
+    server.gate.hold_at(2)
+    page.fill("#prompt textarea", "a fox on a red background")
+    page.click("#generate")
+    server.gate.wait_for(2)
+    page.get_by_role("tab", name="Denoising", exact=True).click()
+    page.get_by_role("tab", name="Map", exact=True).click()
+    ways = page.locator("#trajectory-map .map-panel")
+    expect(ways).to_have_attribute("data-state", "running")
+    for held in range(3, 6):
+        wait_for(lambda: server.backend._tasks._queries)  # the worker answers between two steps
+        server.gate.hold_at(held)
+        server.gate.wait_for(held)
+        expect(ways).to_have_attribute("data-ways", "1")
+        expect(ways.locator('[data-part="state"]')).to_have_text(f"{held} of 8 steps are made")
+        expect(ways.locator("line.own")).to_have_count(held)
+    expect(ways.locator('[data-part="variance"]')).to_contain_text("% of the variance")
+    assert violations(page, {"include": [["#trajectory-map"]]}) == []
+    server.gate.open()
+    expect(ways).to_have_attribute("data-state", "open", timeout=60_000)
+    expect(ways.locator("line.own")).to_have_count(8)
+    expect(ways.get_by_role("button", name="Add 64 seeds")).to_be_visible()

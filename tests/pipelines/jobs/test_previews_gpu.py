@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
 from pipelines.request import make_request
 from tests.support.tiny_model import tiny_card
+from tests.support.waiting import wait_for
 
 STEPS = 4
 
@@ -141,8 +144,6 @@ def test_the_record_is_exact_however_much_waits_on_the_card(
 
 
 def test_a_page_that_goes_and_comes_back_leaves_no_gap_in_the_trace(make: Any, gpu: PretendGpu) -> None:
-    from contextlib import ExitStack
-
     page, shown = ExitStack(), []
 
     def come_and_go(job: Any, step: Any) -> None:
@@ -259,3 +260,52 @@ def test_a_step_that_cannot_be_written_ends_the_run_with_a_sentence(
     assert "No space left" in list(backend.submit(ask()).events())[-1].message
     monkeypatch.undo()
     assert isinstance(list(backend.submit(ask()).events())[-1], Finished)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_steps_of_a_running_job_are_known_as_they_are_made(make: Any, gpu: PretendGpu, watched: bool) -> None:
+    found: list[Any] = []
+
+    def look(job: Any, step: Any) -> None:
+        found.append(backend._runner.steps_so_far(job.id))  # as a query does between two steps
+
+    backend = make(PretendMachine("GTX 1060"), on_step=look)
+    job = backend.submit(ask(), watched=watched)
+    assert isinstance(list(job.events())[-1], Finished)
+    trace, known = backend.trace(job.id), [each for each in found if each is not None]
+    assert len(known) >= STEPS - 2
+    for each in known:
+        count = len(each.steps)
+        assert each.steps == trace.steps[:count]
+        for name in ("x_t", "cond", "uncond"):
+            np.testing.assert_array_equal(getattr(each, name), getattr(trace, name)[:count])
+    assert len(known[-1].steps) >= STEPS - 1  # the last one may be on its way
+
+
+def test_the_lanes_of_a_race_on_a_gpu_are_those_made_alone(make: Any, gpu: PretendGpu) -> None:
+    lanes, order, held = ("euler", "ddim", "heun"), [], threading.Event()
+
+    def hold(job: Any, step: Any) -> None:
+        assert held.wait(60)  # until all lanes wait
+        order.append(job.request.sampling.scheduler)
+
+    backend = make(PretendMachine("GTX 1060"), on_step=hold)
+    with ExitStack() as pages:
+        jobs = [backend.submit(ask(scheduler=lane, num_images=1), watched=True, together="race") for lane in lanes]
+        for job in jobs[:2]:  # no page looks at the third
+            pages.enter_context(job.watching())
+        wait_for(lambda: backend.status().queue == len(lanes))
+        held.set()
+        ended = [list(job.events())[-1] for job in jobs]
+    assert all(isinstance(last, Finished) for last in ended), ended
+    assert max(order.index(lane) for lane in lanes) < 2 * len(lanes)  # together, not one after the other
+    plain = make(PretendMachine("GTX 1060"))
+    for job, last in zip(jobs, ended, strict=True):
+        alone = plain.submit(job.request)
+        done = list(alone.events())[-1]
+        ours, theirs = backend.trace(job.id), plain.trace(alone.id)
+        assert ours.steps == theirs.steps and all(map(len, ours.frames)) and ours.seconds > 0
+        for name in ("x_t", "cond", "uncond", "final"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        for one, other in zip(last.pictures, done.pictures, strict=True):
+            assert np.array_equal(pixels(one.path), pixels(other.path))

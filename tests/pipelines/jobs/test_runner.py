@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, L
 from pipelines.images.png import read_request
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.previews import preview_jpeg
+from pipelines.jobs.users import User
 from pipelines.models.manager import PipelineManager
 from pipelines.request import make_request
+from pipelines.sampling.latents import LatentFormat
+from pipelines.trace.forks import fork_of
 from presets.catalogue import card_for
 from tests.support.toy_backend import WAIT, Gate, ToyManager, ask, finish
+from tests.support.waiting import wait_for
 
 
 def test_events_of_a_job_from_the_queue_to_the_file(make_backend: Any) -> None:
@@ -130,5 +136,91 @@ def test_a_real_model_from_the_request_to_the_file(tiny_folder: Path, tmp_path: 
         # Some processors multiply a batch of two in another order than one picture.
         two, one = (np.asarray(Image.open(done.pictures[0].path), np.int16) for done in (events[-1], again))
         assert np.abs(two - one).max() <= 1
+    finally:
+        backend.close()
+
+
+def _look(backend: LocalBackend, gate: Gate, *asked: Any) -> list[Any]:
+    """What is known of running jobs at the step at which the gate holds one."""
+    with ThreadPoolExecutor(len(asked)) as threads:
+        looks = [threads.submit(backend.steps_so_far, *one) for one in asked]
+        wait_for(lambda: len(backend._tasks._queries) + len(backend._tasks.jobs.queries()) == len(asked))
+        gate.open.set()
+        return [look.result(WAIT) for look in looks]
+
+
+def test_the_steps_of_a_running_job_are_known_as_they_are_made(tiny_folder: Path, tmp_path: Path) -> None:
+    card, gate = card_for(str(tiny_folder), []), Gate(2)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1, on_step=gate)
+    try:
+        values = {"model": card.id, "width": 32, "height": 32, "scheduler": "heun", "guidance_scale": 2.0}
+        request = make_request(prompt="a fox", num_inference_steps=4, seed=1, num_images=2, **values)
+        assert backend.steps_so_far(["none"]) == [None]
+        job = backend.submit(request)
+        assert gate.reached.acquire(timeout=WAIT)
+        stranger = User("stranger", owner=False)
+        assert backend.steps_so_far([job.id], stranger) == [None]
+        (found,) = _look(backend, gate, ([job.id, "none"],))
+        assert isinstance(finish(job)[-1], Finished)
+        so_far, trace = found[0], backend.trace(job.id)
+        assert found[1] is None and so_far.steps == trace.steps[:3] and so_far.total == trace.total
+        for name in ("x_t", "cond", "uncond"):
+            np.testing.assert_array_equal(getattr(so_far, name), getattr(trace, name)[:3])
+        np.testing.assert_array_equal(so_far.final, trace.x_t[3])
+        assert not so_far.frames and not so_far.finals
+        assert backend.steps_so_far([job.id]) == [None]  # it is done: ``trace`` has the steps
+        # A fork has the steps that it has taken over.
+        gate = backend._runner.on_step = Gate(4)
+        fork = backend.submit(fork_of(trace, 3, prompt="an owl"))
+        assert gate.reached.acquire(timeout=WAIT)
+        ((so_far,),) = _look(backend, gate, ([fork.id],))
+        assert isinstance(finish(fork)[-1], Finished)
+        assert [step.index for step in so_far.steps] == [0, 1, 2, 3, 4]
+        np.testing.assert_array_equal(so_far.x_t, backend.trace(fork.id).x_t[:5])
+    finally:
+        gate.open.set()
+        backend.close()
+
+
+def test_a_guest_looks_at_its_own_running_job(make_backend: Any) -> None:
+    gate, guest = Gate(1), User("guest", owner=False)
+    backend = make_backend(on_step=gate)
+    job = backend.submit(ask(), guest)
+    assert gate.reached.acquire(timeout=WAIT)
+    ((so_far,), (hers,)) = _look(backend, gate, ([job.id], guest), ([job.id],))
+    assert isinstance(finish(job)[-1], Finished)
+    # The owner is answered first, each of them between two steps.
+    assert (len(hers.steps), len(so_far.steps)) == (2, 3)
+
+
+def test_no_frame_is_decoded_that_was_decoded_before(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, decoded, plain = card_for(str(tiny_folder), []), [], LatentFormat._preview
+
+    def count(latents: LatentFormat, x: Any) -> Any:
+        decoded.append(x.shape)
+        return plain(latents, x)
+
+    monkeypatch.setattr(LatentFormat, "_preview", count)
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
+    values = {"model": card.id, "width": 32, "height": 32, "scheduler": "ddim", "num_inference_steps": 3, "seed": 5}
+    try:
+        counts, frames, pictures = [], [], []
+        for changes in ({}, {"prompt": "an owl"}, {"seed": 6}, {"guidance_scale": 4.0}):
+            decoded.clear()
+            request = make_request(**{"prompt": "a fox", "guidance_scale": 1.0, **values, **changes})
+            job = backend.submit(request)
+            done = finish(job)[-1]
+            assert isinstance(done, Finished)
+            frames.append(backend.trace(job.id))
+            pictures.append(Image.open(done.pictures[0].path))
+            counts.append(len(decoded))
+        # The last guess is the picture, and the noise is that of the first run; with guidance the guess is another one.
+        assert counts == [5, 4, 5, 5]
+        assert frames[0].noisy[0] == frames[1].noisy[0] == frames[3].noisy[0] != frames[2].noisy[0]
+        for trace, picture in zip(frames[:3], pictures, strict=False):
+            assert trace.frames[-1] == (preview_jpeg(picture.copy()),)
+        assert frames[3].frames[-1] != (preview_jpeg(pictures[3].copy()),)
     finally:
         backend.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,9 +16,11 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu.graphics_cards import CARDS, GB, MachineWith
-from pipelines.events import Decoding, Failed, Finished, Preview
+from pipelines.events import Decoding, Failed, Finished, Preview, Step
 from pipelines.images.png import CHUNK, read_request
+from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.runner import GenerationRunner
 from pipelines.model import Placement
 from pipelines.models import oom_fallback
 from pipelines.models.families import stable_diffusion
@@ -38,6 +41,7 @@ from pipelines.request import GenerationRequest, make_request
 from pipelines.sampling.latents import LatentFormat
 from tests.support.tiny_families import make
 from tests.support.tiny_model import make_tiny_model, tiny_card
+from tests.support.waiting import wait_for
 
 CPU = Placement("cpu", "float32", "sdpa")
 CUDA = Placement("cuda", "float16", "sdpa")
@@ -433,3 +437,41 @@ def test_one_by_one_passes_each_row_its_own_conditioning(tiny_folder: Path) -> N
 )
 def test_what_counts_as_out_of_memory(error: Exception, found: bool) -> None:
     assert out_of_memory(error) is found
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_memory_that_runs_out_in_one_lane_of_a_race(
+    site: Site, lane: int, every_fallback: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes, held, now = ("ddim", "euler", "dpmpp_2m"), threading.Event(), []
+    plain = [last_of(site.backend(), ask(scheduler=name)) for name in lanes]
+    steps = GenerationRunner._steps
+
+    def noted(runner: Any, job: Job, *more: Any) -> Iterator[Step]:
+        made, count = steps(runner, job, *more), 0
+        while True:
+            now[:] = [job.request.sampling.scheduler, count]
+            if (step := next(made, None)) is None:
+                return
+            count += 1
+            yield step
+
+    monkeypatch.setattr(GenerationRunner, "_steps", noted)
+    # The second step of this lane needs too much: of the first one in its turn, of the second one before its turn.
+    failing = Failing(StableDiffusion.predict, lambda model, x, *a: len(x) > 1 and now == [lanes[lane], 1])
+    monkeypatch.setattr(StableDiffusion, "predict", failing)
+    backend = site.backend()
+    backend._runner.on_step = lambda job, step: held.wait(60)  # until all lanes wait
+    jobs = [backend.submit(ask(scheduler=name), together="race") for name in lanes]
+    wait_for(lambda: backend.status().queue == len(lanes))
+    held.set()
+    ended = [list(job.events())[-1] for job in jobs]
+    assert all(isinstance(done, Finished) for done in ended), ended
+    assert failing.failures == 1 + lane
+    failing.assert_forgotten()
+    for job, done, alone in zip(jobs, ended, plain, strict=True):
+        assert np.abs(pixels(done) - pixels(alone)).max() <= 1
+        trace = backend.trace(job.id)
+        assert [step.index for step in trace.steps] == [0, 1, 2] and trace.seconds > 0
+    assert ["Memory ran out" in " ".join(done.notes) for done in ended] == [lane == 0, lane == 1, False]
+    assert not lane or ended[0].notes == ()

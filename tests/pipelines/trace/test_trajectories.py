@@ -36,3 +36,15 @@ def test_a_runs_way_ends_at_its_last_latents() -> None:
     assert [one.x_t.shape for one in flat] == [(7, 2), (7, 2)] and flat[0].x0.shape == (6, 2)
     np.testing.assert_array_equal(plane.points[:7], flat[0].x_t)
     np.testing.assert_array_equal(plane.points[20:], flat[1].x0)
+
+
+def test_of_ways_that_grow_so_many_steps_are_left_out_that_their_plane_is_found_at_once() -> None:
+    trace = make_trace()
+    whole, thin = trajectories.of_trace(trace, 0), trajectories.of_trace(trace, 0, 4)
+    np.testing.assert_array_equal(thin.x_t, whole.x_t[[0, 4, 6]])  # and where it is now
+    np.testing.assert_array_equal(thin.x0, whole.x0[[0, 4]])
+    assert trajectories.live_stride(6 * 25, 1024) == 1  # a race of pocket's
+    for steps, size in ((25, 4 * 128 * 128), (28, 16 * 128 * 128), (20 * 50, 1024)):
+        every = trajectories.live_stride(steps, size)
+        assert every > 1 and 2 * steps / every <= trajectories.LIVE_POINTS
+        assert 2 * steps / every * size <= trajectories.LIVE_NUMBERS

@@ -1,4 +1,6 @@
-// The map of ways through latent space.  It asks once for each picture that is opened, and again for other seeds.
+// The map of ways through latent space.  It asks once for each picture that is opened, and again for other seeds; while
+// a picture is made, again and again as long as it is on view.
+const LIVE_MS = 500;
 const root = element.querySelector('.map-panel');
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const frame = part('frame');
@@ -8,6 +10,10 @@ let sheet = null;
 let wanted = '';
 let asked = '';
 let step = 0;
+let turn = 0;
+let looking = null;
+let onView = false;
+let shown = null;
 
 const visible = () => element.isConnected && element.offsetParent !== null;
 
@@ -18,8 +24,9 @@ const mark = (name) => svg.querySelector(`[data-now="${name}"]`);
 
 let own = null;
 function draw() {
-  const place = projection(svg, sheet.ways);
-  const ways = sheet.ways.map((way) => ({ ...way, x_t: way.x_t.map(place), x0: way.x0.map(place) }));
+  shown = Ways.steady(shown, sheet.ways);
+  const place = projection(svg, shown);
+  const ways = Ways.moved(shown, place);
   own = ways.find(({ kind }) => kind === 'own');
   const others = ways.filter((way) => way !== own);
   svg.replaceChildren(
@@ -41,14 +48,16 @@ function draw() {
 
 function point() {
   if (!own) return;
-  const i = Math.min(step, own.x0.length);
+  const live = sheet.state === 'running';
+  const i = live ? own.x0.length : Math.min(step, own.x0.length);
   const there = own.x_t[i];
   const guess = own.x0[Math.min(i, own.x0.length - 1)];
   for (const name of ['line', 'guess']) mark(name).style.display = i < own.x0.length ? '' : 'none';
   set('line', { x1: there[0], y1: there[1], x2: guess[0], y2: guess[1] });
   set('guess', { cx: guess[0], cy: guess[1] });
   set('here', { cx: there[0], cy: there[1] });
-  const words = i < own.x0.length ? `Step ${i + 1} of ${own.x0.length}` : 'The finished picture';
+  const words = live ? `${sheet.made} of ${sheet.steps} steps are made`
+    : i < own.x0.length ? `Step ${i + 1} of ${own.x0.length}` : 'The finished picture';
   part('state').textContent = words;
   frame.setAttribute('aria-valuenow', i + 1);
   frame.setAttribute('aria-valuetext', words);
@@ -61,23 +70,37 @@ function ask() {
   trigger('open');
 }
 
+// The steps that were made since the last look.
+function look() {
+  looking = null;
+  if (sheet?.state !== 'running' || !onView || document.hidden || !visible()) return;
+  turn += 1;
+  looking = 'asked';
+  trigger('look', { turn });
+}
+
 function take(value) {
-  if (!value || (value.state === 'closed' && value.key !== wanted)) {
-    own = null;
+  // Another picture; or this one, which was drawn while it was made and now is there.
+  const made = value?.state === 'closed' && value.key === wanted && sheet?.state === 'running';
+  const begins = value?.state === 'running' && value.key !== wanted;
+  if (!value || begins || (value.state === 'closed' && value.key !== wanted)) {
+    own = shown = null;
     part('body').hidden = true;
     wanted = value?.key || '';
     asked = '';
-  } else if (value.state === 'closed' || value.key !== wanted) {
+  } else if (value.key !== wanted || (value.state === 'closed' && !made) || (value.state === 'running' && sheet?.state !== 'running')) {
     return;
   }
+  if (value?.turn === turn || begins) looking = null;
   sheet = value;
   root.dataset.state = value?.state || 'empty';
-  const why = value?.state === 'closed' ? 'Drawing the map' : value?.why || '';
+  const why = value?.state === 'closed' && !made ? 'Drawing the map' : value?.why || '';
   part('why').textContent = why;
   part('why').hidden = !why;
   part('seeds').hidden = !value?.offer;
   part('seeds').textContent = value?.offer || '';
   if (value?.ways) { part('body').hidden = false; draw(); }
+  if (value?.state === 'running' && !looking) looking = setTimeout(look, value.turn ? LIVE_MS : 0);
   ask();
 }
 
@@ -103,7 +126,13 @@ part('seeds').addEventListener('click', () => {
   part('why').textContent = 'Running other seeds';
   trigger('seeds');
 });
-new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) ask(); }).observe(root);
+function see() { ask(); if (!looking) look(); }
+new IntersectionObserver((seen) => { onView = seen.at(-1).isIntersecting; if (onView) see(); }).observe(root);
+function back() {
+  if (!element.isConnected) { document.removeEventListener('visibilitychange', back); return; }
+  if (!document.hidden) see();
+}
+document.addEventListener('visibilitychange', back);
 watch('value', () => take(props.value));
 take(props.value);
 document.dispatchEvent(new CustomEvent('playground:where'));

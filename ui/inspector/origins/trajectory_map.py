@@ -1,6 +1,7 @@
 """The map: the ways of this run, its relatives and other seeds through latent space, seen in two directions.
 
-The principal components are found by the worker when the panel is looked at, and again as other seeds come in.
+The principal components are found by the worker when the panel is looked at, and again as other seeds come in.  The map
+of a running job is drawn while it runs: as long as the panel is on view, it asks for the steps that are made by now.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ from history.database import HistoryUnavailable
 from pipelines.jobs.backend import QueryFailed
 from pipelines.trace import seed_runs, trajectories
 from pipelines.trace.trace import TraceError
-from pipelines.trace.trajectories import Trajectory
+from pipelines.trace.trajectories import Plane, Trajectory
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import data_uri, thumbnail_uri
-from ui.components.gradio_events import CONCURRENT
+from ui.components.gradio_events import CONCURRENT, event_value
 from ui.inspector import lens_frames
 from ui.inspector.panel import Panel, opened_trace
 from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
+    from pipelines.jobs.job import Job
     from pipelines.trace.trace import Trace
     from ui.context import PageContext
 
 log = logging.getLogger(__name__)
 SIDE, MAX_RELATIVES = 72, 8
 PROBLEMS = (QueryFailed, TraceError)
+WAITS = "The map is drawn while the picture is made, from its first step on."
 _TEMPLATE = """
 <section class="origins map-panel" data-state="empty" aria-label="Map of the run">
   <p class="lead">Every latent is a point in a space of very many dimensions. This map shows the two directions in which
@@ -93,6 +96,42 @@ def relatives(page: PageContext, trace: Trace, k: int) -> list[tuple[str, int]]:
         return []
 
 
+def running_value(job: Job, k: int) -> dict[str, Any]:
+    """The value of a running job before its first step."""
+    return {"key": f"{job.id}:{k}", "state": "running", "why": WAITS}
+
+
+def live_value(page: PageContext, job: Job, k: int) -> dict[str, Any]:
+    """The map of the steps that a running job has made by now, and of the run that it leaves."""
+    value = running_value(job, k)
+    try:
+        (trace,) = page.backend.steps_so_far([job.id], current_user())
+    except PROBLEMS as problem:
+        return {**value, "why": str(problem)}
+    if trace is None or k >= trace.x_t.shape[1]:
+        return value
+    original = _original(page, trace, k)
+    steps = len(trace.steps) + (len(original.steps) if original else 0)
+    every = trajectories.live_stride(steps, trace.x_t[0, k].size)
+    ways = [Way("own", "this run", trajectories.of_trace(trace, k, every))]
+    if original:
+        picture = data_uri(original.finals[k]) if k < len(original.finals) else ""
+        way = trajectories.of_trace(original, k, every)
+        ways.append(Way("relative", phrases.heading(original.request), way, picture))
+    told = {"why": "", "steps": trace.total, "made": len(trace.steps)}
+    return {**value, **told, **flat_value(*trajectories.plane([one.way for one in ways]), ways)}
+
+
+def _original(page: PageContext, trace: Trace, k: int) -> Trace | None:
+    """The run that a fork leaves, if its latents have the same shape."""
+    if trace.request.fork is None:
+        return None
+    bundled, run = page.bundled_trace, trace.request.fork.run
+    found = bundled if bundled is not None and bundled.id == run else page.trace({"id": run})
+    same = found is not None and found.steps and found.x_t.shape[2:] == trace.x_t.shape[2:]
+    return found if same and found is not None and k < found.x_t.shape[1] else None
+
+
 def map_value(page: PageContext, trace: Trace, k: int, ways: Sequence[Way]) -> dict[str, Any]:
     """The map of some ways; raises QueryFailed."""
     return {**closed_value(trace, k), "state": "open", "steps": len(trace.steps), **plane_value(page, ways)}
@@ -103,6 +142,11 @@ def plane_value(page: PageContext, ways: Sequence[Way]) -> dict[str, Any]:
     ways = within_bounds(ways)
     numbers = sum(one.way.x_t.size + one.way.x0.size for one in ways)
     plane, flat = page.queries.ask(None, lambda _: trajectories.plane([one.way for one in ways]), numbers)
+    return flat_value(plane, flat, ways)
+
+
+def flat_value(plane: Plane, flat: Sequence[Trajectory], ways: Sequence[Way]) -> dict[str, Any]:
+    """Some ways in a plane, and how much of their variance it holds."""
     first, second = plane.shares
     return {
         "ways": [
@@ -200,7 +244,27 @@ def build(page: PageContext) -> Panel:
 
         return tell
 
+    def running(value: Any) -> tuple[Job, int] | None:
+        """The opened job and picture, if it is being made."""
+        job = page.find_job(value.get("id")) if isinstance(value, dict) else None
+        if job is None or job.done:
+            return None
+        k = value.get("picture")
+        return job, min(max(k, 0), job.request.num_images - 1) if isinstance(k, int) else 0
+
+    def begin(value: Any) -> Any:
+        found = running(value)
+        return running_value(*found) if found else gr.skip()
+
+    def look(value: Any, data: gr.EventData) -> Any:
+        found = running(value)
+        # Told apart from the answer before, also where no step was made meanwhile.
+        turn = {"turn": event_value(data, "turn", None)}
+        return {**live_value(page, *found), **turn} if found else gr.skip()
+
     several = {**CONCURRENT, "trigger_mode": "multiple"}
+    page.opened.change(begin, [page.opened], [panel], **several)
+    panel.look(look, [page.opened], [panel], **several)
     panel.open(answer(first_values), [page.opened], [panel], **several)
     panel.seeds(answer(with_seeds), [page.opened], [panel], **several)
     return Panel(refresh, [panel])

@@ -26,6 +26,23 @@ const Ways = {
     return ([x, y]) => [across + (x - left) * scale, height - up - (y - low) * scale];
   },
 
+  // The same ways some steps later: each direction points to where it pointed before.
+  steady(before, ways) {
+    const sides = [0, 1].map((axis) => {
+      let agree = 0;
+      for (const way of ways) {
+        const old = before?.find(({ kind, name }) => kind === way.kind && name === way.name)?.x_t || [];
+        way.x_t.slice(0, old.length).forEach((one, i) => { agree += one[axis] * old[i][axis]; });
+      }
+      return agree < 0 ? -1 : 1;
+    });
+    return Ways.moved(ways, (one) => one.map((n, axis) => n * sides[axis]));
+  },
+
+  moved(ways, to) {
+    return ways.map((way) => Object.assign({}, way, { x_t: way.x_t.map(to), x0: way.x0.map(to) }));
+  },
+
   path(points, kind) {
     return Ways.shape('polyline', { points: points.map((one) => one.map((n) => n.toFixed(1)).join()).join(' ') }, kind);
   },

@@ -46,9 +46,10 @@ def build(page: PageContext) -> None:
                 elem_id="compare-view",
                 apply_default_css=False,
             )
-            ways.build(page)
+            comparisons = Comparisons()
+            ways.build(page, comparisons)
     wire_setup(page, setup)
-    wire_making(page, setup, view)
+    wire_making(page, comparisons, setup, view)
     wire_view(page, setup, view)
 
 
@@ -95,9 +96,8 @@ QUESTIONS: Mapping[str, Callable[[PageContext, Any, gr.EventData], Answer]] = {
 }
 
 
-def wire_making(page: PageContext, setup: gr.HTML, view: gr.HTML) -> None:
+def wire_making(page: PageContext, comparisons: Comparisons, setup: gr.HTML, view: gr.HTML) -> None:
     """Make a comparison, that of a file too, and stop it."""
-    comparisons = Comparisons()
 
     def start(asked: Any, data: gr.EventData) -> Iterator[Answer]:
         try:

@@ -13,6 +13,7 @@ from ui.inspector.html_export import Look, page
 from ui.tabs.compare.cells import MADE_IN, two_value
 from ui.tabs.compare.running import kept_value
 from ui.tabs.compare.templates import VIEWER_HTML
+from ui.tabs.compare.ways import SCRIPTS, WAYS_HTML, kept_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +33,14 @@ _STYLE = """
 """
 # Starts to play at once, unless the reader's system asks for less motion.
 _START = """
+const reel = JSON.parse(document.getElementById('reel').textContent);
 const viewer = new Viewer(document.querySelector('.viewer'));
-viewer.take(JSON.parse(document.getElementById('reel').textContent));
+if (reel.map) {
+  const map = new LaneMap(document.querySelector('.compared-ways'));
+  map.draw(reel.map);
+  document.addEventListener('playground:level', ({ detail }) => map.follow(detail.level));
+}
+viewer.take(reel);
 if (!matchMedia('(prefers-reduced-motion: reduce)').matches) viewer.play();
 """
 
@@ -48,11 +55,14 @@ def capsule(plan: Grid | None, traces: Mapping[Place, Trace]) -> str:
     runs = [traces[place] for place in sorted(traces)]
     value = kept_value(plan, traces, "capsule") if plan else two_value(runs[0], runs[-1])
     title = phrases.heading(runs[0].request) or "A comparison"
+    drawn = kept_map(plan, traces)
+    markup = WAYS_HTML.replace(" hidden>", ">") if drawn else ""
     look = Look(
-        _STYLE + asset("tabs/compare/viewer.css"),
-        asset("tabs/compare/viewer.js") + _START,
-        f'<div class="screen">{VIEWER_HTML}</div>',
+        _STYLE + asset("tabs/compare/viewer.css", "inspector/origins/origins.css"),
+        asset("tabs/compare/viewer.js", *SCRIPTS) + _START,
+        f'<div class="screen">{VIEWER_HTML}</div>{markup}',
     )
+    value |= {"map": drawn}
     made, recorded = zip(*map(credit_lines, runs), strict=True)
     credits = list(dict.fromkeys((*made, *recorded)))
     heading = "The same noise, compared" if _same_noise(runs) else "Pictures out of noise, compared"

@@ -49,6 +49,7 @@ class Comparisons:
     """The comparisons that are being made, by an unguessable name."""
 
     _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _running: dict[str, RunningGrid] = field(default_factory=dict)
 
     def begin(self) -> tuple[str, threading.Event]:
         """A new one: its name, and the event that stops it."""
@@ -64,10 +65,16 @@ class Comparisons:
     def values(self, backend: Backend, grid: Grid) -> Iterator[dict[str, Any]]:
         """Values of the viewer while one is made; it is forgotten once it is over."""
         name, stop = self.begin()
+        running = self._running[name] = RunningGrid(backend, grid, stop)
         try:
-            yield from RunningGrid(backend, grid, stop).values(name)
+            yield from running.values(name)
         finally:
             self._stops.pop(name, None)
+            self._running.pop(name, None)
+
+    def running(self, name: str) -> RunningGrid | None:
+        """The comparison that is being made under this name."""
+        return self._running.get(name)
 
 
 def head(grid: Grid, name: str, state: str) -> dict[str, Any]:
@@ -140,6 +147,11 @@ class RunningGrid:
     _refused: str = ""
     _together: str = ""
     _full_since: float = 0.0
+
+    @property
+    def jobs(self) -> dict[Place, str]:
+        """The jobs of the cells that are queued or run, by place; other threads may ask."""
+        return {place_of(each.cell): each.job.id for each in self._active.copy()}
 
     @property
     def _is_race(self) -> bool:

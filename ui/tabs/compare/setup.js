@@ -316,7 +316,15 @@ form.querySelector('[data-part="file"]').addEventListener('change', async (event
   if (!file || running || starting) return;
   clear();
   try {
-    const { comparison } = JSON.parse(await file.text());
+    const { comparison, pictures } = JSON.parse(await file.text());
+    const runs = pictures?.map(({ run }) => run) || [];
+    if (!comparison && runs.length === 2 && runs.every((run) => typeof run === 'string')) {
+      // Two runs that were chosen: nothing is made again, they are opened.
+      [state.a, state.b] = runs;
+      enter('two', false);
+      openTwo({ a: state.a, b: state.b });
+      return;
+    }
     if (!comparison) throw new Error();
     begin('again', { plan: JSON.stringify(comparison) });
   } catch {

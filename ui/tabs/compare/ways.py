@@ -14,21 +14,25 @@ from pipelines.trace.trace import TraceError
 from ui.components.assets import asset
 from ui.components.data_uri import data_uri
 from ui.components.gradio_events import CONCURRENT, event_value
-from ui.inspector.origins.trajectory_map import Way, plane_value, within_bounds
+from ui.inspector.origins.trajectory_map import Way, flat_value, plane_value, within_bounds
+from ui.server.current_user import current_user
 from ui.tabs.compare import choosing
 from ui.tabs.compare.cells import level, two_labels
 from ui.tabs.history.question import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pipelines.grid.plan import Grid
     from pipelines.grid.sheet import Place
     from pipelines.trace.trace import Trace
     from ui.context import PageContext
+    from ui.tabs.compare.running import Comparisons, RunningGrid
 
 # Ways that can still be told from one another.
 MAX_LANES = 20
+SCRIPTS = ("inspector/origins/ways.js", "tabs/compare/lanes.js")
+WAITS = "The map is drawn while the pictures are made, from their first steps on."
 TOO_FEW = "A map needs two finished pictures whose latents have one size; these have not."
 WAYS_HTML = """
 <section class="origins compared-ways" data-state="empty" aria-label="Map of the comparison" hidden>
@@ -51,19 +55,31 @@ WAYS_HTML = """
 """
 
 
-def lanes(traces: Mapping[Place, Trace], names: Mapping[Place, str]) -> tuple[list[Way], list[list[float]]]:
-    """The ways of the finished runs whose latents have the first one's size, and the noise levels of their steps."""
+def lanes(
+    traces: Mapping[Place, Trace], names: Mapping[Place, str], every: int = 1
+) -> tuple[list[Way], list[list[float]]]:
+    """The ways of the runs whose latents have the first one's size, and the noise levels of their steps.
+
+    ``every`` leaves steps out, as in ``trajectories.of_trace``.
+    """
     ways: list[Way] = []
     levels: list[list[float]] = []
-    shape = None
-    for place in sorted(traces):
-        trace = traces[place]
-        shape = shape or trace.x_t.shape[2:]
-        if trace.finals and trace.x_t.shape[2:] == shape and len(ways) < MAX_LANES:
-            ways.append(Way("lane", names.get(place, ""), trajectories.of_trace(trace, 0), data_uri(trace.finals[0])))
-            levels.append([round(level(step), 3) for step in trace.steps])
+    for place, trace in alike(traces).items():
+        picture = data_uri(trace.finals[0]) if trace.finals else ""
+        ways.append(Way("lane", names.get(place, ""), trajectories.of_trace(trace, 0, every), picture))
+        levels.append([round(level(step), 3) for step in trace.steps[::every]])
     count = len(within_bounds(ways))
     return ways[:count], levels[:count]
+
+
+def alike(traces: Mapping[Place, Trace]) -> dict[Place, Trace]:
+    """The first runs whose latents have the size of the first one's."""
+    found: dict[Place, Trace] = {}
+    for place in sorted(traces):
+        trace = traces[place]
+        if len(found) < MAX_LANES and trace.x_t.shape[2:] == next(iter(found.values()), trace).x_t.shape[2:]:
+            found[place] = trace
+    return found
 
 
 def lane_names(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[Place, str]:
@@ -81,26 +97,67 @@ def lane_names(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[Place, 
 
 def ways_value(page: PageContext, plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[str, Any]:
     """The map's value, or why there is none."""
-    ways, levels = lanes(traces, lane_names(plan, traces))
+    ways, levels = lanes({p: t for p, t in traces.items() if t.finals}, lane_names(plan, traces))
     if len(ways) < 2:
         return {"state": "failed", "why": TOO_FEW}
     try:
         found = plane_value(page, ways)
     except (QueryFailed, TraceError) as problem:
         return {"state": "failed", "why": str(problem)}
-    rest = len(traces) - len(ways)
-    left_out = f"{len(ways)} of {len(traces)} pictures are on the map." if rest else ""
+    return {"state": "open", "why": "", "left_out": left_out(ways, traces), **with_levels(found, levels)}
+
+
+def kept_map(plan: Grid | None, traces: Mapping[Place, Trace]) -> dict[str, Any] | None:
+    """The map for a file, found at once: of ways with very many numbers steps are left out; None for fewer than two."""
+    finished = alike({place: trace for place, trace in traces.items() if trace.finals and trace.steps})
+    if len(finished) < 2:
+        return None
+    size = next(iter(finished.values())).x_t[0, 0].size
+    every = trajectories.live_stride(sum(len(trace.steps) for trace in finished.values()), size)
+    ways, levels = lanes(finished, lane_names(plan, traces), every)
+    flat = flat_value(*trajectories.plane([one.way for one in ways]), ways)
+    return {"left_out": left_out(ways, traces), **with_levels(flat, levels)}
+
+
+def left_out(ways: Sequence[Way], traces: Mapping[Place, Trace]) -> str:
+    """How many of the pictures the map has, "" where it has all."""
+    return f"{len(ways)} of {len(traces)} pictures are on the map." if len(ways) < len(traces) else ""
+
+
+def with_levels(found: dict[str, Any], levels: Sequence[list[float]]) -> dict[str, Any]:
+    """The map's value with the noise levels of each way's steps."""
     for way, its in zip(found["ways"], levels, strict=True):
         way["levels"] = its
-    return {"state": "open", "why": "", "left_out": left_out, **found}
+    return found
 
 
-def build(page: PageContext) -> gr.HTML:
+def live_value(page: PageContext, running: RunningGrid) -> dict[str, Any]:
+    """The map of a comparison that is being made: its pictures, and the steps that the others have made by now."""
+    jobs, made = running.jobs, running.traces.copy()
+    places = sorted({**jobs, **made})[:MAX_LANES]
+    under_way = [place for place in places if place in jobs]
+    try:
+        so_far = page.backend.steps_so_far([jobs[place] for place in under_way], current_user())
+    except QueryFailed as problem:
+        return {"state": "running", "why": str(problem)}
+    found = {place: page.trace({"id": made[place].id}) for place in places if place in made}
+    found |= dict(zip(under_way, so_far, strict=True))
+    traces = alike({place: trace for place, trace in found.items() if trace is not None and trace.steps})
+    if not traces:
+        return {"state": "running", "why": WAITS}
+    size = next(iter(traces.values())).x_t[0, 0].size
+    every = trajectories.live_stride(sum(len(trace.steps) for trace in traces.values()), size)
+    ways, levels = lanes(traces, lane_names(running.grid, traces), every)
+    flat = flat_value(*trajectories.plane([one.way for one in ways]), ways)
+    return {"state": "running", "why": "", "left_out": "", **with_levels(flat, levels)}
+
+
+def build(page: PageContext, comparisons: Comparisons) -> gr.HTML:
     """The map below the viewer; its script asks when it is unfolded."""
     panel = gr.HTML(
         None,
         html_template=WAYS_HTML,
-        js_on_load=asset("inspector/origins/ways.js", "tabs/compare/ways.js"),
+        js_on_load=asset(*SCRIPTS, "tabs/compare/ways.js"),
         elem_id="compare-ways",
         apply_default_css=False,
     )
@@ -115,5 +172,11 @@ def build(page: PageContext) -> gr.HTML:
         traces = choosing.traces_of(page, event_value(data, "runs", []), MAX_CELLS)
         return {**asked, **ways_value(page, plan, traces)}
 
+    def look(data: gr.EventData) -> dict[str, Any]:
+        asked = {"ask": text_of(event_value(data, "ask", ""))}
+        running = comparisons.running(text_of(event_value(data, "name", "")))
+        return {**asked, **(live_value(page, running) if running else {"state": "over"})}
+
+    panel.look(look, None, [panel], **{**CONCURRENT, "trigger_mode": "multiple"})
     panel.ask(draw, None, [panel], **{**CONCURRENT, "trigger_mode": "multiple"})
     return panel

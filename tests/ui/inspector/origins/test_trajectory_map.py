@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 
+from pipelines.jobs.backend import QueryFailed
+from pipelines.jobs.job import Job
 from pipelines.trace import trajectories
-from tests.support.known_trace import make_trace
-from ui.inspector.origins.trajectory_map import Way, within_bounds
+from pipelines.trace.trace import Trace
+from tests.support.known_trace import ask, make_trace
+from ui.inspector.origins import trajectory_map
+from ui.inspector.origins.trajectory_map import Way, live_value, within_bounds
 
 
 def test_the_map_holds_as_many_ways_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +26,40 @@ def test_the_map_holds_as_many_ways_as_memory_allows(monkeypatch: pytest.MonkeyP
     assert within_bounds(ways) == ways[:3]
     monkeypatch.setattr(trajectories, "MAX_NUMBERS", 1)
     assert within_bounds(ways) == ways[:1]
+
+
+def page_with(so_far: Any, **more: Any) -> Any:
+    def steps_so_far(jobs: list[str], user: Any) -> list[Trace | None]:
+        if isinstance(so_far, Exception):
+            raise so_far
+        return [so_far for _ in jobs]
+
+    backend = SimpleNamespace(steps_so_far=steps_so_far)
+    return SimpleNamespace(**{"backend": backend, "bundled_trace": None, "trace": lambda opened: None, **more})
+
+
+def test_the_map_of_a_running_job_holds_the_steps_made_by_now() -> None:
+    job, trace = Job(ask()), make_trace(done=4)
+    value = live_value(page_with(trace), job, 0)
+    (way,) = value["ways"]
+    assert (value["key"], value["state"], value["why"]) == (f"{job.id}:0", "running", "")
+    assert (value["made"], value["steps"]) == (4, 6) and "of the variance" in value["variance"]
+    flat = trajectories.plane([trajectories.of_trace(trace, 0)])[1][0]
+    np.testing.assert_allclose(way["x_t"], flat.x_t, atol=1e-3)
+    assert way["picture"] == "" and way["kind"] == "own"
+    # Before its first step, and where the worker has too much to do.
+    assert live_value(page_with(None), job, 0) == trajectory_map.running_value(job, 0)
+    busy = live_value(page_with(QueryFailed("Busy; try again.")), job, 0)
+    assert busy["state"] == "running" and busy["why"] == "Busy; try again."
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+def test_the_map_of_a_running_fork_holds_the_run_that_it_leaves(bundled: bool) -> None:
+    original = replace(make_trace("left"), finals=(b"a picture",))
+    fork = make_trace(done=4, fork={"run": "left", "step": 2, "original": original.request.model_dump()})
+    kept = {} if bundled else {"left": original}
+    page = page_with(fork, bundled_trace=original if bundled else None, trace=lambda opened: kept.get(opened["id"]))
+    own, left = live_value(page, Job(fork.request), 0)["ways"]
+    assert (own["kind"], left["kind"]) == ("own", "relative") and left["picture"]
+    # Both have the first steps in common.
+    np.testing.assert_array_equal(own["x_t"][:2], left["x_t"][:2])

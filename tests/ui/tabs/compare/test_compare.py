@@ -20,21 +20,23 @@ from PIL import Image
 from pipelines.events import Failed, Finished
 from pipelines.grid.plan import Grid, GridAxis
 from pipelines.grid.sheet import sheet
-from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
 from pipelines.request import GenerationRequest, InvalidRequest
 from pipelines.trace.export import STEP_SECONDS
+from pipelines.trace.serialization import load_trace
 from pipelines.trace.summary import TraceSummary, summarise
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import ask, jpeg, make_trace
 from tests.support.site import tiny_card
 from tests.support.waiting import wait_for
+from ui.components.stage_updates import JobView
 from ui.tabs import compare
 from ui.tabs.compare import choosing, ways
 from ui.tabs.compare.cells import CLEAN, LOUD, cell_value, differing, final_picture, level
-from ui.tabs.compare.running import Comparisons, RunningGrid, kept_value
+from ui.tabs.compare.running import Comparisons, RunningGrid, _Active, kept_value
 from ui.tabs.compare.saving import LEVELS, saved
 from ui.tabs.compare.templates import KINDS
 
@@ -511,3 +513,58 @@ def test_a_refusal_leads_to_what_the_page_can_do_about_it():
     # The form's own fields are in other tabs.
     assert compare.next_of(InvalidRequest("width", "It is too large.")) == {}
     assert compare.next_of(InvalidRequest("x", "It holds no value.")) == {}
+
+
+def test_the_map_of_a_race_is_drawn_while_it_runs() -> None:
+    backend = Backend()
+    running = RunningGrid(backend, grid_of(1, 2, 3), threading.Event())  # type: ignore[arg-type]
+    page = page_of(backend)
+    backend.steps_so_far = lambda jobs, user: [backend.so_far.get(job) for job in jobs]  # type: ignore[attr-defined]
+    backend.so_far = {}  # type: ignore[attr-defined]
+    assert ways.live_value(page, running) == {"state": "running", "why": ways.WAITS}
+    # One has its picture, one has made four steps, one has not begun.
+    made = backend.traces["made"] = finished("made", seed=1)
+    running.traces[0, 0, 0] = made
+    jobs = [Job(ask()), Job(ask())]
+    for column, job in enumerate(jobs, 1):
+        cell = next(cell for cell in running.grid.cells() if cell.column == column)
+        running._active.append(_Active(cell, job, JobView(job)))
+    backend.so_far[jobs[0].id] = make_trace("so far", done=4, seed=2)  # type: ignore[attr-defined]
+    value = ways.live_value(page, running)
+    assert value["state"] == "running" and "of the variance" in value["variance"]
+    assert [(way["name"], len(way["x0"]), len(way["levels"])) for way in value["ways"]] == [("1", 6, 6), ("2", 4, 4)]
+    assert [bool(way["picture"]) for way in value["ways"]] == [True, False]
+    backend.steps_so_far = failing  # type: ignore[attr-defined]
+    assert ways.live_value(page, running) == {"state": "running", "why": "Busy; try again."}
+
+
+def failing(jobs: Any, user: Any) -> Any:
+    raise QueryFailed("Busy; try again.")
+
+
+def test_a_comparison_is_known_by_its_name_while_it_is_made() -> None:
+    comparisons = Comparisons()
+    values = comparisons.values(Backend(), grid_of(1, 2))  # type: ignore[arg-type]
+    name = next(values)["name"]
+    assert comparisons.running(name) is not None and comparisons.running("another") is None
+    list(values)
+    assert comparisons.running(name) is None
+
+
+def test_the_time_of_a_comparison_includes_that_of_its_strips(tiny_folder: Path, tmp_path: Path) -> None:
+    backend = real(tmp_path, tiny_folder, None)
+    try:
+        run = backend.submit(ask(width=64, height=64))
+        list(run.events())
+        trace = backend.trace(run.id)
+        assert trace is not None and 0 < trace.frames_seconds < 600
+        kept = load_trace(tmp_path / "traces", run.id)
+        assert kept.frames_seconds == pytest.approx(trace.frames_seconds, abs=1e-3)
+    finally:
+        backend.close()
+    page = page_of(Backend())
+    slow = replace(finished("slow"), seconds=1.0, frames_seconds=4.0)
+    page.backend.traces["slow"] = slow
+    base = choosing.base_of(page, "slow", None)
+    plan = Grid(request=base.request, x=GridAxis(setting="seed", values=("1", "2", "3")))
+    assert choosing.estimate(plan, base)["text"] == "3 pictures, about 15 s"
