@@ -393,7 +393,7 @@ function predict(name) {
   go(follows ? states().length - 1 : at);
 }
 
-for (const button of root.querySelectorAll('[data-shape]')) button.addEventListener('click', () => choose(button.dataset.shape));
+for (const button of root.querySelectorAll('[data-shape]')) button.addEventListener('click', () => { state.drop(); choose(button.dataset.shape); });
 for (const button of root.querySelectorAll('[data-who]')) button.addEventListener('click', () => predict(button.dataset.who));
 for (const name of ['scheduler', 'count', 'label', 'guidance']) part(name).addEventListener('change', () => { sample(); where(); });
 part('letter').addEventListener('change', () => choose('letter'));

@@ -1,5 +1,5 @@
 // What a chapter shows, as the end of the address #/learn/<chapter>/<state>.
-// apply(parts): shows a state, and answers whether it could: what is not there yet is asked for again by tell or try.
+// apply(parts): shows a state, and answers whether it could; what is not there yet is tried again by attempt().
 function chapterState(live, apply) {
   // What the address asked for and is not on view yet.
   let wanted = null;
@@ -13,6 +13,8 @@ function chapterState(live, apply) {
   document.addEventListener('playground:lesson-go', go);
   return {
     attempt,
+    // The user chose something else meanwhile.
+    drop() { wanted = null; },
     tell(...parts) {
       if (wanted || element.closest('#learn')?.dataset.live !== live) return;
       document.dispatchEvent(new CustomEvent('playground:lesson', { detail: { live, state: parts.map(String) } }));

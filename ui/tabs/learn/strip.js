@@ -36,6 +36,7 @@ const state = chapterState('strip', ([name, at]) => {
   if (at !== undefined && /^\d{1,2}$/.test(at)) level = Number(at);
   if (kept[chapter]?.[plan]) show(plan);
   else if (quick) draw(plan);
+  else show(plan);
   return true;
 });
 // The noise level that the address named, for the strip that is being drawn.

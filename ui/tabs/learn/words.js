@@ -11,7 +11,7 @@ const state = chapterState('words', ([at, word]) => {
   if (!run) return false;
   if (/^\d{1,4}$/.test(at)) { part('step').value = Number(at) - 1; step(); }
   if (word === undefined) return true;
-  if (!maps.maps) return false;
+  if (!maps.maps) return maps.sheet?.state === 'unavailable';
   if (maps.maps.words[Number(word) - 1]) maps.choose(Number(word) - 1, false);
   return true;
 });
