@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from pipelines.jobs.backend import QueryFailed
+from pipelines.request import InvalidRequest
+from pipelines.trace.trace import TraceError
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.inspector.export import save_answer
@@ -80,7 +82,7 @@ def wire(page: PageContext, known: runs.LessonRuns, lesson: gr.HTML, parts: runs
                     yield {"saving": told}
                 else:
                     value = told
-        except QueryFailed as problem:
+        except (QueryFailed, InvalidRequest, TraceError) as problem:
             yield {"ask": ask, "problem": str(problem)}
             return
         yield {
