@@ -63,6 +63,16 @@ def changed(request: GenerationRequest, **fields: Any) -> GenerationRequest:
     return make_request(**{**flat, **request.sampling.model_dump(), **fields})
 
 
+def _apply_guidance(request: GenerationRequest, text: str) -> GenerationRequest:
+    """At 0, uncond + 0 * (cond - uncond) is the answer to the negative prompt alone, which the loop leaves out."""
+    scale = _number(text, "the guidance scale")
+    # The present value changes nothing.
+    if scale or not request.sampling.guidance_scale:
+        return changed(request, guidance_scale=scale)
+    alone = {"prompt": request.negative_prompt, "negative_prompt": "", "typed": None}
+    return changed(request, guidance_scale=1.0, **alone)
+
+
 def split_numbers(text: str) -> list[str]:
     """Numbers with commas between them, and ranges; "1, 3-9 (+3)" is 1, 3, 6, 9."""
     return _split_ranges(text, _span)
@@ -223,12 +233,13 @@ AXES: Mapping[str, AxisSetting] = MappingProxyType(
         "guidance_scale": AxisSetting(
             "Guidance scale",
             "How strongly the picture follows the prompt: 1 takes the model's guess as it is, more pushes away from "
-            "the guess without the prompt. Too much makes shapes crude and colours harsh.",
+            "the guess without the prompt, which is what 0 takes. Too much makes shapes crude and colours harsh.",
             "numbers: 1, 4, 7.5 or 1-9 (+2)",
             split_numbers,
-            lambda request, text: changed(request, guidance_scale=_number(text, "the guidance scale")),
+            _apply_guidance,
             lambda request: f"{request.sampling.guidance_scale:g}",
             proposals.guidance,
+            lambda text: "0 (no prompt)" if text == "0" else text,
         ),
         "num_inference_steps": AxisSetting(
             "Denoising steps",

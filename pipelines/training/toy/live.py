@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,10 @@ class LiveTraining:
     Args:
         name: by which the page finds it.
         settings: what is learned.
-        limit: seconds of training at most, or None.
+        limit: seconds of the worker's thread at most, drawing included, or None.
+
+    Attributes:
+        spent: seconds of the worker's thread.
     """
 
     def __init__(self, name: str, settings: TrainingSettings, limit: float | None = None) -> None:
@@ -42,6 +46,7 @@ class LiveTraining:
         self.sampling = SamplingSettings()
         # Whether its slices are being asked for.
         self.running = False
+        self.spent = 0.0
         self._wanted = True
         self._training: DotsTraining | None = None
         self._slices = 0
@@ -61,7 +66,7 @@ class LiveTraining:
         training = self._training
         if training is not None and training.done:
             return "done"
-        if training is not None and self.limit is not None and training.seconds >= self.limit:
+        if training is not None and self.limit is not None and self.spent >= self.limit:
             return "limit"
         if not self._wanted:
             return "paused"
@@ -81,15 +86,18 @@ class LiveTraining:
 
     def slice(self) -> dict[str, Any]:
         """Train for a moment; what the page is told."""
+        began = time.thread_time()
         training = self._started()
         if self.state == "training":
-            left = SLICE if self.limit is None else min(SLICE, self.limit - training.seconds)
+            left = SLICE if self.limit is None else min(SLICE, self.limit - self.spent)
             training.train_for(max(left, 0.0))
             self._slices += 1
         live = self.state == "training"
         if not live or self._slices % FLOW_EVERY == 1 or not self._learned:
             self._learned = self._flow(training.network, LIVE_STATES if live else None)
-        return self._report(training)
+        report = self._report(training)
+        self.spent += time.thread_time() - began
+        return report
 
     def sample(self) -> dict[str, Any]:
         """Sample again by the current settings; what the page is told."""

@@ -119,7 +119,7 @@ def _drawn(given: Any) -> tuple[tuple[float, float], ...]:
     if len(places) > MAX_DRAWN or len(places) != len(pairs):
         raise InvalidRequest("drawn", "This drawing cannot be read; clear it and draw again.")
     if len(set(places)) < MIN_DRAWN:
-        raise InvalidRequest("drawn", "Draw a line in the field first, with mouse or finger; then train.")
+        raise InvalidRequest("drawn", "Draw a line in the field first, with mouse, finger or arrow keys; then train.")
     return tuple(places)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # What a chapter has to play with.
-FORWARD, DOTS, PLAYER, WORDS, STRIP = "forward", "dots", "player", "words", "strip"
+NOISE, DOTS, PLAYER, WORDS, STRIP = "noise", "dots", "player", "words", "strip"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,14 @@ class Chapter:
     Attributes:
         title: of the chapter.
         text: three sentences or so.
-        live: one of ``FORWARD``, ``DOTS``, ``PLAYER``, ``WORDS``, ``STRIP``.
+        live: one of ``NOISE``, ``DOTS``, ``PLAYER``, ``WORDS``, ``STRIP``.
         question: to guess.
         left, right: lenses of the player.
         share: where the player begins, 0 (noise) to 1 (picture).
         plans: of the strip.
         more: label of a link and the panel of Denoising that it opens, or empty.
+        nearest: label of a button that looks for the training pictures nearest to a picture, or empty.
+        onward: where the method goes next: what, how, and a paper with its address.
     """
 
     title: str
@@ -74,6 +76,8 @@ class Chapter:
     share: float = 0.0
     plans: tuple[RunPlan, ...] = ()
     more: tuple[str, str] = ("", "")
+    nearest: str = ""
+    onward: tuple[tuple[str, str, tuple[str, str]], ...] = ()
 
 
 SAMPLERS, NEGATIVE = "samplers", "negative"
@@ -83,9 +87,9 @@ CHAPTERS: tuple[Chapter, ...] = (
         (
             "Take a picture and mix random numbers into it, more and more, until only noise is left.",
             "That needs no model: it is arithmetic, and it is called the forward process.",
-            "The slider does it to \u201c{prompt}\u201d; the timestep t says how far: 0 is the picture, 999 is noise.",
+            "Move the slider over \u201c{prompt}\u201d or your own photo: at t = 0 it is the picture, at 999 noise.",
         ),
-        FORWARD,
+        NOISE,
         GuessedQuestion(
             "A model is to learn from such noisy pictures. What does it need as the right answer?",
             (
@@ -94,10 +98,10 @@ CHAPTERS: tuple[Chapter, ...] = (
                 "Another model that knows the answer already",
             ),
             0,
-            "The noise was drawn by the program, so the answer is known: every picture gives as many exercises as one "
-            "likes, and no person has to mark them. Only the captions, from which the model learns words, come with "
-            "the pictures.",
+            "The program drew the noise, so it knows the answer: every picture gives any number of exercises, and no "
+            "person has to mark them. Only the captions, from which the model learns words, come with the pictures.",
         ),
+        more=("The same on the latent, and what the model makes of it", "forward"),
     ),
     Chapter(
         "Learning to predict noise",
@@ -182,7 +186,7 @@ CHAPTERS: tuple[Chapter, ...] = (
         (
             "With guidance the model is asked twice at each step: once with the prompt, once without it.",
             "The difference says which way the prompt pulls; the guidance scale says how many times to follow it.",
-            "Draw the strip to see one seed from scale 1, the plain answer, to 20; above 1 a step costs two answers.",
+            "The strip shows one seed from 0, the answer without the prompt, over 1, the plain answer to it, to 20.",
         ),
         STRIP,
         GuessedQuestion(
@@ -193,10 +197,10 @@ CHAPTERS: tuple[Chapter, ...] = (
                 "It needs more steps, and is otherwise the same",
             ),
             0,
-            "A little guidance makes the prompt plain to see; a lot of it leads out of the range of pictures that the "
-            "model was trained on. Each model has a range that suits it: {guidance} is usual for {model}.",
+            "A lot of it leads out of the range of pictures that the model was trained on. Its price is time as well: "
+            "at 0 and 1 a step costs one answer of the model, above that two. {guidance} is usual for {model}.",
         ),
-        plans=(RunPlan("Draw the strip", "guidance_scale", "1, 2, 4, 7.5, 12, 20"),),
+        plans=(RunPlan("Draw the strip", "guidance_scale", "0, 1, 2, 4, 7.5, 12, 20"),),
         more=("Guidance at every step", "guidance"),
     ),
     Chapter(
@@ -255,26 +259,26 @@ CHAPTERS: tuple[Chapter, ...] = (
             "By its model card Pocket turbo's pictures in 4 steps are recognised 98% as often as Pocket's in 25, and "
             "in 1 step 97%; they are less exact in detail. Some distilled models also take no negative prompt.",
         ),
-        plans=(
+        plans=tuple(
             RunPlan(
-                "Draw both",
+                label,
                 "num_inference_steps",
                 "1, 2, 4",
                 rows="model",
                 row_values="pocket, pocket-turbo",
-                changes=(("guidance_scale", 1.0), ("scheduler", "lcm"), ("negative_prompt", "")),
+                changes=(("guidance_scale", 1.0), ("scheduler", scheduler), ("negative_prompt", "")),
                 pocket=True,
-            ),
+            )
+            for label, scheduler in (("Draw both by consistency steps", "lcm"), ("Draw both by DDIM", "ddim"))
         ),
     ),
     Chapter(
-        "What goes wrong, and where it goes",
+        "What goes wrong, what comes next",
         (
-            "A model knows what its training pictures and captions showed: other words become the nearest thing it "
-            "knows.",
-            "It does not count, and at a size that it was not made for it may draw everything twice.",
-            "Draw words, a count and sizes; Best possible guess in Denoising shows what a run has in common with "
-            "training pictures.",
+            "A model knows what its training showed: it draws other words as something that it knows, does not count, "
+            "and at a size it was not made for may draw everything twice.",
+            "Safety checkers and blocked words exist because it draws what it is asked for.",
+            "Draw words, a count and sizes, or look for the training pictures that a picture is nearest to.",
         ),
         STRIP,
         GuessedQuestion(
@@ -285,9 +289,8 @@ CHAPTERS: tuple[Chapter, ...] = (
                 "The file says so, as long as that note is kept",
             ),
             2,
-            "Pictures that are saved here carry the mark that a model made them, together with their settings; a "
-            "screenshot loses it. Safety checkers and blocked words exist because a model draws what it is asked for. "
-            "The same method, other data: video, sound and 3D are made by taking noise away, too.",
+            "Pictures that are saved here carry the mark that a model made them, with their settings; a screenshot "
+            "loses it.",
         ),
         plans=(
             RunPlan(
@@ -300,5 +303,23 @@ CHAPTERS: tuple[Chapter, ...] = (
             RunPlan("Draw three sizes", "size", "64x64, 128x128, 256x256", pocket=True),
         ),
         more=("Best possible guess", "best"),
+        nearest="Find the nearest training pictures",
+        onward=(
+            (
+                "Video",
+                "The latent gets a third side, time: all frames lose their noise together.",
+                ("Ho et al. 2022", "https://arxiv.org/abs/2204.03458"),
+            ),
+            (
+                "Sound",
+                "A latent of a spectrogram, a picture of which pitch sounds when, is steered by words.",
+                ("Liu et al. 2023", "https://arxiv.org/abs/2301.12503"),
+            ),
+            (
+                "3D",
+                "A picture model judges a scene from every side until all views look right.",
+                ("Poole et al. 2022", "https://arxiv.org/abs/2209.14988"),
+            ),
+        ),
     ),
 )

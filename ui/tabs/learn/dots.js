@@ -5,7 +5,9 @@ const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const act = (name) => root.querySelector(`[data-do="${name}"]`);
 const PLANE = Number(root.dataset.plane);
 const GRID = 13;
+// Places of a drawn line, which lie this far apart however fast the pointer moved.
 const MOST_DRAWN = 400;
+const GAP = 0.06;
 // A training that is not told of for so long waits for a picture that is made.
 const WAITS_MS = 1500;
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
@@ -13,6 +15,8 @@ let report = null;
 let shape = 'moons';
 let drawn = [];
 let drawing = false;
+// Drawing with the keys: where the pen is, and whether it draws.
+let nib = null;
 let who = 'learned';
 let at = 0;
 let follows = true;
@@ -44,17 +48,17 @@ function fieldLevel() {
 function drawPlane() {
   const canvas = part('plane');
   const side = canvas.width;
-  const pen = canvas.getContext('2d');
-  pen.clearRect(0, 0, side, side);
-  if (shape === 'drawn' && drawn.length && (!report || report.shape !== 'drawn' || drawing)) drawLine(pen, side);
+  const ink = canvas.getContext('2d');
+  ink.clearRect(0, 0, side, side);
+  if (shape === 'drawn' && (drawn.length || nib) && (!report || report.shape !== 'drawn' || drawing)) drawLine(ink, side);
   if (!report?.dots || drawing) return;
-  drawArrows(pen, side);
-  const [back, dot] = [colour('--soft'), colour(noiseAt() > 0.5 ? '--noise' : '--amber')];
-  pen.globalAlpha = 0.4;
-  drawDots(pen, side, report.dots, 2.2, () => back, report.labels);
-  pen.globalAlpha = 0.95;
-  if (shown) drawDots(pen, side, shown, 4.2, () => dot);
-  pen.globalAlpha = 1;
+  drawArrows(ink, side);
+  const [back, dot] = [colour('--soft'), colour(noiseAt() > 0.5 ? '--noise' : '--picture')];
+  ink.globalAlpha = 0.4;
+  drawDots(ink, side, report.dots, 2.2, () => back, report.labels);
+  ink.globalAlpha = 0.95;
+  if (shown) drawDots(ink, side, shown, 4.2, () => dot);
+  ink.globalAlpha = 1;
 }
 
 function drawDots(pen, side, places, radius, paint, labels) {
@@ -103,13 +107,19 @@ function arrow(pen, x, y, dx, dy) {
   pen.stroke();
 }
 
-function drawLine(pen, side) {
-  pen.fillStyle = colour('--amber');
+function drawLine(ink, side) {
+  ink.fillStyle = colour('--picture');
   for (const [x, y] of drawn) {
-    pen.beginPath();
-    pen.arc(place(100 * x, side), side - place(100 * y, side), 6, 0, 2 * Math.PI);
-    pen.fill();
+    ink.beginPath();
+    ink.arc(place(100 * x, side), side - place(100 * y, side), 6, 0, 2 * Math.PI);
+    ink.fill();
   }
+  if (!nib) return;
+  ink.strokeStyle = colour('--accent');
+  ink.lineWidth = 3;
+  ink.beginPath();
+  ink.arc(place(100 * nib.x, side), side - place(100 * nib.y, side), nib.down ? 8 : 14, 0, 2 * Math.PI);
+  ink.stroke();
 }
 
 // -- gliding -------------------------------------------------------------------------------------------------------
@@ -176,7 +186,7 @@ function thumbnail(places, noise) {
   const pen = small.getContext('2d');
   pen.fillStyle = colour('--mat');
   pen.fillRect(0, 0, side, side);
-  const paint = colour(noise > 0.5 ? '--noise' : '--amber');
+  const paint = colour(noise > 0.5 ? '--noise' : '--picture');
   drawDots(pen, side, places, 0.9, () => paint);
   return small.toDataURL();
 }
@@ -199,6 +209,7 @@ function go(slot) {
   follows = at === last;
   mark();
   glide();
+  where();
 }
 
 function play() {
@@ -234,6 +245,7 @@ function take(value) {
   drawStrip();
   glide();
   tell();
+  state.attempt();
   clearTimeout(waits);
   if (report.state === 'training' || report.state === 'waiting') {
     waits = setTimeout(() => say('progress', 'Waits for its turn: pictures go first'), WAITS_MS);
@@ -253,8 +265,8 @@ function tell() {
   act('pause').hidden = !runs;
   act('on').hidden = state !== 'paused';
   for (const name of ['play', 'again']) act(name).disabled = !states().length;
-  part('hint').hidden = Boolean(report?.dots) || drawn.length > 0;
-  part('hint').textContent = shape === 'drawn' ? 'Draw a line here, with mouse or finger, and press Train.' : 'Choose a shape and press Train.';
+  part('hint').hidden = Boolean(report?.dots) || drawn.length > 0 || Boolean(nib);
+  part('hint').textContent = shape === 'drawn' ? 'Draw a line here with mouse, finger or arrow keys, and press Train.' : 'Choose a shape and press Train.';
   if (!report) { say('progress', ''); say('verdict', ''); return; }
   const words = { waiting: 'Begins', training: 'Learns', paused: 'Paused', done: 'Learned', limit: 'Ended' }[state] || '';
   say('progress', report.steps ? `${words}: step ${report.step} of ${report.steps}, ${report.seconds.toFixed(1)} s` : words);
@@ -273,9 +285,15 @@ function classes(names) {
 // -- what the user does ------------------------------------------------------------------------------------------------
 function choose(name) {
   shape = name;
+  nib = null;
   for (const button of root.querySelectorAll('[data-shape]')) button.setAttribute('aria-pressed', button.dataset.shape === name);
   part('letter-label').hidden = name !== 'letter';
-  part('plane').style.touchAction = name === 'drawn' ? 'none' : '';
+  const canvas = part('plane');
+  canvas.style.touchAction = name === 'drawn' ? 'none' : '';
+  // A picture that can be looked at, or a sheet that the keys draw on.
+  canvas.tabIndex = name === 'drawn' ? 0 : -1;
+  canvas.setAttribute('role', name === 'drawn' ? 'application' : 'img');
+  canvas.setAttribute('aria-label', name === 'drawn' ? 'Sheet to draw on: arrow keys move the pen, Space puts it down or lifts it' : 'Dots in the plane');
   forget();
   drawn = [];
   timeline.resize(0);
@@ -283,6 +301,7 @@ function choose(name) {
   drawLoss();
   drawPlane();
   tell();
+  where();
 }
 
 function forget() {
@@ -302,26 +321,81 @@ function sample() { if (report?.run) trigger('sample', sampling()); }
 
 function share(value, from, size) { return Math.min(Math.max((value - from) / size, 0), 1); }
 
-function pencil(event) {
-  const box = part('plane').getBoundingClientRect();
-  const x = (2 * share(event.clientX, box.left, box.width) - 1) * PLANE;
-  const y = (1 - 2 * share(event.clientY, box.top, box.height)) * PLANE;
-  if (drawn.length < MOST_DRAWN) drawn.push([Math.round(100 * x) / 100, Math.round(100 * y) / 100]);
+// The line goes on to a place, with places in between.
+function lineTo(x, y, begins) {
+  const [fromX, fromY] = begins || !drawn.length ? [x, y] : drawn.at(-1);
+  const gap = Math.hypot(x - fromX, y - fromY);
+  if (!begins && drawn.length && gap < GAP / 2) return;
+  const parts = Math.max(1, Math.round(gap / GAP));
+  for (let i = 1; i <= parts && drawn.length < MOST_DRAWN; i++) {
+    drawn.push([fromX + ((x - fromX) * i) / parts, fromY + ((y - fromY) * i) / parts].map((one) => Math.round(100 * one) / 100));
+  }
   drawPlane();
   tell();
 }
 
-for (const button of root.querySelectorAll('[data-shape]')) button.addEventListener('click', () => choose(button.dataset.shape));
-for (const button of root.querySelectorAll('[data-who]')) {
-  button.addEventListener('click', () => {
-    who = button.dataset.who;
-    for (const each of root.querySelectorAll('[data-who]')) each.setAttribute('aria-pressed', each === button);
-    if (!report?.dots) return;
-    drawStrip();
-    go(follows ? states().length - 1 : at);
-  });
+function pencil(event, begins = false) {
+  const box = part('plane').getBoundingClientRect();
+  for (const each of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) {
+    lineTo((2 * share(each.clientX, box.left, box.width) - 1) * PLANE, (1 - 2 * share(each.clientY, box.top, box.height)) * PLANE, begins);
+    begins = false;
+  }
 }
-for (const name of ['scheduler', 'count', 'label', 'guidance']) part(name).addEventListener('change', sample);
+
+// A drawing begins on an empty sheet.
+function clearSheet() { if (report?.dots) { forget(); drawn = []; } }
+
+function penKeys(event) {
+  if (shape !== 'drawn' || event.ctrlKey || event.metaKey || event.altKey) return;
+  const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+  if (!by && event.key !== ' ' && event.key !== 'Backspace') return;
+  event.preventDefault();
+  event.stopPropagation();
+  clearSheet();
+  nib ||= { x: 0, y: 0, down: false };
+  if (event.key === ' ') { nib.down = !nib.down; if (nib.down) lineTo(nib.x, nib.y, true); }
+  else if (by) {
+    const [x, y] = [nib.x + 0.18 * by[0], nib.y + 0.18 * by[1]].map((one) => Math.min(Math.max(one, -PLANE), PLANE));
+    nib = { ...nib, x, y };
+    if (nib.down) lineTo(x, y);
+  } else drawn = [];
+  drawPlane();
+  tell();
+}
+
+// What the address says: the shape, who predicts, the sampler with its steps, and the step on view.
+function where() {
+  const named = shape === 'letter' ? `letter-${part('letter').value}` : shape;
+  state.tell(named, who, part('scheduler').value, part('count').value, ...(states().length && !follows ? [at + 1] : []));
+}
+
+function has(name, value) { return [...part(name).options].some((option) => option.value === value); }
+
+const state = chapterState('dots', ([named, asked, scheduler, count, step]) => {
+  const [name, letter] = named.split('-');
+  if (![...root.querySelectorAll('[data-shape]')].some((button) => button.dataset.shape === name)) return true;
+  if (letter && has('letter', letter)) part('letter').value = letter;
+  if (scheduler && has('scheduler', scheduler)) part('scheduler').value = scheduler;
+  if (count && has('count', count)) part('count').value = count;
+  if (name !== shape || letter) choose(name);
+  if (['learned', 'ideal'].includes(asked)) predict(asked);
+  if (!step) return true;
+  if (!states().length) return false;
+  go(Number(step) - 1 || 0);
+  return true;
+});
+
+function predict(name) {
+  who = name;
+  for (const each of root.querySelectorAll('[data-who]')) each.setAttribute('aria-pressed', each.dataset.who === who);
+  if (!report?.dots) { where(); return; }
+  drawStrip();
+  go(follows ? states().length - 1 : at);
+}
+
+for (const button of root.querySelectorAll('[data-shape]')) button.addEventListener('click', () => { state.drop(); choose(button.dataset.shape); });
+for (const button of root.querySelectorAll('[data-who]')) button.addEventListener('click', () => predict(button.dataset.who));
+for (const name of ['scheduler', 'count', 'label', 'guidance']) part(name).addEventListener('change', () => { sample(); where(); });
 part('letter').addEventListener('change', () => choose('letter'));
 act('again').addEventListener('click', () => { seed = (seed + 1) % 1000; sample(); });
 act('play').addEventListener('click', () => (timer ? stop() : play()));
@@ -333,12 +407,14 @@ act('train').addEventListener('click', () => {
 const plane = part('plane');
 plane.addEventListener('pointerdown', (event) => {
   if (shape !== 'drawn') return;
-  if (report?.dots) { forget(); drawn = []; }
+  clearSheet();
   drawing = true;
+  nib = null;
   plane.setPointerCapture(event.pointerId);
-  pencil(event);
+  pencil(event, true);
 });
 plane.addEventListener('pointermove', (event) => { if (drawing) pencil(event); });
+plane.addEventListener('keydown', penKeys);
 for (const end of ['pointerup', 'pointercancel']) plane.addEventListener(end, () => { drawing = false; drawPlane(); });
 // The page's light and dark sides have other colours.
 const sides = new MutationObserver(() => {

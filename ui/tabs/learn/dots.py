@@ -29,6 +29,8 @@ GONE = "This model is no longer kept; press Train to begin again."
 LIMIT = "A guest's training ends after {seconds:.0f} s; what the model has learned stays."
 # The page is told no more often than this.
 REPORT_SECONDS = 0.1
+# Sampling in so many steps, learned and in closed form, takes about as long as a slice.
+USUAL_STEPS = 12
 
 
 def _options(pairs: Iterable[tuple[Any, str]], chosen: Any) -> str:
@@ -106,12 +108,17 @@ def build(page: PageContext) -> gr.HTML:
     component = gr.HTML(
         None,
         html_template=DOTS_HTML,
-        js_on_load=asset("components/timeline.js", "tabs/learn/dots.js"),
+        js_on_load=script(),
         elem_id="learn-dots",
         apply_default_css=False,
     )
     wire(page, component, live.LiveTrainings())
     return component
+
+
+def script() -> str:
+    """Its script."""
+    return asset("components/timeline.js", "tabs/learn/state.js", "tabs/learn/dots.js")
 
 
 def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -> None:
@@ -150,7 +157,7 @@ def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -
         try:
             found.sampling = settings.read_sampling(_sent(data), found.classes)
             # A training that runs draws it after its next slice.
-            return gr.skip() if found.running else _asked(page.queries, found.sample)
+            return gr.skip() if found.running else asked(page.queries, found.sample, found.sampling.steps / USUAL_STEPS)
         except InvalidRequest as problem:
             return {"state": "refused", "problem": problem.message}
         except QueryFailed as problem:
@@ -170,7 +177,7 @@ def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]
     shown = 0.0
     try:
         while True:
-            report = _asked(queries, found.slice)
+            report = asked(queries, found.slice)
             if report["state"] != "training":
                 break
             if time.monotonic() - shown >= REPORT_SECONDS:
@@ -187,9 +194,15 @@ def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]
     yield report
 
 
-def _asked(queries: Queries, part: Any) -> dict[str, Any]:
-    """Have the worker do a part of a training when no picture is made; it counts towards a guest's hour."""
-    work = int(live.SLICE * settings.WORK_A_SECOND)
+def asked(queries: Queries, part: Any, slices: float = 1.0) -> dict[str, Any]:
+    """Have the worker do a part of a training when no picture is made.
+
+    Args:
+        queries: of the current user.
+        part: what is done.
+        slices: how long it takes, in slices of a training: so much of a guest's hour it counts.
+    """
+    work = int(live.SLICE * settings.WORK_A_SECOND * max(slices, 1.0))
     report: dict[str, Any] = queries.ask(None, lambda _: part(), work, alone=True)
     return report
 

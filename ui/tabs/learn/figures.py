@@ -17,8 +17,26 @@ _NAME = re.compile(r"\{(\w+)\}")
 _PLAIN = frozenset({"a", "an", "the", "on", "in", "of", "with", "and", "background", "picture", "photo"})
 
 
-def figures_of(page: PageContext, trace: Trace) -> dict[str, str]:
+# Of a usual picture of 512 x 512 pixels, for a lesson without a run.
+_USUAL = {
+    "prompt": "a picture",
+    "steps": "25",
+    "half": "9",
+    "pixels": "786,432",
+    "latents": "16,384",
+    "ratio": "48",
+    "width": "512",
+    "height": "512",
+    "guidance": "5 to 8",
+    "model": "most models",
+    "negative": "background",
+}
+
+
+def figures_of(page: PageContext, trace: Trace | None) -> dict[str, str]:
     """What stands for each name in braces."""
+    if trace is None:
+        return _USUAL
     pixels, latents = lenses.value_counts(trace)
     shares = trace.cumulative_change(0)
     half = next((i for i, share in enumerate(shares) if share >= 0.5), len(shares) - 1)
@@ -45,7 +63,7 @@ def negative_word(prompt: str) -> str:
     return telling[-1] if telling else "background"
 
 
-def chapter_values(page: PageContext, trace: Trace) -> list[dict[str, Any]]:
+def chapter_values(page: PageContext, trace: Trace | None) -> list[dict[str, Any]]:
     """The chapters as the browser shows them, with the figures of a run."""
     known = figures_of(page, trace)
 

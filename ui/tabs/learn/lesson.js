@@ -1,24 +1,30 @@
-// The lesson: one chapter on view, a question to guess, and the address #/learn/<chapter>.  Text by textContent alone.
+// The lesson: one chapter on view, a question to guess, and the address #/learn/<chapter>/<what it shows>.  Text by textContent alone.
 const KEPT = 'diffusion-playground-lesson';
+// The address follows what a chapter shows no more often than this.
+const PLACE_MS = 250;
 const root = element.querySelector('.lesson');
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const act = (name) => root.querySelector(`[data-do="${name}"]`);
 const screen = () => document.getElementById('learn');
 const visible = () => element.isConnected && element.offsetParent !== null;
+const saving = new Saving(root, (kind, token) => { act('quit').hidden = false; trigger('save', { ask: token }); });
 let chapters = [];
 let run = '';
 // Guesses by the chapter's title: chapters may be added in between.
 let guesses = {};
 let at = 0;
 let asked = -1;
+// What the chapter on view shows, as the address says it.
+let shown = [];
+let later = 0;
 
 try {
   const known = JSON.parse(localStorage.getItem(KEPT) || 'null') || {};
   if (known.guesses && typeof known.guesses === 'object') guesses = known.guesses;
   if (Number.isInteger(known.at)) at = known.at;
 } catch { /* nothing is kept */ }
-const place = /^#\/?learn\/(\d{1,2})/.exec(location.hash);
-if (place) at = Number(place[1]) - 1;
+const [, first, ...rest] = location.hash.replace(/^#\/?/, '').split('?')[0].split('/').filter(Boolean);
+if (/^#\/?learn\/\d{1,2}(\/|\?|$)/.test(location.hash)) { at = Number(first) - 1; shown = rest; }
 at = Math.max(at, 0);
 
 function keep() { try { localStorage.setItem(KEPT, JSON.stringify({ at, guesses })); } catch { /* nothing is kept */ } }
@@ -37,16 +43,31 @@ function ask() {
   trigger('turn', { chapter: at });
 }
 
-function turn(to, focus = true) {
+function place(replace) {
+  clearTimeout(later);
+  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: 'learn', parts: [String(at + 1), ...shown], replace } }));
+}
+
+// The chapter's own part shows what the address names, at once or when it has it.
+function tellState() {
+  if (chapters[at]) document.dispatchEvent(new CustomEvent('playground:lesson-go', { detail: { live: chapters[at].live, state: shown } }));
+}
+
+function turn(to, focus = true, state = []) {
   // The address is read before the chapters are known; take() holds it within them.
-  if (!chapters.length) { at = Math.max(to, 0); ask(); return; }
+  if (!chapters.length) { at = Math.max(to, 0); shown = state; ask(); return; }
   const wanted = Math.min(Math.max(to, 0), chapters.length - 1);
-  if (wanted === at && screen()?.dataset.chapter === String(at)) return;
+  if (wanted === at && screen()?.dataset.chapter === String(at)) {
+    if (state.join('/') !== shown.join('/')) { shown = state; tellState(); }
+    return;
+  }
   at = wanted;
+  shown = state;
   keep();
   draw();
   ask();
-  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: 'learn', parts: [String(at + 1)], replace: false } }));
+  place(false);
+  tellState();
   if (focus) { part('title').focus({ preventScroll: true }); if (element.getBoundingClientRect().top < 0) element.scrollIntoView({ block: 'start' }); }
 }
 
@@ -71,7 +92,7 @@ function draw() {
   part('count').textContent = `Chapter ${at + 1} of ${chapters.length}${done ? `, guessed right ${right} of ${done}` : ''}`;
   part('title').textContent = chapter.title;
   part('text').replaceChildren(...chapter.text.map((text) => make('p', text)));
-  act('more').hidden = !chapter.more[0];
+  act('more').hidden = !chapter.more[0] || !run;
   act('more').textContent = chapter.more[0] ? `More: ${chapter.more[0]}` : '';
   drawQuestion(chapter);
   act('back').disabled = at === 0;
@@ -95,12 +116,14 @@ function drawQuestion(chapter) {
 
 function take(value) {
   if (!value) return;
-  if (value.problem) { part('whose').textContent = value.problem; return; }
+  if (value.saving) { part('state').textContent = value.saving; return; }
+  if (value.ask) { act('quit').hidden = true; saving.take(value); return; }
   chapters = value.chapters;
   run = value.run;
   part('whose').textContent = value.whose;
   at = Math.min(at, chapters.length - 1);
   draw();
+  tellState();
   if (asked !== at) ask();
 }
 
@@ -129,6 +152,12 @@ act('back').addEventListener('click', () => turn(at - 1));
 act('next').addEventListener('click', () => turn(at + 1));
 act('project').addEventListener('click', () => project(!screen().classList.contains('projected')));
 act('sheet').addEventListener('click', () => saveSheet(chapters));
+act('quit').addEventListener('click', () => {
+  act('quit').hidden = true;
+  saving.wait('');
+  saving.say('Stopped. Nothing was saved.');
+  trigger('quit');
+});
 // The tab of the panel is chosen once Denoising is on view.
 act('more').addEventListener('click', () => {
   const panel = chapters[at].more[1];
@@ -138,14 +167,22 @@ act('more').addEventListener('click', () => {
 });
 const opens = ({ detail: { tab, parts } }) => {
   if (!element.isConnected) { document.removeEventListener('playground:open', opens); return; }
-  if (tab === 'learn' && /^\d{1,2}$/.test(parts[0] || '')) turn(Number(parts[0]) - 1, false);
+  if (tab === 'learn' && /^\d{1,2}$/.test(parts[0] || '')) turn(Number(parts[0]) - 1, false, parts.slice(1));
 };
 document.addEventListener('playground:open', opens);
+const shows = ({ detail: { live, state } }) => {
+  if (!element.isConnected) { document.removeEventListener('playground:lesson', shows); return; }
+  if (chapters[at]?.live !== live || state.join('/') === shown.join('/')) return;
+  shown = state;
+  clearTimeout(later);
+  later = setTimeout(() => place(true), PLACE_MS);
+};
+document.addEventListener('playground:lesson', shows);
 // Another run may have been made meanwhile: the chapter is asked for whenever the tab comes into view.
 new IntersectionObserver((seen) => {
-  if (!seen.some((one) => one.isIntersecting)) { asked = -1; return; }
+  if (!seen.some((one) => one.isIntersecting)) { if (!visible()) asked = -1; return; }
   ask();
-  document.dispatchEvent(new CustomEvent('playground:place', { detail: { tab: 'learn', parts: [String(at + 1)], replace: true } }));
+  place(true);
 }).observe(root);
 watch('value', () => take(props.value));
 take(props.value);
