@@ -153,6 +153,14 @@ class Model(Protocol):
         """Run its networks through a ``pipelines.models.openvino.engine.Engine``; None where it cannot."""
         ...
 
+    @property
+    def training_copy(self) -> Callable[[], TrainingCopy] | None:
+        """The same model with a denoiser that can be given layers to train; None where it cannot be fine-tuned.
+
+        The copy shares its weights and costs no memory; the model's own denoiser, compiled or not, stays as it is.
+        """
+        ...
+
     def encode_prompt(self, prompts: list[str], negative: bool = False, chunks: int = 0) -> Conditioning:
         """Encode n prompts; see ``pipelines.sampling.conditioning.PromptEncoder``, here and below."""
         ...
@@ -201,4 +209,18 @@ class Model(Protocol):
 
     def for_card(self, card: ModelCard) -> Model:
         """The same weights under another card."""
+        ...
+
+
+class TrainingCopy(Model, Protocol):
+    """A model that is fine-tuned: ``training_copy`` of another one, whose weights it shares."""
+
+    def predict_with_gradients(
+        self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, guidance: float = 0.0
+    ) -> torch.Tensor:
+        """As ``predict``, but gradients flow through it."""
+        ...
+
+    def encode(self, prompt: str, negative: bool) -> Conditioning:
+        """One prompt as the text encoders in ``texts`` read it, without weights."""
         ...

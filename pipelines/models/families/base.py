@@ -87,6 +87,11 @@ class Base:
         return None
 
     @property
+    def training_copy(self) -> Callable[[], Any] | None:
+        """None: this family cannot be fine-tuned here."""
+        return None
+
+    @property
     def size_bytes(self) -> int:
         """Memory that the weights take."""
         return sum(module_bytes(module) for module in self.modules.values())
