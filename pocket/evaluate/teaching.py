@@ -126,33 +126,46 @@ def measure(words: Sequence[str], old_count: int, preset: str, changed: Any = ()
         old = old_prompts(judge, old_count)
         before = old_accuracy(model, judge, old)
         for word in words:
-            with tempfile.TemporaryDirectory() as folder:
-                began = time.process_time()
-                teaching = teach(model, word, Path(folder) / "run-00001", preset=preset, changed=tuple(changed))
-                assert teaching._training is not None, teaching.problem
-                took = time.process_time() - began
-                taught = teaching._training.way.model
-                made = {c: draw(taught, f"a {word} on a {c} background", 7) for c in ASKED_ON}
-                seen = {colour: judge.invented(pixels, colour) for colour, pixels in made.items()}
-                found.append(
-                    {
-                        "word": word, "drawn": {c: seen[c] == word for c in seen}, "seen": seen,
-                        "seconds": {"training": round(teaching._training.seconds, 1), "cpu": round(took, 1),
-                                    "redraws": round(teaching.redraw_seconds, 1), "own": round(teaching.own_seconds, 1)},
-                        "old": old_accuracy(taught, judge, old), "loss": round(teaching._training.curve[-1], 4),
-                    }
-                )  # fmt: skip
-                sheet.append([invented.pixels(invented.picture(word, plain.COLOURS["white"])), *made.values(),
-                              *(draw(taught, prompt, 100 + k) for k, (prompt, *_) in enumerate(old[:3]))])  # fmt: skip
-                print(json.dumps(found[-1]), flush=True)
-    first = sum(each["drawn"][ASKED_ON[0]] for each in found)
+            each, row = measure_one(model, judge, word, old, preset=preset, changed=tuple(changed))
+            found.append(each)
+            sheet.append(row)
+            print(json.dumps(each), flush=True)
     result = {
-        "preset": preset, "shapes": len(found), "drawn": first, "of_all_colours": sum(
-            sum(each["drawn"].values()) for each in found) / (len(found) * len(ASKED_ON)),
-        "old_prompts": old_count, "old_before": before,
-        "old_after": [each["old"] for each in found], "each": found,
-    }  # fmt: skip
+        "preset": preset,
+        "shapes": len(found),
+        "drawn": sum(each["drawn"][0] for each in found),
+        "of_all_colours": sum(sum(each["drawn"]) for each in found) / (len(found) * len(ASKED_ON)),
+        "old_prompts": old_count,
+        "old_before": before,
+        "old_after": [each["old"] for each in found],
+        "each": found,
+    }
     return result, sheet
+
+
+def measure_one(model: Any, judge: Judge, word: str, old: Sequence[Any], **options: Any) -> tuple[dict[str, Any], Any]:
+    """Teach one shape; its figures and its pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        teaching = teach(model, word, Path(folder) / "run-00001", **options)
+        took = time.process_time() - began
+    assert teaching._training is not None, teaching.problem
+    taught = teaching._training.way.model
+    made = [draw(taught, f"a {word} on a {colour} background", 7) for colour in ASKED_ON]
+    seen = [judge.invented(pixels, colour) for pixels, colour in zip(made, ASKED_ON, strict=True)]
+    found = {
+        "word": word,
+        "drawn": [each == word for each in seen],
+        "seen": seen,
+        "training_s": round(teaching._training.seconds, 1),
+        "redraws_s": round(teaching.redraw_seconds, 1),
+        "own_s": round(teaching.own_seconds, 1),
+        "cpu_s": round(took, 1),
+        "old": old_accuracy(taught, judge, old),
+        "loss": round(teaching._training.curve[-1], 4),
+    }
+    shape = invented.pixels(invented.picture(word, plain.COLOURS["white"]))
+    return found, [shape, *made, *(draw(taught, prompt, 100 + k) for k, (prompt, *_) in enumerate(old[:3]))]
 
 
 def main() -> None:

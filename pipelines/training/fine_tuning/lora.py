@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -44,7 +44,7 @@ class LoraWay:
 
         assert model.training_copy is not None
         self.model: TrainingCopy = model.training_copy()
-        self.denoiser: Any = self.model.denoiser
+        self.denoiser = cast(Any, self.model.denoiser)
         self.denoiser.requires_grad_(False)
         layers = [*ATTENTION, *PROJECTIONS, *(CONVOLUTIONS if plan.convolutions else ())]
         with torch.random.fork_rng(devices=[]):

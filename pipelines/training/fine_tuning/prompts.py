@@ -19,7 +19,7 @@ SETTING = "in the snow"
 
 
 def own_prompts(card: ModelCard, count: int, word: str, seed: int = 0) -> list[str]:
-    """Prompts of the model's own pictures, without the word: of what it knows, each thing once before one comes again."""
+    """Prompts of the model's own pictures, without the word; each thing that it knows once before one comes again."""
     known = _known(card) or list(card.prompts) or list(PLAIN)
     draw = np.random.default_rng(seed)
     # So that it also keeps what pictures without a prompt look like.

@@ -113,7 +113,9 @@ DRAWER: Mapping[str, tuple[str, str, tuple[float, ...]]] = MappingProxyType(
         ),
         "rank": ("Rank", "How much the added layers can hold; the file grows with it.", (1, 2, 4, 8, 16, 32, 64)),
         "batch": ("Pictures a step", "More steady the direction; memory and time grow with it.", (1, 2, 4, 8, 16)),
-        "own": ("The model's own pictures", "It learns them again, so that it keeps what it can.", (0, 8, 16, 32, 48, 96)),
+        "own": (
+            "The model's own pictures", "It learns them again, so that it keeps what it can.", (0, 8, 16, 32, 48, 96),
+        ),
         "vectors": ("Vectors of the word", "Of textual inversion: how many tokens the word is worth.", (1, 2, 4, 8)),
     }
 )  # fmt: skip

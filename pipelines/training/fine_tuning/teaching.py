@@ -1,4 +1,4 @@
-"""A fine-tuning that the user watches: in parts for the worker, with checkpoints on the disk and what the page is told."""
+"""A fine-tuning that the user watches: in parts for the worker, and what the page is told."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ class FineTuning:
     """One fine-tuning: E |target - prediction(x_t, t, caption)|^2 with x_t = alpha_t x0 + sigma_t eps.
 
     Ho et al. 2020, arXiv:2006.11239, equation 14.  On the model's own pictures the target is what the model itself
-    predicts for them, so that it keeps what it can (prior preservation, Ruiz et al. 2022, arXiv:2208.12242; Li and Hoiem
-    2016, arXiv:1606.09282).
+    predicts for them, so that it keeps what it can (prior preservation, Ruiz et al. 2022, arXiv:2208.12242; Li and
+    Hoiem 2016, arXiv:1606.09282).
 
     Args:
         way: what learns.

@@ -59,7 +59,8 @@ def test_with_its_own_pictures_a_model_keeps_more_of_what_it_knew(small: Any, ta
             training.take_step()
         t = torch.tensor([100, 300, 500, 700])
         with torch.no_grad():
-            return float((training.way.predict(own.latents, t, own.captions) - training._taught(own.latents, t, own.captions)).square().mean())  # fmt: skip
+            found = training.way.predict(own.latents, t, own.captions)
+        return float((found - training._taught(own.latents, t, own.captions)).square().mean())
 
     assert change(PLAN) < 0.7 * change(replace(PLAN, own_weight=0.0))
 
