@@ -14,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 def shared_copy(module: M) -> M:
     """The modules are copied, the weights are the same tensors: no memory, and a move of one moves both.
 
-    What torch.compile made of the module is left behind; an engine that replaces calls of the module never saw the copy.
+    What torch.compile made of the module is left behind, and an engine that replaces its calls never saw the copy.
     """
     tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}
     return copy.deepcopy(module, tensors)
