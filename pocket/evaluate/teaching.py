@@ -38,27 +38,31 @@ ASKED_ON = ("orange", "black", "purple")
 
 
 class Judge:
-    """The nearest of all drawings: the invented shapes and the artwork."""
+    """The nearest of all drawings: the invented shapes and the artwork.
 
-    def __init__(self) -> None:
-        self.concepts = load_concepts(fetch())
-        self._nearest = Nearest(self.concepts)
+    Args:
+        artwork: whether to compare with the artwork, too, which takes a minute to render.
+    """
+
+    def __init__(self, artwork: bool = True) -> None:
+        self.concepts = load_concepts(fetch()) if artwork else []
+        self._nearest = Nearest(self.concepts) if artwork else None
 
     def invented(self, pixels: np.ndarray, colour: str) -> str:
         """The invented shape that a picture shows; "" where something that pocket knew is nearer."""
         background = plain.COLOURS[colour]
         aligned = cut_out(pixels, border(pixels), ALIGNMENTS)
-        best = {
-            word: float(np.square(cut_out(reference, background) - aligned).sum(1).min())
-            for word in invented.SHAPES
-            for reference in [invented.pixels(invented.picture(word, background))]
-        }
-        word = min(best, key=lambda each: best[each])
-        known = float(self._nearest._distances(pixels, colour).min())
-        return word if best[word] <= known else ""
+        distances = {}
+        for word in invented.SHAPES:
+            reference = cut_out(invented.pixels(invented.picture(word, background)), background)
+            distances[word] = float(np.square(reference - aligned).sum(1).min())
+        word = min(distances, key=lambda each: distances[each])
+        known = self._nearest.distances(pixels, colour).min() if self._nearest else np.inf
+        return word if distances[word] <= known else ""
 
     def is_old(self, pixels: np.ndarray, colour: str, concept: int) -> bool:
         """Whether a picture shows a thing that pocket knows."""
+        assert self._nearest is not None
         return self._nearest.ranked(pixels, colour)[0] == concept
 
 
@@ -120,7 +124,7 @@ def measure(words: Sequence[str], old_count: int, preset: str, changed: Any = ()
     from pipelines.models.manager import PipelineManager
     from presets.catalogue import load
 
-    judge, manager = Judge(), PipelineManager(load(), device="cpu")
+    judge, manager = Judge(old_count > 0), PipelineManager(load(), device="cpu")
     found, sheet = [], []
     with manager.lease(MODEL) as model:
         old = old_prompts(judge, old_count)
