@@ -106,7 +106,13 @@ class RunFolder:
         path = self.folder / _STATE
         if not path.exists():
             return None
-        return load_file(path), parse_json(_metadata(path)["numbers"])
+        return load_file(path), self.numbers()
+
+    def numbers(self) -> dict[str, Any]:
+        """What of the state JSON can hold; empty before the first checkpoint."""
+        path = self.folder / _STATE
+        found: dict[str, Any] = parse_json(_metadata(path)["numbers"]) if path.exists() else {}
+        return found
 
     def keep_pictures(self, step: int, pictures: Sequence[Image.Image]) -> None:
         """Keep what the fixed seeds drew after a step."""
@@ -120,8 +126,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every checkpoint, by step."""
-        state = self.state()
-        held = state[1].get("held", {}) if state else {}
+        held = self.numbers().get("held", {})
         steps = sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("step-*.safetensors"))
         rows = range(4)
         return [

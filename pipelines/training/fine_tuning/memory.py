@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.training.fine_tuning.training import Way
 
+log = logging.getLogger(__name__)
 # Of each number that learns: itself, its gradient and the optimizer's two means, in float32.
 BYTES_A_NUMBER = 16
 # What gradient checkpointing leaves of what a step keeps (Chen et al. 2016, arXiv:1604.06174): the inputs of the blocks
@@ -69,7 +71,11 @@ def fit(a_row: int, fixed: int, free: int, rows: int, name: str = "This model") 
 @with_gradients
 def bytes_a_row(way: Way) -> int:
     """What a step keeps of one picture until its gradients are known, counted without computing anything."""
-    return max(0, _kept(way, 2) - _kept(way, 1))
+    try:
+        return max(0, _kept(way, 2) - _kept(way, 1))
+    except Exception as error:  # an operation that cannot be run without numbers; then nothing is foretold
+        log.debug("Memory is not foretold: %s", error)
+        return 0
 
 
 def _kept(way: Way, rows: int) -> int:

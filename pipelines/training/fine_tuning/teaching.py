@@ -65,9 +65,9 @@ class Teaching:
         Raises:
             OSError, ValueError, KeyError: if its files cannot be read.
         """
-        found, kept = cls(run, run.settings()), run.state()
+        found = cls(run, run.settings())
         found.pause()
-        found._numbers = kept[1] if kept else {}
+        found._numbers = run.numbers()
         if found._numbers.get("done"):
             found._ended = DONE
         return found

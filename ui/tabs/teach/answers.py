@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradio.utils import get_upload_folder
 
+from pipelines.images.geometry import flatten
+from pipelines.prompt import PromptError
 from pipelines.request import InvalidRequest
 from pipelines.system.text import file_problem
 from pipelines.training.fine_tuning import prompts
@@ -42,7 +44,9 @@ Answer = dict[str, Any]
 def models(page: PageContext) -> list[ModelCard]:
     """The models that can be taught: here already, and not distilled to few steps, which training would undo."""
     return [
-        card for card in page.library.available if card.family in FAMILIES and card.guidance_scale > 1 and not card.live
+        card
+        for card in page.library.available()
+        if card.family in FAMILIES and card.guidance_scale > 1 and not card.live
     ]
 
 
@@ -77,8 +81,13 @@ def read(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Ans
     path = uploaded_file(event_value(data, "path"))
     if path is None:
         return {"problem": "The picture did not arrive; drop it again."}
-    image = page.inputs.read(path).image
-    return {"picture": {"id": page.inputs.put(image), "uri": thumbnail_uri(image, SIDE)}}
+    return _stored(page, path)
+
+
+def _stored(page: PageContext, path: Path) -> Answer:
+    """A file's picture in the upload store; transparent parts are white."""
+    image = flatten(page.inputs.read(path).image)
+    return {"picture": {"id": page.inputs.put(image), "uri": thumbnail_uri(image.copy(), SIDE)}}
 
 
 def recent(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
@@ -97,10 +106,12 @@ def recent(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> A
 def take(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
     """A picture of the history as one of the upload store."""
     history, entry = page.history, event_value(data, "entry")
-    if history is None or not isinstance(entry, str) or history.catalogue.find(current_user(), entry) is None:
-        return {"problem": "This picture is not in the history any more; choose another."}
-    image = page.inputs.read(history.path(entry)).image
-    return {"picture": {"id": page.inputs.put(image), "uri": thumbnail_uri(image, SIDE)}}
+    try:
+        if history is not None and isinstance(entry, str) and history.catalogue.find(current_user(), entry):
+            return _stored(page, history.path(entry))
+    except KeyError:  # deleted meanwhile
+        pass
+    return {"problem": "This picture is not in the history any more; choose another."}
 
 
 def begin(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
@@ -202,5 +213,7 @@ def _answered(page: PageContext, current: CurrentTeaching, data: gr.EventData) -
         return asked(page, current, data)
     except InvalidRequest as problem:
         return {"problem": problem.message, "field": problem.field}
+    except PromptError as problem:
+        return {"problem": f"A text {problem}; write it without marks.", "field": "caption"}
     except OSError as problem:
         return {"problem": f"A file could not be read or written ({file_problem(problem)}); try again."}

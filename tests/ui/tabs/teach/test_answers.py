@@ -34,7 +34,7 @@ def page(tmp_path: Path) -> Any:
     blocked = SimpleNamespace(check_text=lambda text, syntax: None)
     backend = SimpleNamespace(queries=queries, blocked=blocked, adapters=SimpleNamespace(remove=lambda model: None))
     return SimpleNamespace(
-        backend=backend, library=SimpleNamespace(available=list(CARDS.values())), card=CARDS.get, history=None,
+        backend=backend, library=SimpleNamespace(available=lambda: list(CARDS.values())), card=CARDS.get, history=None,
         current=CurrentTeaching(tmp_path, backend),
     )  # fmt: skip
 
