@@ -32,8 +32,8 @@ def own_prompts(card: ModelCard, count: int, word: str, seed: int = 0) -> list[s
 
 def old_prompts(card: ModelCard) -> tuple[str, str]:
     """Two prompts that show what the model forgets."""
-    first, second, *_ = (*card.prompts, *PLAIN)
-    return first, second
+    known = (*card.prompts, *PLAIN)
+    return known[0], known[1]
 
 
 def new_setting(card: ModelCard, word: str) -> str:

@@ -153,7 +153,8 @@ class TeachingSettings:
             # The model itself does not change, so there is nothing to keep; a few numbers learn at a higher rate.
             plan = replace(plan, own=0, rate=max(5e-3, plan.rate), convolutions=False)
         whole = {field.name for field in fields(TrainingPlan) if field.type in ("int", int)}
-        return replace(plan, **{name: int(value) if name in whole else value for name, value in self.changed})
+        changed: dict[str, Any] = {name: int(value) if name in whole else value for name, value in self.changed}
+        return replace(plan, **changed)
 
 
 def read_settings(model: str, values: Mapping[str, Any], captions: Sequence[Any]) -> TeachingSettings:

@@ -3,7 +3,7 @@ const root = element.querySelector('.teach');
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const act = (name) => root.querySelector(`[data-do="${name}"]`);
 const ASKS_MS = 700;
-const GOING = ['waiting', 'drawing', 'training'];
+const GOING = new Set(['waiting', 'drawing', 'training']);
 const calls = new Calls((fields) => trigger('ask', fields));
 let report = null;
 let preset = root.querySelector('[data-preset][aria-pressed="true"]').dataset.preset;
@@ -31,7 +31,7 @@ function tell() {
   if (model) part('setting').placeholder = model.setting.replace('WORD', word || 'zorp');
   const state = report?.state || 'empty';
   root.dataset.state = state;
-  const going = GOING.includes(state);
+  const going = GOING.has(state);
   act('begin').disabled = going;
   act('pause').hidden = !going;
   act('resume').hidden = state !== 'paused';
@@ -69,7 +69,7 @@ async function take(found) {
 
 async function follow() {
   clearTimeout(timer);
-  if (!root.isConnected || !report || !GOING.includes(report.state)) {
+  if (!root.isConnected || !report || !GOING.has(report.state)) {
     // The last pictures may come after the last step.
     return;
   }
