@@ -154,6 +154,8 @@ class TeachingSettings:
             plan = replace(plan, own=0, rate=max(5e-3, plan.rate), convolutions=False)
         whole = {field.name for field in fields(TrainingPlan) if field.type in ("int", int)}
         changed: dict[str, Any] = {name: int(value) if name in whole else value for name, value in self.changed}
+        if self.way == TEXTUAL_INVERSION:
+            changed.pop("own", None)
         return replace(plan, **changed)
 
 

@@ -68,7 +68,7 @@ class Teaching:
         found = cls(run, run.settings())
         found.pause()
         found._numbers = run.numbers()
-        if found._numbers.get("done"):
+        if found._numbers.get("done") and run.picture(found.step, len(ROWS) - 1).exists():
             found._ended = DONE
         return found
 
@@ -94,7 +94,9 @@ class Teaching:
         self._stop.set()
 
     def go_on(self) -> None:
-        """Train again; safe from any thread."""
+        """Train again, also after it was stopped or has failed; safe from any thread."""
+        if self._ended in (STOPPED, FAILED):
+            self._ended, self._stopping, self.problem = "", False, ""
         self._wanted = True
         self._stop.clear()
 

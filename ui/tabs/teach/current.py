@@ -13,7 +13,9 @@ from pipelines.request import InvalidRequest
 from pipelines.training.fine_tuning.settings import TeachingSettings
 from pipelines.training.fine_tuning.teaching import (
     DRAWING,
+    FAILED,
     PAUSED,
+    STOPPED,
     TRAINING,
     WAITING,
     CannotGoOn,
@@ -77,9 +79,9 @@ class CurrentTeaching:
             self._thread.start()
 
     def go_on(self) -> None:
-        """Train again after a pause."""
+        """Train again after a pause, a stop or a failure."""
         thread = self._found()
-        if thread is not None and thread.teaching.state == PAUSED:
+        if thread is not None and thread.teaching.state in (PAUSED, STOPPED, FAILED):
             thread.start()
 
     def pause(self) -> None:

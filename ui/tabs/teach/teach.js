@@ -3,6 +3,7 @@ const root = element.querySelector('.teach');
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
 const act = (name) => root.querySelector(`[data-do="${name}"]`);
 const ASKS_MS = 700;
+const HELD = new Set(['paused', 'stopped', 'failed']);
 const GOING = new Set(['waiting', 'drawing', 'training']);
 const calls = new Calls((fields) => trigger('ask', fields));
 let report = null;
@@ -34,7 +35,7 @@ function tell() {
   const going = GOING.has(state);
   act('begin').disabled = going;
   act('pause').hidden = !going;
-  act('resume').hidden = state !== 'paused';
+  act('resume').hidden = !HELD.has(state);
   act('stop').hidden = !going && state !== 'paused';
   act('download').hidden = !report?.export;
   part('progress').textContent = report ? words(report) : '';

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from pipelines.models.adapters import lora, textual_inversion
 from pipelines.models.adapters.folders import AdapterFolders
 from pipelines.sampling.denoise import denoise
+from pipelines.sampling.schedulers import build_scheduler
 from pipelines.training.fine_tuning.examples import Examples, request_for
 from pipelines.training.fine_tuning.export import for_other_programs, save_result
 from pipelines.training.fine_tuning.settings import LORA, TEXTUAL_INVERSION, TrainingPlan
@@ -67,7 +68,7 @@ def test_a_lora_says_its_word_and_licence(small: Any, run: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("other", (False, True))
 def test_plain_diffusers_draws_the_same_with_a_lora(small: Any, run: Any, tmp_path: Path, other: bool) -> None:
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline
 
     folder = run()
     shown = last(taught_model(small, folder, LORA), "a zorp")
@@ -76,7 +77,7 @@ def test_plain_diffusers_draws_the_same_with_a_lora(small: Any, run: Any, tmp_pa
     )
     pipe = StableDiffusionPipeline.from_pretrained(small.card.source, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++")
+    pipe.scheduler = build_scheduler("dpmpp_2m", small.scheduler_config)
     pipe.load_lora_weights(str(path.parent), weight_name=path.name)
     made = pipe(
         "a zorp", num_inference_steps=2, guidance_scale=4.0, width=32, height=32, output_type="latent",

@@ -93,9 +93,11 @@ def test_parts_that_fit_into_the_memory_give_the_gradients_of_the_whole_batch(sm
     for most in (64, 2):
         settings = TeachingSettings("tiny", "zorp", taught().captions)
         training = FineTuning(WAYS_TO_TEACH[LORA](small, settings, plan), small, plan, taught(), NONE, most)
-        training.take_step()
+        for _ in range(3):
+            training.take_step()
         found.append(training.way.tensors())
-    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])
+    assert any(tensor.abs().max() > 0 for name, tensor in found[0].items() if "lora_B" in name)
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-3) for name in found[0])
 
 
 def test_it_ends_early_when_held_out_pictures_get_no_better(small: Any, taught: Any) -> None:
