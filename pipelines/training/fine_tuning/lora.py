@@ -62,12 +62,14 @@ class LoraWay:
         return self.model.predict_with_gradients(x, t, self._texts(captions), self.model.card.guidance_scale)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The layers by their names in a file, as diffusers' ``save_lora_weights`` names them."""
-        from diffusers.utils import convert_state_dict_to_diffusers
+        """The layers by their names in a file: peft's, with the part's name before them, as diffusers reads them.
+
+        ``convert_state_dict_to_diffusers`` would rename the layers of attention alone, and diffusers would miss these.
+        """
         from peft.utils import get_peft_model_state_dict
 
-        found = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.denoiser))
-        return {_PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
+        found = get_peft_model_state_dict(self.denoiser)
+        return {_PREFIX + name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
     @with_gradients
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -84,6 +86,5 @@ def kohya_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     from diffusers.utils import convert_state_dict_to_kohya
     from diffusers.utils.state_dict_utils import StateDictType
 
-    peft = {name.replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B."): t for name, t in tensors.items()}
-    found = convert_state_dict_to_kohya(peft, original_type=StateDictType.PEFT)
+    found = convert_state_dict_to_kohya(dict(tensors), original_type=StateDictType.PEFT)
     return {name: tensor.contiguous() for name, tensor in found.items()}

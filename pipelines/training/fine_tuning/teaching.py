@@ -261,7 +261,7 @@ class Teaching:
             "memory": [self.forecast.needed, self.forecast.free] if self.forecast else None,
             "curve": [round(value, 5) for value in _spread(curve)],
             "loss": [None if value is None else round(value, 5) for value in training.loss()] if training else [],
-            "held": sorted(held),
+            "held": [list(pair) for pair in sorted(held)],
             "early": bool(training and training.ended_early),
             "rows": [[name, prompt] for name, prompt in zip(ROWS, self.rows(card), strict=True)],
         }  # fmt: skip

@@ -231,9 +231,9 @@ class FineTuning:
             if isinstance(value, torch.Tensor)
         }
         tensors |= {"draws": self._draws.get_state(), "sums": self._sums, "counts": self._counts}
-        numbers = {"step": self.step, "seconds": self.seconds, "curve": self.curve}
+        numbers = {"step": self.step, "seconds": self.seconds, "curve": list(self.curve)}
         held = {str(step): value for step, value in self.held.items()}
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {**numbers, "held": held}
+        return {name: value.detach().cpu().clone() for name, value in tensors.items()}, {**numbers, "held": held}
 
     @with_gradients
     def load_state(self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
@@ -242,7 +242,8 @@ class FineTuning:
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, k, key = name.split(".", 2)
-                rows.setdefault(int(k), {})[key] = value
+                # Read in the worker's inference mode, they could not be changed outside of it.
+                rows.setdefault(int(k), {})[key] = value.clone()
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": rows})
         self._draws.set_state(tensors["draws"])
         self._sums, self._counts = tensors["sums"].clone(), tensors["counts"].clone()
