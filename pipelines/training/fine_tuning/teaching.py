@@ -174,7 +174,7 @@ class Teaching:
         from pipelines.training.fine_tuning.ways import WAYS_TO_TEACH
 
         way = WAYS_TO_TEACH[self.settings.way](model, self.settings, plan)
-        self.forecast = foretell(model, way, plan.batch)
+        self.forecast = foretell(model, way, plan.batch * (2 if len(own) else 1))
         if self.forecast.checkpointing:
             way.model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
         examples = self.run.examples()
