@@ -81,7 +81,29 @@ class Placement:
         return self.gpu or {"cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"}[self.kind]
 
 
-class Model(Protocol):
+class Networks(Protocol):
+    """The networks of a loaded model."""
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Every network by the name of its part."""
+        ...
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is called at every step: the UNet or transformer."""
+        ...
+
+    @property
+    def training_copy(self) -> Callable[[], TrainingCopy] | None:
+        """The same model with a denoiser that can be given layers to train; None where it cannot be fine-tuned.
+
+        The copy shares its weights and costs no memory; the model's own denoiser, compiled or not, stays as it is.
+        """
+        ...
+
+
+class Model(Networks, Protocol):
     """A loaded model: what ``denoise`` and the worker need of it.
 
     Attributes:
@@ -126,16 +148,6 @@ class Model(Protocol):
         ...
 
     @property
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Every network by the name of its part."""
-        ...
-
-    @property
-    def denoiser(self) -> torch.nn.Module:
-        """The network that is called at every step: the UNet or transformer."""
-        ...
-
-    @property
     def quick(self) -> bool:
         """Whether its steps are too fast for previews between them to be seen."""
         ...
@@ -151,14 +163,6 @@ class Model(Protocol):
     @property
     def use_engine(self) -> Callable[[Any], None] | None:
         """Run its networks through a ``pipelines.models.openvino.engine.Engine``; None where it cannot."""
-        ...
-
-    @property
-    def training_copy(self) -> Callable[[], TrainingCopy] | None:
-        """The same model with a denoiser that can be given layers to train; None where it cannot be fine-tuned.
-
-        The copy shares its weights and costs no memory; the model's own denoiser, compiled or not, stays as it is.
-        """
         ...
 
     def encode_prompt(self, prompts: list[str], negative: bool = False, chunks: int = 0) -> Conditioning:

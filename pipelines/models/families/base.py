@@ -48,6 +48,8 @@ class Base:
     guidance_embedded = False
     supports_prompt_weights = False
     own_loop: OwnLoop | None = None
+    # None: a family that cannot be fine-tuned here.
+    training_copy: Callable[[], Any] | None = None
 
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         self._checker: SafetyChecker | None = parts.pop(PART, None)
@@ -84,11 +86,6 @@ class Base:
     @property
     def use_engine(self) -> Callable[[Any], None] | None:
         """None: the networks of this family run in PyTorch only."""
-        return None
-
-    @property
-    def training_copy(self) -> Callable[[], Any] | None:
-        """None: this family cannot be fine-tuned here."""
         return None
 
     @property

@@ -83,7 +83,7 @@ class StableDiffusion(Base):
         ).float()
 
     @property
-    def training_copy(self) -> Callable[[], StableDiffusion]:
+    def training_copy(self) -> Callable[[], StableDiffusion]:  # type: ignore[override]
         """The same model with a denoiser that can be given layers to train."""
         return self._training_copy
 

@@ -13,7 +13,7 @@ from pipelines.training.fine_tuning.gradients import with_gradients
 
 if TYPE_CHECKING:
     from pipelines.model import Model
-    from pipelines.training.fine_tuning.training import Way
+    from pipelines.training.fine_tuning.training import TeachingWay
 
 log = logging.getLogger(__name__)
 # Of each number that learns: itself, its gradient and the optimizer's two means, in float32.
@@ -43,7 +43,7 @@ class MemoryForecast:
     free: int
 
 
-def foretell(model: Model, way: Way, rows: int) -> MemoryForecast:
+def foretell(model: Model, way: TeachingWay, rows: int) -> MemoryForecast:
     """How a training on batches of so many rows fits into what is free; raises InvalidRequest if it does not."""
     fixed = BYTES_A_NUMBER * sum(weight.numel() for weight in way.parameters)
     return fit(bytes_a_row(way), fixed, free_bytes(model.placement.device), rows, model.card.name)
@@ -69,7 +69,7 @@ def fit(a_row: int, fixed: int, free: int, rows: int, name: str = "This model") 
 
 
 @with_gradients
-def bytes_a_row(way: Way) -> int:
+def bytes_a_row(way: TeachingWay) -> int:
     """What a step keeps of one picture until its gradients are known, counted without computing anything."""
     try:
         return max(0, _kept(way, 2) - _kept(way, 1))
@@ -78,7 +78,7 @@ def bytes_a_row(way: Way) -> int:
         return 0
 
 
-def _kept(way: Way, rows: int) -> int:
+def _kept(way: TeachingWay, rows: int) -> int:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     card, latents = way.model.card, way.model.latents
@@ -98,7 +98,7 @@ def _kept(way: Way, rows: int) -> int:
     return sum(kept.values())
 
 
-def _inputs(shape: tuple[int, ...], way: Way) -> tuple[torch.Tensor, torch.Tensor]:
+def _inputs(shape: tuple[int, ...], way: TeachingWay) -> tuple[torch.Tensor, torch.Tensor]:
     device = way.model.placement.device
     return torch.zeros(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
 

@@ -38,7 +38,7 @@ LONGEST_GRADIENT = 1.0
 Drawn = tuple[Examples, torch.Tensor, torch.Tensor]
 
 
-class Way(Protocol):
+class TeachingWay(Protocol):
     """How a model is taught; ``LoraWay`` or ``TextualInversionWay``."""
 
     model: TrainingCopy
@@ -79,7 +79,13 @@ class FineTuning:
 
     @with_gradients
     def __init__(
-        self, way: Way, teacher: Model, plan: TrainingPlan, examples: Examples, own: Examples, most_rows: int = 64
+        self,
+        way: TeachingWay,
+        teacher: Model,
+        plan: TrainingPlan,
+        examples: Examples,
+        own: Examples,
+        most_rows: int = 64,
     ) -> None:
         from diffusers.optimization import get_scheduler
 

@@ -1,4 +1,4 @@
-"""The ways to teach a model; to add one, write a class with the members of ``Way`` and enter it."""
+"""The ways to teach a model; to add one, write a class with the members of ``TeachingWay`` and enter it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from pipelines.training.fine_tuning.lora import LoraWay
 from pipelines.training.fine_tuning.settings import LORA, TEXTUAL_INVERSION
 from pipelines.training.fine_tuning.textual_inversion import TextualInversionWay
-from pipelines.training.fine_tuning.training import Way
+from pipelines.training.fine_tuning.training import TeachingWay
 
-WAYS_TO_TEACH: Mapping[str, Callable[[Any, Any, Any], Way]] = MappingProxyType(
+WAYS_TO_TEACH: Mapping[str, Callable[[Any, Any, Any], TeachingWay]] = MappingProxyType(
     {LORA: LoraWay, TEXTUAL_INVERSION: TextualInversionWay}
 )
