@@ -33,7 +33,7 @@ TEMPLATE = f"""
   <div class="given">
     <h2>Teach it a new word</h2>
     <p class="told">Give {MIN_PICTURES} to {MAX_PICTURES} pictures of one thing and a word that means nothing yet. The
-      model trains on this computer while you watch, and you keep the state that you like best.</p>
+      model trains here while you watch, and you keep the state that you like best.</p>
     <div class="drop" data-part="drop">
       <div class="tiles" data-part="tiles"></div>
       <div class="acts">
@@ -47,6 +47,13 @@ TEMPLATE = f"""
         spellcheck="false"></label>
       <label>Model <select data-part="model"></select></label></div>
     <div class="choices" role="group" aria-label="How thoroughly">{_PRESETS}</div>
+    <div class="acts">
+      <button type="button" class="primary-act" data-do="begin">Teach</button>
+      <button type="button" class="quiet" data-do="pause" hidden>Pause</button>
+      <button type="button" class="quiet" data-do="resume" hidden>Go on</button>
+      <button type="button" class="quiet" data-do="stop" hidden>Stop</button></div>
+    <p class="progress" data-part="progress" role="status"></p>
+    <p class="sentence problem" data-part="problem" role="alert" hidden></p>
     <details><summary>All settings of the training</summary>
       <div class="drawer">
         <fieldset class="ways"><legend>What learns</legend>{_WAYS}</fieldset>
@@ -56,13 +63,6 @@ TEMPLATE = f"""
         <label class="wide">Licence note <input type="text" data-part="licence" maxlength="300" autocomplete="off">
           <small>Who may use the result; it is written into the file.</small></label>
       </div></details>
-    <div class="acts">
-      <button type="button" class="primary-act" data-do="begin">Teach</button>
-      <button type="button" class="quiet" data-do="pause" hidden>Pause</button>
-      <button type="button" class="quiet" data-do="resume" hidden>Go on</button>
-      <button type="button" class="quiet" data-do="stop" hidden>Stop</button></div>
-    <p class="progress" data-part="progress" role="status"></p>
-    <p class="sentence problem" data-part="problem" role="alert" hidden></p>
   </div>
   <div class="seen">
     <p class="empty" data-part="empty">Here you watch it learn: the new thing, the new thing in a setting that it was
