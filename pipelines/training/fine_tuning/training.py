@@ -130,9 +130,11 @@ class FineTuning:
     def take_step(self) -> None:
         """Learn from one batch."""
         began = time.perf_counter()
-        batches = [self._drawn(self._learnt)]
-        if len(self._own) and self.plan.own_weight:
-            batches.append(self._drawn(self._own))
+        keeps = len(self._own) > 0 and self.plan.own_weight > 0
+        # Without a caption it should go on drawing what it knows, not the new thing.
+        batches = [self._drawn(self._learnt, 0.0 if keeps else WITHOUT_CAPTION)]
+        if keeps:
+            batches.append(self._drawn(self._own, WITHOUT_CAPTION))
         total = self._learn(_joined(batches))
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self.way.parameters, LONGEST_GRADIENT)
@@ -146,7 +148,7 @@ class FineTuning:
             raise InvalidRequest("rate", "The training's numbers ran out of range; choose a lower learning rate.")
         self.curve.append(total if not self.curve else 0.9 * self.curve[-1] + 0.1 * total)
 
-    def _drawn(self, examples: Examples) -> Drawn:
+    def _drawn(self, examples: Examples, without_caption: float) -> Drawn:
         """Some examples with timesteps and noise, of a generator whose state is kept in checkpoints."""
         draws, n = self._draws, self.plan.batch
         places = torch.randint(len(examples), (n,), generator=draws).tolist()
@@ -155,7 +157,7 @@ class FineTuning:
         if self.plan.mirrored:
             flipped = torch.rand(n, generator=draws) < 0.5
             latents = torch.where(flipped[:, None, None, None], latents.flip(-1), latents)
-        left_out = (torch.rand(n, generator=draws) < WITHOUT_CAPTION).tolist()
+        left_out = (torch.rand(n, generator=draws) < without_caption).tolist()
         captions = tuple("" if out else caption for out, caption in zip(left_out, rows.captions, strict=True))
         t = torch.randint(self._timesteps, (n,), generator=draws)
         eps = torch.randn(latents.shape, generator=draws)

@@ -84,7 +84,7 @@ class TrainingTimeline {
     const most = Math.max(...values, 1e-9) * 1.05;
     const points = curve.map((value, k) => `${(300 * k) / Math.max(curve.length - 1, 1)},${100 - (100 * value) / most}`);
     svg.querySelector('.line').setAttribute('points', points.join(' '));
-    svg.querySelector('.dots').replaceChildren(...held.map(([at, value]) => {
+    svg.querySelector('.held').replaceChildren(...held.map(([at, value]) => {
       const dot = document.createElementNS(SVG, 'circle');
       for (const [name, number] of [['cx', (300 * at) / Math.max(step, 1)], ['cy', 100 - (100 * value) / most], ['r', 4]]) dot.setAttribute(name, number);
       return dot;

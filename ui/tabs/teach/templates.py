@@ -75,7 +75,7 @@ TEMPLATE = f"""
     <p class="sentence" data-part="saved" role="status"></p>
     <div class="charts" data-part="charts" hidden>
       <figure><svg data-part="curve" viewBox="0 0 300 100" preserveAspectRatio="none" role="img"
-        aria-label="Loss over the training steps"><polyline class="line"></polyline><g class="dots"></g></svg>
+        aria-label="Loss over the training steps"><polyline class="line"></polyline><g class="held"></g></svg>
         <figcaption><span>first step</span><b data-part="curve-text">loss</b><span>now</span></figcaption></figure>
       <figure><svg data-part="levels" viewBox="0 0 300 100" preserveAspectRatio="none" role="img"
         aria-label="Loss at each noise level"></svg>
