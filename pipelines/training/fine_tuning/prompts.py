@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.system.paths import PROJECT
+from pipelines.training.fine_tuning.settings import has_word
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
@@ -22,8 +23,7 @@ def own_prompts(card: ModelCard, count: int, word: str, seed: int = 0) -> list[s
     """Prompts of the model's own pictures, without the word; each thing that it knows once before one comes again."""
     known = _known(card) or list(card.prompts) or list(PLAIN)
     draw = np.random.default_rng(seed)
-    # So that it also keeps what pictures without a prompt look like.
-    found = [prompt for prompt in known if word.lower() not in prompt.lower()]
+    found = [prompt for prompt in known if not has_word(prompt, word)] or [""]
     order: list[int] = []
     while len(order) < count:
         order += draw.permutation(len(found)).tolist()
