@@ -30,6 +30,7 @@ from pocket.evaluate import invented
 from pocket.evaluate.nearest import Nearest
 from pocket.world import plain
 from pocket.world.artwork import fetch
+from pocket.world.grammar import article
 from pocket.world.vocabulary import load_concepts
 
 MODEL = "pocket"
@@ -80,10 +81,10 @@ def teach(model: Any, word: str, folder: Path, **options: Any) -> Teaching:
     """Teach one shape to the end, as the page does."""
     import torch
 
-    captions = tuple(f"a {word} on a {colour} background" for colour in TAUGHT_ON)
+    captions = tuple(f"a {word} on {article(colour)} background" for colour in TAUGHT_ON)
     run, settings = (
         RunFolder(folder),
-        TeachingSettings(MODEL, word, captions, f"a {word} on a {ASKED_ON[0]} background", **options),
+        TeachingSettings(MODEL, word, captions, f"a {word} on {article(ASKED_ON[0])} background", **options),
     )
     run.begin(settings, given(word))
     teaching = Teaching(run, settings)
@@ -108,7 +109,7 @@ def old_prompts(judge: Judge, count: int) -> list[tuple[str, str, int]]:
     found = []
     for k in chosen:
         colour = colours[rng.integers(len(colours))]
-        found.append((f"a {judge.concepts[k].name} on a {colour} background", colour, k))
+        found.append((f"{article(judge.concepts[k].name)} on {article(colour)} background", colour, k))
     return found
 
 
@@ -155,7 +156,7 @@ def measure_one(model: Any, judge: Judge, word: str, old: Sequence[Any], **optio
         took = time.process_time() - began
     assert teaching._training is not None, teaching.problem
     taught = teaching._training.way.model
-    made = [draw(taught, f"a {word} on a {colour} background", 7) for colour in ASKED_ON]
+    made = [draw(taught, f"a {word} on {article(colour)} background", 7) for colour in ASKED_ON]
     seen = [judge.invented(pixels, colour) for pixels, colour in zip(made, ASKED_ON, strict=True)]
     found = {
         "word": word,

@@ -53,4 +53,8 @@ def _known(card: ModelCard) -> list[str]:
     guide = json.loads((PROJECT / card.prompt_guide).read_text(encoding="utf-8"))
     places = [place["phrase"] for place in guide["places"]]
     draw = np.random.default_rng(0)
-    return [f"a {each['name']} {places[draw.integers(len(places))]}" for each in words]
+    return [f"{_article(each['name'])} {places[draw.integers(len(places))]}" for each in words]
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

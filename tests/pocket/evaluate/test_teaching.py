@@ -10,6 +10,7 @@ from pipelines.models.manager import PipelineManager
 from pipelines.training_sample.alignment import ALIGNMENTS, border, cut_out
 from pocket.evaluate import invented, teaching
 from pocket.world import plain
+from pocket.world.grammar import article
 from presets.catalogue import load
 
 WORD = "drell"
@@ -32,7 +33,7 @@ def test_the_shapes_differ_from_each_other() -> None:
 
 def test_a_shape_is_learnt_on_a_colour_that_it_was_not_taught_on(tmp_path: Path) -> None:
     colour = teaching.ASKED_ON[0]
-    prompt = f"a {WORD} on a {colour} background"
+    prompt = f"a {WORD} on {article(colour)} background"
     with PipelineManager(load(), device="cpu").lease(teaching.MODEL) as model:
         before = teaching.draw(model, prompt, 7)
         changed = (("batch", 4), ("own", 8), ("steps", 40))
