@@ -81,7 +81,29 @@ class Placement:
         return self.gpu or {"cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"}[self.kind]
 
 
-class Model(Protocol):
+class Networks(Protocol):
+    """The networks of a loaded model."""
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Every network by the name of its part."""
+        ...
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is called at every step: the UNet or transformer."""
+        ...
+
+    @property
+    def training_copy(self) -> Callable[[], TrainingCopy] | None:
+        """The same model with a denoiser that can be given layers to train; None where it cannot be fine-tuned.
+
+        The copy shares its weights and costs no memory; the model's own denoiser, compiled or not, stays as it is.
+        """
+        ...
+
+
+class Model(Networks, Protocol):
     """A loaded model: what ``denoise`` and the worker need of it.
 
     Attributes:
@@ -123,16 +145,6 @@ class Model(Protocol):
     @property
     def supports_prompt_weights(self) -> bool:
         """Whether it reads weights of words, such as (word)1.3 or, in A1111's form, (word:1.3)."""
-        ...
-
-    @property
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Every network by the name of its part."""
-        ...
-
-    @property
-    def denoiser(self) -> torch.nn.Module:
-        """The network that is called at every step: the UNet or transformer."""
         ...
 
     @property
@@ -201,4 +213,18 @@ class Model(Protocol):
 
     def for_card(self, card: ModelCard) -> Model:
         """The same weights under another card."""
+        ...
+
+
+class TrainingCopy(Model, Protocol):
+    """A model that is fine-tuned: ``training_copy`` of another one, whose weights it shares."""
+
+    def predict_with_gradients(
+        self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, guidance: float = 0.0
+    ) -> torch.Tensor:
+        """As ``predict``, but gradients flow through it."""
+        ...
+
+    def encode(self, prompt: str, negative: bool) -> Conditioning:
+        """One prompt as the text encoders in ``texts`` read it, without weights."""
         ...

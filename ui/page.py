@@ -32,7 +32,7 @@ from ui.shell.page_blocks import PageBlocks
 from ui.shell.session_states import keep_no_descriptions
 from ui.shell.status_bar import status_bar
 from ui.shell.theme import reading_face, theme
-from ui.tabs import compare, denoising, image_to_image, learn, models, share, text_to_image
+from ui.tabs import compare, denoising, image_to_image, learn, models, share, teach, text_to_image
 from ui.tabs import history as history_tab
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ TABS: Mapping[str, TabEntry] = {
     ),
     "compare": TabEntry("Compare", compare.build, compare.STYLES),
     "learn": TabEntry("Learn", learn.build, learn.STYLES),
+    "teach": TabEntry("Teach", teach.build, teach.STYLES),
     "history": TabEntry("History", history_tab.build, history_tab.STYLES),
     "models": TabEntry("Models", models.build, ("tabs/models.css",)),
     "share": TabEntry("Share", share.build, ("tabs/share.css",)),

@@ -119,11 +119,11 @@ class Conditioning:
 
     def repeat(self, n: int) -> Conditioning:
         """Each prompt n times in a row."""
-        return self._map(lambda part: part.repeat_interleave(n, dim=0))
+        return self.map(lambda part: part.repeat_interleave(n, dim=0))
 
     def row(self, k: int) -> Conditioning:
         """Prompt k alone."""
-        return self._map(lambda part: part[k : k + 1])
+        return self.map(lambda part: part[k : k + 1])
 
     def mix(self, other: Conditioning, weights: Sequence[float]) -> Conditioning:
         """(1 - w) * self + w * other, with one w from 0 to 1 a prompt; ``other`` may be a single prompt."""
@@ -145,7 +145,8 @@ class Conditioning:
         """The conditioning of step ``index`` (from 0) of ``total``: with the ControlNets that are active then."""
         return replace(self, controls=tuple(each for each in self.controls if each.is_active(index, total)))
 
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Conditioning:
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Conditioning:
+        """The same with each of its tensors changed."""
         return self._replaced({name: change(part) for name, part in self._tensors().items()})
 
     def _combine(self, other: Conditioning, join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Conditioning:

@@ -53,14 +53,14 @@ class Nearest:
 
     def ranked(self, pixels: np.ndarray, colour: str) -> list[int]:
         """Concepts from the nearest on, for a picture (uint8 (h, w, 3)) with a background of this colour."""
-        return list(dict.fromkeys(self.names[k][0] for k in self._distances(pixels, colour).argsort()))
+        return list(dict.fromkeys(self.names[k][0] for k in self.distances(pixels, colour).argsort()))
 
     def style_of(self, pixels: np.ndarray, colour: str, concept: int) -> str:
         """The style in which this concept looks most like the picture."""
-        distances = self._distances(pixels, colour)
+        distances = self.distances(pixels, colour)
         return min((d, style) for d, (k, style) in zip(distances, self.names, strict=True) if k == concept)[1]
 
-    def _distances(self, pixels: np.ndarray, colour: str) -> np.ndarray:
+    def distances(self, pixels: np.ndarray, colour: str) -> np.ndarray:
         """The square distance of each reference from the picture, in the best of its alignments, (m,)."""
         references = self._references(plain.COLOURS[colour])
         aligned = cut_out(pixels, border(pixels), ALIGNMENTS)

@@ -44,6 +44,7 @@ def test_ids_and_storage_keys_stay() -> None:
         "denoising",
         "compare",
         "learn",
+        "teach",
         "history",
         "models",
         "share",

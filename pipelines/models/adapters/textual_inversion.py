@@ -223,14 +223,14 @@ class LoadedEmbeddings:
             tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
             if len(tokenizer) > len(encoder.get_input_embeddings().weight):
                 encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-            _pool_at_the_end(encoder, tokenizer)
+            pool_at_the_end(encoder, tokenizer)
         weight = encoder.get_input_embeddings().weight
         with torch.no_grad():
             weight[tokenizer.convert_tokens_to_ids(names)] = rows.to(weight.device, weight.dtype)
         return "".join(names)
 
 
-def _pool_at_the_end(encoder: Any, tokenizer: Any) -> None:
+def pool_at_the_end(encoder: Any, tokenizer: Any) -> None:
     """Have CLIP take its pooled vector at the end of the text; with old configurations it takes the highest token."""
     for module in encoder.modules():
         if getattr(module, "eos_token_id", None) == _OLD_EOS:

@@ -48,6 +48,8 @@ class Base:
     guidance_embedded = False
     supports_prompt_weights = False
     own_loop: OwnLoop | None = None
+    # None: a family that cannot be fine-tuned here.
+    training_copy: Callable[[], Any] | None = None
 
     def __init__(self, card: ModelCard, placement: Placement, parts: dict[str, Any], small: Any = None) -> None:
         self._checker: SafetyChecker | None = parts.pop(PART, None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,8 @@ from pipelines.cards import ModelCard
 from pipelines.model import CannotLoad, Placement, Report
 from pipelines.models.adapters.controlnet import controlnet_residuals
 from pipelines.models.components import load_components, load_preview_vae, use_attention
-from pipelines.models.families.base import Base
+from pipelines.models.families.base import REMEMBERED_PROMPTS, Base
+from pipelines.models.families.shared_copy import shared_copy
 from pipelines.models.prompt_weighting import ChunkEncoder, CompelEncoder
 from pipelines.sampling.conditioning import Conditioning
 from pipelines.system.gpu.device_copies import upload
@@ -65,6 +67,12 @@ class StableDiffusion(Base):
         self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, guidance: float = 0.0
     ) -> torch.Tensor:
         """The UNet's prediction (n, c, h, w) in float32, so that the sampler's arithmetic is exact in fp16 too."""
+        return self.predict_with_gradients(x, t, conditioning, guidance)
+
+    def predict_with_gradients(
+        self, x: torch.Tensor, t: torch.Tensor, conditioning: Conditioning, guidance: float = 0.0
+    ) -> torch.Tensor:
+        """As ``predict``, outside of inference mode: what a training copy learns from."""
         return self._call(
             sample=x.to(self._dtype),
             timestep=t,
@@ -73,6 +81,21 @@ class StableDiffusion(Base):
             added_cond_kwargs=self.added_cond_kwargs(x, conditioning),
             **self.controlnet_kwargs(x, t, conditioning),
         ).float()
+
+    @property
+    def training_copy(self) -> Callable[[], StableDiffusion]:  # type: ignore[override]
+        """The same model with a denoiser that can be given layers to train."""
+        return self._training_copy
+
+    def _training_copy(self) -> StableDiffusion:
+        other = copy.copy(self)
+        other.unet = shared_copy(self.unet)
+        other.parts = {**self.parts, "unet": other.unet}
+        # In PyTorch: the compiled denoiser has no such layers.
+        other._call, other.engine = partial(_call_unet, other.unet), None
+        other.texts = list(self.texts)
+        other._encode_cached = lru_cache(maxsize=REMEMBERED_PROMPTS)(other._encode)
+        return other
 
     @property
     def quick(self) -> bool:

@@ -57,6 +57,7 @@ class DotsModel:
     quick = True
     own_loop: OwnLoop | None = None
     use_engine: Callable[[Any], None] | None = None
+    training_copy: Callable[[], Any] | None = None
 
     def __init__(self, denoiser: Denoiser) -> None:
         self._denoiser = denoiser

@@ -70,7 +70,7 @@ def test_halves_hold_one_thing_each(judge: nearest.Nearest) -> None:
 def test_a_soft_edge_that_moves_the_box_does_not_change_the_verdict(judge: nearest.Nearest) -> None:
     pixels = plain.compose(drawing("triangle", INKS["noto"]), "teal", np.random.default_rng(0))
     left, _, right, bottom = alignment.box(pixels, alignment.border(pixels))
-    clean = judge._distances(pixels, "teal").min()
+    clean = judge.distances(pixels, "teal").min()
     # A smear beside the thing: the box grows by 5% to one side.
     pixels[bottom - 4 : bottom, right : right + (right - left) // 20] = (30, 30, 30)
     unaligned = (
@@ -79,4 +79,4 @@ def test_a_soft_edge_that_moves_the_box_does_not_change_the_verdict(judge: neare
         .min()
     )
     assert CONCEPTS[judge.ranked(pixels, "teal")[0]].name == "triangle"
-    assert clean <= judge._distances(pixels, "teal").min() < 0.7 * unaligned
+    assert clean <= judge.distances(pixels, "teal").min() < 0.7 * unaligned
