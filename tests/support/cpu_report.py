@@ -52,11 +52,13 @@ class CpuReport:
 
     def __init__(self, file: str) -> None:
         worker = os.environ.get("PYTEST_XDIST_WORKER")
-        self._file = Path(f"{file}.{worker}" if worker else file).open("w", encoding="utf-8", buffering=1)
+        self._file = Path(f"{file}.{worker}" if worker else file)
+        self._file.write_text("")
         self._meter = Meter()
 
     def _note(self, what: str, name: str) -> None:
-        self._file.write(f"{self._meter.lap():8.2f} {what:8} {name}\n")
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(f"{self._meter.lap():8.2f} {what:8} {name}\n")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
