@@ -20,7 +20,7 @@ from PIL import Image
 from pipelines.events import Failed, Finished
 from pipelines.grid.plan import Grid, GridAxis
 from pipelines.grid.sheet import sheet
-from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.backend import BackendStatus, QueueFull
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
@@ -53,7 +53,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
-        self.full_after = 99
+        self.full_after, self.workers = 99, 1
         self.submitted: list[GenerationRequest] = []
 
     def submit(self, request: GenerationRequest, user: Any = None, watched: bool = True, together: str = "") -> Job:
@@ -71,6 +71,9 @@ class Backend:
             self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
             job.emit(Finished(request=request, pictures=(), seconds=0.5))
         return job
+
+    def status(self) -> BackendStatus:
+        return BackendStatus("ready", "tiny", "", workers=self.workers)
 
     def runs(self, most: int, user: Any = None) -> list[TraceSummary]:
         return [summarise(trace) for trace in self.traces.values()][:most]
@@ -504,3 +507,16 @@ def test_the_lanes_of_a_comparison_lie_in_one_plane_with_their_noise_levels() ->
     first, second = (np.array(way["x0"]) for way in value["ways"])
     assert not np.allclose(first, second) and "of the variance" in value["variance"]
     assert ways.ways_value(page, None, {(0, 0, 0): traces[0, 0, 0]})["state"] == "failed"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_grid_keeps_every_device_busy_and_one_job_waiting(workers: int) -> None:
+    backend = Backend()
+    backend.workers = workers
+    waits: list[Job] = []
+    backend.submit = lambda request, *more, **named: waits.append(Job(request)) or waits[-1]  # type: ignore[method-assign, func-returns-value]
+    base = finished("x").request
+    grid = Grid(request=base, x=GridAxis(setting="seed", values=tuple("0123456")))
+    running = RunningGrid(backend, grid, threading.Event())  # type: ignore[arg-type]
+    next(iter(running.news()))
+    assert len(waits) == workers + 1
