@@ -251,6 +251,7 @@ def _call_later(seconds: float, function: Callable[..., Any], *args: Any) -> Non
 
 def _close(program: Program) -> None:
     """End everything within ten seconds, even with open connections and running jobs."""
+    program.access.ending = True
     program.sharing.stop()
     program.temp_files.stop()
     program.backend.close()

@@ -82,7 +82,7 @@ def test_a_grid_spreads_over_all_workers_and_its_pictures_are_those_of_one(make:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"scheduler": "euler_ancestral"},
+        {"scheduler": "euler_a"},
         {"prompts": ("a fox", "an owl", "a cat"), "prompt": "a fox"},
         {"guidance_scale": 1.0},
     ],
