@@ -122,12 +122,13 @@ def create(settings: Settings, backend_name: str = "local", **backend_options: A
     folders = [*(data / name for name in ADAPTER_FOLDERS), *([settings.models_dir] if settings.models_dir else [])]
     history = History(data, sign=settings.signer)
     options = {"adapter_dirs": folders, "pictures": history, "archive": history.strips, **backend_options}
-    manager = create_manager(settings, hub)
+    manager, *others = create_managers(settings, hub)
+    options |= {"others": others} if others else {}
     create_backend = backend_class(backend_name)
     backend: Backend = create_backend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     for folder in (data, *(found for name in WRITTEN_FOLDERS for found in data.glob(name))):
         atomic_files.remove_stale_parts(folder)
-    library = ModelLibrary(manager, backend, hub, settings.user_models)
+    library = ModelLibrary(manager, backend, hub, settings.user_models, others=others)
     access = create_access(settings)
     sharing = create_sharing(settings, access, backend)
     demo = page.build(backend, library, settings.model.id, settings.pictures_dir, sharing, history)
@@ -146,24 +147,30 @@ def remove_old_uploads(backend: Backend, history: History) -> None:
         logging.getLogger(__name__).info("No upload is removed now: %s", problem)
 
 
-def create_manager(settings: Settings, hub: Hub) -> PipelineManager:
-    """The model manager; it downloads without a question only the model that was asked for at the start."""
+def create_managers(settings: Settings, hub: Hub) -> list[PipelineManager]:
+    """A model manager for each device; they download without a question only the model that was asked for."""
     from pipelines.models.manager import PipelineManager
 
-    return PipelineManager(
-        settings.cards,
-        settings.device,
-        settings.attention,
-        hub=hub,
-        fetches={settings.model.id},
-        memory_dir=settings.data_dir / "memory",
-        fallbacks=settings.oom_fallback,
-        engine=settings.engine,
-        engine_dir=settings.data_dir / "compiled",
-        compile=settings.compile,
-        quantize=settings.quantize,
-        checks=settings.safety_checker,
-    )
+    made: list[PipelineManager] = []
+    for device in settings.devices:
+        manager = PipelineManager(
+            settings.cards,
+            device,
+            settings.attention,
+            hub=hub,
+            fetches={settings.model.id},
+            memory_dir=settings.data_dir / "memory",
+            fallbacks=settings.oom_fallback,
+            engine=settings.engine,
+            engine_dir=settings.data_dir / "compiled",
+            compile=settings.compile,
+            quantize=settings.quantize,
+            checks=settings.safety_checker,
+            beside=made[0] if made else None,
+            managers=len(settings.devices),
+        )
+        made.append(manager)
+    return made
 
 
 def create_access(settings: Settings) -> Access:
@@ -244,6 +251,7 @@ def _call_later(seconds: float, function: Callable[..., Any], *args: Any) -> Non
 
 def _close(program: Program) -> None:
     """End everything within ten seconds, even with open connections and running jobs."""
+    program.access.ending = True
     program.sharing.stop()
     program.temp_files.stop()
     program.backend.close()

@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks.rows import comparing, page, program, real_sizes, sampler, visits, work
+from benchmarks.rows import comparing, page, program, real_sizes, sampler, visits, work, workers
 from benchmarks.rows.results import MISSED, NOT_MEASURED, Result, table
 from benchmarks.rows.workshop import Bench, Workshop, has_openvino, open_workshop
 
@@ -38,7 +38,7 @@ IN_PROCESS: dict[int, Callable[[Workshop], Iterable[Result]]] = {
 ALONE: dict[int, Callable[[Bench], Iterable[Result]]] = {
     5: page.clicked, 6: program.over_http, 7: program.against_the_demo, 8: program.starting, 12: program.memory,
     14: real_sizes.real_sizes, 15: comparing.attention_off, 16: comparing.grid, 18: visits.first_visit,
-    19: visits.open_page,
+    19: visits.open_page, 20: workers.second_worker,
 }  # fmt: skip
 ON_A_GPU = (1, 2, 3, 10, 11, 14)
 

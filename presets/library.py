@@ -17,6 +17,7 @@ from pipelines.models.preflight import Preflight
 from pipelines.models.residency import GPU, NOT_HERE_YET, RAM
 from pipelines.request import InvalidRequest
 from presets import catalogue
+from presets.devices import MemoryGauge, gauges_of, states_of
 from presets.fits import Fit, Fits
 from presets.json_files import CatalogueError
 from presets.prediction_choices import PredictionChoices
@@ -89,16 +90,6 @@ class ModelRow:
     fit: Fit = field(default_factory=Fit)
 
 
-@dataclass(frozen=True)
-class MemoryGauge:
-    """One kind of memory, in bytes: total, free, and what each model in it takes, by name."""
-
-    name: str
-    total: int
-    free: int
-    models: tuple[tuple[str, int], ...]
-
-
 class CardsView(Mapping[str, ModelCard]):
     """A live view of the manager's cards by id."""
 
@@ -124,6 +115,7 @@ class ModelLibrary:
         hub: downloads them; None if nothing may be downloaded.
         user_models: the models that the user added; None if none may be added.
         manages: whether the page may change anything here.
+        others: hold the loaded models of further devices.
     """
 
     def __init__(
@@ -133,10 +125,12 @@ class ModelLibrary:
         hub: Hub | None = None,
         user_models: UserModels | None = None,
         manages: bool = True,
+        others: Sequence[PipelineManager] = (),
     ) -> None:
         self.cards = CardsView(manager)
         self.manages = manages
         self._manager, self._backend, self._hub, self._user_models = manager, backend, hub, user_models
+        self._managers = (manager, *others)
         self._predictions = PredictionChoices(user_models.path.with_name(PREDICTIONS_FILE) if user_models else None)
         # Cards as their files have them, where something else was chosen.
         self._cards_of_files: dict[str, ModelCard] = {}
@@ -163,7 +157,7 @@ class ModelLibrary:
         with self._lock:
             downloads = dict(self._downloads)
         rows = []
-        for state in self._manager.states():
+        for state in states_of(self._managers):
             card = self.cards[state.id]
             this = status.model == card.id
             rows.append(
@@ -184,20 +178,8 @@ class ModelLibrary:
         return sorted(rows, key=lambda row: order.get(row.state.where, 1))
 
     def gauges(self) -> list[MemoryGauge]:
-        """The kinds of memory of this machine and the models in them; the GPU's first."""
-        states = [state for state in self._manager.states() if state.bytes]
-        machine = self._manager.machine
-
-        def loaded(where: str) -> tuple[tuple[str, int], ...]:
-            # Cards that share their weights are one model here.
-            found = {self.cards[s.id].source: (self.cards[s.id].name, s.bytes) for s in states if s.where == where}
-            return tuple(found.values())
-
-        gauges = [MemoryGauge("Memory (RAM)", *machine.ram(), loaded(RAM))]
-        placement = self._manager.placement
-        if placement is not None and placement.has_own_memory:
-            gauges.insert(0, MemoryGauge(f"Graphics memory ({machine.name()})", *machine.vram(), loaded(GPU)))
-        return gauges
+        """The kinds of memory of this machine and the models in them; the GPUs' first."""
+        return gauges_of(self._managers)
 
     def preflight(self, model_id: str) -> Preflight:
         """What using a model takes; asks the hub for the size of its download.
@@ -222,7 +204,8 @@ class ModelLibrary:
 
     def pin(self, model_id: str, pinned: bool) -> None:
         """Keep a model in memory (``pinned``), or allow it to be evicted again."""
-        (self._manager.pin if pinned else self._manager.unpin)(self._card(model_id).id)
+        for manager in self._managers:
+            (manager.pin if pinned else manager.unpin)(self._card(model_id).id)
 
     def download(self, model_id: str) -> None:
         """Download a model in the background, resuming an earlier download.
@@ -273,6 +256,8 @@ class ModelLibrary:
             CatalogueError: if the list cannot be written.
         """
         self.stop(model_id)
+        if model_id in self.cards:
+            self._backend.unload(model_id)
         self._manager.remove(model_id)
         if self._user_models is not None:
             self._user_models.remove(model_id)

@@ -92,8 +92,17 @@ def test_every_model_of_the_catalogue_is_known_and_none_is_downloaded(base: dict
     assert {"sd15", "pocket", "owner/name"} <= {card.id for card in settings.cards}
     from pipelines.hub.hub import Hub
 
-    manager = app.create_manager(settings, Hub())
+    (manager,) = app.create_managers(settings, Hub())
     assert manager.at_hand("owner/name") and manager.at_hand("pocket") and not manager.at_hand("sd15")
+
+
+def test_two_workers_on_the_cpu_share_the_catalogue_and_what_they_remember(base: dict[str, str]) -> None:
+    from pipelines.hub.hub import Hub
+
+    first, second = app.create_managers(parse(["--devices", "cpux2"], base), Hub())
+    assert (first.device, second.device) == ("cpu", "cpu")
+    assert first.catalogue is second.catalogue and first.oom_fallback.notes is second.oom_fallback.notes
+    assert first.loaded == second.loaded == ()
 
 
 def test_uploads_unused_for_30_days_are_deleted_unless_an_entry_needs_them(

@@ -66,6 +66,7 @@ class BackendStatus:
         queue: jobs that run or wait, drafts not counted.
         card_problem: why the graphics card is not used and what to do, as one sentence; "" if it is used or there is
             none, None before that is known.
+        workers: jobs that run at the same time.
     """
 
     state: str
@@ -73,6 +74,7 @@ class BackendStatus:
     text: str
     queue: int = 0
     card_problem: str | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pipelines.model import LoadStopped
 from pipelines.system import malloc
 
 if TYPE_CHECKING:
+    from pipelines.jobs.devices.task_queue import TaskQueue
     from pipelines.jobs.job import Job
-    from pipelines.jobs.queue import TaskQueue
     from pipelines.model import Model
     from pipelines.models.manager import PipelineManager
 
@@ -29,10 +29,13 @@ class ModelLoader:
         tasks: tells which job waits; its lock guards the status.
         threads: CPU threads of torch.
         resident: whether this process serves this backend alone until it ends (``malloc.freeze_garbage_collector``).
+        worker: the number of the worker that it loads for.
     """
 
-    def __init__(self, manager: PipelineManager, tasks: TaskQueue, threads: int, resident: bool) -> None:
-        self._manager, self._tasks, self._threads = manager, tasks, threads
+    def __init__(
+        self, manager: PipelineManager, tasks: TaskQueue, threads: int, resident: bool, worker: int = 0
+    ) -> None:
+        self._manager, self._tasks, self._threads, self._worker = manager, tasks, threads, worker
         self._freeze_libraries = resident
         self._cancelled: set[str] = set()
         self._status = BackendStatus("cold", "", NOT_LOADED)
@@ -75,11 +78,15 @@ class ModelLoader:
             self, model_id, self._manager.lease(model_id, self._report(model_id), cancelled, fallbacks)
         )
 
+    def has(self, model_id: str) -> bool:
+        """Whether a model is the one that is loading or ready."""
+        with self._tasks.changed:
+            return self._status.model == model_id and self._status.state in ("loading", "ready")
+
     def request_warm_up(self, model_id: str) -> None:
         """Queue the loading of a model, unless it is queued, loading or ready."""
         with self._tasks.changed:
-            busy = self._status.model == model_id and self._status.state in ("loading", "ready")
-            if model_id in self._manager.cards and not busy:
+            if model_id in self._manager.cards and not self.has(model_id):
                 self._cancelled.discard(model_id)
                 self._tasks.add_warm_up(model_id)
 
@@ -121,7 +128,7 @@ class ModelLoader:
             event = Loading(model_id, part, done, total)
             text = part if part.startswith(SENTENCES) else f"Loading {model_id}: {done} of {total} parts"
             self.set_status("loading", model_id, text, event)
-            if (job := self._tasks.current()) is not None:
+            if (job := self._tasks.current(self._worker)) is not None:
                 job.emit(event)
 
         return report

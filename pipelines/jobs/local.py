@@ -1,4 +1,4 @@
-"""The backend of this machine: one worker thread, so that the device never runs two jobs at once.
+"""The backend of this machine: one worker thread a device, so that no device ever runs two jobs at once.
 
 Nothing here imports torch before the worker first needs it.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +17,18 @@ from pipelines.hub.versions import FileHashes
 from pipelines.images.inpainting import load_source
 from pipelines.images.uploads import UploadStore
 from pipelines.jobs.backend import BackendStatus, QueueFull
-from pipelines.jobs.drafts import DraftKeeper
+from pipelines.jobs.devices.task_queue import TaskQueue
+from pipelines.jobs.devices.workers import SharedParts, card_problem, make_workers, status_of
 from pipelines.jobs.guest_writes import GuestWrites
 from pipelines.jobs.job import Job
-from pipelines.jobs.loader import ModelLoader
 from pipelines.jobs.messages import listed
-from pipelines.jobs.model_queries import InitLatentsCache, LocalQueries
 from pipelines.jobs.prompt_blocklist import BlockList
-from pipelines.jobs.queue import GuestShare, ModelQuery, TaskQueue
+from pipelines.jobs.queue import GuestShare
 from pipelines.jobs.results import PictureFolder, ResultStore
-from pipelines.jobs.runner import GenerationRunner
 from pipelines.jobs.users import OWNER, User
 from pipelines.models.adapters.resolver import AdapterResolver
 from pipelines.models.families import family_of
+from pipelines.models.manager import ModelBusy
 from pipelines.models.model_files import NOT_HERE
 from pipelines.prompt import A1111, PromptError
 from pipelines.prompt.compel import has_weights
@@ -38,7 +36,6 @@ from pipelines.prompt.editing import is_edited
 from pipelines.request import GenerationRequest, InvalidRequest, prompt_fields
 from pipelines.request_errors import OTHER_MODEL, Remedy
 from pipelines.sampling import schedulers
-from pipelines.system import malloc
 from pipelines.system.guest_bytes import GuestBytes
 from pipelines.system.text import shorten
 from pipelines.trace.forks import recording_with
@@ -49,8 +46,9 @@ from pipelines.training_sample.library import TrainingSamples
 
 if TYPE_CHECKING:
     from pipelines.cards import ModelCard
-    from pipelines.events import Step
+    from pipelines.events import Loading, Step
     from pipelines.jobs.backend import PictureStore
+    from pipelines.jobs.devices.worker import Worker
     from pipelines.models.manager import PipelineManager
     from pipelines.trace.store import TraceArchive
 
@@ -68,20 +66,18 @@ GUEST_TRACE_MEMORY, GUEST_TRACE_BYTES, GUEST_TRACE_BYTES_AN_HOUR = 8 * 2**20, 51
 CLOSE_SECONDS = 4.0
 # Opening a run whose picture is there waits so long for its last frames.
 RECORDING_SECONDS = 60.0
-# Freed memory is given back to the system after a job, at most this often.
-RELEASE_SECONDS = 10.0
 
 
 class LocalBackend:
-    """One worker thread on this machine's device; see ``Backend``.
+    """One worker thread on each of this machine's devices; see ``Backend``.
 
     Args:
-        manager: has the models.
+        manager: has the models of the first device.
         pictures_dir: finished PNGs are saved here.
         on_step: called by the worker after each step's preview; tests hold the sampler here.
         queue_limit: guests' jobs that may wait, and as many of the owner.
         keep: finished jobs that are remembered.
-        threads: CPU threads of the worker; None means ``default_threads()``.
+        threads: CPU threads of each worker; None means ``default_threads()`` for one, and 1 for several on a CPU.
         traces: has the recorded steps of each run; None makes a store in ``traces`` next to the pictures' folder.
         inputs: has the uploaded pictures; None makes a store in ``inputs`` next to the pictures' folder.
         adapter_dirs: where LoRAs, embeddings, IP-Adapters, ControlNets and preprocessors are searched.
@@ -90,6 +86,7 @@ class LocalBackend:
         resident: whether this process serves this backend alone until it ends (``malloc.freeze_garbage_collector``).
         pictures: where pictures are saved; None writes PNGs to ``pictures_dir``.
         archive: is told of traces that are dropped for lack of room; see ``TraceArchive``.
+        others: have the models of further devices; each gets a worker of its own.
     """
 
     def __init__(
@@ -108,6 +105,7 @@ class LocalBackend:
         resident: bool = False,
         pictures: PictureStore | None = None,
         archive: TraceArchive | None = None,
+        others: Sequence[PipelineManager] = (),
     ) -> None:
         data_dir = Path(pictures_dir).parent
         self._manager = manager
@@ -120,32 +118,41 @@ class LocalBackend:
         self.blocked = blocked or BlockList(data_dir / "blocked.txt")
         self.adapters = AdapterResolver(adapter_dirs, self.inputs)
         self._jobs = JobStore(keep)
-        self._tasks = TaskQueue(queue_limit, share)
-        self._loader = ModelLoader(manager, self._tasks, threads or default_threads(), resident)
-        init_latents = InitLatentsCache()
-        self.queries = LocalQueries(
-            manager, self._tasks, self._loader, self.adapters, self.inputs, init_latents, self._check, self.blocked
-        )
+        managers = (manager, *others)
+        self._tasks = TaskQueue(queue_limit, share, [partial(getattr, each, "loaded") for each in managers])
         self.training_samples = TrainingSamples(
             manager.cards, data_dir / "training_samples", lambda: not self._tasks.active()
         )
         trace_bytes = GuestBytes(data_dir, *GUEST_TRACE_BYTES_AN_HOUR)
         results = ResultStore(pictures or PictureFolder(pictures_dir), self._traces, self._guest_traces, trace_bytes)
-        self._drafts = DraftKeeper(self.queries, results)
-        self._runner = GenerationRunner(
-            manager, self._loader, self._tasks, self.queries, self.adapters, self.inputs, init_latents, results,
-            self._drafts, FileHashes(data_dir / "memory" / "hashes.json"), on_step,
+        shared = SharedParts(
+            self._tasks, self.inputs, self.adapters, self._check, self.blocked, results,
+            FileHashes(data_dir / "memory" / "hashes.json"), on_step,
             # A fork may also leave a run that comes with a model.
-            find_trace=lambda run, user: self.trace(run, user) or recording_with([*manager.cards.values()], run),
+            lambda run, user: self.trace(run, user) or recording_with([*manager.cards.values()], run),
         )  # fmt: skip
-        self._released = 0.0
-        self._worker = threading.Thread(target=self._work, name="playground-worker", daemon=True)
-        self._worker.start()
+        threads = threads or (1 if others and manager.device == "cpu" else default_threads())
+        self._workers = self._make_workers(managers, shared, adapter_dirs, threads, resident)
+        self.queries, self._runner = self._workers[0].queries, self._workers[0].runner
+        self._drafts = self._runner.drafts
+        for each in self._workers:
+            each.start()
+
+    def _make_workers(
+        self,
+        managers: Sequence[PipelineManager],
+        shared: SharedParts,
+        adapter_dirs: Sequence[Path],
+        threads: int,
+        resident: bool,
+    ) -> list[Worker]:
+        """One worker for each manager; see ``make_workers``."""
+        return make_workers(managers, shared, adapter_dirs, threads, resident)
 
     @property
     def guest_pictures(self) -> int:
         """Number of pictures made for guests since the start."""
-        return self._runner.guest_pictures
+        return sum(worker.runner.guest_pictures for worker in self._workers)
 
     def submit(
         self,
@@ -169,7 +176,7 @@ class LocalBackend:
                 raise
             self._guest_writes.watch(job, charge)
             self._jobs.add(job)
-            if (loading := self._loader.loading) and self._tasks.jobs.first() is job:
+            if (loading := self._loading_for(job)) is not None:
                 job.emit(loading)
         return job
 
@@ -184,21 +191,39 @@ class LocalBackend:
 
     def warm_up(self, model_id: str) -> None:
         """Load a model in the background; does nothing if it is queued, loading or ready."""
-        self._loader.request_warm_up(model_id)
+        with self._tasks.changed:
+            if not any(worker.loader.has(model_id) for worker in self._workers):
+                for worker in self._workers:
+                    worker.loader.request_warm_up(model_id)
 
     def unload(self, model_id: str) -> None:
         """Drop a model from memory, pinned or not; raises ModelBusy while a job uses it."""
-        self._loader.unload(model_id)
+        busy: ModelBusy | None = None
+        for worker in self._workers:
+            try:
+                worker.loader.unload(model_id)
+            except ModelBusy as problem:
+                busy = problem
+        if busy is not None:
+            raise busy
 
     def stop_loading(self, model_id: str) -> None:
         """Stop loading a model, unless a job waits for it."""
-        self._loader.stop_warm_up(model_id)
+        for worker in self._workers:
+            worker.loader.stop_warm_up(model_id)
 
     def status(self) -> BackendStatus:
         """The state of the model, and the length of the queue."""
         with self._tasks.changed:
-            status, problem = self._loader.status, self._manager.machine.card_problem()
-            return replace(status, queue=self._tasks.active(), card_problem=problem)
+            status = status_of([worker.loader.status for worker in self._workers])
+            workers, problem = len(self._tasks.homes.loaded), card_problem(self._workers)
+            return replace(status, queue=self._tasks.active(), card_problem=problem, workers=workers)
+
+    def _loading_for(self, job: Job) -> Loading | None:
+        """What is being loaded while a job is the next to run."""
+        if self._tasks.jobs.first() is not job:
+            return None
+        return next((worker.loader.loading for worker in self._workers if worker.loader.loading), None)
 
     def trace(self, trace_id: str, user: User = OWNER) -> Trace | None:
         """The recorded steps of a job, also after a restart; guests find those of their own jobs, until the restart."""
@@ -233,8 +258,8 @@ class LocalBackend:
             self._tasks.close()
         for job in jobs:
             job.cancel()
-        if threading.current_thread() is not self._worker:
-            self._worker.join(timeout=CLOSE_SECONDS)
+        for worker in self._workers:
+            worker.join(CLOSE_SECONDS / len(self._workers))
 
     def _check(self, request: GenerationRequest) -> None:
         """Raise InvalidRequest if the request can never run here."""
@@ -257,26 +282,6 @@ class LocalBackend:
         self.adapters.check(card, request)
         if request.init:
             load_source(request, self.inputs)
-
-    def _work(self) -> None:
-        """The worker's thread: one task after the other until closed; an error in a task ends only that task."""
-        while (task := self._tasks.next()) is not None:
-            if isinstance(task, Job):
-                started = time.perf_counter()
-                self._runner.run(task)
-                self._tasks.job_ended(task, time.perf_counter() - started)
-                self._release_memory()
-            elif isinstance(task, ModelQuery):
-                self.queries.answer(task)
-            else:
-                self._loader.warm_up(task)
-
-    def _release_memory(self) -> None:
-        """Give freed memory back to the system now and then, unless a job waits."""
-        now = time.monotonic()
-        if now - self._released > RELEASE_SECONDS and not len(self._tasks.jobs):
-            self._released = now
-            malloc.release_free_memory()
 
 
 class JobStore:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from pipelines.images.inpainting import SourceImage
     from pipelines.images.uploads import UploadStore
+    from pipelines.jobs.devices.task_queue import TaskQueue
     from pipelines.jobs.loader import ModelLoader
     from pipelines.jobs.prompt_blocklist import BlockList
-    from pipelines.jobs.queue import TaskQueue
     from pipelines.jobs.users import User
     from pipelines.model import Model
     from pipelines.models.adapters.resolver import AdapterResolver
@@ -104,7 +104,7 @@ class LocalQueries:
         blocked: BlockList,
     ) -> None:
         self._manager, self._tasks, self._loader, self._check, self._blocked = manager, tasks, loader, check, blocked
-        self._adapters, self._inputs, self._init_latents = adapters, inputs, init_latents
+        self._adapters, self._inputs, self.init_latents = adapters, inputs, init_latents
         self._user = OWNER
 
     def of(self, user: User) -> LocalQueries:
@@ -157,7 +157,7 @@ class LocalQueries:
             source = load_source(request, self._inputs)
         return self.ask(
             request.model,
-            lambda model: starting_latents(model, request, self._init_latents.get(model, request, source)),
+            lambda model: starting_latents(model, request, self.init_latents.get(model, request, source)),
             request.width * request.height,
         )
 

@@ -1,20 +1,17 @@
-"""The queue of jobs (the owner first, guests in turn, drafts last) and of the worker's other tasks."""
+"""The queue of jobs: the owner first, guests in turn, drafts last."""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines.events import Queued
-from pipelines.jobs.backend import QueryFailed, QueueFull
-from pipelines.jobs.messages import CLOSING, TOO_MANY_QUERIES
+from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.messages import TOO_MANY_QUERIES
 from pipelines.jobs.users import OWNER, User
 
 if TYPE_CHECKING:
@@ -78,12 +75,17 @@ class JobQueue:
         limit: of the guests' jobs together, of the owner's jobs, and of drafts, each.
         share: the limits of each guest.
         clock: monotonic seconds; tests set it.
+        workers: that run jobs at the same time, for the estimated wait.
     """
 
     def __init__(
-        self, limit: int, share: GuestShare | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        limit: int,
+        share: GuestShare | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        workers: int = 1,
     ) -> None:
-        self.limit, self.share = limit, share or GuestShare()
+        self.limit, self.share, self._workers = limit, share or GuestShare(), workers
         self._clock = clock
         self._owner: deque[Job] = deque()
         # Guests in the order of their turns; a guest whose job was taken goes to the end.
@@ -105,13 +107,13 @@ class JobQueue:
             yield from (jobs[turn] for jobs in rows if turn < len(jobs))
         yield from self._drafts
 
-    def add(self, job: Job, user: User, running: bool = False, draft: bool = False) -> None:
+    def add(self, job: Job, user: User, running: int = 0, draft: bool = False) -> None:
         """Add a job.
 
         Args:
             job: to add.
             user: whose it is.
-            running: whether a job runs now, for the estimate in the message of QueueFull.
+            running: how many jobs run now, for the estimate in the message of QueueFull.
             draft: whether it goes after all other jobs.
 
         Raises:
@@ -166,25 +168,43 @@ class JobQueue:
 
     def next(self) -> Job | ModelQuery | None:
         """Take out the next job, or the next query of a guest; None if there is none."""
-        if self._owner:
-            return self._owner.popleft()
-        for guest in self._turns:
-            tasks: deque[Any] = self._queries.get(guest) or self._guests[guest]
-            task = tasks.popleft()
-            # At the end: the other guests go first.
-            del self._turns[guest]
-            self._turns[guest] = None
-            self._drop_empty()
-            return task
-        return self._drafts.popleft() if self._drafts else None
+        if (task := next(self.in_order(), None)) is not None:
+            self.take(task)
+        return task
+
+    def in_order(self) -> Iterator[Job | ModelQuery]:
+        """The jobs and the guests' queries in the order in which they are taken; a guest's queries before its jobs."""
+        yield from self._owner
+        rows = [[*self._queries.get(guest, ()), *self._guests.get(guest, ())] for guest in self._turns]
+        for turn in range(max(map(len, rows), default=0)):
+            yield from (tasks[turn] for tasks in rows if turn < len(tasks))
+        yield from self._drafts
+
+    def take(self, task: Job | ModelQuery) -> None:
+        """Take out a task of ``in_order``; a guest's turn is over with it."""
+        for row in (self._owner, self._drafts):
+            if task in row:
+                row.remove(task)  # type: ignore[arg-type]
+                return
+        rows: tuple[dict[str, Any], ...] = (self._queries, self._guests)
+        guest, row = next((guest, row[guest]) for guest in self._turns for row in rows if task in row.get(guest, ()))
+        row.remove(task)
+        # At the end: the other guests go first.
+        del self._turns[guest]
+        self._turns[guest] = None
+        self._drop_empty()
+
+    def put_first(self, job: Job) -> None:
+        """Put a job back that was taken and cannot run where it was to: it is the next of its user's."""
+        if job.draft or job.user.owner:
+            (self._drafts if job.draft else self._owner).appendleft(job)
+            return
+        self._guests.setdefault(job.user.id, deque()).appendleft(job)
+        self._turns = {job.user.id: None, **self._turns}
 
     def owner_waits(self) -> bool:
         """Whether a job of the owner waits."""
         return bool(self._owner)
-
-    def has_task(self) -> bool:
-        """Whether a job or a guest's query waits."""
-        return bool(len(self) or self._queries)
 
     def queries(self) -> list[ModelQuery]:
         """The guests' queries that wait."""
@@ -241,18 +261,12 @@ class JobQueue:
         spent = self._spent.get(guest, deque())
         wanted = sum(job[1] for job in spent) + pictures
         if wanted > self.share.pictures or sum(job[2] for job in spent) + work > self.share.work:
-            raise QueueFull(f"{SHARE_USED}; {self._when_renewed(spent, now)}.")
+            raise QueueFull(f"{SHARE_USED}; {_when_renewed(spent, now)}.")
         self._spent.setdefault(guest, spent).append((now, pictures, work))
 
-    @staticmethod
-    def _when_renewed(spent: deque[tuple[float, int, int]], now: float) -> str:
-        if not spent:
-            return "ask for fewer or smaller pictures"
-        return f"some of it comes back in {minutes(spent[0][0] + HOUR - now)}, or ask for fewer or smaller pictures"
-
-    def _estimated_wait(self, running: bool) -> str:
+    def _estimated_wait(self, running: int) -> str:
         each = sum(self._seconds) / len(self._seconds) if self._seconds else 10.0
-        return minutes((len(self) - len(self._drafts) + running) * each)
+        return minutes((len(self) - len(self._drafts) + running) * each / self._workers)
 
 
 def minutes(seconds: float) -> str:
@@ -262,179 +276,7 @@ def minutes(seconds: float) -> str:
     return f"about {math.ceil(seconds / 60)} minutes"
 
 
-class TaskQueue:
-    """What the worker does next: the owner's model queries (they are short) and jobs, those of guests in turn, then
-    drafts, then loading models ahead.  Thread-safe.
-
-    Attributes:
-        changed: its lock, and notified at each change; the backend guards its own records with it, too.
-        jobs: that wait.
-        running: the job that the worker runs.
-        closed: whether nothing more is taken.
-    """
-
-    def __init__(self, limit: int, share: GuestShare | None = None) -> None:
-        self.changed = threading.Condition()
-        self.jobs = JobQueue(limit, share)
-        self.running: Job | None = None
-        self.closed = False
-        self._queries: deque[ModelQuery] = deque()
-        self._warm_ups: deque[str] = deque()
-
-    def add(self, job: Job, replaces: Sequence[Job] = ()) -> None:
-        """Queue a job, cancel those that it replaces, and a running draft if it is none itself; raises QueueFull."""
-        with self.changed:
-            if self.closed:
-                raise QueueFull(CLOSING)
-            self.remove_ended()
-            self.jobs.add(job, job.user, self.running is not None, job.draft)
-            for other in replaces:
-                other.cancel()
-            if not job.draft and self.running is not None and self.running.draft:
-                self.running.cancel()
-            # Jobs of the owner go first and shift the positions of those behind them.
-            self._announce_positions()
-            self.changed.notify_all()
-
-    def add_query(self, query: ModelQuery) -> None:
-        """Queue a model query; raises QueryFailed."""
-        with self.changed:
-            if self.closed:
-                raise QueryFailed(CLOSING)
-            if not query.user.owner:
-                try:
-                    self.jobs.add_query(query)
-                except QueueFull as problem:
-                    raise QueryFailed(str(problem)) from None
-            elif len(self._queries) >= QUERY_LIMIT:
-                raise QueryFailed(TOO_MANY_QUERIES)
-            else:
-                self._queries.append(query)
-            self.changed.notify_all()
-
-    def take_query(self, model_id: str, user: User) -> ModelQuery | None:
-        """Take out the next query that may interrupt a user's job with this model."""
-        with self.changed:
-            query = next((query for query in self._queries if query.may_interrupt(model_id, user)), None)
-            if query is not None:
-                self._queries.remove(query)
-                return query
-            return None if user.owner else self.jobs.take_query(model_id, user)
-
-    def gives_way(self, query: ModelQuery) -> bool:
-        """Whether a guest's query should stop because a task of the owner waits, or the program ends."""
-        with self.changed:
-            return self.closed or (not query.user.owner and bool(self._queries or self.jobs.owner_waits()))
-
-    def put_back(self, query: ModelQuery) -> None:
-        """Queue a query again that has given way."""
-        with self.changed:
-            if self.closed:
-                query.answer.set_exception(QueryFailed(CLOSING))
-            else:
-                self.jobs.put_back(query)
-                self.changed.notify_all()
-
-    def add_warm_up(self, model_id: str) -> None:
-        """Have a model loaded when nothing else is to do."""
-        with self.changed:
-            if model_id not in self._warm_ups:
-                self._warm_ups.append(model_id)
-                self.changed.notify_all()
-
-    def remove_warm_up(self, model_id: str) -> None:
-        """Do not load it after all."""
-        with self.changed, suppress(ValueError):
-            self._warm_ups.remove(model_id)
-
-    def next(self) -> Job | ModelQuery | str | None:
-        """Wait for the next task: a query, a job, or the id of a model to load; None once the queue is closed."""
-        with self.changed:
-            while True:
-                self.remove_ended()
-                if self.closed:
-                    return None
-                if self._queries:
-                    return self._queries.popleft()
-                if self._warm_ups and not self.jobs.has_task():
-                    return self._warm_ups.popleft()
-                if (task := self.jobs.next()) is not None:
-                    if not isinstance(task, ModelQuery):
-                        self.running = task
-                        self._announce_positions()
-                    return task
-                self.changed.wait()
-
-    def job_ended(self, job: Job, seconds: float) -> None:
-        """The worker is done with the running job."""
-        with self.changed:
-            if not job.draft:
-                self.jobs.record_duration(seconds)
-            self.running = None
-            self._announce_positions()
-
-    def job_cancelled(self) -> None:
-        """A job was cancelled, running or waiting."""
-        with self.changed:
-            self.remove_ended()
-            self._announce_positions()
-
-    def remove_ended(self) -> None:
-        """Take jobs that were cancelled while they waited out of the queue."""
-        with self.changed:
-            if self.jobs.remove(lambda job: job.done):
-                self._announce_positions()
-
-    def active(self) -> int:
-        """Number of jobs that run or wait, drafts not counted."""
-        with self.changed:
-            self.remove_ended()
-            jobs = [job for job in (self.running, *self.jobs) if job is not None]
-            return sum(not job.done and not job.draft for job in jobs)
-
-    def current(self) -> Job | None:
-        """The running job, or the one that is next."""
-        with self.changed:
-            return self.running or self.jobs.first()
-
-    def alongside(self, job: Job) -> list[Job]:
-        """Waiting jobs whose steps may be made between those of the running one (``Backend.submit``'s ``together``).
-
-        None while another user's job waits: it would wait for all of them.
-        """
-        if not job.together:
-            return []
-        with self.changed:
-            waiting = [other for other in self.jobs if not other.done and not other.draft]
-            if any(other.user.id != job.user.id for other in waiting):
-                return []
-            same = {"sampling": job.request.sampling}
-            return [
-                other
-                for other in waiting
-                if other.together == job.together and other.request.model_copy(update=same) == job.request
-            ]
-
-    def waits_for(self, model_id: str) -> bool:
-        """Whether a waiting job needs this model."""
-        with self.changed:
-            return any(job.request.model == model_id and not job.done for job in self.jobs)
-
-    def close(self) -> None:
-        """Take nothing more; queries that wait fail."""
-        with self.changed:
-            self.closed = True
-            queries = [*self._queries, *self.jobs.queries()]
-            self.jobs.clear()
-            self._queries.clear()
-            self.changed.notify_all()
-        for query in queries:
-            query.answer.set_exception(QueryFailed(CLOSING))
-
-    def _announce_positions(self) -> None:
-        running = self.running is not None and not self.running.done
-        for place, job in enumerate(self.jobs):
-            event = Queued(place + running)
-            # One whose first steps are made already shows them.
-            if not job.at[0] and event not in job.poll()[-1:]:
-                job.emit(event)
+def _when_renewed(spent: deque[tuple[float, int, int]], now: float) -> str:
+    if not spent:
+        return "ask for fewer or smaller pictures"
+    return f"some of it comes back in {minutes(spent[0][0] + HOUR - now)}, or ask for fewer or smaller pictures"

@@ -160,15 +160,18 @@ class ResultStore:
         try:
             if recorder.steps:
                 finals = tuple(final_bytes(image, xmp_packet(recorder.request)) for image in images)
-                trace = recorder.finish(model, pictures, finals, seconds)
-                if guest is None:
-                    self._traces.put(trace)
-                elif trace.nbytes <= MAX_GUEST_TRACE:
-                    self._guest_traces.put(trace, self._may_write(trace, guest))
-                else:
-                    self._guest_traces.drop(trace)
+                self.put_trace(recorder.finish(model, pictures, finals, seconds), guest)
         except Exception:
             log.exception("The trace of a run could not be saved")
+
+    def put_trace(self, trace: Trace, guest: str | None = None) -> None:
+        """Save the trace of a run; of a guest's, as far as its share goes."""
+        if guest is None:
+            self._traces.put(trace)
+        elif trace.nbytes <= MAX_GUEST_TRACE:
+            self._guest_traces.put(trace, self._may_write(trace, guest))
+        else:
+            self._guest_traces.drop(trace)
 
     def _may_write(self, trace: Trace, guest: str) -> bool:
         """Whether a guest's trace goes to the disk, too; else it is in memory for a while."""

@@ -6,20 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Preview, Step
 from pipelines.images.inpainting import load_source
 from pipelines.images.png import png_bytes
+from pipelines.jobs.devices.oom_retry import OomRetry, applicable, pixels_of
 from pipelines.jobs.job import DenoisedSteps, DraftResult, StepClock, StepsAhead
 from pipelines.jobs.loader import compile_for, free_memory
 from pipelines.jobs.messages import UNCHANGED, OutOfFallbacks, explain_error, not_saved, notes, remedy_for
 from pipelines.jobs.previews import LivePainter, StepWriter, StripPainter, black
 from pipelines.jobs.results import PicturesNotSaved, file_facts, run_facts
 from pipelines.model import LoadStopped
-from pipelines.models import oom_fallback
-from pipelines.models.oom_fallback import ADAPT, DECODE, OVERFLOW, START, STEP, out_of_memory
+from pipelines.models.oom_fallback import ADAPT, DECODE, START, STEP
 from pipelines.request import InvalidRequest
 from pipelines.request_errors import TRY_AGAIN
 from pipelines.sampling.schedulers import prediction_type_of
@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from pipelines.hub.versions import FileHashes
     from pipelines.images.inpainting import SourceImage
     from pipelines.images.uploads import UploadStore
+    from pipelines.jobs.devices.batch_parts import BatchPart
+    from pipelines.jobs.devices.batches import BatchDivider
+    from pipelines.jobs.devices.task_queue import TaskQueue
     from pipelines.jobs.drafts import DraftKeeper
     from pipelines.jobs.job import Job
     from pipelines.jobs.loader import ModelLoader
     from pipelines.jobs.model_queries import InitLatentsCache, LocalQueries
-    from pipelines.jobs.queue import TaskQueue
     from pipelines.jobs.results import ResultStore
     from pipelines.jobs.users import User
     from pipelines.model import Model
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # Bytes of frames of the noise that runs began with: the pictures of a comparison mostly share theirs.
 NOISE_FRAMES = 2**20
@@ -60,6 +61,7 @@ class GenerationRunner:
     """Runs one job at a time, for the worker's thread.
 
     Attributes:
+        batches: divides a batch among workers.
         on_step: called after each step's preview; tests hold the sampler here.
         guest_pictures: number of pictures made for guests.
         find_trace: the trace of a run, if the user may see it.
@@ -75,6 +77,7 @@ class GenerationRunner:
     results: ResultStore
     drafts: DraftKeeper
     hashes: FileHashes
+    batches: BatchDivider
     on_step: Callable[[Job, Step], None] | None = None
     guest_pictures: int = 0
     find_trace: Callable[[str, User], Trace | None] = lambda run, user: None
@@ -118,7 +121,7 @@ class GenerationRunner:
             self._return_source(job, started)
             return
         source = load_source(request, self.inputs) if request.init else None
-        fallbacks = _applicable(request, self.manager.remembered_fallbacks(request.model, _pixels(request)))
+        fallbacks = applicable(request, self.manager.remembered_fallbacks(request.model, pixels_of(request)))
         with self.loader.lease(request.model, lambda: self._is_abandoned(job), fallbacks) as model:
             if not job.begin_denoising():
                 return
@@ -333,7 +336,7 @@ class GenerationRunner:
         request, fork = job.request, job.request.fork
         trace = forks.recorded(self.find_trace(fork.run, job.user), request) if fork else None
         if fork is None or trace is None:
-            return forks.fork_steps(model, request, init, self.adapters.apply, lambda: job.cancelled)
+            return self._divided(job, model, init)
         run.recording = forks.recording_of(trace, fork)
         run.recorder.begin_with(trace, fork.step)
         for i, step in enumerate(trace.steps[: fork.step]):
@@ -341,93 +344,32 @@ class GenerationRunner:
             job.emit(Preview(i, trace.total, step.timestep, 0.0, trace.frames[i], noisy, noise))
         return denoise(model, request, init, recording=run.recording, cancelled=lambda: job.cancelled)
 
+    def _divided(self, job: Job, model: Model, init: Any) -> Iterator[Step]:
+        """The steps of a job; free workers make some of the pictures of a batch."""
+        request, parts = (job.request, []) if model.own_loop is not None else self.batches.divide(job)
 
-class OomRetry:
-    """A leased model; work that runs out of memory is repeated with the next fallback.
+        def make(request: GenerationRequest) -> Iterator[Step]:
+            return forks.fork_steps(model, request, init, self.adapters.apply, lambda: job.cancelled)
 
-    Attributes:
-        model: with the fallbacks that are active now.
-        activated: names of the fallbacks that this run has activated.
-    """
+        return self.batches.join(make(request), parts, make) if parts else make(request)
 
-    def __init__(
-        self, manager: PipelineManager, request: GenerationRequest, model: Model, fallbacks: Sequence[str]
-    ) -> None:
-        self._manager, self._request, self._initial = manager, request, fallbacks
-        self.model = model
-        self.activated: list[str] = []
-
-    def __call__(self, stage: str, work: Callable[[Model], T]) -> T:
-        """What ``work`` returns for the model, with a wider autoencoder if that overflows; raises OutOfFallbacks."""
-        from pipelines.sampling.latents import AutoencoderOverflow
-
-        while True:
-            done, overflowed = None, False
-            try:
-                done = _unless_out_of_memory(work, self.model)
-            except AutoencoderOverflow:
-                overflowed = True
-            if done is not None:
-                return done[0]
-            if overflowed and (wider := _unless_out_of_memory(self._widen, self.model)) is not None:
-                if wider[0] is None:
-                    raise AutoencoderOverflow
-                self.model = wider[0]
-                continue
-            # Only here, outside of the attempt, are its tensors without references.
-            free_memory()
-            self._activate_next(stage)
-
-    def _widen(self, model: Model) -> Model | None:
-        """The model with an autoencoder in float32; None if it was."""
-        found = self._manager.apply_next_fallback(self._request.model, OVERFLOW, 1)
-        return found[0] if found else None
-
-    def remember(self) -> None:
-        """Have the next run of this size begin with these fallbacks."""
-        if self.activated:
-            self._manager.remember_fallbacks(
-                self._request.model, _pixels(self._request), (*self._initial, *self.activated)
-            )
-
-    def _activate_next(self, stage: str) -> None:
-        found = self._manager.apply_next_fallback(self._request.model, stage, _rows(self.model, self._request))
-        if found is None:
-            raise OutOfFallbacks(", ".join(oom_fallback.words(self.model.placement.fallbacks)))
-        self.model, name = found
-        if not name:
-            return  # idle models were on the card
-        self.activated.append(name)
-        log.warning("Memory ran out (%s); going on with %s", stage, name)
-
-
-def _unless_out_of_memory(work: Callable[[Model], T], model: Model) -> tuple[T] | None:
-    """What the work returns, in a tuple; None if memory ran out."""
-    try:
-        return (work(model),)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-    return None
+    def run_part(self, part: BatchPart) -> None:
+        """Make a part of another worker's batch; where that fails, the other one makes it.  Never raises."""
+        try:
+            source = load_source(part.request, self.inputs) if part.request.init else None
+            with self.loader.lease(part.request.model, lambda: part.abandoned) as model:
+                self.adapters.apply(model, part.request)
+                init = self.init_latents.get(model, part.request, source) if source else None
+                for step in forks.fork_steps(model, part.request, init, self.adapters.apply, lambda: part.abandoned):
+                    if not part.put(step):
+                        break
+        except Exception as error:
+            log.warning("A part of job %s is made by its own worker: %s", part.job.id, type(error).__name__)
+        part.end()
 
 
 def _length(frames: Sequence[bytes]) -> int:
     return sum(map(len, frames))
-
-
-def _pixels(request: GenerationRequest) -> int:
-    return request.width * request.height * request.num_images
-
-
-def _rows(model: Model, request: GenerationRequest) -> int:
-    """Batch size of the denoiser: guidance doubles it."""
-    return request.num_images * (1 if model.guidance_embedded or request.sampling.guidance_scale <= 1 else 2)
-
-
-def _applicable(request: GenerationRequest, fallbacks: Sequence[str]) -> tuple[str, ...]:
-    """Without those that change nothing for this request."""
-    single = request.num_images == 1 and request.sampling.guidance_scale <= 1
-    return tuple(name for name in fallbacks if not (single and name == "one"))
 
 
 def _decode(model: Model, last: Step) -> list[Image.Image]:

@@ -46,6 +46,7 @@ class ModelState:
         fallbacks: what was changed to make it fit, in words.
         note: settings that could not be met.
         safety: state of its own safety checker (``pipelines.models.safety_checker``), "" while it is away.
+        homes: how many devices have it in memory; ``bytes`` are those of all of them.
     """
 
     id: str
@@ -58,10 +59,11 @@ class ModelState:
     fallbacks: tuple[str, ...] = ()
     note: str = ""
     safety: str = ""
+    homes: int = 1
 
 
 class PipelineManager:
-    """Leases models; nothing is imported or loaded before the first lease.  Thread-safe.
+    """Leases models on one device; nothing is imported or loaded before the first lease.  Thread-safe.
 
     Args:
         cards: the catalogue.
@@ -78,6 +80,9 @@ class PipelineManager:
         engine: auto, torch or openvino.
         engine_dir: where networks that were converted for OpenVINO are kept, or None to convert them at each load.
         machine: its memory and disk.
+        beside: another manager, for another device of this machine: both have the same cards, files and memory of
+            fallbacks.
+        managers: how many of them share the RAM.
     """
 
     def __init__(
@@ -98,18 +103,25 @@ class PipelineManager:
         engine: str = TORCH,
         engine_dir: Path | None = None,
         machine: Machine | None = None,
+        beside: PipelineManager | None = None,
+        managers: int = 1,
     ) -> None:
-        self.catalogue = Catalogue(cards)
+        self.device, self.machine = device, machine or Machine(device)
+        self.catalogue: Catalogue = beside.catalogue if beside else Catalogue(cards)
         self._checks = checks
-        self.machine = machine or Machine(device)
-        speeds = Measurements(memory_dir / "speeds.json" if memory_dir else None)
-        self.oom_fallback = OomFallback(memory_dir, self.machine, fallbacks)
-        self._files = ModelFiles(hub, fetches, speeds)
+        speeds: Measurements = (
+            beside.speeds if beside else Measurements(memory_dir / "speeds.json" if memory_dir else None)
+        )
+        self.speeds: Measurements = speeds
+        self.oom_fallback: OomFallback = OomFallback(
+            memory_dir, self.machine, fallbacks, beside.oom_fallback.notes if beside else None
+        )
+        self._files: ModelFiles = beside._files if beside else ModelFiles(hub, fetches, speeds)
         self._placements = Placements(
             device, attention, compile=compile, quantize=quantize, checks=checks, engine=engine, machine=self.machine
         )
         self._residency = Residency(
-            budget_bytes, ram_budget_bytes, self.catalogue.pinned_cards, fallbacks, self.machine
+            budget_bytes, ram_budget_bytes, self.catalogue.pinned_cards, fallbacks, self.machine, managers
         )
         self._loader = PipelineLoader(self._residency, self.oom_fallback, speeds, self.machine, engine, engine_dir)
 

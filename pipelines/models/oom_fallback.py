@@ -249,10 +249,17 @@ class OomFallback:
         folder: where the file is, or None to remember until the program ends.
         machine: says which card it is.
         enabled: whether fallbacks are used at all.
+        notes: of another device of this machine, which is kept in the same file; None for a file of its own.
     """
 
-    def __init__(self, folder: Path | None = None, machine: Machine | None = None, enabled: bool = True) -> None:
-        self._notes = Measurements(folder / "ladder.json" if folder else None)
+    def __init__(
+        self,
+        folder: Path | None = None,
+        machine: Machine | None = None,
+        enabled: bool = True,
+        notes: Measurements | None = None,
+    ) -> None:
+        self.notes = notes or Measurements(folder / "ladder.json" if folder else None)
         self._machine = machine or Machine()
         self.enabled = enabled
 
@@ -266,7 +273,7 @@ class OomFallback:
         """
         if not self.enabled:
             return ()
-        known = self._notes.get(self._key(source, placement))
+        known = self.notes.get(self._key(source, placement))
         classes = known.items() if isinstance(known, dict) else ()
         smaller = [note for size, note in classes if size.isdecimal() and int(size) <= size_class(pixels)]
         lists = [self._still_needed(note, placement) for note in smaller]
@@ -275,14 +282,14 @@ class OomFallback:
     def remember(self, source: str, placement: Placement, pixels: int, names: Sequence[str]) -> None:
         """Begin a run of this size there next time."""
         key = self._key(source, placement)
-        known = self._notes.get(key)
+        known = self.notes.get(key)
         classes = dict(known) if isinstance(known, dict) else {}
         note = {"names": list(ordered(names)), "usable": self._usable(placement)}
-        self._notes.note(key, {**classes, str(size_class(pixels)): note})
+        self.notes.note(key, {**classes, str(size_class(pixels)): note})
 
     def forget(self, source: str, placement: Placement) -> None:
         """Begin at the top again."""
-        self._notes.note(self._key(source, placement), None)
+        self.notes.note(self._key(source, placement), None)
 
     def _still_needed(self, note: Any, placement: Placement) -> Any:
         """The names of a note, none where there is more room now: another program used it then."""

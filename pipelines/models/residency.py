@@ -86,14 +86,15 @@ class MemoryBudgets:
         gpu_bytes: weights kept where models run; None for what the program can use of the GPU, else half of the RAM.
         ram_bytes: weights kept in RAM while there is a GPU; None for half of it, or what is free of it.
         machine: its memory.
+        managers: how many devices share the RAM, each with models of its own.
 
     Attributes:
         has_gpu: whether there are two kinds of memory.
         shared_device: a GPU that computes in the main memory, "" where there is none.
     """
 
-    def __init__(self, gpu_bytes: int | None, ram_bytes: int | None, machine: Machine) -> None:
-        self._asked, self._asked_ram, self._machine = gpu_bytes, ram_bytes, machine
+    def __init__(self, gpu_bytes: int | None, ram_bytes: int | None, machine: Machine, managers: int = 1) -> None:
+        self._asked, self._asked_ram, self._machine, self._managers = gpu_bytes, ram_bytes, machine, managers
         self.has_gpu = False
         self.shared_device = ""
         self._activations = 0
@@ -130,7 +131,7 @@ class MemoryBudgets:
             else:
                 total, free = self._machine.ram()
                 runs = 0 if self.has_gpu else self._activations
-                self._measured[RAM] = min(total // 2, free + held - runs)
+                self._measured[RAM] = min(total // 2 // self._managers, free + held - runs)
         return self._measured[where]
 
 
@@ -146,6 +147,7 @@ class Residency:
         pinned: the cards whose models are not dropped.
         fallbacks: whether a model that does not fit is offloaded in parts.
         machine: its memory.
+        managers: how many devices share the RAM.
     """
 
     def __init__(
@@ -155,8 +157,9 @@ class Residency:
         pinned: Callable[[], Iterable[ModelCard]],
         fallbacks: bool = True,
         machine: Machine | None = None,
+        managers: int = 1,
     ) -> None:
-        self.budgets = MemoryBudgets(budget_bytes, ram_budget_bytes, machine or Machine())
+        self.budgets = MemoryBudgets(budget_bytes, ram_budget_bytes, machine or Machine(), managers)
         self._pinned, self._fallbacks = pinned, fallbacks
         self._residents: dict[Key, Resident] = {}
         self._clock = 0

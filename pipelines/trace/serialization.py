@@ -15,7 +15,7 @@ from pipelines.events import Picture
 from pipelines.request import GenerationRequest
 from pipelines.sampling.schedulers import OWN_LOOP
 from pipelines.system.atomic_files import atomic_write
-from pipelines.system.bounded_json import read_json_file
+from pipelines.system.bounded_json import parse_json, read_json_file
 from pipelines.trace.trace import StepRecord, Trace, TraceError
 
 log = logging.getLogger(__name__)
@@ -33,17 +33,36 @@ def save_trace(trace: Trace, folder: Path | str) -> None:
     Raises:
         OSError: if a file cannot be written.
     """
-    from safetensors.numpy import save
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    facts, data = trace_bytes(trace)
+    _write(folder / f"{trace.id}.safetensors", data)
+    _write(folder / f"{trace.id}.json", facts)
+
+
+def trace_bytes(trace: Trace) -> tuple[bytes, bytes]:
+    """What the two files of a trace hold: facts as JSON, and arrays as safetensors."""
+    from safetensors.numpy import save
+
     arrays = {"x_t": trace.x_t, "final": trace.final, "to_rgb": trace.to_rgb}
     arrays |= {name: a for name, a in (("cond", trace.cond), ("uncond", trace.uncond)) if a is not None}
     rows = {"frames": trace.frames, **({"noisy": trace.noisy} if trace.noisy else {}), "finals": (trace.finals,)}
     for name, blobs in ((name, [jpeg for row in found for jpeg in row]) for name, found in rows.items()):
         arrays[name], arrays[f"{name}_ends"] = join_blobs(blobs)
-    _write(folder / f"{trace.id}.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-    _write(folder / f"{trace.id}.json", json.dumps(_to_json(trace), indent=1).encode())
+    data = save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    return json.dumps(_to_json(trace), indent=1).encode(), data
+
+
+def trace_from_bytes(facts: bytes, data: bytes) -> Trace:
+    """The trace of ``trace_bytes``, checked as one from a file; raises TraceError."""
+    try:
+        read = parse_json(facts, finite=False)
+        if len(facts) > MAX_JSON_BYTES or len(data) > MAX_FILE_BYTES or not _TRACE_ID.fullmatch(read["id"]):
+            raise ValueError("not a trace")
+        return _from_files(read["id"], read, data)
+    except Exception as error:
+        log.info("A trace cannot be read: %s", error)
+        raise TraceError("The record of this run is damaged; make the picture again to look inside.") from None
 
 
 def load_trace(folder: Path | str, trace_id: str) -> Trace:

@@ -41,6 +41,8 @@ class Access:
         user, password: what guests must give; without a password only this computer's own clients have access.
         api: whether guests may use the API.
         clock: seconds; tests replace it.
+        paused: whether guests' requests are refused for now.
+        ending: whether the program is about to end.
         root_path: the path of the page behind a proxy, such as ``/paint``; "" for none.
         root_url: the page's whole address there; "" if the requests say it.
         origins: hosts, with their ports if they are no usual ones, under which a proxy shows the page.
@@ -56,6 +58,7 @@ class Access:
     api: bool = False
     clock: Callable[[], float] = time.monotonic
     paused: bool = False
+    ending: bool = False
     root_path: str = ""
     root_url: str = ""
     origins: frozenset[str] = frozenset()

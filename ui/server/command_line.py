@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from pipelines.images.signing import ALGORITHMS, PictureSigner, SigningFailed, read_signer
+from pipelines.system.gpu.device_list import device_list
 from presets import catalogue, models_folder
 from presets.user_models import UserModels
 from ui.server.addresses import Addresses
@@ -45,8 +46,9 @@ class Settings:
         cards: of every known model, downloaded or not.
         user_models: the models that users added.
         problems: one sentence for each file or folder of models that cannot be used.
-        device, attention, engine, compile, quantize: as asked for; ``pipelines.models.placement.resolve`` turns them
-            into a placement.
+        devices: of each worker.
+        attention, engine, compile, quantize: as asked for; ``pipelines.models.placement.resolve`` turns them into
+            a placement.
         safety_checker: whether models' own safety checkers are used.
         oom_fallback: whether a run that is out of memory is retried in a way that needs less.
         offline: whether downloads are forbidden.
@@ -57,7 +59,7 @@ class Settings:
         guest_api: whether guests may use the API.
         data_dir: holds the pictures (``data_dir/pictures``) and the users' own adapters.
         models_dir: a folder with models and LoRAs, or None.
-        threads: CPU threads of the worker, 0 for the default.
+        threads: CPU threads of each worker, 0 for the default.
         root: the path of the page behind a proxy, such as ``/paint``, or its whole address there; "" for none.
         allowed: names under which a proxy asks for the page.
         signer: signs pictures, or None.
@@ -69,7 +71,7 @@ class Settings:
     cards: tuple[ModelCard, ...]
     user_models: UserModels
     problems: tuple[str, ...]
-    device: str
+    devices: tuple[str, ...]
     attention: Mapping[str, str]
     engine: str
     compile: bool
@@ -134,7 +136,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         cards=tuple(cards) if model in cards else (model, *cards),
         user_models=user_models,
         problems=tuple(problems),
-        device=args.device,
+        devices=args.devices or (args.device,),
         attention=args.attention,
         engine=args.engine,
         compile=args.compile,
@@ -187,6 +189,8 @@ def create_parser() -> argparse.ArgumentParser:
     add("--models-dir", type=Path, help="a folder with models: diffusers folders and single .safetensors files")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:1|mps",
         help="default: the fastest available")  # fmt: skip
+    add("--devices", type=_devices, default=(), metavar="cuda:0,cuda:1",
+        help="several at once instead of --device, each with a worker; cpux2 is two on the CPU")  # fmt: skip
     add("--attention", type=_attention, default={"": "auto"}, metavar="auto|sdpa|xformers",
         help="for all models, or for some: sdxl=xformers,sd15=sdpa (default: sdpa)")  # fmt: skip
     add("--engine", choices=ENGINES, default="auto",
@@ -256,6 +260,13 @@ def _device(text: str) -> str:
             f"{text[:20]!r} is not one of {', '.join(DEVICES)}, or cuda:1 for another card"
         )
     return text
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    try:
+        return device_list(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def _attention(text: str) -> dict[str, str]:

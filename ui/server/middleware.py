@@ -26,6 +26,7 @@ from ui.server.http.answers import (
     GUESTS_LINK,
     OWNERS_LINK,
     error,
+    health,
     login_page,
     preview_page,
     preview_picture,
@@ -37,8 +38,10 @@ from ui.server.http.bodies import BodyRefused, LoginBodies
 from ui.server.http.client_request import ClientRequest, HeadTooLarge, check_head
 from ui.server.http.events import OTHERS_PAGE, TOO_MANY_CALLS, check_listening, forget_upload, session_of
 from ui.server.http.routes import (
+    HEALTHY,
     NEW_LINK,
     PREVIEW_PICTURE,
+    READY,
     ROUTES,
     SECURITY_HEADERS,
     STARTUP,
@@ -188,6 +191,8 @@ class AccessMiddleware:
     async def _answer(self, request: ClientRequest, user: User | None, receive: Receive, send: Send) -> Response | None:
         if request.path == PREVIEW_PICTURE and request.method != "POST":
             return preview_picture()
+        if request.path in (HEALTHY, READY) and request.method != "POST":
+            return health(request.path == HEALTHY or not self.access.ending)
         if user is None:
             if request.path == "/" and request.method != "POST" and request.is_preview_program:
                 return preview_page(self.access, request, GUESTS_LINK)

@@ -300,6 +300,7 @@ def where_words(row: ModelRow) -> str:
     state, size = row.state, gb(row.state.bytes)
     place = {GPU: f"In graphics memory, {size}", DISK: "On this machine", NOT_HERE_YET: "Not downloaded"}
     words = place.get(state.where, f"In memory, {size}")
+    words += f" on {state.homes} devices" if state.homes > 1 else ""
     if state.where == NOT_HERE_YET and row.disk:
         words = f"{gb(row.disk)} downloaded"
     return words + (", making a picture" if state.in_use else "") + (", kept loaded" if state.pinned else "")

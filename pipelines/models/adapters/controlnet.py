@@ -14,6 +14,7 @@ from pipelines.models.families import family_of
 from pipelines.request import InvalidRequest
 from pipelines.sampling.conditioning import Conditioning, ControlNetConditioning, ControlNetInput
 from pipelines.system.bounded_json import read_json_file
+from pipelines.system.building import BUILDING
 from pipelines.system.fingerprint import stamp
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.local_references import refuse_outside_references
@@ -247,7 +248,8 @@ def _load_network(path: Path, unet: Any) -> Any:
         variant = None if has_plain else "fp16"
         return load_network(ControlNetModel, path, local_files_only=True, use_safetensors=True, variant=variant)
     weights = convert_controlnet_checkpoint(load_file(path), dict(unet.config))
-    net = ControlNetModel.from_unet(_plain(unet, weights), load_weights_from_unet=False)
+    with BUILDING:
+        net = ControlNetModel.from_unet(_plain(unet, weights), load_weights_from_unet=False)
     net.load_state_dict(weights)
     return net
 

@@ -14,6 +14,7 @@ from pipelines.models.adapters.files import AdapterFiles
 from pipelines.models.offloading.spread import gathered, spread_of
 from pipelines.prompt.tags import embedding_names
 from pipelines.request import prompt_fields
+from pipelines.system.building import BUILDING
 from pipelines.system.fingerprint import stamp
 
 if TYPE_CHECKING:
@@ -68,9 +69,16 @@ class AdapterResolver:
             found.append(self._files.find(ip_adapter.scan, request.reference.adapter))
         return {file.name: file.path for file in found if file is not None}
 
+    def files(self, request: GenerationRequest) -> list[Path]:
+        """The files of everything that a request adds to its model, embeddings included."""
+        words = embedding_names(*(text for _, text in prompt_fields(request)))
+        found = [self._files.find(textual_inversion.scan, name) for name in words]
+        return [*self.paths(request).values(), *(file.path for file in found if file is not None)]
+
     def control_map(self, control: Control, width: int, height: int, device: str = "cpu") -> Image.Image:
         """The map that a ControlNet sees, RGB of this size, made on a device of torch; raises InvalidRequest."""
-        return self._files.control_maps.get(control, width, height, device)
+        with BUILDING:
+            return self._files.control_maps.get(control, width, height, device)
 
     def check(self, card: ModelCard, request: GenerationRequest) -> None:
         """Raise InvalidRequest if the request names files that are missing or not for this model."""
@@ -85,7 +93,7 @@ class AdapterResolver:
             InvalidRequest: if a file is missing, or not for this model.
         """
         self._files.look_again()
-        with self._changing(model, self._layers(request)):
+        with BUILDING, self._changing(model, self._layers(request)):
             for adapter in adapters.ADAPTERS.values():
                 adapter.apply(model, request, self._files)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.placement import settle
+from pipelines.system.building import BUILDING
 from pipelines.system.scaled_weights import is_note, scale_of, unscaled
 
 if TYPE_CHECKING:
@@ -62,11 +63,14 @@ def _load_part(name: str, kind: Sequence[str], card: ModelCard, placement: Place
 
     dtype = getattr(torch, placement.dtype)
     library, class_name = kind
-    part = load_single_file_sub_model(
-        library_name=library, class_name=class_name, name=name, checkpoint=read_weights(Path(card.source), name, dtype),
-        pipelines=pipelines, is_pipeline_module=hasattr(pipelines, library), cached_model_config_path=card.config,
-        local_files_only=True, torch_dtype=dtype,
-    )  # fmt: skip
+    checkpoint = read_weights(Path(card.source), name, dtype)
+    with BUILDING:
+        part = load_single_file_sub_model(
+            library_name=library, class_name=class_name, name=name, checkpoint=checkpoint, pipelines=pipelines,
+            is_pipeline_module=hasattr(pipelines, library), cached_model_config_path=card.config,
+            local_files_only=True, torch_dtype=dtype,
+        )  # fmt: skip
+    del checkpoint
     if not isinstance(part, torch.nn.Module):
         return part
     absent = next((key for key, weight in part.named_parameters() if weight.is_meta), None)

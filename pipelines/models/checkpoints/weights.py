@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from pipelines.system.building import BUILDING
 from pipelines.system.scaled_weights import NOTES, SCALES, scale_of, unscaled
 from pipelines.system.text import shorten
 
@@ -41,7 +42,8 @@ def load_network(cls: Any, source: Path | str, **options: Any) -> Any:
         IncompleteWeights: that names a weight.
         Exception: of the library.
     """
-    network, info = cls.from_pretrained(source, output_loading_info=True, **options)
+    with BUILDING:
+        network, info = cls.from_pretrained(source, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
         raise IncompleteWeights(f"its files lack {shorten(missing[0], 80)}")
     if mismatched := sorted(_name(key) for key in info["mismatched_keys"]):

@@ -37,6 +37,7 @@ from pipelines.sampling.schedulers import (
     scheduler_prediction_type,
     x0_from_prediction,
 )
+from pipelines.system.building import BUILDING
 from pipelines.system.gpu.graphics_card import make_current
 from pipelines.system.gpu.out_of_memory import out_of_memory
 from pipelines.system.paths import PROJECT
@@ -375,14 +376,15 @@ def load(card: ModelCard, placement: Placement, report: Report) -> GenericPipeli
     check_references(source, card.name)
     try:
         parts = _networks(card, source, placement, report)
-        pipe = diffusers.DiffusionPipeline.from_pretrained(
-            source,
-            local_files_only=is_local(source),
-            dtype=getattr(torch, placement.dtype),
-            use_safetensors=True,
-            variant=card.variant or None,
-            **parts,
-        )
+        with BUILDING:
+            pipe = diffusers.DiffusionPipeline.from_pretrained(
+                source,
+                local_files_only=is_local(source),
+                dtype=getattr(torch, placement.dtype),
+                use_safetensors=True,
+                variant=card.variant or None,
+                **parts,
+            )
     except Exception as error:
         if out_of_memory(error):
             raise

@@ -138,7 +138,7 @@ def test_control_maps_are_made_by_the_worker_in_turn(make_backend: Any) -> None:
     backend, threads = make_backend(), []
     backend.adapters.control_map = lambda *_: threads.append(threading.current_thread().name)
     backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)
-    assert threads == ["playground-worker"]
+    assert threads == ["playground-worker-0"]
 
     def refuse(*_: Any) -> None:
         raise InvalidRequest("controls", "no such map")

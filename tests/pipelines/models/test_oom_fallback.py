@@ -298,7 +298,7 @@ def test_a_broken_file_is_ignored_and_written_again(tmp_path: Path, content: byt
 @pytest.mark.parametrize("noted", [3, {"a": ["one"]}, {"3": "one"}, {"3": [1, None, "stairs"]}])
 def test_malformed_notes_are_ignored(tmp_path: Path, noted: Any) -> None:
     found = OomFallback(tmp_path)
-    found._notes.note(found._key("x", CPU), noted)
+    found.notes.note(found._key("x", CPU), noted)
     assert OomFallback(tmp_path).remembered("x", CPU, 10**6) == ()
     found.remember("x", CPU, 10**6, ["one"])
     assert OomFallback(tmp_path).remembered("x", CPU, 10**6) == ("one",)

@@ -33,7 +33,7 @@ def test_defaults(base: dict[str, str], tiny_folder: Path) -> None:
     settings = parse([], base)
     assert settings.host == "127.0.0.1"
     assert FIRST_PORT <= settings.port < FIRST_PORT + PORTS_TO_TRY
-    assert (settings.device, settings.attention) == ("auto", {"": "auto"})
+    assert (settings.devices, settings.attention) == (("auto",), {"": "auto"})
     assert (settings.oom_fallback, settings.compile, settings.quantize, settings.offline) == (True, False, "", False)
     assert settings.engine == "auto"
     assert settings.auth is None
@@ -46,12 +46,12 @@ def test_defaults(base: dict[str, str], tiny_folder: Path) -> None:
 
 def test_the_command_line_goes_before_the_environment(base: dict[str, str]) -> None:
     environ = {**base, "PLAYGROUND_DEVICE": "mps", "PLAYGROUND_OPEN": "yes", "PLAYGROUND_AUTH": "a:b"}
-    assert parse([], environ).device == "mps"
+    assert parse([], environ).devices == ("mps",)
     assert parse([], environ).open_browser
     assert parse([], environ).auth == ("a", "b")
-    assert parse(["--device", "cuda:1"], environ).device == "cuda:1"
+    assert parse(["--device", "cuda:1"], environ).devices == ("cuda:1",)
     settings = parse(["--device", "cpu", "--no-open", "--auth", "anna:x:y"], environ)
-    assert settings.device == "cpu"
+    assert settings.devices == ("cpu",)
     assert not settings.open_browser
     assert settings.auth == ("anna", "x:y")
 
@@ -212,3 +212,11 @@ def test_a_new_link_is_asked_for_without_looking_for_a_port(base: dict[str, str]
         port = str(taken.getsockname()[1])
         assert new_link_folder(["--new-link", "--port", port], base) == tmp_path / "data"
     assert new_link_folder([], base) is None
+
+
+def test_several_devices_go_before_the_one(base: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--devices", "cpux2"], base).devices == ("cpu", "cpu")
+    assert parse(["--device", "mps"], {**base, "PLAYGROUND_DEVICES": "cuda:0,cuda:1"}).devices == ("cuda:0", "cuda:1")
+    with pytest.raises(SystemExit):
+        parse(["--devices", "cuda:0,cuda:0"], base)
+    assert "cuda:0 is named twice; name each graphics card once" in capsys.readouterr().err

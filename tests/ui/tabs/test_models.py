@@ -22,7 +22,7 @@ CARD = tiny_card(
 
 
 def row(where: str = DISK, **changes: Any) -> ModelRow:
-    names = {"bytes", "pinned", "in_use", "precision", "fallbacks", "note", "safety"} & set(changes)
+    names = {"bytes", "pinned", "in_use", "precision", "fallbacks", "note", "safety", "homes"} & set(changes)
     state = {name: changes.pop(name) for name in names}
     values = {
         "disk": 2_000_000_000,
@@ -179,3 +179,8 @@ def test_only_the_owner_sees_paths() -> None:
     for mine in (True, False):
         texts = str([models.row_value(one, mine) for one in (found, row(DISK, download=failed))])
         assert ("/home/me" in texts, "/models/x/unet" in texts, "stored at /models/x" in texts) == (mine,) * 3
+
+
+def test_a_model_on_several_devices_says_so() -> None:
+    assert models.where_words(row(GPU, bytes=3_000_000_000, homes=2)) == "In graphics memory, 3.0 GB on 2 devices"
+    assert models.where_words(row(GPU, bytes=3_000_000_000)) == "In graphics memory, 3.0 GB"

@@ -57,6 +57,12 @@ def preview_page(access: Access, request: ClientRequest, text: str) -> Response:
     return _html(page, 200)
 
 
+def health(ready: bool) -> Response:
+    """Whether the program lives, or takes requests; it says nothing else."""
+    status, text = (200, "ok") if ready else (503, "ending")
+    return Response(text, status, media_type="text/plain", headers={"cache-control": "no-store"})
+
+
 def preview_picture() -> Response:
     """The picture of link previews: the same for all, so that it says nothing of what is made here."""
     return Response(_picture(), media_type="image/png", headers={"cache-control": "public, max-age=86400"})

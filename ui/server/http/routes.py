@@ -10,6 +10,8 @@ UPLOAD, STARTUP = "/gradio_api/upload", "/gradio_api/startup-events"
 NEW_LINK = "/owner-link"
 # The picture of link previews: chat programs fetch it without a password.
 PREVIEW_PICTURE = "/link-preview.png"
+# Where the host of a container asks whether the program lives, and whether it takes requests; no password is needed.
+HEALTHY, READY = "/healthz", "/readyz"
 # Every other route is closed. "api" is open to guests only if the owner allows it, "owner" to the owner alone.
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pipelines.jobs.users import User
     from pipelines.trace.trace import Trace
 
-# Jobs that wait for the device at once, so that it is never idle and others' jobs come in between.
-AHEAD = 2
+# Jobs that wait besides one for each device, so that none is ever idle and others' jobs come in between.
+AHEAD = 1
 # Lanes of a race, which are all queued at once.
 LANES = 6
 # The page gets a value at most so often.
@@ -215,7 +215,8 @@ class RunningGrid:
 
     def _submit(self, waiting: deque[Cell], user: User, live: bool) -> Iterator[CellNews]:
         """Keep a few jobs waiting; a refused cell says why, and a full queue is tried again later."""
-        while waiting and len(self._active) < (LANES if self._together else AHEAD):
+        most = LANES if self._together else AHEAD + self.backend.status().workers
+        while waiting and len(self._active) < most:
             cell = waiting[0]
             try:
                 job = self.backend.submit(cell.request, user, watched=live, together=self._together)

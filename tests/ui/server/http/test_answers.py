@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.support.access_client import PASSWORD, client, logged_in, make_access
-from ui.server.http.routes import PREVIEW_PICTURE
+from ui.server.http.routes import HEALTHY, PREVIEW_PICTURE, READY
 
 BOT = {"User-Agent": "WhatsApp/2.23.20.0", "Accept": "text/html"}
 HOST = "abc123.gradio.live"
@@ -35,6 +35,19 @@ def test_a_persons_login_page_has_them_too_and_is_no_success() -> None:
     answer = client(make_access(PASSWORD)).get("/", headers={"Accept": "text/html"})
     assert answer.status_code == 401 and 'type="password"' in answer.text
     assert picture_address(answer.text) == f"http://localhost{PREVIEW_PICTURE}"
+
+
+def test_health_says_ok_to_anyone_and_nothing_else() -> None:
+    of = make_access(PASSWORD)
+    for path in (HEALTHY, READY):
+        for each in (client(of), logged_in(of)):
+            answer = each.get(path)
+            assert (answer.status_code, answer.text) == (200, "ok")
+            assert answer.headers["cache-control"] == "no-store" and each.head(path).status_code == 200
+        assert client(of).post(path).status_code == 401
+        assert client(of, "evil.example").get(path).status_code == 400
+    of.ending = True
+    assert (client(of).get(HEALTHY).text, client(of).get(READY).status_code) == ("ok", 503)
 
 
 def test_the_picture_needs_no_password() -> None:

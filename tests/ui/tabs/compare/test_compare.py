@@ -20,7 +20,7 @@ from PIL import Image
 from pipelines.events import Failed, Finished
 from pipelines.grid.plan import Grid, GridAxis
 from pipelines.grid.sheet import sheet
-from pipelines.jobs.backend import QueryFailed, QueueFull
+from pipelines.jobs.backend import BackendStatus, QueryFailed, QueueFull
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
 from pipelines.models.manager import PipelineManager
@@ -55,7 +55,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.traces: dict[str, Trace] = {}
-        self.full_after = 99
+        self.full_after, self.workers = 99, 1
         self.submitted: list[GenerationRequest] = []
 
     def submit(self, request: GenerationRequest, user: Any = None, watched: bool = True, together: str = "") -> Job:
@@ -73,6 +73,9 @@ class Backend:
             self.traces[job.id] = finished(job.id, COLOURS[request.sampling.seed % 4], seed=request.sampling.seed)
             job.emit(Finished(request=request, pictures=(), seconds=0.5))
         return job
+
+    def status(self) -> BackendStatus:
+        return BackendStatus("ready", "tiny", "", workers=self.workers)
 
     def runs(self, most: int, user: Any = None) -> list[TraceSummary]:
         return [summarise(trace) for trace in self.traces.values()][:most]
@@ -568,3 +571,16 @@ def test_the_time_of_a_comparison_includes_that_of_its_strips(tiny_folder: Path,
     base = choosing.base_of(page, "slow", None)
     plan = Grid(request=base.request, x=GridAxis(setting="seed", values=("1", "2", "3")))
     assert choosing.estimate(plan, base)["text"] == "3 pictures, about 15 s"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_grid_keeps_every_device_busy_and_one_job_waiting(workers: int) -> None:
+    backend = Backend()
+    backend.workers = workers
+    waits: list[Job] = []
+    backend.submit = lambda request, *more, **named: waits.append(Job(request)) or waits[-1]  # type: ignore[method-assign, func-returns-value]
+    base = finished("x").request
+    grid = Grid(request=base, x=GridAxis(setting="seed", values=tuple("0123456")))
+    running = RunningGrid(backend, grid, threading.Event())  # type: ignore[arg-type]
+    next(iter(running.news()))
+    assert len(waits) == workers + 1
