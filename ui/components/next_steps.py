@@ -36,13 +36,17 @@ NEXT_STEPS: Mapping[str, tuple[str, str]] = {
     "init.image": ("Choose an image", "source"),
     "image": ("Choose an image", "source"),
     "mask": ("Change the whole image", "whole"),
+    "init.mask": ("Change the whole image", "whole"),
     "edges": ("Change the whole image", "whole"),
     "controls": ("Remove the map", "fix"),
+    "controls.image": ("Remove the map", "fix"),
     "controls.net": ("Remove the map", "fix"),
     "reference": ("Remove its image", "fix"),
+    "reference.image": ("Remove its image", "fix"),
     "reference.adapter": ("Remove its image", "fix"),
     "variation": ("Switch it off", "fix"),
     "interpolation": ("Switch it off", "fix"),
+    "interpolation.prompt": ("Switch it off", "fix"),
 }
 # A text of the user on a button is shown no longer than this.
 SHOWN = 24
@@ -50,9 +54,8 @@ SHOWN = 24
 
 def next_step(remedy: Remedy) -> dict[str, Any]:
     """The button of a remedy as ``{"label", "to"}``, ``value`` or ``fix``; {} where no press mends it."""
-    path = [part for part in remedy.kind.split(".") if not part.isdigit()]
-    kind = next((each for each in (".".join(path), path[0]) if each in NEXT_STEPS), "")
-    if not kind:
+    kind = ".".join(part for part in remedy.kind.split(".") if not part.isdigit())
+    if kind not in NEXT_STEPS:
         return {}
     label, to = NEXT_STEPS[kind]
     shown = shorten(remedy.value, SHOWN) if isinstance(remedy.value, str) else f"{remedy.value:g}"

@@ -99,8 +99,8 @@ class ImageGuidance:
                   self.reference_kept, self.adapter, self.adapter_weight),
             offered={self.net: lambda: names(here.controlnets()), self.adapter: lambda: names(here.ip_adapters())},
             brought_back=self.brought_back,
-            fixes={"controls": self.without_map, "controls.net": self.without_map,
-                   "reference": self.without_reference, "reference.adapter": self.without_reference},
+            fixes={**dict.fromkeys(("controls", "controls.image", "controls.net"), self.without_map),
+                   **dict.fromkeys(("reference", "reference.image", "reference.adapter"), self.without_reference)},
             wire=lambda form: wire(form, self),
         )  # fmt: skip
 

@@ -102,7 +102,7 @@ class Variations:
             kept=(self.mode, self.strength, self.variation_seed, self.prompt, self.seed, self.count),
             brought_back=self.brought_back,
             follows=(self.variation_group, self.blend_group, self.num_images),
-            fixes={"variation": self.off, "interpolation": self.off},
+            fixes=dict.fromkeys(("variation", "interpolation", "interpolation.prompt"), self.off),
         )
 
     def off(self, _: FormValues) -> dict[Any, Any]:

@@ -22,10 +22,11 @@ from ui.components.next_steps import NEXT_STEPS, next_step
         (Remedy(LEAVE_OUT, "ink"), {"label": "Leave out ink", "to": "remove", "value": "ink"}),
         (Remedy(SMALLER), {"label": "Make it smaller", "to": "fix", "fix": SMALLER}),
         (TRY_AGAIN, {"label": "Try again", "to": "generate"}),
-        (Remedy("controls.0.image"), {"label": "Remove the map", "to": "fix", "fix": "controls"}),
+        (Remedy("controls.0.image"), {"label": "Remove the map", "to": "fix", "fix": "controls.image"}),
         (Remedy("controls.0.net"), {"label": "Remove the map", "to": "fix", "fix": "controls.net"}),
         (Remedy("variation.seed"), {"label": "Draw a random seed", "to": "seed"}),
         (Remedy("prompt"), {}),
+        (Remedy("controls.0.end"), {}),
         (Remedy(""), {}),
     ],
 )

@@ -117,7 +117,9 @@ def test_what_does_not_fit_is_said_at_its_control(
     with pytest.raises(InvalidRequest) as caught:
         asked(parts, **changes)
     found = section(parts).show_error(caught.value)
-    assert found is not None and words in found[parts.errors[place]] and found[parts.accordion].open
+    assert found is not None and found[parts.accordion].open
+    shown = found[parts.errors[place]]
+    assert words in (shown["text"] if isinstance(shown, dict) else shown)
 
 
 def test_other_errors_stay_with_the_tab(parts: ImageGuidance) -> None:

@@ -67,7 +67,8 @@ def test_an_error_is_shown_by_the_section_of_its_field(form: Form) -> None:
     with pytest.raises(InvalidRequest) as caught:
         form.request(FormValues({**values(form), next(iter(added.inputs)): 99}))
     updates = form.show_error(caught.value)
-    assert updates[added.errors[0]] == "Pictures must be at most 8."
+    step = {"label": "Use 8", "to": "set", "value": 8}
+    assert updates[added.errors[0]] == {"text": "Pictures must be at most 8.", **step}
     assert updates[form.run_error] == ""
 
 
@@ -110,13 +111,14 @@ def test_a_sentence_names_the_field_as_the_page_does(
     with pytest.raises(InvalidRequest) as caught:
         form.request(values(form, **changes))
     shown = {component.elem_id: text for component, text in form.show_error(caught.value).items() if text}
-    assert shown[place].startswith(words)
+    assert sentence(shown[place]).startswith(words)
 
 
 def test_a_size_that_does_not_fit_the_model_is_said_with_one_that_does(form: Form) -> None:
     with pytest.raises(InvalidRequest) as caught:
         form.request(values(form, width=60)).check_size(8)
-    assert "Width must be a multiple of 8, such as 56 or 64." in form.show_error(caught.value).values()
+    shown = [sentence(value) for value in form.show_error(caught.value).values()]
+    assert "Width must be a multiple of 8, such as 56 or 64." in shown
 
 
 def test_each_sentence_marks_a_control_that_there_is(tmp_path: Path) -> None:

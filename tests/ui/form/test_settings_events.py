@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from pipelines.request import InvalidRequest
 from pipelines.request_errors import OTHER_MODEL, OWN_SETTINGS, SMALLER
 from tests.support.form_page import form_page
 from ui.components.next_steps import NEXT_STEPS
@@ -47,8 +50,10 @@ def test_smaller_is_one_picture_first_then_half_the_size(form: Form) -> None:
 
 def test_smaller_goes_on_until_the_work_is_allowed(form: Form) -> None:
     asked = values(form, num_images=4, width=2048, height=2048, num_inference_steps=150)
+    with pytest.raises(InvalidRequest):
+        form.request(asked)
     changed = smaller(form, asked)
-    assert form.request(FormValues({**asked, **changed})).width < 2048
+    assert form.request(FormValues({**asked, **changed})).num_images == 1
 
 
 def test_an_empty_size_becomes_the_smallest(form: Form) -> None:
@@ -57,6 +62,8 @@ def test_an_empty_size_becomes_the_smallest(form: Form) -> None:
 
 
 def test_another_model_is_one_that_is_here(form: Form) -> None:
+    tab: Any = SimpleNamespace(id="text-to-image")
+    form = replace(form, page=replace(form.page, tab=tab))
     c, here = form.controls, form.page.library.available()
     updates = another_model(form, values(form, model="gone"))
     assert updates[c.model].value == form.page.default_model
