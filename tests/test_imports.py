@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,20 +60,26 @@ def _guarded(tree: ast.Module) -> set[ast.AST]:
     return {node for block in blocks for child in block.body for node in ast.walk(child)}
 
 
-def _imports(path: Path, types: bool = False) -> set[str]:
+def _imports(path: Path, types: bool = False) -> frozenset[str]:
     """Dotted names that a file imports, anywhere in it; those for types alone count where ``types`` says so."""
+    return _read(path)[types]
+
+
+@cache
+def _read(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """What a file imports to run, and what it imports at all; each file is read once for all tests."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skip = set() if types else _guarded(tree)
-    names = set()
+    guarded = _guarded(tree)
+    runs: set[str] = set()
+    types: set[str] = set()
     for node in ast.walk(tree):
-        if node in skip:
-            continue
+        names = types if node in guarded else runs
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the room"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(runs), frozenset(runs | types)
 
 
 def _rooms_there() -> list[str]:
