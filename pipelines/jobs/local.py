@@ -234,13 +234,17 @@ class LocalBackend:
         return (self._traces.get(trace_id) or self._guest_traces.get(trace_id)) if allowed else None
 
     def steps_so_far(self, job_ids: Sequence[str], user: User = OWNER) -> list[Trace | None]:
-        """The steps of running jobs by now; see ``Backend``.  The worker reads them between two steps."""
+        """The steps of running jobs by now; see ``Backend``.  A worker reads them between two of its own."""
         with self._tasks.changed:
             jobs = [self._jobs.get(name, user) for name in job_ids]
         named = [job.id if job is not None and job.progress and not job.done else "" for job in jobs]
         if not any(named):
             return [None] * len(named)
-        return self.queries.of(user).ask(None, lambda _: [self._runner.steps_so_far(name) for name in named])
+        return self.queries.of(user).ask(None, lambda _: [self._made_by_now(name) for name in named])
+
+    def _made_by_now(self, job_id: str) -> Trace | None:
+        found = (worker.runner.steps_so_far(job_id) for worker in self._workers)
+        return next((trace for trace in found if trace is not None), None)
 
     def runs(self, count: int, user: User = OWNER) -> list[TraceSummary]:
         """The user's latest runs that have a trace; see ``Backend``."""

@@ -276,7 +276,7 @@ class GenerationRunner:
         return run
 
     def steps_so_far(self, job_id: str) -> Trace | None:
-        """The steps of a job that are made by now, without frames; for the worker's thread, between two steps."""
+        """The steps of a job that are made by now, without frames; None if it is not made here."""
         run = self._under_way.get(job_id)
         return run.so_far() if run is not None else None
 
