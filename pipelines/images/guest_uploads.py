@@ -75,7 +75,8 @@ class GuestUploads:
             self._quota.settle(charge, 0)
             raise
         with self._lock:
-            self._memory.get(guest, {}).pop(name, None)
+            if (files := self._memory.get(guest)) is not None:
+                files.pop(name, None)
             self._drop_empty()
         delete_oldest(self.folder, self._disk_bytes, keep=path)
 
