@@ -10,12 +10,16 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 # Where other packages might make a difference: prompts, loading models, files, the page, the program itself.
+# Of the security tests those that need no browser; the hostile requests and the kills take minutes.
 MINIMAL := .venv-minimal
 MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server presets test_app.py::test_a_local_model_makes_no_request \
-	$(addprefix security/,test_sessions_of_others.py test_guest_limits.py test_file_access.py) \
-	$(addprefix pipelines/,prompt system test_model.py test_request.py trace/test_serialization.py \
-	$(addprefix jobs/,test_backend.py test_local.py test_queue.py test_model_queries.py test_prompt_blocklist.py) \
-	$(addprefix images/,test_png.py test_provenance.py test_masks.py test_file_bounds.py test_uploads.py) \
+	$(addprefix security/,test_sessions_of_others.py test_guest_limits.py test_file_access.py test_disconnects.py \
+	test_slow_clients.py test_work_before_limits.py) \
+	$(addprefix pipelines/,prompt system grid test_model.py test_request.py trace/test_serialization.py \
+	$(addprefix jobs/,test_backend.py test_local.py test_queue.py test_model_queries.py test_prompt_blocklist.py \
+	test_guest_writes.py test_messages.py) \
+	$(addprefix images/,test_png.py test_provenance.py test_masks.py test_file_bounds.py test_uploads.py \
+	test_guest_uploads.py test_decoding_slots.py test_file_texts.py test_hidden_texts.py test_settings_in_files.py) \
 	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py checkpoints \
 	$(addprefix adapters/,test_resolver.py test_textual_inversion.py test_lora_file.py)) \
 	$(addprefix sampling/,test_conditioning.py test_initial_noise.py test_image_to_image.py)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from history.search import Filters
+from pipelines.images.decoding_slots import DecodingSlots
+from pipelines.jobs.backend import QueryFailed
 from pipelines.jobs.users import OWNER
 from tests.support.site import Site, served, tiny_card
 from tests.support.tiny_model import make_tiny_model
 from tests.support.waiting import wait_for
 from ui.api import init_image
 from ui.api.settings import resolve
+from ui.inspector.export import export_file
+from ui.tabs.compare.saving import saved
 
 FIELDS = (
     "prompt", "negative_prompt", "model", "scheduler", "num_inference_steps",
@@ -620,3 +625,40 @@ def test_a_full_disk_is_one_sentence(
     with pytest.raises(AppError, match="No space left on device") as said:
         client.predict(api_name=f"/{endpoint}", **values)
     assert "/home" not in str(said.value) and str(said.value).count(".") == 1
+
+
+def test_files_of_a_call_take_the_turns_of_the_pages_exports(site: Site, monkeypatch: pytest.MonkeyPatch):
+    held: list[str | None] = []
+    seen: list[str] = []
+    hold = DecodingSlots.hold
+
+    @contextlib.contextmanager
+    def holding(slots: DecodingSlots, guest: str | None) -> Iterator[None]:
+        with hold(slots, guest):
+            held.append(guest)
+            yield
+            held.pop()
+
+    def watched(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any) -> Any:
+            seen.append(f"{name} {len(held)}")
+            return make(*args)
+
+        return made
+
+    monkeypatch.setattr(DecodingSlots, "hold", holding)
+    monkeypatch.setattr("ui.api.export.export_file", watched("steps", export_file))
+    monkeypatch.setattr("ui.api.comparison.saved", watched("sheet", saved))
+    few = {"prompt": "a fox", "num_inference_steps": 1}
+    for name, values in (("denoising_steps", few), ("compare", {**few, "changes": {"seed": [1, 2]}})):
+        assert "event: complete" in raw(site, name, **values)
+    assert seen == ["steps 1", "steps 1", "sheet 1"]
+
+
+def test_a_question_that_fails_is_a_sentence(site: Site, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise QueryFailed("You have had your share.")
+
+    monkeypatch.setattr("ui.api.export.export_file", fail)
+    said = error_of(raw(site, "denoising_steps", prompt="a fox", num_inference_steps=1))
+    assert said == "You have had your share."

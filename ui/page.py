@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from pipelines.hub.digests import LocalDigests
 from pipelines.images.decoding_slots import DecodingSlots
@@ -109,6 +110,7 @@ def build(
 ) -> gr.Blocks:
     """The page for this backend; no model is loaded before it is opened."""
     keep_no_descriptions()
+    backend.guest_bytes.watch(Path(get_upload_folder()))
     with PageBlocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
         card_notice(demo, backend.status)
         head = brand("head")
@@ -139,7 +141,8 @@ def build(
         follow_address(tabs, opened, bundled)
         for block in demo.blocks.values():
             refuse_addresses(block)
-        api.add(backend, library.cards, default_model, frame_cache, context.note_source)
+        note = context.note_source
+        api.add(api.Endpoints(backend, library.cards, default_model, frame_cache, note, export_slots))
         demo.report_progress_on(head)
     # Closed, so that no client bypasses the queue's limits.
     demo.queue(api_open=False, max_size=MAX_WAITING)

@@ -1,8 +1,10 @@
-"""Pictures that guests prepare: in memory until a run uses them, then in a folder of their own, of bounded size."""
+"""Pictures that guests prepare: in memory until a run uses them, then in a folder of each guest, bounded in all."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.system.atomic_files import atomic_write
@@ -14,10 +16,13 @@ GUEST_MEMORY, ALL_MEMORY, DISK_BYTES = 48 * 2**20, 192 * 2**20, 512 * 2**20
 
 
 class GuestUploads:
-    """PNG files of guests by name.  Thread-safe.
+    """PNG files of guests by name, each guest's apart.  Thread-safe.
+
+    A name is a hash of pixels and stands in every file that a run saves, so that knowing it says nothing of whose
+    picture it is.
 
     Args:
-        folder: created with the first file.
+        folder: created with the first file; it has one folder a guest.
         quota: counts what is written.
         disk_bytes: of all files; the least recently used are deleted first.
     """
@@ -37,14 +42,19 @@ class GuestUploads:
                 del most[next(iter(most))]
             self._drop_empty()
 
-    def get(self, name: str) -> bytes | None:
-        """A file in memory, of any guest."""
+    def get(self, name: str, guest: str | None = None) -> bytes | None:
+        """A file in memory, of one guest or of any."""
         with self._lock:
-            return next((files[name] for files in self._memory.values() if name in files), None)
+            groups = self._memory.values() if guest is None else filter(None, [self._memory.get(guest)])
+            return next((files[name] for files in groups if name in files), None)
 
-    def path(self, name: str) -> Path:
-        """Where a file is once a run has used it."""
-        return self.folder / f"{name}.png"
+    def path(self, name: str, guest: str) -> Path:
+        """Where a guest's file is once a run has used it."""
+        return self.folder / hashlib.sha256(guest.encode()).hexdigest()[:16] / f"{name}.png"
+
+    def paths(self, name: str) -> list[Path]:
+        """Where it is on the disk, of all guests."""
+        return list(self.folder.glob(f"*/{name}.png"))
 
     def save(self, guest: str, name: str) -> None:
         """Write a file that a run uses; does nothing if it is not in memory.
@@ -53,32 +63,32 @@ class GuestUploads:
             NoBytesLeft: if the guest has used up its share of the disk.
             OSError: if it cannot be written.
         """
-        data = self.get(name)
+        data, path = self.get(name, guest), self.path(name, guest)
         if data is None:
             return
         charge = self._quota.charge(guest, len(data))
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self.path(name)) as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
                 file.write(data)
         except OSError:
             self._quota.settle(charge, 0)
             raise
         with self._lock:
-            for files in self._memory.values():
+            if (files := self._memory.get(guest)) is not None:
                 files.pop(name, None)
             self._drop_empty()
-        delete_oldest(self.folder, self._disk_bytes, keep=name)
+        delete_oldest(self.folder, self._disk_bytes, keep=path)
 
     def _drop_empty(self) -> None:
         """Forget guests without files."""
         self._memory = {guest: files for guest, files in self._memory.items() if files}
 
 
-def delete_oldest(folder: Path, max_bytes: int, keep: str = "") -> None:
-    """Delete a folder's oldest PNG files beyond a number of bytes, never the one of this name."""
+def delete_oldest(folder: Path, max_bytes: int, keep: Path | None = None) -> None:
+    """Delete the oldest PNG files below a folder beyond a number of bytes, never this one."""
     found = []
-    for path in folder.glob("*.png"):
+    for path in folder.rglob("*.png"):
         try:
             facts = path.stat()
         except OSError:  # another thread has deleted it
@@ -88,6 +98,13 @@ def delete_oldest(folder: Path, max_bytes: int, keep: str = "") -> None:
     for _, size, path in sorted(found, key=lambda each: each[:2]):
         if used <= max_bytes:
             return
-        if path.stem != keep:
+        if path != keep:
             path.unlink(missing_ok=True)
             used -= size
+            remove_if_empty(path.parent)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a guest's folder that has no file."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pipelines.images import geometry
 from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.images.file_bounds import JPEG_HEAD, PNG_HEAD, SCANS_OF_THE_LARGEST, TooManyParts, bounded
-from pipelines.images.guest_uploads import GuestUploads
+from pipelines.images.guest_uploads import GuestUploads, remove_if_empty
 from pipelines.request import InvalidRequest
 from pipelines.system.atomic_files import atomic_write
 from pipelines.system.guest_bytes import GuestBytes
@@ -228,8 +228,9 @@ def upload_id(image: Image.Image) -> str:
 class UploadStore:
     """A folder of uploaded images, each named by a hash of its pixels.
 
-    The name reveals nothing about the upload, and equal images are stored once.  Guests' images are apart, in memory
-    and then in the folder ``guests``, and can neither replace nor crowd out the owner's.
+    The name reveals nothing about the upload, and equal images of one user are stored once.  Guests' images are apart,
+    in memory and then in the folder ``guests``, and can neither replace nor crowd out the owner's.  Names stand in the
+    settings of saved pictures: a guest gets what the same guest has stored, whoever else has an image of that name.
 
     Args:
         folder: created with the first image.
@@ -258,13 +259,13 @@ class UploadStore:
         image.info = {}
         name = upload_id(image)
         target = self.folder / f"{name}.png"
-        if _touch(target):
-            return name
         if guest is not None:
-            if not _touch(self._guests.path(name)):
+            if not _touch(self._guests.path(name, guest)):
                 file = io.BytesIO()
                 image.save(file, format="PNG", compress_level=3)
                 self._guests.put(guest, name, file.getvalue())
+            return name
+        if _touch(target):
             return name
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as part:
@@ -279,11 +280,18 @@ class UploadStore:
             OSError: if one cannot be written.
         """
         for name in names:
-            if guest is not None and not _touch(self.path(name)) and not _touch(self._guests.path(name)):
+            if guest is not None and not _touch(self._guests.path(name, guest)):
                 self._guests.save(guest, name)
 
-    def get(self, name: str) -> Image.Image:
-        """The image with this id.
+    def check_own(self, names: Iterable[str], guest: str | None) -> None:
+        """Raise InvalidRequest if one of these is no image of this guest's; None is the owner, who may use all."""
+        for name in names if guest is not None else ():
+            self.path(name)
+            if not self._guests.path(name, guest or "").is_file() and self._guests.get(name, guest) is None:
+                raise InvalidRequest("image", UPLOAD_GONE)
+
+    def get(self, name: str, guest: str | None = None) -> Image.Image:
+        """The image with this id, of any user, or of this guest.
 
         Raises:
             InvalidRequest: if it is missing or broken.
@@ -291,13 +299,18 @@ class UploadStore:
         from PIL import Image
 
         path = self.path(name)
-        places = [path, self._guests.path(name)]
-        file: Path | io.BytesIO | None = next((place for place in places if _touch(place)), None)
-        if file is None and (data := self._guests.get(name)) is not None:
-            file = io.BytesIO(data)
+
+        def find() -> Path | io.BytesIO | None:
+            places = [path, *self._guests.paths(name)] if guest is None else [self._guests.path(name, guest)]
+            data = self._guests.get(name, guest)
+            return next((place for place in places if _touch(place)), io.BytesIO(data) if data is not None else None)
+
         try:
             # Between two lookups, it may have gone from the memory to the disk.
-            with Image.open(file or places[1], formats=("PNG",)) as image:
+            file = find() or find()
+            if file is None:
+                raise InvalidRequest("image", UPLOAD_GONE)
+            with Image.open(file, formats=("PNG",)) as image:
                 return image.copy()
         except (OSError, SyntaxError, ValueError):
             raise InvalidRequest("image", UPLOAD_GONE) from None
@@ -324,8 +337,9 @@ class UploadStore:
             older_than_seconds, guests_seconds: for so long, of the owner's and of guests' images.
             needed: the ids of images that stay, however old; asked only if one would go, and what it raises passes.
         """
-        folders = ((self.folder, older_than_seconds), (self._guests.folder, guests_seconds))
-        old = [path for folder, seconds in folders for path in _files(folder) if _is_older(path, seconds)]
+        own, guests = _files(self.folder, ""), _files(self._guests.folder, "**/")
+        old = [path for path in own if _is_older(path, older_than_seconds)]
+        old += [path for path in guests if _is_older(path, guests_seconds)]
         kept = needed() if old else ()
         found = 0
         for path in (path for path in old if path.stem not in kept):
@@ -333,6 +347,8 @@ class UploadStore:
             with contextlib.suppress(OSError):
                 path.unlink()
                 found += 1
+        for path in self._guests.folder.glob("*/"):
+            remove_if_empty(path)
         return found
 
 
@@ -370,14 +386,14 @@ class UserUploads:
             raise InvalidRequest("image", NOT_STORED.format(reason=error.strerror or type(error).__name__)) from error
 
     def get(self, name: str) -> Image.Image:
-        """The image with this id."""
+        """The user's image with this id."""
         with self.slot():
-            return self.store.get(name)
+            return self.store.get(name, self.guest)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Images of a folder, and unfinished ones."""
-    return [*folder.glob("*.png"), *folder.glob(".*.part")]
+def _files(folder: Path, below: str) -> list[Path]:
+    """Images of a folder, and unfinished ones; ``below`` begins the pattern: ``**/`` for its folders, too."""
+    return [*folder.glob(f"{below}*.png"), *folder.glob(f"{below}.*.part")]
 
 
 def _is_older(path: Path, seconds: float) -> bool:

@@ -19,7 +19,7 @@ from pipelines.images.uploads import UploadStore
 from pipelines.jobs.backend import BackendStatus, QueueFull
 from pipelines.jobs.devices.task_queue import TaskQueue
 from pipelines.jobs.devices.workers import SharedParts, card_problem, make_workers, status_of
-from pipelines.jobs.guest_writes import GuestWrites
+from pipelines.jobs.guest_writes import GuestWrites, uploads_of
 from pipelines.jobs.job import Job
 from pipelines.jobs.messages import listed
 from pipelines.jobs.prompt_blocklist import BlockList
@@ -165,7 +165,7 @@ class LocalBackend:
     ) -> Job:
         """Check a request and queue it as a job; see ``Backend``."""
         with self.inputs.of(user.guest).slot():
-            self._check(request)
+            self._check(request, user)
         job = Job(request, self._tasks.job_cancelled, user, draft, watched, together)
         charge = self._guest_writes.admit(request, user)
         with self._tasks.changed:
@@ -265,10 +265,10 @@ class LocalBackend:
         for worker in self._workers:
             worker.join(CLOSE_SECONDS / len(self._workers))
 
-    def _check(self, request: GenerationRequest) -> None:
-        """Raise InvalidRequest if the request can never run here."""
+    def _check(self, request: GenerationRequest, user: User) -> None:
+        """Raise InvalidRequest if the request can never run here for this user."""
         if request.fork:
-            self._check(request.fork.original)
+            self._check(request.fork.original, user)
         card = self._manager.cards.get(request.model)
         if card is None:
             known = listed(self._manager.cards)
@@ -284,6 +284,7 @@ class LocalBackend:
             raise InvalidRequest("model", NOT_HERE.format(name=card.name))
         check_scheduler_of(card, request)
         self.adapters.check(card, request)
+        self.inputs.check_own(uploads_of(request), user.guest)
         if request.init:
             load_source(request, self.inputs)
 

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 # Rows that a query gives to the model at once, and pixels of their pictures together: the worker may go on with a job
 # between two batches.
 QUERY_ROWS, QUERY_PIXELS = 8, 2 * 2**20
+# What each question counts at least: the model may have to be loaded for it.
+LEAST_WORK = 128 * 128
 # Pixels of the pictures that one question may ask for together; the level strips draw fewer levels of large pictures.
 MAX_QUERY_PIXELS = 128 * 2**20
 TOO_MANY_PIXELS = "This is too much to draw at once; look at a smaller picture, or at one with fewer steps."
@@ -88,7 +90,7 @@ class LocalQueries:
         adapters: makes control maps, and takes adapters off a model before it is asked.
         inputs: the uploaded pictures.
         init_latents: of the latest source images.
-        check: raises InvalidRequest for a request that can never run.
+        check: raises InvalidRequest for a request that can never run for a user.
         blocked: words that no text may contain.
     """
 
@@ -100,7 +102,7 @@ class LocalQueries:
         adapters: AdapterResolver,
         inputs: UploadStore,
         init_latents: InitLatentsCache,
-        check: Callable[[GenerationRequest], None],
+        check: Callable[[GenerationRequest, User], None],
         blocked: BlockList,
     ) -> None:
         self._manager, self._tasks, self._loader, self._check, self._blocked = manager, tasks, loader, check, blocked
@@ -153,7 +155,7 @@ class LocalQueries:
     def starting_latents(self, request: GenerationRequest) -> ForwardProcess:
         """The latents that a run from the request's picture begins with; see ``Queries``."""
         with self._inputs.of(self._user.guest).slot():
-            self._check(request)
+            self._check(request, self._user)
             source = load_source(request, self._inputs)
         return self.ask(
             request.model,
@@ -170,7 +172,7 @@ class LocalQueries:
     def seed_runs(self, request: GenerationRequest) -> list[SeedRun]:
         """The ways of all seeds of a request; see ``Queries``."""
         try:
-            self._check(request)
+            self._check(request, self._user)
         except InvalidRequest as problem:
             raise QueryFailed(str(problem)) from None
         return self.ask(request.model, seed_runs.runs_of(request), seed_runs.work(request))
@@ -186,6 +188,7 @@ class LocalQueries:
 
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size, made by the worker; raises InvalidRequest."""
+        self._inputs.check_own([control.image], self._user.guest)
 
         def make(_: Any) -> Image.Image:
             placement = self._manager.placement
@@ -200,7 +203,7 @@ class LocalQueries:
         def ask(model_id: str, what: Callable[[Any], Any], work: int) -> Any:
             return self.ask(model_id, what, work, alone=True)
 
-        return WordQueries(ask, self._adapters.apply, self._check)
+        return WordQueries(ask, self._adapters.apply, lambda request: self._check(request, self._user))
 
     def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0, alone: bool = False) -> Any:
         """Have the worker call ``ask``, and wait for what it returns.
@@ -208,12 +211,12 @@ class LocalQueries:
         Args:
             model_id: of the model that ``ask`` is called with; None for work that needs none.
             ask: what to do; of what it raises, InvalidRequest reaches the caller.
-            work: pixels that it goes over.
+            work: pixels that it goes over; no question is for nothing.
             alone: whether it waits until no job runs, such as one that puts adapters on the model.
         """
         if model_id is not None and model_id not in self._manager.cards:
             raise QueryFailed(f"The model {shorten(model_id)!r} is not here any more; choose another picture.")
-        query = ModelQuery(model_id, ask, self._user, work, alone)
+        query = ModelQuery(model_id, ask, self._user, max(work, LEAST_WORK), alone)
         self._tasks.add_query(query)
         return query.answer.result()
 

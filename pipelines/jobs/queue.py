@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.messages import TOO_MANY_QUERIES
 from pipelines.jobs.users import OWNER, User
+from pipelines.sampling.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from pipelines.jobs.job import Job
 
 HOUR = 3600.0
+# How often guests are forgotten of whom nothing is counted any more.
+SWEEP_SECONDS = 60.0
 # Model queries that may wait at once: of the owner, of all guests, and of one guest.
 QUERY_LIMIT, GUEST_QUERY_LIMIT = 64, 8
 SHARE_USED = "You have had your share of this hour"
@@ -30,8 +33,8 @@ class GuestShare:
     Attributes:
         waiting: jobs that may wait at once; the running one is not counted.
         pictures: per hour.
-        work: width x height x pictures x steps per hour, model queries included; the default is 1,000 pictures of
-            512 px with 25 steps.
+        work: width x height x pictures x model calls per hour, model queries included; the default is 1,000 pictures
+            of 512 px with 25 steps.
     """
 
     waiting: int = 3
@@ -94,6 +97,7 @@ class JobQueue:
         self._turns: dict[str, None] = {}
         self._drafts: deque[Job] = deque()
         self._spent: dict[str, deque[tuple[float, int, int]]] = {}
+        self._next_sweep = clock() + SWEEP_SECONDS
         self._seconds: deque[float] = deque(maxlen=20)
 
     def __len__(self) -> int:
@@ -136,7 +140,9 @@ class JobQueue:
             raise QueueFull(f"This computer is busy; try again in {self._estimated_wait(running)}.")
         if not user.unmetered:
             request = job.request
-            work = request.width * request.height * request.num_images * request.sampling.num_inference_steps
+            sampling = request.sampling
+            calls = SCHEDULERS[sampling.scheduler].model_calls(sampling.num_inference_steps)
+            work = request.width * request.height * request.num_images * calls
             self._charge(user.id, request.num_images, work)
         self._guests.setdefault(user.id, deque()).append(job)
         self._turns.setdefault(user.id)
@@ -255,10 +261,13 @@ class JobQueue:
     def _charge(self, guest: str, pictures: int, work: int) -> None:
         """Count pictures and work towards the guest's hourly share; raises QueueFull."""
         now = self._clock()
-        # Guests without a job in the last hour are forgotten.
-        self._spent = {name: recent for name, jobs in self._spent.items()
-                       if (recent := deque(job for job in jobs if job[0] > now - HOUR))}  # fmt: skip
+        if now >= self._next_sweep:  # not at each task: there may be very many guests
+            self._next_sweep = now + SWEEP_SECONDS
+            # Guests without a task in the last hour are forgotten.
+            self._spent = {name: jobs for name, jobs in self._spent.items() if jobs and jobs[-1][0] > now - HOUR}
         spent = self._spent.get(guest, deque())
+        while spent and spent[0][0] <= now - HOUR:
+            spent.popleft()
         wanted = sum(job[1] for job in spent) + pictures
         if wanted > self.share.pictures or sum(job[2] for job in spent) + work > self.share.work:
             raise QueueFull(f"{SHARE_USED}; {_when_renewed(spent, now)}.")

@@ -159,7 +159,9 @@ class GenerationRunner:
         images = [source.paste_back(image) for image in decoded] if source else decoded
         images = [black(image) if hidden else image for image, hidden in zip(images, withheld, strict=True)]
         seconds = time.perf_counter() - started + run.seconds_apart
-        told = (*notes(retry.model, request, withheld, retry.activated), *run.notes)
+        told = (
+            *notes(retry.model, request, withheld, retry.activated), *self.adapters.notes(request), *run.notes
+        )  # fmt: skip
         finished = Finished(request, (), seconds, told, withheld if any(withheld) else ())
         facts = {**self._run_facts(request, retry.model), "seconds": round(seconds, 3)}
         if draft:

@@ -65,12 +65,17 @@ class GuestBytes:
     ) -> None:
         self._folder, self._each, self._together = folder, each, together
         self._clock, self._free = clock, free
+        self._temporary: list[Path] = []
         self._charges: list[Charge] = []
         self._lock = threading.Lock()
 
+    def watch(self, folder: Path) -> None:
+        """Look at the disk of a temporary folder, too, into which files are written for guests."""
+        self._temporary.append(folder)
+
     def check_disk(self) -> None:
-        """Raise NoBytesLeft if the disk is nearly full."""
-        if self._free(self._folder) < MIN_FREE_BYTES:
+        """Raise NoBytesLeft if the disk, or that of a temporary folder, is nearly full."""
+        if self._free(self._folder) < MIN_FREE_BYTES or not all(map(has_room, self._temporary)):
             raise NoBytesLeft(DISK_NEARLY_FULL)
 
     def charge(self, guest: str | None, size: int) -> Charge | None:
@@ -91,7 +96,8 @@ class GuestBytes:
                 whose = "You have" if mine + size > self._each else "All guests together have"
                 raise NoBytesLeft(f"{whose} used up this hour's space for pictures; try again later.")
             found = Charge(guest, size, now)
-            self._charges.append(found)
+            if size:  # 0 asks whether there is room
+                self._charges.append(found)
             return found
 
     def settle(self, charge: Charge | None, size: int) -> None:

@@ -206,3 +206,12 @@ def test_the_history_serves_no_other_file(shared) -> None:
         assert answer.status in (400, 404, 414), (answer.status, path)
         assert secret not in answer.body
     assert owner.post(f"/history/picture/{entry}", {}).status == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/?page=nope", "/?page=%00", "/?deep_link=../x", "/config?page=nope", "/config/?page=a"]
+)
+def test_the_page_is_the_same_whatever_stands_behind_its_address(shared, path: str) -> None:
+    guest = client_of(shared, "guest")
+    plain, asked = (guest.request("GET", each) for each in (path.partition("?")[0], path))
+    assert asked.status == plain.status == 200 and asked.body == plain.body

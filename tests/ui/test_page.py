@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.utils import get_upload_folder
 
 from pipelines.jobs.backend import BackendStatus
 from tests.support.site import tiny_card
@@ -24,13 +25,17 @@ def test_a_tab_is_added_with_one_entry(tmp_path: Path, monkeypatch: pytest.Monke
         gr.Markdown("Hello")
 
     monkeypatch.setattr(page, "TABS", {"hello": TabEntry("Hello", build, ("tabs/hello.css",))})
-    backend: Any = SimpleNamespace(status=lambda: BackendStatus("ready", "tiny", "Ready"))
+    watched: list[Path] = []
+    quota = SimpleNamespace(watch=watched.append)
+    backend: Any = SimpleNamespace(status=lambda: BackendStatus("ready", "tiny", "Ready"), guest_bytes=quota)
     library: Any = SimpleNamespace(cards={"tiny": tiny_card(Path("x"))})
     blocks = page.build(backend, library, "tiny", tmp_path)
     (context,) = built
     assert (context.tab.id, context.tab.label, context.blocks) == ("hello", "Hello", blocks)
     assert context.tab_job.storage_key == "diffusion-playground-hello-made"
     assert "tabs/hello.css" in page.styles()
+    # What is served is copied into Gradio's folder, whose disk may be another one.
+    assert watched == [Path(get_upload_folder())]
     # All events report to one component, or each message of a run costs the page a walk over its whole tree.
     assert len({tuple(fn.show_progress_on or ()) for fn in blocks.fns.values()} - {()}) == 1
     assert all(fn.show_progress_on for fn in blocks.fns.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipelines.cards import ModelCard
 from pipelines.events import Announced, Cancelled, Failed, Finished
 from pipelines.images import geometry
+from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.images.masks import mask_from_picture
 from pipelines.images.uploads import upload_id
 from pipelines.jobs.backend import QueryFailed, QueueFull
@@ -52,6 +53,7 @@ class Endpoints:
     default_model: str
     frame_cache: FrameCache
     note_source: NoteSource = lambda uploads, original: None
+    export_slots: DecodingSlots = field(default_factory=DecodingSlots)
 
     def text_to_image(self, given: CallValues) -> tuple[list[Any], dict[str, Any]]:
         """Pictures from a prompt."""
@@ -67,9 +69,10 @@ class Endpoints:
         decode = decoder(self.backend, trace.request.model)
         files = []
         for kind in ("webp", export.CAPSULE):
-            name, content = export.export_file(trace, 0, kind, "x0", decode, self.frame_cache)
-            self.backend.guest_bytes.charge(current_user().guest, len(content))
-            files.append(export.served_bytes(name, content))
+            with self.export_slots.hold(current_user().guest):
+                name, content = export.export_file(trace, 0, kind, "x0", decode, self.frame_cache)
+                self.backend.guest_bytes.charge(current_user().guest, len(content))
+                files.append(export.served_bytes(name, content))
         told = {"run": job.id, "request": done.request.model_dump(mode="json"), "steps": step_records(trace)}
         return told, files[0], files[1]
 
@@ -265,15 +268,8 @@ def run_to_end(backend: Backend, build_request: Callable[[], GenerationRequest])
     raise gr.Error("The picture was not finished; try again.", print_exception=False)
 
 
-def add(
-    backend: Backend,
-    cards: Mapping[str, ModelCard],
-    default_model: str,
-    frame_cache: FrameCache,
-    note_source: NoteSource,
-) -> None:
+def add(endpoints: Endpoints) -> None:
     """Add the endpoints to the page under construction."""
-    endpoints = Endpoints(backend, cards, default_model, frame_cache, note_source)
     returned = "Returns the saved PNG files and the request with everything resolved."
     publish(
         with_signature(endpoints.text_to_image, {"prompt": str}, {**SETTINGS, **SYNTAX}),
@@ -304,7 +300,7 @@ def add(
         "passes the same noise level; noise_seed draws new noise, for samplers that draw any. With nothing changed the "
         "result is the original's. Returns the saved PNG files, and a JSON with run and request.",
     )
-    comparison.add(backend, cards, default_model)
+    comparison.add(endpoints.backend, endpoints.cards, endpoints.default_model, endpoints.export_slots)
     publish(
         with_signature(endpoints.image_to_image, {"image": FileData, "prompt": str}, {**IMAGE_SETTINGS, **SYNTAX}),
         "image_to_image",

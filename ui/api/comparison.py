@@ -14,6 +14,7 @@ import gradio as gr
 from pipelines.cards import ModelCard
 from pipelines.grid.plan import Grid, read_axis
 from pipelines.grid.sheet import distances
+from pipelines.images.decoding_slots import DecodingSlots
 from pipelines.request import InvalidRequest
 from pipelines.system.text import shorten
 from ui.api.publishing import calling_user, publish, with_signature
@@ -44,6 +45,7 @@ class ComparisonEndpoint:
     backend: Backend
     cards: Mapping[str, ModelCard]
     default_model: str
+    export_slots: DecodingSlots = field(default_factory=DecodingSlots)
 
     def compare(self, given: CallValues) -> Iterator[Answer]:
         """The pictures so far and what is known of them, after each cell; the last value has the sheet, too.
@@ -64,9 +66,11 @@ class ComparisonEndpoint:
             making.running.cancel()
         if not making.files:
             raise gr.Error(making.problem or "No picture was made; try again.", print_exception=False)
-        name, data = saved(grid.labels, grid, making.running.traces, "sheet")
-        self.backend.guest_bytes.charge(user.guest, len(data))
-        yield [list(making.files), served_bytes(name, data), making.told("done")]
+        with self.export_slots.hold(user.guest):
+            name, data = saved(grid.labels, grid, making.running.traces, "sheet")
+            self.backend.guest_bytes.charge(user.guest, len(data))
+            sheet = served_bytes(name, data)
+        yield [list(making.files), sheet, making.told("done")]
 
     def plan(self, given: CallValues) -> Grid:
         """What is compared; raises InvalidRequest."""
@@ -163,9 +167,9 @@ class _Making:
         return found
 
 
-def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str) -> None:
+def add(backend: Backend, cards: Mapping[str, ModelCard], default_model: str, export_slots: DecodingSlots) -> None:
     """Add the endpoint to the page under construction."""
-    endpoint = ComparisonEndpoint(backend, cards, default_model)
+    endpoint = ComparisonEndpoint(backend, cards, default_model, export_slots)
     publish(
         with_signature(endpoint.compare, {}, {"prompt": str, "changes": dict, **SHARED, "comparison": dict, **SYNTAX}),
         "compare",

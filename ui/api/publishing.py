@@ -12,6 +12,8 @@ import gradio as gr
 from gradio.context import get_blocks_context
 from gradio_client.utils import is_http_url_like
 
+from pipelines.jobs.backend import QueryFailed
+from pipelines.request import InvalidRequest
 from pipelines.system.guest_bytes import NoBytesLeft
 from ui.api.settings import CallValues
 from ui.server.current_user import current_user
@@ -60,10 +62,10 @@ def with_signature(
 
 @contextmanager
 def problems_in_words() -> Iterator[None]:
-    """Say in one sentence what a call could not read or write."""
+    """Say in one sentence what a call could not read, ask or write."""
     try:
         yield
-    except NoBytesLeft as problem:
+    except (NoBytesLeft, InvalidRequest, QueryFailed) as problem:
         raise gr.Error(str(problem), print_exception=False) from None
     except OSError as problem:
         log.exception("A file of a call could not be read or written")

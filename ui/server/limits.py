@@ -160,6 +160,7 @@ class GuestQuotas:
         self._calls, self._refused = SlidingSum(MINUTE, clock), SlidingSum(MINUTE, clock)
         self._call_bytes = SlidingSum(MINUTE, clock)
         self._sessions: dict[str, dict[str, float]] = {}
+        self._next_sweep = clock() + MINUTE
         self._lock = threading.Lock()
 
     def allow_upload(self, user: User, size: int = 0) -> bool:
@@ -238,16 +239,19 @@ class GuestQuotas:
 
     def _allow_session(self, user: User, session: str) -> bool:
         now = self._clock()
-        recent = {
-            name: {session: at for session, at in each.items() if at > now - HOUR}
-            for name, each in self._sessions.items()
-        }
-        self._sessions = {name: each for name, each in recent.items() if each}
-        sessions = self._sessions.setdefault(user.id, {})
+        if now >= self._next_sweep:  # not at each call: there may be very many guests
+            self._next_sweep = now + MINUTE
+            self._sessions = {name: kept for name, each in self._sessions.items() if (kept := _recent(each, now))}
+        sessions = self._sessions[user.id] = _recent(self._sessions.get(user.id, {}), now)
         if session not in sessions and len(sessions) >= SESSIONS_AN_HOUR:
             return False
         sessions[session] = now
         return True
+
+
+def _recent(sessions: dict[str, float], now: float) -> dict[str, float]:
+    """The sessions of the last hour."""
+    return {session: at for session, at in sessions.items() if at > now - HOUR}
 
 
 class Held:

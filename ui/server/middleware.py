@@ -35,7 +35,7 @@ from ui.server.http.answers import (
     without_500,
 )
 from ui.server.http.bodies import BodyRefused, LoginBodies
-from ui.server.http.client_request import ClientRequest, HeadTooLarge, check_head
+from ui.server.http.client_request import ClientRequest, HeadTooLarge, check_head, for_gradio
 from ui.server.http.events import OTHERS_PAGE, TOO_MANY_CALLS, check_listening, forget_upload, session_of
 from ui.server.http.routes import (
     HEALTHY,
@@ -199,7 +199,7 @@ class AccessMiddleware:
             if request.path.rstrip("/") != STARTUP:  # the server itself requests it when it starts
                 html = request.wants_html and request.path == "/"
                 return login_page(self.access, request) if html else error(401, "Sign in first.")
-            await self.app(_without_cookies(request.scope), receive, without_500(send))
+            await self.app(self._for_gradio(request.scope), receive, without_500(send))
             return None
         response = self._forbidden(request, user)
         if response is None and request.path == NEW_LINK:
@@ -221,8 +221,11 @@ class AccessMiddleware:
             return error(429, UPLOAD_LIMIT)
         return check_listening(request, user, self._sessions, self._quotas, _blocks(request.scope))
 
+    def _for_gradio(self, scope: Scope) -> Scope:
+        return for_gradio(scope, lambda host: self.access.is_own_host(host) or host.lower() in self.access.origins)
+
     async def _forward(self, request: ClientRequest, user: User, receive: Receive, send: Send) -> Response | None:
-        scope = _without_cookies(request.scope)
+        scope = self._for_gradio(request.scope)
         scope[USER_KEY] = user
         if is_guest(user):
             send = self._hold_while_paused(send)
@@ -258,7 +261,7 @@ class AccessMiddleware:
             except (BodyRefused, InvalidCall):
                 self._quotas.count_refused_call(user)
                 raise
-            scope = {**_without_cookies(request.scope), USER_KEY: user}
+            scope = {**self._for_gradio(request.scope), USER_KEY: user}
             await self.app(scope, bodies.replay(body, receive), without_500(self._claim_event(request, user, send)))
         finally:
             if not user.unmetered:
@@ -361,12 +364,6 @@ class AccessMiddleware:
 
 class GuestLoggedOut(Exception):
     """The guest whom an answer goes to has been logged out meanwhile."""
-
-
-def _without_cookies(scope: Scope) -> Scope:
-    """A request without its cookies: Gradio needs none, and would parse those of other programs."""
-    scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"cookie"]
-    return scope
 
 
 def _queued_callers(blocks: Any) -> list[User]:

@@ -38,7 +38,7 @@ class SharedParts:
     tasks: TaskQueue
     inputs: UploadStore
     adapters: AdapterResolver
-    check: Callable[[GenerationRequest], None]
+    check: Callable[[GenerationRequest, User], None]
     blocked: BlockList
     results: ResultStore
     hashes: FileHashes

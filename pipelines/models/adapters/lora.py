@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pipelines.model import CannotLoad
 from pipelines.models.adapters.adapter import Adapter
 from pipelines.models.adapters.folders import AdapterFolders, named, prompt_name
-from pipelines.models.adapters.lora_format import is_lora, problem, split
+from pipelines.models.adapters.lora_format import (
+    DIFFUSERS_CONFIG,
+    PEFT_FILE,
+    is_lora,
+    lacks_peft_config,
+    problem,
+    split,
+)
 from pipelines.request import InvalidRequest
 from pipelines.request_errors import LEAVE_OUT, Remedy
 from pipelines.system.bounded_json import parse_json
@@ -34,6 +41,11 @@ if TYPE_CHECKING:
 MAX_WORDS = 8
 # What trigger words of strangers' files may not bring into a prompt: marks, and what no prompt may hold.
 _NOT_IN_PROMPTS = re.compile("[<>\x00-\x1f\x7f\ud800-\udfff]")
+UNSURE = (
+    "The LoRA {name} is a file of PEFT's that was renamed, without the adapter_config.json that says how strong it is: "
+    "it counted as if alpha were its rank. If that looks too weak or too strong, change its weight, or put that file "
+    "into its folder and call it adapter_model.safetensors."
+)
 # (folder or hub id, file in it, weight)
 LoraSpec = tuple[str, str, float]
 # A file, and what changes when it is replaced.
@@ -52,6 +64,7 @@ class LoraFile:
         size_bytes: of the file.
         problem: why it cannot be applied, in words that follow its name, or "".
         bundled: words (textual inversion) that are in the same file.
+        note: what is not certain of its effect, one sentence, or "".
     """
 
     name: str
@@ -61,6 +74,7 @@ class LoraFile:
     size_bytes: int = 0
     problem: str = ""
     bundled: tuple[str, ...] = ()
+    note: str = ""
 
 
 def scan(folders: AdapterFolders) -> dict[str, LoraFile]:
@@ -75,8 +89,13 @@ def read(path: Path, header: SafetensorsHeader) -> LoraFile | None:
     about = header.metadata
     base = str(about.get("modelspec.architecture") or about.get("ss_base_model_version") or "")[:80]
     words = tuple(filter(None, map(_clean, _words(about))))
-    bundled = tuple(split(header.tensors).bundled)
-    return LoraFile(prompt_name(path), path, words, base, path.stat().st_size, problem(header.tensors), bundled)
+    layout, name = split(header.tensors), prompt_name(path)
+    note = ""
+    # Under PEFT's own name it is refused without its configuration, and scaled by it otherwise.
+    if path.stem != PEFT_FILE and DIFFUSERS_CONFIG not in about and lacks_peft_config(layout):
+        note = UNSURE.format(name=repr(shorten(name, 40)))
+    size, reason = path.stat().st_size, problem(header.tensors)
+    return LoraFile(name, path, words, base, size, reason, tuple(layout.bundled), note)
 
 
 def _clean(word: str) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from pipelines.models.adapters import lora_layers
-from pipelines.models.adapters.lora_format import LoraLayout, problem, split
+from pipelines.models.adapters.lora_format import DIFFUSERS_CONFIG, PEFT_FILE, LoraLayout, problem, split
 from pipelines.models.adapters.lora_layers import LoraLayer
 from pipelines.models.adapters.lora_names import LayerNames
 from pipelines.request import InvalidRequest
@@ -24,10 +24,8 @@ from pipelines.system.safetensors_header import read_header
 from pipelines.system.scaled_weights import unscaled
 from pipelines.system.text import first_line, shorten
 
-# The configuration that PEFT saves next to a file of this name.
-_PEFT_FILE, _PEFT_CONFIG = "adapter_model", "adapter_config.json"
-# Where diffusers keeps the same in the file itself.
-_DIFFUSERS_CONFIG = "lora_adapter_metadata"
+# The configuration that PEFT saves next to its file.
+_PEFT_CONFIG = "adapter_config.json"
 # Which names the alpha has there, and how a sentence about what cannot be read ends.
 _ALPHAS = ("lora_alpha", "alpha")
 _UNREADABLE = "but that cannot be read; copy or download it again, or leave it out"
@@ -146,7 +144,8 @@ def scale_of(path: Path, metadata: Mapping[str, Any], layout: LoraLayout) -> Sca
     """How a file's own configuration, or the one next to it, scales its layers.
 
     A file under PEFT's name needs PEFT's configuration, unless its layers say their alphas themselves.  Files of
-    other names that say nothing, PEFT's layer names included, are scaled by 1, as the trainers that write them mean it.
+    other names that say nothing, PEFT's layer names included, are scaled by 1, as the trainers that write them mean it;
+    of PEFT's own that were renamed, the run's notes say so (``lora.UNSURE``).
 
     Raises:
         Refused: if the configuration that says it is missing or cannot be read, or names layers by patterns.
@@ -172,17 +171,17 @@ def scale_of(path: Path, metadata: Mapping[str, Any], layout: LoraLayout) -> Sca
 def _configs(path: Path, metadata: Mapping[str, Any], layout: LoraLayout) -> dict[str, dict[str, Any]]:
     """Configurations by the beginning of the names of the layers that they are about."""
     configs: dict[str, dict[str, Any]] = {}
-    if (text := metadata.get(_DIFFUSERS_CONFIG)) is not None:
+    if (text := metadata.get(DIFFUSERS_CONFIG)) is not None:
         try:
             found = parse_json(text)
         except (TypeError, ValueError):
             found = None
         if not isinstance(found, dict):
-            raise Refused(f"says in its header how strong it is ({_DIFFUSERS_CONFIG}), {_UNREADABLE}")
+            raise Refused(f"says in its header how strong it is ({DIFFUSERS_CONFIG}), {_UNREADABLE}")
         for name, value in found.items():
             part, _, key = name.partition(".")
             configs.setdefault(f"{part}.", {})[key] = value
-    elif path.stem == _PEFT_FILE and any(
+    elif path.stem == PEFT_FILE and any(
         "alpha" not in parts and "diff" not in parts for parts in layout.layers.values()
     ):
         try:

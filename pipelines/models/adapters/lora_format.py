@@ -36,6 +36,10 @@ _PARTS = tuple(
         (r"\.diff_b", "diff_bias"),
     )
 )
+# The name of PEFT's own file, next to which its configuration is; where diffusers keeps the same in the file itself.
+PEFT_FILE, DIFFUSERS_CONFIG = "adapter_model", "lora_adapter_metadata"
+# The beginning of layers' names in PEFT's own files; diffusers and others write none.
+_PEFT_LAYERS = "base_model.model."
 # What other kinds of file are called, and a part that only they have.
 _UNSUPPORTED = tuple(
     (re.compile(pattern), kind)
@@ -102,6 +106,14 @@ def split(names: Iterable[str]) -> LoraLayout:
         elif not _IGNORED.search(name):
             found.unknown.append(name)
     return found
+
+
+def lacks_peft_config(layout: LoraLayout) -> bool:
+    """Whether the layers are called as PEFT's own are and say no strength: PEFT keeps that in a file next to theirs."""
+    return any(
+        name.startswith(_PEFT_LAYERS) and "alpha" not in parts and "diff" not in parts
+        for name, parts in layout.layers.items()
+    )
 
 
 def _place(name: str) -> tuple[str, str] | None:

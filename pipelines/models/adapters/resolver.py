@@ -75,6 +75,11 @@ class AdapterResolver:
         found = [self._files.find(textual_inversion.scan, name) for name in words]
         return [*self.paths(request).values(), *(file.path for file in found if file is not None)]
 
+    def notes(self, request: GenerationRequest) -> tuple[str, ...]:
+        """What is not certain of what a request adds to a model, one sentence each."""
+        found = [self._files.find(lora.scan, each.name) for each in request.loras]
+        return tuple(dict.fromkeys(file.note for file in found if file is not None and file.note))
+
     def control_map(self, control: Control, width: int, height: int, device: str = "cpu") -> Image.Image:
         """The map that a ControlNet sees, RGB of this size, made on a device of torch; raises InvalidRequest."""
         with BUILDING:

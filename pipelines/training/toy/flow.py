@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,17 @@ def request_for(settings: SamplingSettings) -> GenerationRequest:
 
 def flow(denoiser: Denoiser, settings: SamplingSettings) -> Flow:
     """Sample dots."""
+    parts = flow_parts(denoiser, settings)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            found: Flow = end.value
+            return found
+
+
+def flow_parts(denoiser: Denoiser, settings: SamplingSettings) -> Generator[None, None, Flow]:
+    """Sample dots a step at a time, and return the run: many steps of the ideal denoiser take seconds."""
     exploding = SCHEDULERS[settings.scheduler].variance_exploding
     places, noise, timesteps = [], [], []
     for step in denoise(DotsModel(denoiser), request_for(settings)):
@@ -56,6 +68,7 @@ def flow(denoiser: Denoiser, settings: SamplingSettings) -> Flow:
         noise.append(step.sigma**2)
         timesteps.append(step.timestep)
         last = step.x_next
+        yield
     found = np.stack([x[0].permute(1, 2, 0).reshape(-1, 2).numpy() for x in (*places, last)])
     return Flow(found, [*noise, 0.0], timesteps)
 

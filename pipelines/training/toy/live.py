@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.system.lru import LruDict
-from pipelines.training.toy.settings import SamplingSettings, TrainingSettings
+from pipelines.training.toy.settings import IDEAL_SECONDS, NETWORK_SECONDS, SamplingSettings, TrainingSettings
 from pipelines.training.toy.shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -26,11 +26,16 @@ FLOW_EVERY = 3
 HUNDREDTHS = 100
 # Dots of the data set that are drawn, places of the curve of the loss, and states of a run while training.
 SHOWN_DOTS, CURVE_POINTS, LIVE_STATES = 400, 120, 14
+# Trainings of as many users are kept.
 KEPT = 32
+# What the page is told, made in parts, between which the worker may do something else.
+Report = Generator[None, None, dict[str, Any]]
 
 
 class LiveTraining:
     """A training with what the page shows of it; ``slice`` and ``sample`` are for the worker's thread.
+
+    Both may be begun again before they have ended: a guest's gives way to the owner's tasks.
 
     Args:
         name: by which the page finds it.
@@ -44,8 +49,7 @@ class LiveTraining:
     def __init__(self, name: str, settings: TrainingSettings, limit: float | None = None) -> None:
         self.name, self.settings, self.limit = name, settings, limit
         self.sampling = SamplingSettings()
-        # Whether its slices are being asked for.
-        self.running = False
+        self._watched = threading.Lock()
         self.spent = 0.0
         self._wanted = True
         self._training: DotsTraining | None = None
@@ -59,6 +63,25 @@ class LiveTraining:
         """How many classes its shape has."""
         spec = SHAPES.get(self.settings.shape)
         return len(spec.classes) if spec else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether its slices are being asked for."""
+        return self._watched.locked()
+
+    def watch(self) -> bool:
+        """Be the one who asks for its slices; False if another one is."""
+        return self._watched.acquire(blocking=False)
+
+    def unwatch(self) -> None:
+        """Its slices are no longer asked for."""
+        self._watched.release()
+
+    def seconds(self, trains: bool) -> float:
+        """How long ``slice`` (it trains) or ``sample`` takes, about."""
+        known = self._ideal is not None and self._ideal[0] == self.sampling
+        each = NETWORK_SECONDS if known else NETWORK_SECONDS + IDEAL_SECONDS
+        return SLICE * trains + self.sampling.calls * each
 
     @property
     def state(self) -> str:
@@ -84,9 +107,11 @@ class LiveTraining:
         if self._training is not None:
             self._training.go_on()
 
-    def slice(self) -> dict[str, Any]:
+    def slice(self) -> Report:
         """Train for a moment; what the page is told."""
-        began = time.thread_time()
+        return (yield from self._counted(self._slice()))
+
+    def _slice(self) -> Report:
         training = self._started()
         if self.state == "training":
             left = SLICE if self.limit is None else min(SLICE, self.limit - self.spent)
@@ -94,16 +119,26 @@ class LiveTraining:
             self._slices += 1
         live = self.state == "training"
         if not live or self._slices % FLOW_EVERY == 1 or not self._learned:
-            self._learned = self._flow(training.network, LIVE_STATES if live else None)
-        report = self._report(training)
-        self.spent += time.thread_time() - began
-        return report
+            self._learned = yield from self._flow(training.network, self.sampling, LIVE_STATES if live else None)
+        return (yield from self._report(training))
 
-    def sample(self) -> dict[str, Any]:
+    def _counted(self, parts: Report) -> Report:
+        """The parts, whose time counts; what the worker does between them does not."""
+        while True:
+            began = time.thread_time()
+            try:
+                next(parts)
+            except StopIteration as end:
+                return end.value
+            finally:
+                self.spent += time.thread_time() - began
+            yield
+
+    def sample(self) -> Report:
         """Sample again by the current settings; what the page is told."""
         training = self._started()
-        self._learned = self._flow(training.network)
-        return self._report(training)
+        self._learned = yield from self._flow(training.network, self.sampling)
+        return (yield from self._report(training))
 
     def _started(self) -> DotsTraining:
         from pipelines.training.toy.training import DotsTraining
@@ -114,8 +149,9 @@ class LiveTraining:
                 self._training.stop()
         return self._training
 
-    def _report(self, training: DotsTraining) -> dict[str, Any]:
+    def _report(self, training: DotsTraining) -> Report:
         label = self.sampling.label
+        ideal = yield from self._best(training)
         return {
             "run": self.name,
             "state": self.state,
@@ -127,7 +163,7 @@ class LiveTraining:
             "field": packed(training.field(training.network, label)),
             "flow": self._learned,
             **self._known(training),
-            "ideal": self._best(training),
+            "ideal": ideal,
         }
 
     def _known(self, training: DotsTraining) -> dict[str, Any]:
@@ -142,20 +178,23 @@ class LiveTraining:
             }
         return self._fixed
 
-    def _best(self, training: DotsTraining) -> dict[str, Any]:
+    def _best(self, training: DotsTraining) -> Report:
         """Field and run of the ideal denoiser, computed once for each choice of sampling."""
-        if self._ideal is None or self._ideal[0] != self.sampling:
-            field = packed(training.field(training.ideal, self.sampling.label))
-            self._ideal = self.sampling, {"field": field, **self._flow(training.ideal)}
-        return self._ideal[1]
+        # The choice may change while it is computed.
+        sampling, known = self.sampling, self._ideal
+        if known is None or known[0] != sampling:
+            field = packed(training.field(training.ideal, sampling.label))
+            run = yield from self._flow(training.ideal, sampling)
+            known = self._ideal = sampling, {"field": field, **run}
+        return known[1]
 
-    def _flow(self, denoiser: Denoiser, most: int | None = None) -> dict[str, Any]:
-        from pipelines.training.toy.flow import distance, flow
+    def _flow(self, denoiser: Denoiser, sampling: SamplingSettings, most: int | None = None) -> Report:
+        from pipelines.training.toy.flow import distance, flow_parts
 
         assert self._training is not None
-        run = flow(denoiser, self.sampling)
+        run = yield from flow_parts(denoiser, sampling)
         shown = _spread(range(len(run.places)), most or len(run.places))
-        far = distance(run.places[-1], self._training.dots, self.sampling.label)
+        far = distance(run.places[-1], self._training.dots, sampling.label)
         return {
             "states": [packed(run.places[i]) for i in shown],
             "noise": _rounded([run.noise[i] for i in shown]),
@@ -164,7 +203,7 @@ class LiveTraining:
 
 
 class LiveTrainings:
-    """The trainings of all users: one each, the latest.  Thread-safe."""
+    """The trainings of some users: one each, the latest.  Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

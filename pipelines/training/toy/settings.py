@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,12 @@ TRAINING_STEPS = (500, 1500, 3000, 6000)
 SAMPLING_STEPS = (1, 2, 4, 8, 12, 25, 50)
 GUIDANCE = (1.0, 2.0, 4.0, 8.0)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# Seconds of the worker's time that one training of a guest may take.
+# Seconds of training that one training of a guest may take; what is drawn meanwhile is counted apart.
 GUEST_SECONDS = 15.0
 # A training of 15 s counts towards a guest's hour as much as ten pictures of 512 px in 25 steps.
 WORK_A_SECOND = 10 * 512 * 512 * 25 // 15
+# What one call takes, about, in seconds: of the network, and of the ideal denoiser, which weighs all dots of the shape.
+NETWORK_SECONDS, IDEAL_SECONDS = 0.002, 0.01
 # Of a line that the user draws; the plane is shown from -PLANE to PLANE.
 MIN_DRAWN, MAX_DRAWN, PLANE = 12, 400, 3.0
 # The number of the chosen class is what the tiny model reads as its prompt.
@@ -63,6 +64,11 @@ class SamplingSettings:
     guidance: float = 1.0
     label: int = NO_CLASS
     seed: int = 1
+
+    @property
+    def calls(self) -> int:
+        """How often a run calls its denoiser."""
+        return SCHEDULERS[self.scheduler].model_calls(self.steps) * (1 if self.guidance == 1 else 2)
 
 
 def read_training(values: Any) -> TrainingSettings:
@@ -125,4 +131,5 @@ def _drawn(given: Any) -> tuple[tuple[float, float], ...]:
 
 def _in_plane(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) <= PLANE
+    # Compared, not converted: a whole number may have more digits than a float can hold.
+    return number and -PLANE <= value <= PLANE

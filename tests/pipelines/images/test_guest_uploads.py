@@ -37,7 +37,8 @@ def test_preparing_writes_nothing_until_a_run_uses_it(tmp_path: Path) -> None:
     assert files(store) == []
     assert all(np.array_equal(guest.get(name), noise(k)) for k, name in enumerate(names))
     store.save_used(names[2:3], "a")
-    assert [path.relative_to(store.folder) for path in files(store)] == [Path("guests", f"{names[2]}.png")]
+    assert files(store) == [store._guests.path(names[2], "a")]
+    assert files(store)[0].relative_to(store.folder).parts[0] == "guests"
     assert np.array_equal(guest.get(names[2]), noise(2)) and store._guests.get(names[2]) is None
     store.save_used(names[2:3], "a")
     assert guest.put(noise(2)) == names[2] and len(files(store)) == 1
@@ -90,7 +91,7 @@ def test_the_guests_folder_is_bounded_and_the_owners_files_stay(
     for k in range(1, 8):
         name = store.of("a").put(noise(k))
         store.save_used([name], "a")
-        os.utime(store._guests.path(name), (time.time() - 100 + k,) * 2)
+        os.utime(store._guests.path(name, "a"), (time.time() - 100 + k,) * 2)
     left = {path.stem for path in files(store)}
     assert own in left and name in left and len(left) == 4
 
@@ -126,3 +127,38 @@ def test_a_picture_that_cannot_be_written_is_one_sentence(
     monkeypatch.setattr("pipelines.system.atomic_files.os.fsync", fail)
     with pytest.raises(InvalidRequest, match=f"could not be stored \\({error.strerror}\\)"):
         store_of(tmp_path).of(None).put(noise(1))
+
+
+def test_a_guest_gets_its_own_pictures_alone(tmp_path: Path) -> None:
+    """Names stand in every file that a run saves: who was given one knows them."""
+    store = store_of(tmp_path)
+    of_owner, of_a = store.put(noise(1)), store.of("a").put(noise(2))
+    for stored in (False, True):
+        if stored:
+            store.save_used([of_a], "a")
+        for name in (of_owner, of_a):
+            with pytest.raises(InvalidRequest, match=UPLOAD_GONE[:20]):
+                store.of("b").get(name)
+            with pytest.raises(InvalidRequest, match=UPLOAD_GONE[:20]):
+                store.check_own([name], "b")
+        assert np.array_equal(store.of("a").get(of_a), noise(2)) and np.array_equal(store.get(of_a), noise(2))
+        store.check_own([of_a], "a")
+    store.check_own([of_owner, of_a], None)
+    with pytest.raises(InvalidRequest, match=UPLOAD_GONE[:20]):
+        store.check_own(["../x"], "a")
+    # Who has the same picture may use it, and it is charged and kept as that guest's.
+    assert store.of("b").put(noise(1)) == of_owner
+    store.save_used([of_owner], "b")
+    assert np.array_equal(store.of("b").get(of_owner), noise(1)) and len(files(store)) == 3
+    store.path(of_owner).unlink()
+    assert np.array_equal(store.of("b").get(of_owner), noise(1))
+
+
+def test_folders_of_guests_go_with_their_last_picture(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    name = store.of("a").put(noise(1))
+    store.save_used([name], "a")
+    old = time.time() - 3 * 86400
+    os.utime(store._guests.path(name, "a"), (old, old))
+    assert store.remove_unused(30 * 86400) == 1
+    assert list((store.folder / "guests").iterdir()) == []

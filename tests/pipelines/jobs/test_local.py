@@ -6,13 +6,14 @@ import threading
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipelines.events import Cancelled, Finished, Queued
 from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.local import default_threads
 from pipelines.jobs.queue import GuestShare
 from pipelines.jobs.users import OWNER, User
-from pipelines.request import InvalidRequest
+from pipelines.request import Control, Fork, ImagePrompt, InitImage, InvalidRequest
 from tests.support.toy_backend import WAIT, Gate, ask, finish
 
 
@@ -160,3 +161,29 @@ def test_weights_that_cannot_be_read_are_refused_before_a_job_waits(make_backend
     with pytest.raises(InvalidRequest, match=f"^{field} gives a weight to brackets") as caught:
         make_backend().submit(request)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("part", ["init", "mask", "control", "reference", "fork"])
+def test_a_guests_request_may_name_its_own_pictures_alone(make_backend: Any, part: str) -> None:
+    """A comparison, a replay and a fork name pictures by ids, which stand in every file that was given away."""
+    backend, guest = make_backend(), User("guest")
+    secret = backend.inputs.put(Image.new("RGB", (64, 64), "red"))
+    own = backend.inputs.of("guest").put(Image.new("RGB", (64, 64), "blue"))
+    backend.adapters.check = lambda *_: None
+
+    def request(name: str) -> Any:
+        init = InitImage(image=name if part == "init" else own, mask=name if part == "mask" else None, strength=0)
+        more = {
+            "init": {"init": init},
+            "mask": {"init": init},
+            "control": {"controls": (Control(net="x", image=name),)},
+            "reference": {"reference": ImagePrompt(adapter="x", image=name)},
+            "fork": {"init": InitImage(image=name, strength=0.5)},
+        }[part]
+        found = ask(width=64, height=64).model_copy(update=more)
+        return ask().model_copy(update={"fork": Fork(run="r", step=1, original=found)}) if part == "fork" else found
+
+    with pytest.raises(InvalidRequest, match="is not here any more"):
+        backend.submit(request(secret), guest)
+    backend._check(request(own), guest) if part != "mask" else None
+    backend._check(request(secret), OWNER) if part != "mask" else None

@@ -13,6 +13,7 @@ from PIL import Image
 from pipelines.events import Finished
 from pipelines.jobs.backend import QueryFailed
 from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.model_queries import LEAST_WORK
 from pipelines.jobs.queue import GuestShare
 from pipelines.jobs.users import OWNER, User
 from pipelines.models.manager import PipelineManager
@@ -137,7 +138,12 @@ def test_a_guest_that_has_used_its_share_may_not_look_either(make_backend: Any) 
 def test_control_maps_are_made_by_the_worker_in_turn(make_backend: Any) -> None:
     backend, threads = make_backend(), []
     backend.adapters.control_map = lambda *_: threads.append(threading.current_thread().name)
-    backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)
+    of_owner, own = (inputs.put(Image.new("RGB", (8, 8), name)) for inputs, name in (
+        (backend.inputs.of(None), "red"), (backend.inputs.of(GUEST.guest), "blue")
+    ))  # fmt: skip
+    backend.queries.of(GUEST).control_map(Control(net="x", image=own), 64, 64)
+    with pytest.raises(InvalidRequest, match="is not here any more"):
+        backend.queries.of(GUEST).control_map(Control(net="x", image=of_owner), 64, 64)
     assert threads == ["playground-worker-0"]
 
     def refuse(*_: Any) -> None:
@@ -146,9 +152,19 @@ def test_control_maps_are_made_by_the_worker_in_turn(make_backend: Any) -> None:
     backend.adapters.control_map = refuse
     with pytest.raises(InvalidRequest, match="no such map"):
         backend.queries.control_map(Control(net="x", image="0" * 32), 64, 64)
-    backend = make_backend(share=GuestShare(work=64**2 - 1))
+    backend = make_backend(share=GuestShare(work=512**2 - 1))
+    own = backend.inputs.of(GUEST.guest).put(Image.new("RGB", (8, 8)))
     with pytest.raises(QueryFailed, match="share of this hour"):
-        backend.queries.of(GUEST).control_map(Control(net="x", image="0" * 32), 64, 64)
+        backend.queries.of(GUEST).control_map(Control(net="x", image=own), 512, 512)
+
+
+def test_no_question_of_a_guest_is_for_nothing(make_backend: Any) -> None:
+    backend = make_backend(share=GuestShare(work=2 * LEAST_WORK))
+    queries = backend.queries.of(GUEST)
+    for _ in range(2):
+        assert queries.ask("toy", lambda model: "answer") == "answer"
+    with pytest.raises(QueryFailed, match="share of this hour"):
+        queries.ask("toy", lambda model: "answer")
 
 
 @pytest.mark.parametrize(("user", "begins"), [(GUEST, 2), (OWNER, 1)])

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from pipelines.jobs.backend import QueueFull
-from pipelines.jobs.queue import GUEST_QUERY_LIMIT, QUERY_LIMIT, GuestShare, JobQueue, ModelQuery, minutes
+from pipelines.jobs.queue import GUEST_QUERY_LIMIT, HOUR, QUERY_LIMIT, GuestShare, JobQueue, ModelQuery, minutes
 from pipelines.jobs.users import OWNER, User
 
 A, B, C = (User(name) for name in "abc")
 
 
-def job(name: str, pictures: int = 1, side: int = 64, steps: int = 10) -> Any:
-    sampling = SimpleNamespace(num_inference_steps=steps)
+def job(name: str, pictures: int = 1, side: int = 64, steps: int = 10, scheduler: str = "ddim") -> Any:
+    sampling = SimpleNamespace(num_inference_steps=steps, scheduler=scheduler)
     return SimpleNamespace(
         name=name, request=SimpleNamespace(width=side, height=side, num_images=pictures, sampling=sampling)
     )
@@ -110,6 +110,34 @@ def test_a_guests_hourly_share_is_used_up_and_renewed(share: dict[str, int]) -> 
     queue.add(job("a", pictures=4), A)
     for _ in range(50):
         queue.add(job("o", pictures=8), OWNER)
+
+
+def test_a_sampler_that_calls_the_model_twice_a_step_counts_twice() -> None:
+    queue = make_queue(limit=100, waiting=100, work=2 * 64 * 64 * 10)
+    with pytest.raises(QueueFull, match="ask for fewer"):
+        queue.add(job("a", pictures=2, scheduler="heun"), A)
+    queue.add(job("a", scheduler="heun"), A)
+    with pytest.raises(QueueFull, match="share of this hour"):
+        queue.add(job("a"), A)
+
+
+def test_very_many_guests_are_not_gone_through_at_each_task() -> None:
+    queue = make_queue(limit=100)
+    queue._clock.now = 100.0
+    queue.add(job("a"), A)
+    known = queue._spent
+    for _ in range(3):
+        queue._clock.now += 1
+        queue.add(job("b"), B)
+        queue.next()
+    assert queue._spent is known and set(known) == {"a", "b"}
+    # One that was refused for good leaves nothing that could be stumbled over.
+    queue._clock.now += HOUR
+    with pytest.raises(QueueFull):
+        queue.add(job("a", pictures=1000), A)
+    queue._clock.now += 2 * HOUR
+    queue.add(job("b"), B)
+    assert set(queue._spent) == {"b"}
 
 
 def test_a_job_beyond_a_whole_share_is_refused_with_advice() -> None:

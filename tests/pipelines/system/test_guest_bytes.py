@@ -64,3 +64,21 @@ def test_a_temporary_folder_may_be_on_a_small_disk(
     usage = SimpleNamespace(free=int(free * 2**30), total=int(total * 2**30))
     monkeypatch.setattr("pipelines.system.guest_bytes.shutil.disk_usage", lambda folder: usage)
     assert has_room(tmp_path / "x") == room
+
+
+def test_the_disk_of_a_temporary_folder_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = make(tmp_path)
+    quota.watch(tmp_path / "tmp")
+    quota.charge("a", 10)
+    full = SimpleNamespace(total=10**10, used=10**10, free=10**6)
+    monkeypatch.setattr("pipelines.system.guest_bytes.shutil.disk_usage", lambda path: full)
+    with pytest.raises(NoBytesLeft, match="nearly full"):
+        quota.charge("a", 10)
+    assert quota.charge(None, 10) is None
+
+
+def test_questions_for_room_are_not_kept(tmp_path: Path) -> None:
+    quota = make(tmp_path)
+    for _ in range(5):
+        quota.charge("a", 0)
+    assert quota._charges == []

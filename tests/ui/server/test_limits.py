@@ -8,6 +8,7 @@ from pipelines.jobs.users import OWNER, User
 from tests.support.access_client import PASSWORD, Clock, client, logged_in, make_access
 from ui.server.limits import (
     CALLS_A_MINUTE,
+    HOUR,
     MAX_DELAY_SECONDS,
     UPLOAD_BYTES_AN_HOUR,
     UPLOADS_AN_HOUR,
@@ -110,3 +111,16 @@ def test_guests_upload_nothing_while_the_disk_is_nearly_full() -> None:
     quotas = GuestQuotas(has_room=lambda folder: False)
     assert not quotas.allow_upload(User("a"), 1)
     assert quotas.allow_upload(OWNER, 10**9)
+
+
+def test_very_many_guests_are_not_gone_through_at_each_call() -> None:
+    """A guest who logs in again counts as another one, so that there may be any number; calls are on the event loop."""
+    now = [0.0]
+    quotas = GuestQuotas(lambda: now[0])
+    for k in range(50):
+        assert quotas.allow_call(User(str(k)), "s")
+    known = quotas._sessions
+    now[0] = 30.0
+    assert quotas.allow_call(User("0"), "t") and quotas._sessions is known and len(known) == 50
+    now[0] = HOUR + 61.0
+    assert quotas.allow_call(User("new"), "s") and set(quotas._sessions) == {"new"}

@@ -56,7 +56,8 @@ SHUT = """
 /gradio_api/vibe-edit /gradio_api/deep_link /gradio_api/process_recording /gradio_api/stream/x
 /gradio_api/openapi.json /docs /redoc
 /openapi.json /logout /gradio_api/token /gradio_api/file/x /static/../app.py /assets/..%5c..%5capp.py
-/gradio_api/file=/../../etc/passwd
+/gradio_api/file=/../../etc/passwd /custom_component/x/client/component/a.js
+/gradio_api/custom_component/x/client/component/%1b%5B31mred%0Aforged
 /x\\y
 """
 

@@ -1,6 +1,7 @@
 """Answers that are the same for every user: the page itself, and Gradio's scripts, style sheets and fonts.
 
-Gradio renders the page at each visit (it copies the settings of all components and writes examples of the API's
+What a client adds to the address of the page is for the browser alone (``ui.server.http.client_request``).  Gradio
+renders the page at each visit (it copies the settings of all components and writes examples of the API's
 use), and compresses each file for each request.  Here an answer is made once, compressed once, and sent again with an
 ``ETag``, so that a browser that has it gets no body; files whose names hold a hash of what is in them are never asked
 for again.  What a user may see is decided before (``ui.server.middleware``), and users' own values are no part of the
@@ -10,6 +11,7 @@ page: they come with its events.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import re
@@ -21,6 +23,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.system.lru import LruDict
+from ui.server.access import USER_KEY, is_guest
 from ui.server.http.faster_scripts import faster
 from ui.server.http.preloads import with_preloads
 
@@ -29,8 +32,9 @@ MAX_BYTES, MAX_ANSWER_BYTES = 24 * 2**20, 4 * 2**20
 BROTLI_QUALITY, GZIP_LEVEL, LEAST_BYTES = 6, 6, 400
 # Built files have a hash in their names, the theme in its query; others may change with another version of Gradio.
 _HASHED = re.compile(r"/assets/[^\0?]*-[\w-]{8}\.\w+|[^\0?]*/theme\.css\?v=\w+")
-_SAME_FOR_ALL = re.compile(r"/|/(assets|static)/[^\0]+|(/gradio_api)?/theme\.css")
+_SAME_FOR_ALL = re.compile(r"/|/config/?|/(assets|static)/[^\0]+|(/gradio_api)?/theme\.css")
 FOREVER, A_DAY, ASK_AGAIN = "private, max-age=31536000, immutable", "private, max-age=86400", "private, no-cache"
+_PAGE = ("/", "/config", "/config/")
 # The page holds the address under which it was asked for.
 _ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
 _REPLACED = {
@@ -56,6 +60,8 @@ class AnswerCache:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        # Guests have one answer made at a time: the page takes a tenth of a second, and each address has its own.
+        self._of_guests = asyncio.Semaphore(1)
         self._answers: LruDict[tuple[str, ...], StoredAnswer] = LruDict(
             max_bytes=MAX_BYTES, size=lambda one: len(one.body)
         )
@@ -76,16 +82,20 @@ class AnswerCache:
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, key: tuple[str, ...]) -> StoredAnswer | None:
         """The application's answer, which is kept; None if it was sent on, since it is none to keep."""
-        begun, parts = await _whole(self.app, {**scope, "method": "GET", "headers": _plain(scope)}, receive)
-        if begun["status"] != 200 or len(body := b"".join(parts)) > MAX_ANSWER_BYTES:
-            await send(begun)
-            body = b"" if scope["method"] == "HEAD" else b"".join(parts)
-            await send({"type": "http.response.body", "body": body})
-            return None
-        path, kind = key[:2]
-        answer = await asyncio.get_running_loop().run_in_executor(None, packed, path, begun["headers"], body, kind)
-        self._answers[key] = answer
-        return answer
+        user = scope.get(USER_KEY)
+        async with self._of_guests if user is not None and is_guest(user) else contextlib.nullcontext():
+            if (known := self._answers.get(key)) is not None:  # made while this request waited
+                return known
+            begun, parts = await _whole(self.app, {**scope, "method": "GET", "headers": _plain(scope)}, receive)
+            body = b"".join(parts)
+            if begun["status"] == 200 and len(body) <= MAX_ANSWER_BYTES:
+                path, kind, loop = *key[:2], asyncio.get_running_loop()
+                answer = await loop.run_in_executor(None, packed, path, begun["headers"], body, kind)
+                self._answers[key] = answer
+                return answer
+        await send(begun)
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        return None
 
 
 def is_the_same_for_all(scope: Scope) -> bool:
@@ -93,7 +103,7 @@ def is_the_same_for_all(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or b"range" in dict(scope["headers"]):
         return False
     path = scope["path"]
-    return bool(_SAME_FOR_ALL.fullmatch(path)) and not (path == "/" and scope["query_string"])
+    return bool(_SAME_FOR_ALL.fullmatch(path)) and not (path in _PAGE and scope["query_string"])
 
 
 def address_of(scope: Scope) -> str:

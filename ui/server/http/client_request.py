@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -20,6 +21,13 @@ _PREVIEW_AGENTS = (
     "bot", "preview", "crawler", "spider", "facebookexternalhit", "whatsapp", "slack", "discord", "telegram", "embedly",
     "skypeuri", "linkexpander", "unfurl", "snapchat", "mastodon", "pleroma", "synapse", "viber", "vkshare",
 )  # fmt: skip
+
+
+# The page and its settings: Gradio would look for other pages and stored values in the rest of the address.
+_PAGE = ("/", "/config", "/config/")
+# Files: the rest of their addresses says nothing.
+_FILES = ("/assets/", "/static/", "/svelte/")
+_FORWARDED_HOST, _FORWARDED_PROTO, _GRADIO_SERVER = b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server"
 
 
 class HeadTooLarge(ValueError):
@@ -45,6 +53,28 @@ def check_head(scope: Scope) -> None:
     sizes = [len(name) + len(value) for name, value in headers]
     if len(sizes) > MAX_HEADERS or max(sizes, default=0) > MAX_HEADER_BYTES or sum(sizes) > MAX_HEAD_BYTES:
         raise HeadTooLarge("The headers are too large; delete this address's cookies in your browser.", 431)
+
+
+def for_gradio(scope: Scope, is_own_host: Callable[[str], bool]) -> Scope:
+    """A request as Gradio may see it, with nothing that makes it render or look for what this program does not have.
+
+    It needs no cookies, and would parse those of other programs; the page is the same whatever stands behind its
+    address; and of a proxy only the names of this server are believed.
+
+    Args:
+        is_own_host: whether a host, with or without a port, is one of the server's.
+    """
+
+    def stays(name: bytes, value: bytes) -> bool:
+        first = value.split(b",")[0].strip().decode("latin-1")
+        if name == _FORWARDED_HOST:
+            return is_own_host(first)
+        return name not in (b"cookie", _GRADIO_SERVER) and (name != _FORWARDED_PROTO or first in ("http", "https"))
+
+    scope["headers"] = [(name, value) for name, value in scope["headers"] if stays(name.lower(), value)]
+    if scope["path"] in _PAGE or scope["path"].startswith(_FILES):
+        scope["query_string"] = b""
+    return scope
 
 
 class ClientRequest(Request):

@@ -12,7 +12,8 @@ NEW_LINK = "/owner-link"
 PREVIEW_PICTURE = "/link-preview.png"
 # Where the host of a container asks whether the program lives, and whether it takes requests; no password is needed.
 HEALTHY, READY = "/healthz", "/readyz"
-# Every other route is closed. "api" is open to guests only if the owner allows it, "owner" to the owner alone.
+# Every other route is closed: Gradio's custom components, of which the page has none, would print what a client writes.
+# "api" is open to guests only if the owner allows it, "owner" to the owner alone.
 _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)?", "page"),
     ("GET", r"/(static|assets|svelte)/[^\0]+", "page"),
@@ -20,7 +21,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     # Not for URLs: Gradio would fetch them and pass their content on.
     ("GET", r"/gradio_api/file=(?!\s*\w+:/)[^\0]+", "page"),
     ("GET", r"/history/(thumbnail|picture|plain)/[^/\0]+", "page"),
-    ("GET", r"/custom_component/[^\0]+|/gradio_api/custom_component/[^\0]+", "page"),
     # Events without a queue use "run/predict", where Gradio refuses all others.
     ("POST", r"/gradio_api/(queue/join|run/predict|upload|cancel|reset)/?", "page"),
     ("GET", r"/gradio_api/info/?|/gradio_api/call/\w+/\w+", "api"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 
 from history.database import HistoryUnavailable
@@ -16,7 +16,7 @@ from pipelines.system.text import hide_paths
 
 log = logging.getLogger(__name__)
 EXPORT, IMPORT = "export", "import"
-MAX_USERS = 200
+MAX_USERS = 200  # guests
 STOPPED = "Stopped; nothing was exported."
 FAILED = "It ended early because of an error of the program, which is in its log; start it again."
 
@@ -50,13 +50,15 @@ class Transfers:
     """The latest transfer of each user.  Thread-safe."""
 
     def __init__(self) -> None:
-        self._latest: LruDict[str, Transfer] = LruDict(max_entries=MAX_USERS)
+        self._own: dict[str, Transfer] = {}
+        # Apart, so that guests cannot push the owner's out.
+        self._guests: LruDict[str, Transfer] = LruDict(max_entries=MAX_USERS)
         self._lock = threading.Lock()
 
     def of(self, user: User) -> Transfer | None:
         """The user's latest one, over or not."""
         with self._lock:
-            return self._latest.get(user.id)
+            return self._of(user).get(user.id)
 
     def start(self, user: User, transfer: Transfer, work: Callable[[Transfer], None]) -> bool:
         """Run ``work`` in a thread; False if another one of this user's still runs."""
@@ -77,9 +79,12 @@ class Transfers:
                 transfer.over.set()
 
         with self._lock:
-            latest = self._latest.get(user.id)
+            latest = self._of(user).get(user.id)
             if latest is not None and not latest.over.is_set():
                 return False
-            self._latest[user.id] = transfer
+            self._of(user)[user.id] = transfer
         threading.Thread(target=run, name=transfer.kind, daemon=True).start()
         return True
+
+    def _of(self, user: User) -> MutableMapping[str, Transfer]:
+        return self._guests if user.guest else self._own

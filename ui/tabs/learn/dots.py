@@ -22,6 +22,7 @@ from ui.server.current_user import current_user
 
 if TYPE_CHECKING:
     from pipelines.jobs.backend import Queries
+    from pipelines.jobs.users import User
     from ui.context import PageContext
 
 NOTHING_CHOSEN = "Choose a shape and press Train."
@@ -112,7 +113,7 @@ def build(page: PageContext) -> gr.HTML:
         elem_id="learn-dots",
         apply_default_css=False,
     )
-    wire(page, component, live.LiveTrainings())
+    wire(page, component, Trainings())
     return component
 
 
@@ -121,11 +122,31 @@ def script() -> str:
     return asset("components/timeline.js", "tabs/learn/state.js", "tabs/learn/dots.js")
 
 
-def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -> None:
+class Trainings:
+    """The trainings of the current user; guests' are apart, so that they cannot push the owner's out."""
+
+    def __init__(self) -> None:
+        self._own, self._guests = live.LiveTrainings(), live.LiveTrainings()
+
+    def begin(self, chosen: settings.TrainingSettings) -> live.LiveTraining:
+        """A new one; a guest's is short."""
+        user = current_user()
+        return self._of(user).begin(user.id, chosen, settings.GUEST_SECONDS if user.guest else None)
+
+    def get(self, name: object) -> live.LiveTraining | None:
+        """The one of this name, while it is the user's latest."""
+        user = current_user()
+        return self._of(user).get(user.id, name)
+
+    def _of(self, user: User) -> live.LiveTrainings:
+        return self._guests if user.guest else self._own
+
+
+def wire(page: PageContext, component: gr.HTML, trainings: Trainings) -> None:
     """Train, pause, go on, sample."""
 
     def train(data: gr.EventData) -> Iterator[dict[str, Any]]:
-        user, sent = current_user(), _sent(data)
+        sent = _sent(data)
         if not sent:  # a call of another program, not of the page
             yield {"state": "refused", "problem": NOTHING_CHOSEN}
             return
@@ -134,12 +155,12 @@ def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -
         except InvalidRequest as problem:
             yield {"state": "refused", "problem": problem.message}
             return
-        found = trainings.begin(user.id, chosen, settings.GUEST_SECONDS if user.guest else None)
+        found = trainings.begin(chosen)
         yield {"run": found.name, "state": "waiting"}
         yield from watch(page.queries, found)
 
     def go_on(data: gr.EventData) -> Iterator[dict[str, Any]]:
-        found = trainings.get(current_user().id, event_value(data, "run"))
+        found = trainings.get(event_value(data, "run"))
         if found is None:
             yield {"state": "refused", "problem": GONE}
         elif not found.running:
@@ -147,17 +168,17 @@ def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -
             yield from watch(page.queries, found)
 
     def pause(data: gr.EventData) -> None:
-        if found := trainings.get(current_user().id, event_value(data, "run")):
+        if found := trainings.get(event_value(data, "run")):
             found.pause()
 
     def sample(data: gr.EventData) -> Any:
-        found = trainings.get(current_user().id, event_value(data, "run"))
+        found = trainings.get(event_value(data, "run"))
         if found is None:
             return {"state": "refused", "problem": GONE}
         try:
             found.sampling = settings.read_sampling(_sent(data), found.classes)
             # A training that runs draws it after its next slice.
-            return gr.skip() if found.running else asked(page.queries, found.sample, found.sampling.steps / USUAL_STEPS)
+            return gr.skip() if found.running else _asked(page.queries, found, trains=False)
         except InvalidRequest as problem:
             return {"state": "refused", "problem": problem.message}
         except QueryFailed as problem:
@@ -172,12 +193,13 @@ def wire(page: PageContext, component: gr.HTML, trainings: live.LiveTrainings) -
 
 def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]]:
     """What the page is told while a training runs, slice by slice; each slice waits in the user's turn."""
-    found.running = True
     report: dict[str, Any] = {"run": found.name, "state": "waiting"}
+    if not found.watch():  # another call of the page does
+        return
     shown = 0.0
     try:
         while True:
-            report = asked(queries, found.slice)
+            report = _asked(queries, found, trains=True)
             if report["state"] != "training":
                 break
             if time.monotonic() - shown >= REPORT_SECONDS:
@@ -188,21 +210,15 @@ def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]
         report = {**report, "state": "paused", "problem": str(problem)}
     finally:
         # Also where the page has gone away: its training ends with it.
-        found.running = False
+        found.unwatch()
     if report["state"] == "limit":
         report = {**report, "problem": LIMIT.format(seconds=settings.GUEST_SECONDS)}
     yield report
 
 
-def asked(queries: Queries, part: Any, slices: float = 1.0) -> dict[str, Any]:
-    """Have the worker do a part of a training when no picture is made.
-
-    Args:
-        queries: of the current user.
-        part: what is done.
-        slices: how long it takes, in slices of a training: so much of a guest's hour it counts.
-    """
-    work = int(live.SLICE * settings.WORK_A_SECOND * max(slices, 1.0))
+def _asked(queries: Queries, found: live.LiveTraining, trains: bool) -> dict[str, Any]:
+    """Have the worker do a part of a training when no picture is made; it counts towards a guest's hour."""
+    work, part = int(found.seconds(trains) * settings.WORK_A_SECOND), found.slice if trains else found.sample
     report: dict[str, Any] = queries.ask(None, lambda _: part(), work, alone=True)
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines.images.uploads import UploadStore
 from pipelines.models.adapters.folders import AdapterFolders
 from pipelines.models.adapters.lora import scan
+from pipelines.models.adapters.resolver import AdapterResolver
 from pipelines.models.families import loader
-from pipelines.request import InvalidRequest
+from pipelines.request import InvalidRequest, make_request
 from tests.support.lora_forms import FORMS, Form, Maker, fused, kohya, peft
 from tests.support.paired_models import CPU
 from tests.support.tiny_families import make
@@ -291,3 +294,27 @@ def test_a_header_that_should_say_the_alphas_and_cannot_be_read_is_refused(
     path = form.save(tmp_path / "x.safetensors")
     with pytest.raises(InvalidRequest, match="says in its header how strong it is"):
         pair.with_lora(path, 1.0)
+
+
+def test_a_renamed_file_of_peft_says_with_the_run_that_its_strength_is_not_known(
+    pairs: Callable[[str], Pair], tmp_path: Path
+) -> None:
+    parts, alphas = pairs("stable_diffusion").model.parts, {"unet.lora_alpha": 2}
+    for name, prefix, notes in (
+        ("renamed", "base_model.model.", {}),
+        ("of diffusers", "unet.", {}),
+        ("told", "base_model.model.", {"lora_adapter_metadata": json.dumps(alphas)}),
+    ):
+        form = peft(Maker(parts), prefix=prefix)
+        form.config, form.notes = {}, notes
+        form.save(tmp_path / f"{name}.safetensors")
+    _plain(Maker(parts)).save(tmp_path / "alphas.safetensors")
+    resolver = AdapterResolver([tmp_path], UploadStore(tmp_path / "inputs"))
+    told = {each.name: each.note for each in resolver.loras()}
+    assert {name for name, note in told.items() if note} == {"renamed"}
+    request = make_request(
+        model="tiny", prompt="a fox <lora:renamed:0.5> <lora:alphas:1> <lora:renamed:0.2>", width=32, height=32,
+        scheduler="ddim", num_inference_steps=1, guidance_scale=1.0, seed=1,
+    )  # fmt: skip
+    (note,) = resolver.notes(request)
+    assert "'renamed'" in note and "adapter_config.json" in note and note.endswith(".")

@@ -63,3 +63,13 @@ def test_what_cannot_be_sampled_is_refused_by_its_field(values: dict[str, Any], 
 
 def test_guidance_needs_a_class() -> None:
     assert read_sampling({"guidance": 8}, 2).guidance == 1.0
+
+
+@pytest.mark.parametrize("huge", [10**309, -(10**399), 1e308])
+def test_a_number_that_no_float_holds_is_refused_in_a_sentence(huge: float) -> None:
+    places = [[k / 10, k / 10] for k in range(20)]
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_training({"shape": "drawn", "drawn": [*places, [huge, 0]]})
+    for name in ("learning_rate", "steps"):
+        with pytest.raises(InvalidRequest, match="not there"):
+            read_training({name: huge})

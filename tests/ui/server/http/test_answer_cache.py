@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from typing import Any
 
@@ -9,7 +10,9 @@ import brotli
 import pytest
 from starlette.testclient import TestClient
 
+from pipelines.jobs.users import OWNER, User
 from tests.support.access_client import PASSWORD, make_access
+from ui.server.access import USER_KEY
 from ui.server.http.answer_cache import A_DAY, ASK_AGAIN, FOREVER, MAX_ANSWER_BYTES, AnswerCache
 from ui.server.middleware import AccessMiddleware
 
@@ -84,7 +87,8 @@ def test_the_page_is_made_for_each_address_under_which_it_is_asked_for() -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/?deep_link=abc", "/gradio_api/file=/tmp/a.png", "/config", "/gradio_api/queue/data?session_hash=a"]
+    "path",
+    ["/?deep_link=abc", "/gradio_api/file=/a.png", "/config?page=a", "/gradio_api/queue/data?session_hash=a"],
 )
 def test_what_differs_between_users_is_always_asked_for(path: str) -> None:
     app = App()
@@ -123,3 +127,43 @@ def test_only_reading_is_answered_from_memory() -> None:
     of.post("/")
     of.get("/", headers={"Range": "bytes=0-3"})
     assert len(app.asked) == 3
+
+
+def test_guests_have_one_page_made_at_a_time_and_the_owner_does_not_wait_for_them() -> None:
+    """The page takes a tenth of a second to make, and each address under which it is asked for has its own."""
+    making: list[str] = []
+    release = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        making.append(scope[USER_KEY].id)
+        await release.wait()
+        await App()(scope, receive, send)
+
+    async def ask(cache: AnswerCache, user: User, port: int, path: str = "/") -> int:
+        scope = {
+            "type": "http", "method": "GET", "path": path, "query_string": b"", "scheme": "http", USER_KEY: user,
+            "headers": [(b"host", f"localhost:{port}".encode())],
+        }  # fmt: skip
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await cache(scope, None, send)
+        return sent[0]["status"]
+
+    async def run() -> list[int]:
+        cache = AnswerCache(slow)
+        guests = [
+            asyncio.create_task(ask(cache, User(str(k)), k // 2, path)) for k in range(8) for path in ("/", "/config")
+        ]
+        owner = asyncio.create_task(ask(cache, OWNER, 99))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert making == ["0", "owner"]
+        release.set()
+        return await asyncio.gather(*guests, owner)
+
+    assert asyncio.run(run()) == [200] * 17
+    # What was made while another one waited is not made again.
+    assert len(making) == 9

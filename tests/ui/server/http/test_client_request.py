@@ -92,3 +92,24 @@ def test_programs_that_look_before_people_do_are_told_apart(headers: dict[str, s
     navigates = {"Sec-Fetch-Mode": "navigate"}
     assert request(*(navigates | headers).items()).is_preview
     assert not request(("User-Agent", "Mozilla/5.0 Firefox/140.0"), ("Sec-Fetch-Dest", "document")).is_preview
+
+
+FORWARDED = (
+    ("X-Forwarded-Host", "localhost:8080"), ("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Host", "["),
+    ("X-Forwarded-Host", "localhost, evil.example"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "file"),
+    ("X-Gradio-Server", "http://evil.example"), ("Cookie", "a=b"), ("Accept", "text/html"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "query"), [("/", b""), ("/config", b""), ("/assets/a.js", b""), ("/gradio_api/queue/data", b"page=a")]
+)
+def test_gradio_sees_what_it_needs_alone(path: str, query: bytes) -> None:
+    """It would look for a page that the address names, and render one for each host that is claimed."""
+    scope = {**request(*FORWARDED).scope, "path": path, "query_string": b"page=a"}
+    found = client_request.for_gradio(scope, make_access().is_own_host)
+    assert found["query_string"] == query
+    assert [(name.decode(), value.decode()) for name, value in found["headers"]] == [
+        ("x-forwarded-host", "localhost:8080"), ("x-forwarded-host", "localhost, evil.example"),
+        ("x-forwarded-proto", "https"), ("accept", "text/html"),
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support import foreign_pictures as samples
 from tests.support.foreign_pictures import png
 from tests.support.history_entries import GUEST, keep
 from ui.tabs.history import transfers
-from ui.tabs.history.transfer import FAILED, STOPPED, Transfer
+from ui.tabs.history.transfer import FAILED, STOPPED, Transfer, Transfers
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +143,14 @@ def test_a_transfer_ends_with_a_sentence_whatever_goes_wrong(
     transfers.start_export(question(ids=[keep(history)]))
     found = ended(question)
     assert found["over"] and found["said"] == FAILED and not found["file"]
+
+
+def test_guests_cannot_push_the_owners_export_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.tabs.history.transfer.MAX_USERS", 3)
+    found, own, go = Transfers(), Transfer("export"), threading.Event()
+    assert found.start(OWNER, own, lambda transfer: go.wait(60) and None)
+    for k in range(9):
+        assert found.start(User(f"guest {k}"), Transfer("export"), lambda transfer: None)
+    assert found.of(OWNER) is own and not found.start(OWNER, Transfer("export"), lambda transfer: None)
+    go.set()
+    assert own.over.wait(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 from pipelines.events import Finished
 from pipelines.jobs.local import LocalBackend
 from pipelines.jobs.queue import GuestShare
-from pipelines.jobs.users import User
+from pipelines.jobs.users import OWNER, User
 from pipelines.training.toy import flow
-from pipelines.training.toy.live import SLICE, LiveTraining
-from pipelines.training.toy.settings import WORK_A_SECOND, TrainingSettings
-from tests.support.toy_backend import ToyManager, ask, toy_denoise
-from ui.tabs.learn.dots import watch
+from pipelines.training.toy.live import KEPT, SLICE, LiveTraining
+from pipelines.training.toy.settings import GUEST_SECONDS, WORK_A_SECOND, SamplingSettings, TrainingSettings
+from tests.support.toy_backend import WAIT, ToyManager, ask, finish, toy_denoise
+from ui.tabs.learn.dots import Trainings, _asked, watch
 
 GUEST = User("guest")
 LONG = TrainingSettings("moons", steps=6000)
@@ -89,3 +90,56 @@ def test_a_guests_training_ends_at_its_limit(make_backend: Any) -> None:
     live = LiveTraining("a", LONG, limit=0.2)
     last = list(watch(make_backend().queries.of(GUEST), live))[-1]
     assert last["state"] == "limit" and "ends after 15 s" in last["problem"] and last["step"] < 6000
+
+
+def test_a_guests_samples_give_way_to_the_owner_and_are_charged_as_what_they_are(make_backend: Any) -> None:
+    begun, go = threading.Event(), threading.Event()
+    live = LiveTraining("a", LONG)
+    live.sampling = SamplingSettings("heun", 50, 8.0, 1)
+    order: list[str] = []
+
+    def held() -> Any:
+        parts = LiveTraining.sample(live)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                order.append("guest")
+                return end.value
+            begun.set()
+            assert go.wait(WAIT)
+            yield
+
+    live.sample = held  # type: ignore[method-assign]
+    backend = make_backend(on_step=lambda job, step: order.append("owner"))
+    asking = threading.Thread(target=lambda: _asked(backend.queries.of(GUEST), live, trains=False))
+    asking.start()
+    assert begun.wait(WAIT)
+    job = backend.submit(ask())
+    go.set()
+    finish(job)
+    asking.join(3 * WAIT)
+    assert order[0] == "owner" and order[-1] == "guest"
+    (spent,) = backend._tasks.jobs._spent[GUEST.id]
+    assert spent[2] > 10 * SLICE * WORK_A_SECOND
+
+
+def test_two_calls_do_not_train_one_model_at_once(make_backend: Any) -> None:
+    queries, live = make_backend().queries, LiveTraining("a", LONG)
+    first = watch(queries, live)
+    next(first)
+    assert list(watch(queries, live)) == []
+    first.close()
+    assert next(watch(queries, live))["state"] == "training"
+
+
+def test_guests_cannot_push_the_owners_training_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings, now = Trainings(), [OWNER]
+    monkeypatch.setattr("ui.tabs.learn.dots.current_user", lambda: now[0])
+    own = trainings.begin(LONG)
+    assert own.limit is None
+    for k in range(2 * KEPT):
+        now[0] = User(f"guest {k}")
+        assert trainings.begin(LONG).limit == GUEST_SECONDS and trainings.get(own.name) is not own
+    now[0] = OWNER
+    assert trainings.get(own.name) is own
