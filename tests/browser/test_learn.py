@@ -36,7 +36,7 @@ def test_chapters_follow_the_address_and_guesses_are_kept(lesson: Page):
     page = lesson
     expect(page).to_have_url(re.compile("#/learn/1(/|$)"))
     expect(page.locator('#lesson [data-part="text"]')).to_contain_text("\u201ca fox\u201d")
-    page.locator("#lesson").get_by_role("button", name="Next").click()
+    page.locator("#lesson").get_by_role("button", name="Next", exact=True).click()
     expect(page).to_have_url(re.compile("#/learn/2(/|$)"))
     expect(page.locator('#lesson [data-part="why"]')).to_have_text("Guess first; the answer follows.")
     page.locator("#lesson .answer").nth(0).click()
