@@ -82,6 +82,7 @@ def test_the_map_is_drawn_while_a_picture_is_made(visit, server: Site) -> None:
     page.get_by_role("tab", name="Map", exact=True).click()
     ways = page.locator("#trajectory-map .map-panel")
     expect(ways).to_have_attribute("data-state", "running")
+    ways.scroll_into_view_if_needed()  # nothing is asked for while it is out of view
     for held in range(3, 6):
         wait_for(lambda: server.backend._tasks._queries)  # the worker answers between two steps
         server.gate.hold_at(held)
