@@ -178,7 +178,7 @@ def wire(page: PageContext, component: gr.HTML, trainings: Trainings) -> None:
         try:
             found.sampling = settings.read_sampling(_sent(data), found.classes)
             # A training that runs draws it after its next slice.
-            return gr.skip() if found.running else _asked(page.queries, found, trains=False)
+            return gr.skip() if found.running else asked(page.queries, found, trains=False)
         except InvalidRequest as problem:
             return {"state": "refused", "problem": problem.message}
         except QueryFailed as problem:
@@ -199,7 +199,7 @@ def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]
     shown = 0.0
     try:
         while True:
-            report = _asked(queries, found, trains=True)
+            report = asked(queries, found, trains=True)
             if report["state"] != "training":
                 break
             if time.monotonic() - shown >= REPORT_SECONDS:
@@ -216,7 +216,7 @@ def watch(queries: Queries, found: live.LiveTraining) -> Iterator[dict[str, Any]
     yield report
 
 
-def _asked(queries: Queries, found: live.LiveTraining, trains: bool) -> dict[str, Any]:
+def asked(queries: Queries, found: live.LiveTraining, trains: bool) -> dict[str, Any]:
     """Have the worker do a part of a training when no picture is made; it counts towards a guest's hour."""
     work, part = int(found.seconds(trains) * settings.WORK_A_SECOND), found.slice if trains else found.sample
     report: dict[str, Any] = queries.ask(None, lambda _: part(), work, alone=True)

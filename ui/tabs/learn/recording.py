@@ -93,7 +93,7 @@ def _record_dots(page: PageContext, value: dict[str, Any]) -> Iterator[str]:
     live = LiveTraining("training-1", DOTS)
     reports: list[dict[str, Any]] = []
     while not reports or reports[-1]["state"] == "training":
-        report = dots.asked(page.queries, live.slice)
+        report = dots.asked(page.queries, live, trains=True)
         if not reports or report["state"] != "training" or report["step"] >= len(reports) * DOTS.steps / REPORTS:
             reports.append(report)
             yield f"Recording the tiny model: step {report['step']} of {DOTS.steps}"
@@ -106,7 +106,7 @@ def _record_dots(page: PageContext, value: dict[str, Any]) -> Iterator[str]:
     for scheduler in DIFFUSION_SCHEDULERS:
         yield f"Sampling the tiny model: {scheduler}"
         live.sampling = SamplingSettings(scheduler)
-        report = dots.asked(page.queries, live.sample)
+        report = dots.asked(page.queries, live, trains=False)
         value["samples"][scheduler] = {name: report[name] for name in ("run", "state", "flow", "ideal")}
 
 
