@@ -17,7 +17,7 @@ from pipelines.training.toy import flow
 from pipelines.training.toy.live import KEPT, SLICE, LiveTraining
 from pipelines.training.toy.settings import GUEST_SECONDS, WORK_A_SECOND, SamplingSettings, TrainingSettings
 from tests.support.toy_backend import WAIT, ToyManager, ask, finish, toy_denoise
-from ui.tabs.learn.dots import Trainings, _asked, watch
+from ui.tabs.learn.dots import Trainings, asked, watch
 
 GUEST = User("guest")
 LONG = TrainingSettings("moons", steps=6000)
@@ -112,7 +112,7 @@ def test_a_guests_samples_give_way_to_the_owner_and_are_charged_as_what_they_are
 
     live.sample = held  # type: ignore[method-assign]
     backend = make_backend(on_step=lambda job, step: order.append("owner"))
-    asking = threading.Thread(target=lambda: _asked(backend.queries.of(GUEST), live, trains=False))
+    asking = threading.Thread(target=lambda: asked(backend.queries.of(GUEST), live, trains=False))
     asking.start()
     assert begun.wait(WAIT)
     job = backend.submit(ask())
