@@ -61,7 +61,7 @@ pytest_addoption = partial_run.add_options
 pytest_configure = partial_run.register
 
 def noted(name):
-    with open("notes", "a") as notes:
+    with open("notes", "a", buffering=1) as notes:
         print(name, "begins", file=notes)
         yield
         print(name, "ends", file=notes)
