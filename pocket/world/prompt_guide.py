@@ -26,7 +26,7 @@ from pocket.world.vocabulary import load_concepts
 FILE, SHEET = ROOT / "prompt_guide.json", ROOT / "prompt_guide.webp"
 # Pixels of a thumbnail and of the rim around it, and thumbnails in a row of the sheet.
 TILE, RIM, COLUMNS = 56, 2, 24
-QUALITY = 60
+QUALITY = 40
 # Share of a thing that a colour covers from which it is one of the thing's own.
 OWN_SHARE = 0.2
 # A colour counts for a pixel up to so many times the distance of the nearest one: amber is orange and yellow.
