@@ -77,6 +77,7 @@ class DenoisedSteps:
             GPU that no page watched.
         recording: what a fork began with; None for other runs, and where that was made again.
         seconds_apart: of steps that were made before the job's turn, less those that it made of other jobs.
+        looked_at: whether ``so_far`` was called: from then on a GPU's predictions come with each step.
     """
 
     recorder: Recorder
@@ -87,6 +88,7 @@ class DenoisedSteps:
     unrecorded: list[Step] = field(default_factory=list)
     recording: Recording | None = None
     seconds_apart: float = 0.0
+    looked_at: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,6 +101,7 @@ class DenoisedSteps:
 
     def so_far(self) -> Trace | None:
         """The trace of these steps without frames and pictures; None before the first."""
+        self.looked_at = True
         return self.recorder.so_far(self.unrecorded[: -1 if self.late else None], self.prediction_type)
 
 

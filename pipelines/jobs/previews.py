@@ -78,10 +78,19 @@ class StepWriter:
         model: that runs.
         recorder: records each step.
         scheduler: that makes them.
+        looked_at: whether the steps are wanted while they are made; then their predictions come with each.
     """
 
-    def __init__(self, emit: Callable[[Preview], None], model: Model, recorder: Recorder, scheduler: str) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Preview], None],
+        model: Model,
+        recorder: Recorder,
+        scheduler: str,
+        looked_at: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._emit, self._model, self._recorder, self._scheduler = emit, model, recorder, scheduler
+        self._looked_at = looked_at
         self._thread: ThreadPoolExecutor | None = None
         self._behind: Future[None] | None = None
         self._blind = False
@@ -154,7 +163,8 @@ class StepWriter:
         self._later(arrive)
         self._waiting.append(held)
         self._x_next = step.x_next
-        if sum(one.nbytes for each in self._waiting for one in each.predictions if one is not None) >= HELD_BYTES:
+        held_bytes = sum(one.nbytes for each in self._waiting for one in each.predictions if one is not None)
+        if held_bytes >= HELD_BYTES or self._looked_at():
             self._fetch_predictions()
 
     def _fetch_predictions(self) -> None:

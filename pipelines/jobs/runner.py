@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -312,7 +313,8 @@ class GenerationRunner:
         when it is kept.
         """
         clock = StepClock()
-        with StepWriter(job.emit, model, run.recorder, job.request.sampling.scheduler) as writer, run.live:
+        scheduler, looked_at = job.request.sampling.scheduler, partial(getattr, run, "looked_at")
+        with StepWriter(job.emit, model, run.recorder, scheduler, looked_at) as writer, run.live:
             for step in self._steps(job, model, init, run):
                 run.last, job.at = step, (step.index + 1, step.total)
                 left, on_cpu = clock.seconds_left(step), step.x_t.device.type == "cpu"

@@ -18,7 +18,7 @@ def test_a_word_is_chosen_and_a_place_ranks_the_words(visit, site: Site, tmp_pat
     page.click('#stage [data-part="inside"]')
     page.locator('.player[data-ready="yes"]').wait_for()
     page.get_by_role("tab", name="Which word drew what").click()
-    panel = page.locator(".word-maps")
+    panel = page.locator("#word-maps .word-maps")
     expect(panel).to_have_attribute("data-state", "ready")  # a quick model is asked at once
     chips = panel.get_by_role("radio")
     expect(chips).to_have_text(["a", "fox", ",", "red", "start of the text", "end and padding"])

@@ -36,7 +36,7 @@ def test_candidates_take_turns_and_may_time_themselves() -> None:
 
 def test_rows_are_named_on_the_command_line() -> None:
     assert rows_of(read_options(["--rows", "4,1"])) == [4, 1]
-    assert rows_of(read_options([])) == list(range(1, 20))
+    assert rows_of(read_options([])) == list(range(1, 21))
     assert rows_of(read_options(["--device", "cuda"])) == [1, 2, 3, 10, 11, 14]
     with pytest.raises(SystemExit, match="no row 99"):
         rows_of(read_options(["--rows=99"]))

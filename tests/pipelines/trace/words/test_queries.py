@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.events import Finished
 from pipelines.jobs.backend import QueryFailed
 from pipelines.jobs.local import LocalBackend
+from pipelines.jobs.model_queries import LEAST_WORK
 from pipelines.jobs.queue import GuestShare, ModelQuery
 from pipelines.jobs.users import User
 from pipelines.models.manager import PipelineManager
@@ -101,7 +102,7 @@ def test_a_picture_from_part_of_the_encoder(backend: LocalBackend) -> None:
 
 def test_it_waits_for_the_end_of_a_job_and_counts(folder: Path, tmp_path: Path) -> None:
     gate, order = Gate(1), []
-    share = GuestShare(work=6 * 32 * 32)
+    share = GuestShare(work=6 * LEAST_WORK)
     backend = backend_of(
         folder, tmp_path, on_step=lambda job, step: (gate(job, step), order.append(step.index)), share=share
     )
