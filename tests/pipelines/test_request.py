@@ -275,7 +275,7 @@ def test_a_request_from_json_names_the_same_fields() -> None:
         ({"guidance_scale": 31.0}, Remedy(VALUE, MAX_GUIDANCE)),
         ({"prompt": "x" * (MAX_PROMPT + 1)}, Remedy(SHORTEN, MAX_PROMPT)),
         ({"seed": MAX_SEED, "num_images": 2}, Remedy(VALUE, str(MAX_SEED - 1))),
-        ({"width": MAX_SIDE, "height": MAX_SIDE, "num_inference_steps": MAX_STEPS}, Remedy(SMALLER)),
+        ({"width": MAX_SIDE, "height": MAX_SIDE, "num_inference_steps": MAX_STEPS, "num_images": 8}, Remedy(SMALLER)),
         ({"interpolation": {"seed": 3}, "num_images": 1}, Remedy(VALUE, 2)),
         ({"width": "wide"}, Remedy("width")),
     ],

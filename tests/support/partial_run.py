@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -37,18 +39,27 @@ class Taken:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        self._mine: dict[str, bool] = {}
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """True, which ends the matter, for a test of a file that another process runs."""
-        name = item.nodeid.partition("::")[0].replace("/", "-")
-        if name not in self._mine:
-            self._mine[name] = False
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Run the files that this process takes; None where the usual loop has to say something."""
+        if session.testsfailed or session.config.option.collectonly:
+            return None
+        for item, following in pairwise(chain(self.mine(session.items), [None])):
+            assert item is not None
+            # The next one is known before: what the two share is kept, and nothing else.
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+        return True
+
+    def mine(self, items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+        """The tests of the files that no other process has taken; a file is taken when its first test is asked for."""
+        for file, tests in groupby(items, key=lambda item: item.nodeid.partition("::")[0]):
             with suppress(FileExistsError):
-                (self._folder / name).touch(exist_ok=False)
-                self._mine[name] = True
-        return None if self._mine[name] else True
+                (self._folder / file.replace("/", "-")).touch(exist_ok=False)
+                yield from tests
 
 
 class Passed:

@@ -59,6 +59,7 @@ class GenericPipeline:
     supports_prompt_weights = False
     use_engine = None
     quick = False
+    training_copy = None
 
     def __init__(self, card: ModelCard, placement: Placement, pipe: Any) -> None:
         self.card, self.placement, self.pipe = card, placement, pipe
