@@ -81,6 +81,7 @@ bench: setup-dev ## measure speed against plain diffusers
 
 soak: setup-dev ## use, attack, overload and kill the running program for half an hour, then read 5,000 malformed files
 	@$(PY) -m benchmarks.soak $(ARGS)
+	@PLAYGROUND_KILLS=20 $(PY) -m pytest -q tests/pipelines/jobs/ray
 	@PLAYGROUND_MALFORMED=5000 $(PY) -m pytest -q tests/history/readers/test_malformed.py
 
 clean: ## remove .venv and caches

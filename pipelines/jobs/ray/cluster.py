@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.jobs.ray.loopback import LOOPBACK, NotOnLoopback, check_node, keep_replica
 from pipelines.jobs.ray.protocol import OTHER_PROTOCOL, PROTOCOL
 from pipelines.models.manager import ModelBusy
 from pipelines.system.lru import LruDict
@@ -24,7 +28,11 @@ IDLE_SECONDS = 300.0
 KEEP_SENT = 64
 # How long replicas may take to drop a model.
 UNLOAD_SECONDS = 20.0
-LOOPBACK = "127.0.0.1"
+# How long the end of the program waits for a cluster that is being started.
+CLOSE_SECONDS = 3.0
+# Shared memory of a cluster that is started here: it holds what was sent, and messages on their way.
+SHARED_BYTES = 512 * 2**20
+IN_USE = "This model is in use; stop its pictures or wait for them, then unload it."
 
 
 class ClusterProblem(RuntimeError):
@@ -59,6 +67,8 @@ class ClusterSettings:
 def prepare_environment(environ: dict[str, str] | os._Environ[str], address: str) -> None:
     """What Ray reads once, when it is imported: no reports to its makers, and a token for each port.
 
+    So it must not be imported before; ``start`` refuses to go on where it was.
+
     A cluster that is started here gets a token of its own; of another one the owner gives it, as Ray's guide says
     (``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``).
     """
@@ -68,6 +78,8 @@ def prepare_environment(environ: dict[str, str] | os._Environ[str], address: str
         # A node whose address is 127.0.0.1 binds its ports there alone; without this, Ray replaces that address by one
         # that other machines reach (``ray._private.services.resolve_ip_for_localhost``).
         environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Ray's own value is 15: on a computer that does something else, too, a replica would hardly run at all.
+        environ.setdefault("RAY_worker_niceness", "0")
         if environ["RAY_AUTH_MODE"] == "token":
             environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
@@ -86,6 +98,8 @@ class Cluster:
         self.signals: Any = None
         self._closed = False
         self._sent: LruDict[str, Any] = LruDict(KEEP_SENT)
+        self._begun, self._folder = False, ""
+        self._waiting: dict[str, Any] = {}  # name of a job that no replica has begun -> the call
 
     def start(self) -> None:
         """Start or join the cluster and have the replicas deployed; does nothing where that is done.
@@ -101,6 +115,9 @@ class Cluster:
                     self._handle = self._deploy()
                 except ClusterProblem:
                     raise
+                except NotOnLoopback as problem:
+                    self._end()
+                    raise ClusterProblem(str(problem)) from None
                 except Exception as error:
                     log.exception("The cluster cannot be used")
                     place = f"at {self.settings.address}" if self.settings.address else "here"
@@ -117,19 +134,20 @@ class Cluster:
         from pipelines.jobs.ray.replica import MODELS, Replica
         from pipelines.jobs.ray.signals import Signals
 
-        paths = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(self.settings.threads)}
-        options: dict[str, Any] = {"address": self.settings.address or "local"}
-        if not self.settings.address:
-            options |= {"include_dashboard": False, "_node_ip_address": LOOPBACK, "num_cpus": self._cpus()}
         if not ray.is_initialized():
+            self._begun, place = True, self._place()
+            paths = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(self.settings.threads)}
+            paths |= {"TMPDIR": self._folder} if self._folder else {}
             ray.init(
                 namespace=APP, log_to_driver=False, logging_level=logging.WARNING, runtime_env={"env_vars": paths},
-                **options,
+                **place,
             )  # fmt: skip
+        if not self.settings.address:
+            check_node()
         serve.start(proxy_location="Disabled")
         self._refuse_other_versions(serve.status().applications.get(APP))
         self.signals = ray.remote(Signals).options(num_cpus=0, max_concurrency=1000).remote()
-        replica = multiplexed(Replica, MODELS)
+        replica = served(Replica, MODELS, loopback=not self.settings.address)
         deployment = serve.deployment(
             replica,
             name=f"{_DEPLOYMENT}{PROTOCOL}",
@@ -141,6 +159,21 @@ class Cluster:
         )
         app = deployment.bind(self.settings.device, self.settings.threads, self.settings.offline)
         return serve.run(app, name=APP, route_prefix=None)
+
+    def _place(self) -> dict[str, Any]:
+        """Where the cluster is; one that is started here is for this computer and its user alone."""
+        if self.settings.address:
+            return {"address": self.settings.address}
+        # Ray lets all users of this computer into its folder, so it is in one of this user; sockets need short paths.
+        self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.name == "posix" else None)
+        return {
+            "address": "local",
+            "num_cpus": self._cpus(),
+            "object_store_memory": SHARED_BYTES,
+            "include_dashboard": False,
+            "_node_ip_address": LOOPBACK,
+            "_temp_dir": os.path.join(self._folder, "r"),
+        }
 
     @staticmethod
     def _refuse_other_versions(app: Any) -> None:
@@ -188,13 +221,26 @@ class Cluster:
             return self._sent[name]
 
     def stop(self, job: str) -> None:
-        """Tell the replica of a job to stop it."""
+        """Tell the replica of a job to stop it; where none has begun it, none will."""
         self.signals.stop.remote(job)
+        if (response := self._waiting.pop(job, None)) is not None:
+            with suppress(Exception):
+                response.cancel()
 
     def run(self, model_id: str, message: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
         """The events of a job, in chunks; raises ReplicaLost."""
         handle = self._handle.options(stream=True, multiplexed_model_id=model_id)
-        yield from _lost_or(lambda: handle.run.remote(message))
+        response = self._waiting[message["job"]] = handle.run.remote(message)
+        try:
+            for chunk in _lost_or(lambda: response):
+                self._waiting.pop(message["job"], None)
+                yield chunk
+        except GeneratorExit:  # the rest is not wanted
+            with suppress(Exception):
+                response.cancel()
+            raise
+        finally:
+            self._waiting.pop(message["job"], None)
 
     def call(self, method: str, model_id: str, message: Mapping[str, Any]) -> Any:
         """What a replica that has the model, if there is one, returns; raises ReplicaLost."""
@@ -205,34 +251,56 @@ class Cluster:
         """Have every replica drop a model; raises ModelBusy if one uses it."""
         if self._handle is None:
             return
-        dropped = self._handle.broadcast("unload", model_id).results(timeout_s=UNLOAD_SECONDS)
-        if not all(dropped):
-            raise ModelBusy("This model is in use; stop its pictures or wait for them, then unload it.")
-
-    def close(self) -> None:
-        """End the replicas and, if it was started here, the cluster."""
-        with self._lock:
-            self._closed, handle = True, self._handle
-            self._handle = None
-        if handle is None:
-            return
-        import ray
-        from ray import serve
+        from ray.serve.exceptions import DeploymentUnavailableError
 
         try:
-            if not self.settings.address:
-                serve.shutdown()
-        except Exception as error:
-            log.warning("The replicas could not be ended: %s", error)
+            dropped = self._handle.broadcast("unload", model_id).results(timeout_s=UNLOAD_SECONDS)
+        except DeploymentUnavailableError:  # there is no replica now
+            return
+        except TimeoutError:  # a replica's answer waits until its job is done
+            raise ModelBusy(IN_USE) from None
+        if not all(dropped):
+            raise ModelBusy(IN_USE)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends with its replicas."""
+        self._closed = True
+        if self._lock.acquire(timeout=CLOSE_SECONDS):
+            try:
+                self._handle = None
+                self._end()
+            finally:
+                self._lock.release()
+
+    def _end(self) -> None:
+        if not self._begun:
+            return
+        import ray
+
+        self._begun = False
+        # Ray ends all processes of a cluster that was started here; Serve would take up to a minute to do so in order.
         ray.shutdown()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def multiplexed(replica: type, most: int) -> type:
-    """A replica that tells Ray which models it has, so that requests for these reach it."""
+def served(replica: type, most: int, loopback: bool) -> type:
+    """A replica for Serve, which tells Ray which models it has, so that requests for these reach it.
+
+    Args:
+        replica: the class.
+        most: models that it names as its own.
+        loopback: whether it listens on this computer alone.
+    """
     from ray import serve
 
     class NamedModels(replica):  # type: ignore[misc, valid-type]
         """Names a model as its own with the first request for it."""
+
+        def __init__(self, *options: Any) -> None:
+            if loopback:
+                keep_replica()
+            super().__init__(*options)
 
         @serve.multiplexed(max_num_models_per_replica=most)
         async def named(self, model_id: str) -> HeldModel:

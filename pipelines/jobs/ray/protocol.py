@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.cards import ModelCard
 from pipelines.events import Announced, Cancelled, Decoding, Event, Failed, Finished, Loading, Preview, Queued
 from pipelines.request import GenerationRequest
+from pipelines.request_errors import Remedy
 from pipelines.system.paths import PROJECT
 from pipelines.trace.serialization import trace_bytes, trace_from_bytes
 from pipelines.trace.trace import Trace
@@ -108,7 +109,10 @@ def read_event(message: Mapping[str, Any], request: GenerationRequest) -> Event:
         finished = Finished(request, (), *ending)
         return Announced(finished) if kind == "announced" else finished
     found = _KINDS[kind]
-    return found(**{each.name: _plain(message[each.name]) for each in fields(found)})
+    values = {each.name: _plain(message[each.name]) for each in fields(found) if each.name in message}
+    if isinstance(remedy := values.get("remedy"), dict):
+        values["remedy"] = Remedy(**remedy)
+    return found(**values)
 
 
 def _plain(value: Any) -> Any:

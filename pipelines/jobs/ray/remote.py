@@ -145,6 +145,9 @@ class RemoteRunner(GenerationRunner):
         except ClusterProblem as problem:
             job.emit(Failed(str(problem)))
             return
+        if job.cancelled:
+            job.emit(Cancelled(0))
+            return
         shown = _Shown()
         over = threading.Event()
         watcher = threading.Thread(target=self._pass_on_stop, args=(job, over), daemon=True)
@@ -182,6 +185,8 @@ class RemoteRunner(GenerationRunner):
         for chunk in self.cluster.run(job.request.model, self._message(job)):
             for message in chunk:
                 self._take(job, message, shown)
+            # Of those that need no model: the others wait for a replica.
+            self.queries.answer_one(None, "", job.user)  # type: ignore[arg-type]
             if job.done and not job.draft:
                 return
 

@@ -30,7 +30,7 @@ from tests.support.tiny_model import make_tiny_model, tiny_card
 
 STEPS = 6
 # The long form is in `make soak`.
-KILLS = int(os.environ.get("PLAYGROUND_KILLS", "4"))
+KILLS = int(os.environ.get("PLAYGROUND_KILLS", "2"))
 GUEST = User("guest-1")
 
 
