@@ -46,7 +46,6 @@ class NearCluster:
         self._signals = Signals()
         self.signals = SimpleNamespace(
             stopped=SimpleNamespace(remote=self._signals.stopped),
-            forget=SimpleNamespace(remote=lambda job: self._soon(self._signals.forget(job))),
         )
         self.replicas = [Replica("cpu", 1) for _ in range(replicas)]
         self._turn = 0
@@ -62,6 +61,9 @@ class NearCluster:
 
     def stop(self, job: str) -> None:
         self._soon(self._signals.stop(job))
+
+    def forget(self, job: str) -> None:
+        self._soon(self._signals.forget(job))
 
     def run(self, model_id: str, message: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
         self.messages.append(message)

@@ -73,6 +73,8 @@ def prepare_environment(environ: dict[str, str] | os._Environ[str], address: str
     (``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``).
     """
     environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Otherwise a call after the end would start a cluster of Ray's own choice.
+    environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     environ.setdefault("RAY_AUTH_MODE", "token")
     if not address:
         # A node whose address is 127.0.0.1 binds its ports there alone; without this, Ray replaces that address by one
@@ -222,10 +224,16 @@ class Cluster:
 
     def stop(self, job: str) -> None:
         """Tell the replica of a job to stop it; where none has begun it, none will."""
-        self.signals.stop.remote(job)
+        with suppress(Exception):  # the cluster may have ended
+            self.signals.stop.remote(job)
         if (response := self._waiting.pop(job, None)) is not None:
             with suppress(Exception):
                 response.cancel()
+
+    def forget(self, job: str) -> None:
+        """A job is over."""
+        with suppress(Exception):
+            self.signals.forget.remote(job)
 
     def run(self, model_id: str, message: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
         """The events of a job, in chunks; raises ReplicaLost."""

@@ -156,7 +156,7 @@ class RemoteRunner(GenerationRunner):
             self._try_twice(job, shown)
         finally:
             over.set()
-            self.cluster.signals.forget.remote(job.id)
+            self.cluster.forget(job.id)
 
     def _pass_on_stop(self, job: Job, over: threading.Event) -> None:
         """Tell the replica when the job is cancelled."""
