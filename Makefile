@@ -23,12 +23,13 @@ MINIMAL_TESTS := $(addprefix tests/,ui/test_page.py ui/server presets test_app.p
 	$(addprefix models/,families test_local_models.py test_model_files.py test_prompt_weighting.py checkpoints \
 	$(addprefix adapters/,test_resolver.py test_textual_inversion.py test_lora_file.py)) \
 	$(addprefix sampling/,test_conditioning.py test_initial_noise.py test_image_to_image.py)))
+RAY := .venv-ray
 TORCH ?= auto
 # Once a build is there, only asking for another one replaces it.
 TORCH_STAMP := $(if $(filter auto,$(TORCH)),$(firstword $(wildcard $(VENV)/torch-*.stamp) $(VENV)/torch-auto.stamp),$(VENV)/torch-$(TORCH).stamp)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-minimal check lint train evaluate bench soak python clean
+.PHONY: help setup setup-dev run test test-minimal test-ray check lint train evaluate bench soak python clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -56,6 +57,10 @@ test-minimal: $(MINIMAL)/minimal.stamp ## run some tests without the packages th
 	run 2 >$(MINIMAL)/part-2.log 2>&1 & second=$$!; run 1; first=$$?; wait $$second; second=$$?; \
 	cat $(MINIMAL)/part-2.log; exit $$((first + second))
 
+# In an environment of its own above .venv's packages, since Ray is an extra.
+test-ray: $(RAY)/ray.stamp ## run the tests that start a real Ray on this computer
+	@$(RAY)/bin/python -m pytest -q -p no:cacheprovider tests/pipelines/jobs/ray $(ARGS)
+
 check: lint ## lint and the fast tests, for every few minutes
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow" $(ARGS)
 
@@ -76,10 +81,11 @@ bench: setup-dev ## measure speed against plain diffusers
 
 soak: setup-dev ## use, attack, overload and kill the running program for half an hour, then read 5,000 malformed files
 	@$(PY) -m benchmarks.soak $(ARGS)
+	@PLAYGROUND_KILLS=20 $(PY) -m pytest -q tests/pipelines/jobs/ray
 	@PLAYGROUND_MALFORMED=5000 $(PY) -m pytest -q tests/history/readers/test_malformed.py
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) $(MINIMAL) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(MINIMAL) $(RAY) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -115,6 +121,14 @@ $(MINIMAL)/minimal.stamp: requirements.txt requirements-dev.txt $(VENV)/run.stam
 		$(MINIMAL)/lib/python3*/site-packages/ 2>/dev/null || true
 	@$(MINIMAL)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
 		$$(grep -E '^(pytest|hypothesis)==' requirements-dev.txt)
+	@touch $@
+
+$(RAY)/ray.stamp: requirements-ray.txt $(VENV)/dev.stamp
+	@echo "Installing Ray for its tests (once) ..."
+	@test -x $(RAY)/bin/python || $(PY) -m venv $(RAY)
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' > `$(RAY)/bin/python -c \
+		'import sysconfig; print(sysconfig.get_paths()["purelib"])'`/program.pth
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp

@@ -102,12 +102,12 @@ class Program:
     problems: tuple[str, ...] = ()
 
 
-def create(settings: Settings, backend_name: str = "local", **backend_options: Any) -> Program:
+def create(settings: Settings, backend_name: str = "", **backend_options: Any) -> Program:
     """Wire everything; loads no model and opens no port.
 
     Args:
         settings: of ``parse``.
-        backend_name: an entry of ``pipelines.jobs.backend.BACKENDS``.
+        backend_name: an entry of ``pipelines.jobs.backend.BACKENDS``; "" for what the settings ask for.
         backend_options: more for its class, such as ``on_step``.
     """
     prepare_environment(settings)
@@ -124,7 +124,8 @@ def create(settings: Settings, backend_name: str = "local", **backend_options: A
     options = {"adapter_dirs": folders, "pictures": history, "archive": history.strips, **backend_options}
     manager, *others = create_managers(settings, hub)
     options |= {"others": others} if others else {}
-    create_backend = backend_class(backend_name)
+    options |= {"cluster": settings.cluster} if settings.cluster else {}
+    create_backend = backend_class(backend_name or ("ray" if settings.cluster else "local"))
     backend: Backend = create_backend(manager, settings.pictures_dir, threads=settings.threads or None, **options)
     for folder in (data, *(found for name in WRITTEN_FOLDERS for found in data.glob(name))):
         atomic_files.remove_stale_parts(folder)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.training_sample.library import TrainingSamples
 
 # Name -> "module:Class".  A class is called as Class(manager, pictures_dir, **options).
-BACKENDS = {"local": "pipelines.jobs.local:LocalBackend"}
+BACKENDS = {"local": "pipelines.jobs.local:LocalBackend", "ray": "pipelines.jobs.ray.backend:RayBackend"}
 
 
 class QueueFull(RuntimeError):

@@ -11,11 +11,14 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from pipelines.images.signing import ALGORITHMS, PictureSigner, SigningFailed, read_signer
+from pipelines.jobs.ray.cluster import ClusterSettings
+from pipelines.system.gpu import nvidia_smi
 from pipelines.system.gpu.device_list import device_list
 from presets import catalogue, models_folder
 from presets.user_models import UserModels
@@ -63,6 +66,7 @@ class Settings:
         root: the path of the page behind a proxy, such as ``/paint``, or its whole address there; "" for none.
         allowed: names under which a proxy asks for the page.
         signer: signs pictures, or None.
+        cluster: where the models are, None for this computer.
     """
 
     host: str
@@ -90,6 +94,7 @@ class Settings:
     root: str
     allowed: tuple[str, ...]
     signer: PictureSigner | None = None
+    cluster: ClusterSettings | None = None
 
     @property
     def addresses(self) -> Addresses:
@@ -119,6 +124,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
     parser = create_parser()
     _apply_environment(parser, environ)
     args = parser.parse_args(argv)
+    cluster = _cluster(parser, args)
     try:
         data_dir = _data_dir(parser, args.data_dir or default_data_dir(environ))
         cards, user_models, problems = _find_models(parser, args.models_dir, data_dir)
@@ -136,7 +142,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         cards=tuple(cards) if model in cards else (model, *cards),
         user_models=user_models,
         problems=tuple(problems),
-        devices=args.devices or (args.device,),
+        devices=("cpu",) if cluster else args.devices or (args.device,),
         attention=args.attention,
         engine=args.engine,
         compile=args.compile,
@@ -155,6 +161,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Setti
         root=args.root_path,
         allowed=tuple(args.allow_host),
         signer=_signer(parser, args),
+        cluster=cluster,
     )
 
 
@@ -191,6 +198,11 @@ def create_parser() -> argparse.ArgumentParser:
         help="default: the fastest available")  # fmt: skip
     add("--devices", type=_devices, default=(), metavar="cuda:0,cuda:1",
         help="several at once instead of --device, each with a worker; cpux2 is two on the CPU")  # fmt: skip
+    add("--backend", choices=("local", "ray"), default="local",
+        help="where models run: on this computer, or on a cluster of Ray (requirements-ray.txt)")  # fmt: skip
+    add("--ray-address", default="", metavar="auto|HOST:PORT", help="a cluster that runs already (default: start one)")
+    add("--ray-replicas", type=_replicas, default=(1, 1), metavar="N|MIN:MAX",
+        help="workers of the cluster, each with one graphics card or CPUs; 0:4 as needed")  # fmt: skip
     add("--attention", type=_attention, default={"": "auto"}, metavar="auto|sdpa|xformers",
         help="for all models, or for some: sdxl=xformers,sd15=sdpa (default: sdpa)")  # fmt: skip
     add("--engine", choices=ENGINES, default="auto",
@@ -267,6 +279,28 @@ def _devices(text: str) -> tuple[str, ...]:
         return device_list(text)
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
+
+
+def _replicas(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    least, most = _number(0, 1000)(low), _number(1, 1000)(high or low)
+    if least > most:
+        raise argparse.ArgumentTypeError(f"{text!r} has a minimum above its maximum; write 0:4")
+    return least, most
+
+
+def _cluster(parser: argparse.ArgumentParser, args: argparse.Namespace) -> ClusterSettings | None:
+    """What is asked of a cluster, None without one."""
+    if args.backend != "ray":
+        return None
+    if find_spec("ray") is None:
+        parser.error("Ray is not installed: pip install -r requirements-ray.txt, or start without --backend ray.")
+    if args.devices:
+        parser.error("--devices is for this computer alone; with --backend ray use --ray-replicas.")
+    device = args.device.partition(":")[0]
+    if device == "auto":
+        device = "cuda" if nvidia_smi.ask().cards else "cpu"
+    return ClusterSettings(args.ray_address, args.ray_replicas, device, args.threads or 1, args.offline)
 
 
 def _attention(text: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.jobs.ray.cluster import ClusterSettings
 from tests.support.tiny_model import make_tiny_model
 from ui.server import command_line
 from ui.server.command_line import FIRST_PORT, PORTS_TO_TRY, is_loopback, new_link_folder, parse
@@ -74,6 +75,9 @@ def test_the_command_line_goes_before_the_environment(base: dict[str, str]) -> N
         (["--c2pa-key", "key.pem"], "both --c2pa-certificate and --c2pa-key"),
         (["--c2pa-key", "/dev/null/k", "--c2pa-certificate", "/dev/null/c"], "/dev/null/c cannot be read"),
         (["--c2pa-algorithm", "rot13"], "'rot13'"),
+        (["--ray-replicas", "4:2"], "a minimum above its maximum"),
+        (["--ray-replicas", "0"], "from 1 to 1000"),
+        (["--backend", "spark"], "'spark'"),
         (["--magic"], "--magic"),
         (["--por", "7860"], "--por"),
     ],
@@ -220,3 +224,18 @@ def test_several_devices_go_before_the_one(base: dict[str, str], capsys: pytest.
     with pytest.raises(SystemExit):
         parse(["--devices", "cuda:0,cuda:0"], base)
     assert "cuda:0 is named twice; name each graphics card once" in capsys.readouterr().err
+
+
+def test_a_cluster_is_asked_for_by_name(
+    capsys: pytest.CaptureFixture[str], base: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parse([], base).cluster is None
+    monkeypatch.setattr(command_line, "find_spec", lambda name: None)
+    assert "pip install -r requirements-ray.txt" in refused(capsys, ["--backend", "ray"], base)
+    monkeypatch.setattr(command_line, "find_spec", lambda name: name)
+    assert "use --ray-replicas" in refused(capsys, ["--backend", "ray", "--devices", "cpux2"], base)
+    asked = ["--backend", "ray", "--ray-replicas", "0:4", "--device", "cuda:1", "--threads", "2"]
+    settings = parse(asked, base)
+    assert settings.cluster == ClusterSettings("", (0, 4), "cuda", 2, False)
+    assert settings.devices == ("cpu",), "what the page itself computes"
+    assert "ray" not in sys.modules
