@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,14 +32,23 @@ class GuestShare:
 
     Attributes:
         waiting: jobs that may wait at once; the running one is not counted.
+        together: lanes of one race that may wait at once; they do not count as waiting for each other, so that all of a
+            race run together.
         pictures: per hour.
         work: width x height x pictures x model calls per hour, model queries included; the default is 1,000 pictures
             of 512 px with 25 steps.
     """
 
     waiting: int = 3
+    together: int = 6
     pictures: int = 120
     work: int = 1000 * 512 * 512 * 25
+
+    def check_waiting(self, job: Job, mine: Collection[Job]) -> None:
+        """Raise QueueFull if too many of a guest's jobs wait for this one to wait, too."""
+        lanes = sum(bool(job.together) and other.together == job.together for other in mine)
+        if len(mine) - lanes >= self.waiting or lanes >= self.together:
+            raise QueueFull(f"{len(mine)} of your pictures are waiting already; wait for one of them.", soon=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +140,8 @@ class JobQueue:
                 raise QueueFull(f"{self.limit} pictures are waiting already; try again in a minute.", soon=True)
             self._owner.append(job)
             return
-        mine = self._guests.get(user.id, ())
-        if len(mine) >= self.share.waiting and not user.unmetered:
-            raise QueueFull(
-                f"{self.share.waiting} of your pictures are waiting already; wait for one of them.", soon=True
-            )
+        if not user.unmetered:
+            self.share.check_waiting(job, self._guests.get(user.id, ()))
         if self._guest_count() >= self.limit:
             raise QueueFull(f"This computer is busy; try again in {self._estimated_wait(running)}.")
         if not user.unmetered:

@@ -181,15 +181,15 @@ class Trace:
     @property
     def seconds_a_step(self) -> float:
         """How long one step of those took that this run made itself; 0 if that is not known."""
-        return self.seconds / max(len(self.steps) - self._taken_over, 1)
+        return self.seconds / max(len(self.steps) - self.taken_over, 1)
 
     @property
     def seconds_whole(self) -> float:
         """About how long the run with its frames would have taken had it not been stopped; of a fork, its own steps."""
-        return self.seconds_a_step * max(self.total - self._taken_over, 1) + self.frames_seconds
+        return self.seconds_a_step * max(self.total - self.taken_over, 1) + self.frames_seconds
 
     @property
-    def _taken_over(self) -> int:
+    def taken_over(self) -> int:
         """Steps of the run that a fork left."""
         return self.request.fork.step if self.request.fork else 0
 

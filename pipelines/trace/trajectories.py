@@ -26,12 +26,16 @@ class Trajectory:
     """One way from noise to a picture.
 
     Attributes:
-        x_t: the latents of each of s steps as alpha * x0 + sigma * eps, and the last ones, (s + 1, d).
+        x_t: the latents of each of s steps as alpha * x0 + sigma * eps, and the finished ones, (s + 1, d).  Those after
+            the last step of a run that did not end are left out: they are in the sampler's own scale, at a level of
+            noise that only the next step would name.
         x0: what the model predicted at each step, (s, d).
+        noise: the noise's share of each x_t by power, 0 to 1; empty where it is not asked for.
     """
 
     x_t: np.ndarray
     x0: np.ndarray
+    noise: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +54,26 @@ class Plane:
 def of_trace(trace: Trace, k: int, every: int = 1) -> Trajectory:
     """The way of picture k of a run; x0 under the run's own guidance, which is what the sampler went by.
 
-    ``every`` leaves steps out: each so manieth is there.
+    ``every`` leaves steps out; see ``steps_of``.
     """
-    steps = range(0, len(trace.steps), every)
-    x_t = [trace.variance_preserving(i)[k].ravel() for i in steps] + [trace.final[k].ravel()]
-    return Trajectory(np.stack(x_t), np.stack([trace.x0(i)[k].ravel() for i in steps]))
+    steps = steps_of(trace, every)
+    x_t = [trace.variance_preserving(i)[k].ravel() for i in steps]
+    noise = [1 - trace.steps[i].alpha_bar for i in steps]
+    if _ended(trace):
+        x_t.append(trace.final[k].ravel())
+        noise.append(0.0)
+    return Trajectory(np.stack(x_t), np.stack([trace.x0(i)[k].ravel() for i in steps]), tuple(noise))
+
+
+def steps_of(trace: Trace, every: int = 1) -> list[int]:
+    """Each so manieth step of a run, and the newest of one that did not end."""
+    steps = list(range(0, len(trace.steps), every))
+    newest = len(trace.steps) - 1
+    return steps if _ended(trace) or newest in steps else [*steps, newest]
+
+
+def _ended(trace: Trace) -> bool:
+    return bool(trace.finals) or len(trace.steps) >= trace.total
 
 
 def live_stride(steps: int, size: int) -> int:
@@ -94,4 +113,4 @@ def plane(ways: Sequence[Trajectory]) -> tuple[Plane, list[Trajectory]]:
     parts = [part for way in ways for part in (way.x_t, way.x0)]
     found = principal_components(np.concatenate(parts))
     flat = iter(np.split(found.points, np.cumsum([len(part) for part in parts])[:-1]))
-    return found, [Trajectory(next(flat), next(flat)) for _ in ways]
+    return found, [Trajectory(next(flat), next(flat), way.noise) for way in ways]

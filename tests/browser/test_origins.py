@@ -89,7 +89,14 @@ def test_the_map_is_drawn_while_a_picture_is_made(visit, server: Site) -> None:
         server.gate.wait_for(held)
         expect(ways).to_have_attribute("data-ways", "1")
         expect(ways.locator('[data-part="state"]')).to_have_text(f"{held} of 8 steps are made")
-        expect(ways.locator("line.own")).to_have_count(held)
+        # To the newest step; the model's guess there is pointed to.
+        expect(ways.locator("line.own")).to_have_count(held - 1)
+        expect(ways.locator('circle[data-now="guess"]')).to_be_visible()
+    # The colours go by the noise, of which much is left, and not by how many steps are made.
+    shares = ways.locator("line.own").evaluate_all(
+        "all => all.map((one) => parseInt(one.style.getPropertyValue('--share'), 10))"
+    )
+    assert shares == sorted(shares) and shares[0] < 10 and shares[-1] < 90
     expect(ways.locator('[data-part="variance"]')).to_contain_text("% of the variance")
     assert violations(page, {"include": [["#trajectory-map"]]}) == []
     server.gate.open()

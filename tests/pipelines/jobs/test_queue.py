@@ -14,10 +14,14 @@ from pipelines.jobs.users import OWNER, User
 A, B, C = (User(name) for name in "abc")
 
 
-def job(name: str, pictures: int = 1, side: int = 64, steps: int = 10, scheduler: str = "ddim") -> Any:
+def job(
+    name: str, pictures: int = 1, side: int = 64, steps: int = 10, scheduler: str = "ddim", together: str = ""
+) -> Any:
     sampling = SimpleNamespace(num_inference_steps=steps, scheduler=scheduler)
     return SimpleNamespace(
-        name=name, request=SimpleNamespace(width=side, height=side, num_images=pictures, sampling=sampling)
+        name=name,
+        together=together,
+        request=SimpleNamespace(width=side, height=side, num_images=pictures, sampling=sampling),
     )
 
 
@@ -78,6 +82,21 @@ def test_a_guest_has_three_waiting_jobs_and_others_still_get_in() -> None:
         queue.add(job("a"), A)
     queue.add(job("b"), B)
     queue.next()
+    queue.add(job("a"), A)
+
+
+def test_the_lanes_of_a_guests_race_wait_together_and_nothing_more() -> None:
+    queue = make_queue(limit=50)
+    for _ in range(2):
+        queue.add(job("a"), A)
+    for _ in range(6):
+        queue.add(job("a", together="race"), A)
+    for another in (job("a", together="race"), job("a", together="other"), job("a")):
+        with pytest.raises(QueueFull, match="8 of your pictures are waiting already") as problem:
+            queue.add(another, A)
+        assert problem.value.soon
+    while len(queue) > 2:
+        queue.next()
     queue.add(job("a"), A)
 
 

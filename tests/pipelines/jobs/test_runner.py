@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.events import Announced, Cancelled, Decoding, Failed, Finished, Loading, Preview, Queued, Step
+from pipelines.grid.plan import Grid, GridAxis
 from pipelines.images.png import read_request
 from pipelines.jobs.job import Job
 from pipelines.jobs.local import LocalBackend
@@ -193,16 +194,40 @@ def test_a_guest_looks_at_its_own_running_job(make_backend: Any) -> None:
     assert (len(hers.steps), len(so_far.steps)) == (2, 3)
 
 
-def test_no_frame_is_decoded_that_was_decoded_before(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card, decoded, plain = card_for(str(tiny_folder), []), [], LatentFormat._preview
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The shapes of the latents that previews are decoded of."""
+    found, plain = [], LatentFormat._preview
 
     def count(latents: LatentFormat, x: Any) -> Any:
-        decoded.append(x.shape)
+        found.append(x.shape)
         return plain(latents, x)
 
     monkeypatch.setattr(LatentFormat, "_preview", count)
+    return found
+
+
+def test_a_grid_decodes_no_guess_that_is_a_picture_and_each_noise_once(
+    tiny_folder: Path, tmp_path: Path, decoded: list[Any]
+) -> None:
+    card, steps = card_for(str(tiny_folder), []), 2
+    backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
+    base = make_request(
+        model=card.id, prompt="a fox", width=32, height=32, scheduler="ddim", num_inference_steps=steps,
+        guidance_scale=1.0, seed=5,
+    )  # fmt: skip
+    seeds, prompts = GridAxis(setting="seed", values=("1", "2")), GridAxis(setting="prompt", values=("a fox", "an owl"))
+    try:
+        cells = Grid(request=base, x=seeds, y=prompts).cells()
+        assert all(isinstance(finish(backend.submit(cell.request))[-1], Finished) for cell in cells)
+        # Two views a step, less the last guess of each cell, and the noise of a seed beyond its first cell.
+        assert len(decoded) == len(cells) * 2 * steps - len(cells) - (len(cells) - len(seeds.values))
+    finally:
+        backend.close()
+
+
+def test_no_frame_is_decoded_that_was_decoded_before(tiny_folder: Path, tmp_path: Path, decoded: list[Any]) -> None:
+    card = card_for(str(tiny_folder), [])
     backend = LocalBackend(PipelineManager([card], device="cpu"), tmp_path / "pictures", threads=1)
     values = {"model": card.id, "width": 32, "height": 32, "scheduler": "ddim", "num_inference_steps": 3, "seed": 5}
     try:

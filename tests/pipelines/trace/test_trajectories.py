@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,25 @@ def test_a_runs_way_ends_at_its_last_latents() -> None:
     assert [one.x_t.shape for one in flat] == [(7, 2), (7, 2)] and flat[0].x0.shape == (6, 2)
     np.testing.assert_array_equal(plane.points[:7], flat[0].x_t)
     np.testing.assert_array_equal(plane.points[20:], flat[1].x0)
+
+
+def test_a_run_that_did_not_end_is_drawn_to_its_newest_step() -> None:
+    trace = replace(make_trace(done=4), final=np.full((1, 3, 4, 4), 1e3, np.float32))  # in the sampler's own scale
+    way = trajectories.of_trace(trace, 0)
+    assert way.x_t.shape == way.x0.shape == (4, 48) and np.abs(way.x_t).max() < 10
+    np.testing.assert_array_equal(way.x_t[-1], trace.variance_preserving(3)[0].ravel())
+    thin = trajectories.of_trace(trace, 0, 2)
+    np.testing.assert_array_equal(thin.x_t, way.x_t[[0, 2, 3]])  # and where it is now
+    assert trajectories.steps_of(make_trace(), 2) == [0, 2, 4]
+
+
+def test_the_noise_of_each_point_is_known() -> None:
+    trace = make_trace()
+    noise = trajectories.of_trace(trace, 0).noise
+    assert noise == (*(1 - step.alpha_bar for step in trace.steps), 0.0) and noise[0] == 1
+    growing = trajectories.of_trace(make_trace(done=3), 0)
+    assert growing.noise == noise[:3]
+    assert trajectories.plane([growing])[1][0].noise == noise[:3]
 
 
 def test_of_ways_that_grow_so_many_steps_are_left_out_that_their_plane_is_found_at_once() -> None:

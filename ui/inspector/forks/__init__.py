@@ -13,14 +13,14 @@ from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.request import MAX_GUIDANCE, MAX_PROMPT, GenerationRequest, InvalidRequest
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.trace.forks import fork_of
+from ui.components import phrases
 from ui.components.assets import asset
-from ui.components.data_uri import data_uri
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.form.form import said
 from ui.form.taken_settings import lora_tags
 from ui.inspector.forks import decided
 from ui.inspector.forks.strips import RunningStrip, Strips
-from ui.inspector.forks.tree import tree_value
+from ui.inspector.forks.tree import small_picture, tree_value
 from ui.inspector.panel import Panel, number_within, opened_trace
 from ui.server.current_user import current_user
 
@@ -59,12 +59,13 @@ _TEMPLATE = """
     </form>
     <form class="decided" data-part="decide">
       <h3>When was it decided?</h3>
-      <p class="said">Leaves the run at many of its steps for another prompt. Early the new words win, late they come
+      <p class="said">Leaves the run at each of its steps for another prompt. Early the new words win, late they come
         too late: thing, colours and outlines each have their own time.</p>
       <label>Other prompt<textarea data-part="other" rows="2"></textarea></label>
       <div class="swaps" data-part="swaps" role="group" aria-label="Other prompts"></div>
       <div class="trying"><button type="submit" class="quiet" data-part="try">Try it</button>
         <button type="button" class="quiet" data-part="stop" hidden>Stop</button></div>
+      <p class="said" data-part="cost"></p>
       <ol class="outcomes" data-part="outcomes"></ol>
       <p class="verdict" data-part="verdict" role="status"></p>
     </form>
@@ -104,7 +105,8 @@ def panel_value(page: PageContext, trace: Trace, k: int) -> dict[str, Any]:
         "other": decided.other_colour(prompt) or decided.other_thing(prompt),
         "others": others(prompt),
         "tree": tree_value(page, trace),
-        "tries": len(tries(page, trace)),
+        "tries": len(trace.steps),
+        "cost": cost(page, trace),
     }
 
 
@@ -114,15 +116,15 @@ def others(prompt: str) -> list[dict[str, str]]:
     return [{"label": label, "prompt": text} for label, text in found.items() if text]
 
 
-def tries(page: PageContext, trace: Trace) -> list[int]:
-    """The steps at which a strip leaves a run: every one where that is quick, and for the owner.
-
-    A fork makes all pictures of the run, so their number shortens nothing.
-    """
-    steps = len(trace.steps)
-    known = trace is not page.bundled_trace and trace.seconds > 0 and current_user().owner
-    seconds = trace.seconds_a_step * steps * (steps + 1) / 2
-    return decided.steps_to_try(steps, known and seconds <= decided.QUICK_SECONDS)
+def cost(page: PageContext, trace: Trace) -> str:
+    """What a strip of all steps makes, and how long it takes if a run took its time here; each fork makes the rest."""
+    pictures = len(trace.steps) * trace.request.num_images
+    text = f"{pictures} picture{'s' * (pictures != 1)}, a few steps first and then those between them"
+    if trace is page.bundled_trace or trace.seconds <= 0:
+        return f"{text}."
+    rest = sum(trace.total - step for step in range(len(trace.steps)))
+    seconds = rest * (trace.seconds_a_step + trace.frames_seconds / max(trace.total, 1))
+    return f"{text}: about {phrases.seconds(seconds)} in all."
 
 
 def samplers(page: PageContext, trace: Trace, step: int) -> list[dict[str, Any]]:
@@ -160,34 +162,44 @@ def panel_prompt(trace: Trace) -> str:
 
 
 def try_steps(page: PageContext, trace: Trace, k: int, prompt: str, strip: RunningStrip) -> Iterator[dict[str, Any]]:
-    """Leave a run at several steps for another prompt: the strip as it grows, then with a sentence.
+    """Leave a run at each step for another prompt: the strip as it grows, then with a sentence.
 
     Raises:
-        InvalidRequest, QueueFull: if a fork cannot be made.
+        InvalidRequest, QueueFull: if the first fork cannot be made.
     """
-    user, traces = current_user(), []
-    cells: list[dict[str, Any]] = [{"step": step} for step in tries(page, trace)]
-    for number, cell in enumerate(cells):
-        yield {"cells": cells, "text": f"{number} of {len(cells)} done"}
+    user, order = current_user(), decided.steps_to_try(len(trace.steps))
+    cells: list[dict[str, Any]] = [{"step": step} for step in sorted(order)]
+    outcomes: list[decided.Outcome] = []
+    other: Trace | None = None  # the other prompt's own run, which is made first
+    problem = ""
+    for number, step in enumerate(order):
+        so_far = f" {_verdict(outcomes)}" if number >= decided.FIRST else ""
+        yield {"cells": cells, "text": f"{number} of {len(cells)} done.{so_far}"}
         if strip.stopped:
             break
         # One after the other: a strip does not fill the queue, and ends with the page that shows it.
-        job = strip.follow(page.backend.submit(fork_of(trace, cell["step"], prompt=prompt), user))
-        problem = _wait(job)
+        try:
+            job = strip.follow(page.backend.submit(fork_of(trace, step, prompt=prompt), user))
+        except QueueFull as full:
+            if not number:
+                raise
+            problem = said(full)
+            break
+        wrong = _wait(job)
         made = page.trace({"id": job.id})
-        if problem or made is None or k >= len(made.finals):
-            cell["problem"] = problem or GONE
-        else:
-            traces.append((cell["step"], made))
-            cell |= {"run": job.id, "picture": data_uri(made.finals[k])}
-    yield {"cells": cells, "text": _verdict(traces, trace, k), "done": True}
+        if wrong or made is None or k >= len(made.finals):
+            cells[step]["problem"] = wrong or GONE
+            continue
+        cells[step] |= {"run": job.id, "picture": small_picture(made.finals[k])}
+        if (other := other or (made if step == 0 else None)) is not None:
+            outcomes.append(decided.outcome(step, made, trace, other, k))
+    yield {"cells": cells, "text": _verdict(outcomes), "problem": problem, "done": True}
 
 
-def _verdict(traces: Sequence[tuple[int, Trace]], original: Trace, k: int) -> str:
-    if len(traces) < 2 or traces[0][0] != 0:
+def _verdict(outcomes: Sequence[decided.Outcome]) -> str:
+    if len(outcomes) < 2:
         return "Not enough of the pictures were made to say when it was decided."
-    other = traces[0][1]
-    return decided.sentence([decided.outcome(step, made, original, other, k) for step, made in traces])
+    return decided.sentence(sorted(outcomes, key=lambda one: one.step))
 
 
 def _wait(job: Job) -> str:
@@ -244,7 +256,8 @@ def decide(page: PageContext, value: Any, data: gr.EventData, strips: Strips) ->
     try:
         for answer in try_steps(page, *found, prompt, strip):
             yield {**sheet, "decided": {**answer, "name": name}}
-        yield {**panel_value(page, *found), "decided": answer}
+        last = {**answer, "name": name}
+        yield {**panel_value(page, *found), "decided": last, "problem": answer["problem"]}
     except (InvalidRequest, QueueFull) as problem:
         yield {**sheet, "problem": said(problem)}
     finally:

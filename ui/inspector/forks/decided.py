@@ -14,8 +14,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from pipelines.trace.trace import Trace
 
-# Steps at which a run is left, unless all of them together take no longer than this.
-TRIES, QUICK_SECONDS = 8, 15.0
+# A run is left first at so many of its steps, evenly over it, and then at those between them.
+FIRST = 8
 # Colours and things that are swapped in a prompt, each for the other.
 _COLOURS = (("red", "blue"), ("green", "orange"), ("yellow", "purple"), ("black", "white"), ("pink", "brown"))
 _THINGS = (("cat", "dog"), ("fox", "owl"), ("apple", "banana"), ("rocket", "bus"), ("horse", "rabbit"), ("car", "boat"),
@@ -28,11 +28,14 @@ ALIKE = 0.02
 ASPECTS = ("colours", "outlines")
 
 
-def steps_to_try(total: int, every: bool = False) -> list[int]:
-    """Steps from 0 (all of it is new) to the last one: ``TRIES`` of them, evenly over the run, or every one."""
-    if every or total <= TRIES:
-        return list(range(total))
-    return [round(k * (total - 1) / (TRIES - 1)) for k in range(TRIES)]
+def steps_to_try(total: int) -> list[int]:
+    """All steps from 0 (all of it is new) to the last one, a few evenly over the run before those between them.
+
+    So a strip says soon about when it was decided, then exactly, and one that is stopped is of use.
+    """
+    few = total <= FIRST
+    first = list(range(total)) if few else [round(k * (total - 1) / (FIRST - 1)) for k in range(FIRST)]
+    return [*first, *(step for step in range(total) if step not in first)]
 
 
 def other_colour(prompt: str) -> str:

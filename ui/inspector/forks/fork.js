@@ -72,7 +72,8 @@ function words() {
   part('go').textContent = `Go on from step ${step + 1}`;
   const kept = step === 0 ? 'Only the noise that it begins with is kept' : step === 1 ? 'Step 1 stays as it was' : `Steps 1 ${step === 2 ? 'and' : 'to'} ${step} stay as they were`;
   part('kept').textContent = `${kept}; at this step ${share}% is noise. Move the timeline to choose another step.`;
-  part('try').textContent = `Try it at ${sheet.tries} step${sheet.tries === 1 ? '' : 's'}`;
+  part('try').textContent = sheet.tries === 1 ? 'Try it at its step' : `Try it at all ${sheet.tries} steps`;
+  part('cost').textContent = sheet.cost;
 }
 
 function offer(found) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -34,20 +34,40 @@ def tree_value(page: PageContext, trace: Trace) -> dict[str, Any]:
     if bundled is not None and bundled.finals:
         runs[bundled.id] = (bundled.request, bundled.finals[0])
     runs.setdefault(trace.id, (trace.request, trace.finals[0] if trace.finals else trace.frames[-1][0]))
-    parents = {name: request.fork.run for name, (request, _) in runs.items() if request.fork}
-    depths = dict(list(relatives(trace.id, parents, runs).items())[:DRAWN])
+    # The forks of one run by the step at which they left it, as a strip of all steps makes a few of them first.
+    late_first = sorted(runs.items(), key=lambda run: -_kept_steps(run[1][0]))
+    parents = {name: request.fork.run for name, (request, _) in late_first if request.fork}
+    found = relatives(trace.id, parents, runs)
+    depths = {run: found[run] for run in drawn(trace.id, parents, found)}
 
     def name_of(run: str) -> str:
         return BUNDLED if bundled is not None and run == bundled.id else run
 
     members = [
-        {"id": name_of(run), "title": _title(runs[run][0]), "depth": depths[run], "picture": _picture(runs[run][1])}
+        {
+            "id": name_of(run),
+            "title": _title(runs[run][0]),
+            "depth": depths[run],
+            "picture": small_picture(runs[run][1]),
+        }
         for run in depths
     ]
     links = [
         (name_of(parents[run]), name_of(run), _words(runs[run][0])) for run in depths if parents.get(run) in depths
     ]
-    return {"members": members if len(members) > 1 else [], "links": links, "now": name_of(trace.id)}
+    more = len(found) - len(depths)
+    words = f"{len(depths)} of {len(found)} are drawn; the others are in the history." if more else ""
+    return {"members": members if len(members) > 1 else [], "links": links, "now": name_of(trace.id), "more": words}
+
+
+def drawn(start: str, parents: Mapping[str, str], found: Mapping[str, int]) -> list[str]:
+    """The runs of a tree that are drawn: the first ones, and in any case ``start`` and the runs that it came from."""
+    path, run = [start], start
+    while (run := parents.get(run, "")) in found and run not in path:
+        path.append(run)
+    others = [run for run in found if run not in path][: max(0, DRAWN - len(path))]
+    chosen = {*path, *others}
+    return [run for run in found if run in chosen]
 
 
 def relatives(start: str, parents: dict[str, str], known: Sequence[str] | dict[str, Any]) -> dict[str, int]:
@@ -69,6 +89,10 @@ def relatives(start: str, parents: dict[str, str], known: Sequence[str] | dict[s
     return found
 
 
+def _kept_steps(request: GenerationRequest) -> int:
+    return request.fork.step if request.fork else 0
+
+
 def _title(request: GenerationRequest) -> str:
     if request.fork is None:
         return phrases.heading(request)
@@ -79,7 +103,7 @@ def _words(request: GenerationRequest) -> str:
     return f"after step {request.fork.step} leaves" if request.fork else ""
 
 
-def _picture(data: bytes) -> str:
+def small_picture(data: bytes) -> str:
     """A small copy as a data URI, or "" if there is no picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -32,7 +32,7 @@ function draw() {
   svg.replaceChildren(
     ...others.flatMap((way) => [path(way.x_t, `way ${way.kind}`)]),
     ...own.x0.map((end, i) => path([own.x_t[i], end], 'pointing')),
-    ...coloured(own.x_t),
+    ...coloured(own.x_t, own.noise),
     ...others.map((way) => ending(way, way.x_t.at(-1))),
     ending(own, own.x_t.at(-1)),
     shape('line', { 'data-now': 'line' }, 'now'), shape('circle', { r: 10, 'data-now': 'guess' }, 'guess'),
@@ -41,7 +41,7 @@ function draw() {
   part('variance').textContent = sheet.variance;
   part('legend-relatives').hidden = !others.some(({ kind }) => kind === 'relative');
   part('legend-seeds').hidden = !others.some(({ kind }) => kind === 'seed');
-  frame.setAttribute('aria-valuemax', sheet.steps);
+  frame.setAttribute('aria-valuemax', sheet.state === 'running' ? sheet.steps : own.x_t.length);
   root.dataset.ways = ways.length;
   point();
 }
@@ -49,7 +49,8 @@ function draw() {
 function point() {
   if (!own) return;
   const live = sheet.state === 'running';
-  const i = live ? own.x0.length : Math.min(step, own.x0.length);
+  const newest = own.x_t.length - 1;
+  const i = live ? newest : Math.min(step, newest);
   const there = own.x_t[i];
   const guess = own.x0[Math.min(i, own.x0.length - 1)];
   for (const name of ['line', 'guess']) mark(name).style.display = i < own.x0.length ? '' : 'none';
@@ -59,7 +60,7 @@ function point() {
   const words = live ? `${sheet.made} of ${sheet.steps} steps are made`
     : i < own.x0.length ? `Step ${i + 1} of ${own.x0.length}` : 'The finished picture';
   part('state').textContent = words;
-  frame.setAttribute('aria-valuenow', i + 1);
+  frame.setAttribute('aria-valuenow', live ? sheet.made : i + 1);
   frame.setAttribute('aria-valuetext', words);
   root.dataset.step = i;
 }
@@ -113,7 +114,7 @@ document.addEventListener('playground:step', follow);
 
 function press(event) {
   const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
-  const to = { Home: 0, End: own?.x0.length }[event.key] ?? (by && step + by);
+  const to = { Home: 0, End: own && own.x_t.length - 1 }[event.key] ?? (by && step + by);
   if (to === undefined || !own) return;
   event.preventDefault();
   event.stopPropagation();
@@ -127,7 +128,9 @@ part('seeds').addEventListener('click', () => {
   trigger('seeds');
 });
 function see() { ask(); if (!looking) look(); }
-new IntersectionObserver((seen) => { onView = seen.at(-1).isIntersecting; if (onView) see(); }).observe(root);
+// On view or soon: so that there is something to see for those who scroll to it.
+const NEAR = { rootMargin: '50% 0px' };
+new IntersectionObserver((seen) => { onView = seen.at(-1).isIntersecting; if (onView) see(); }, NEAR).observe(root);
 function back() {
   if (!element.isConnected) { document.removeEventListener('visibilitychange', back); return; }
   if (!document.hidden) see();

@@ -151,7 +151,7 @@ def flat_value(plane: Plane, flat: Sequence[Trajectory], ways: Sequence[Way]) ->
     return {
         "ways": [
             {"kind": one.kind, "name": one.name, "picture": one.picture, "x_t": way.x_t.round(3).tolist(),
-             "x0": way.x0.round(3).tolist()}
+             "x0": way.x0.round(3).tolist(), "noise": [round(share, 4) for share in way.noise]}
             for one, way in zip(ways, flat, strict=True)
         ],
         "variance": f"The first direction (across) holds {first:.1%} of the variance, the second (up) {second:.1%}: "

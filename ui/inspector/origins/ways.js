@@ -61,12 +61,12 @@ const Ways = {
     return group;
   },
 
-  // A way from the colour of noise to the colour of pictures.
-  coloured(points) {
+  // A way from the colour of noise to the colour of pictures, by the noise's share at each of its points.
+  coloured(points, noise) {
     return points.slice(1).map((to, i) => {
       const from = points[i];
       const line = Ways.shape('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1] }, 'own');
-      line.style.setProperty('--share', `${Math.round((100 * i) / Math.max(points.length - 2, 1))}%`);
+      line.style.setProperty('--share', `${Math.round(50 * (2 - noise[i] - noise[i + 1]))}%`);
       return line;
     });
   },

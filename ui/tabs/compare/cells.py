@@ -67,8 +67,8 @@ def cell_value(trace: Trace, k: int = 0, count: int = 2) -> dict[str, Any]:
 
 
 def calls_of(trace: Trace) -> int:
-    """How often the model was called, a step with guidance counting as two."""
-    return len(trace.steps) * (2 if trace.uncond is not None else 1)
+    """How often the model was called, a step with guidance counting as two; of a fork, for its own steps."""
+    return (len(trace.steps) - trace.taken_over) * (2 if trace.uncond is not None else 1)
 
 
 def _thinned(count: int, most: int) -> list[int]:

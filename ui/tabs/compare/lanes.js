@@ -1,4 +1,7 @@
 // The ways of a comparison's lanes in one map, and where each is at the noise level of the timeline.
+const AT_LEVEL = 'The dots are where they are at the noise level of the timeline above';
+const AT_NEWEST = 'While the pictures are made, the dots are at the newest steps';
+
 class LaneMap {
   constructor(root) {
     this.part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -29,7 +32,9 @@ class LaneMap {
       return group;
     });
     const ends = this.lanes.map((lane) => ending(lane, lane.x_t.at(-1)));
-    this.part('svg').replaceChildren(...this.lanes.flatMap((lane) => coloured(lane.x_t)), ...ends, ...this.dots);
+    const lines = this.lanes.flatMap((lane) => coloured(lane.x_t, lane.noise));
+    this.part('svg').replaceChildren(...lines, ...ends, ...this.dots);
+    this.part('dots').textContent = live ? AT_NEWEST : AT_LEVEL;
     const names = this.lanes.map(({ name }) => Object.assign(document.createElement('li'), { textContent: name }));
     this.part('names').replaceChildren(...names);
     this.part('variance').textContent = variance;
@@ -43,7 +48,7 @@ class LaneMap {
     this.level = level;
     const newest = level === Infinity || this.live;
     this.lanes.forEach(({ x_t: points, x0, levels }, k) => {
-      const i = newest ? levels.length : Math.max(0, levels.filter((one) => one <= level).length - 1);
+      const i = newest ? points.length - 1 : Math.max(0, levels.filter((one) => one <= level).length - 1);
       const [line, dot, number] = this.dots[k].children;
       const [here, end] = [points[i], x0[Math.min(i, x0.length - 1)]];
       for (const [name, value] of Object.entries({ x1: here[0], y1: here[1], x2: end[0], y2: end[1] })) line.setAttribute(name, value);

@@ -207,7 +207,8 @@ class RunningGrid:
             if fresh and time.monotonic() - shown > VALUE_SECONDS and not self.stop.is_set():
                 yield self._value(name, "running", fresh)
                 fresh, shown = {}, time.monotonic()
-        yield {**self._value(name, "done", fresh), "sentence": sentence(self.grid, self.traces)}
+        made = [[*place, trace.id] for place, trace in sorted(self.traces.items())]
+        yield {**self._value(name, "done", fresh), "sentence": sentence(self.grid, self.traces), "made": made}
 
     def _value(self, name: str, state: str, fresh: Mapping[Place, Mapping[str, Any]]) -> dict[str, Any]:
         cells = [{"at": list(place), **value} for place, value in fresh.items()]
@@ -245,13 +246,18 @@ class RunningGrid:
             self.stop.set()
 
     def _watch(self) -> Iterator[CellNews | None]:
-        """What is new of the oldest job, or of all lanes of a race; a job leaves the row once it is over."""
+        """What is new of the oldest job, of others that run or are over, and of all lanes of a race.
+
+        With several devices, jobs run at the same time.  One leaves the row once it is over.
+        """
         if not self._active:
             yield None
             return
-        self._active[0].job.wait_for_event(self._active[0].seen, VALUE_SECONDS)
-        for active in list(self._active) if self._together else [self._active[0]]:
-            yield self._news_of(active)
+        first = self._active[0]
+        first.job.wait_for_event(first.seen, VALUE_SECONDS)
+        for active in list(self._active):
+            if self._together or active is first or active.job.progress or active.job.done:
+                yield self._news_of(active)
 
     def _news_of(self, active: _Active) -> CellNews | None:
         cell, job, view = active.cell, active.job, active.view

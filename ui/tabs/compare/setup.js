@@ -3,7 +3,7 @@ const KEPT = 'diffusion-playground-compare';
 const ABOUT = {
   two: 'Choose a first and a second run. Both are shown at the same noise level, with what differs.',
   one: 'One setting at several values, everything else the same, the seed too.',
-  race: 'The same noise and prompt through several samplers, side by side at the same noise level.',
+  race: 'The same noise and prompt through several samplers, side by side; the timeline shows all of them at the same noise level.',
   grid: 'Two settings at once: one across, one down, and a third on further pages if you like.',
 };
 const ASKED = 'asked';

@@ -39,8 +39,9 @@ WAYS_HTML = """
   <details data-part="fold">
     <summary>Map: the ways from noise to the pictures</summary>
     <p class="lead">Every latent is a point in a space of very many dimensions. This map shows the two directions in
-      which these ways differ most. Each leads from noise to its picture; the dots are where they are at the noise
-      level of the timeline above, and the dashed lines lead to the model's guess there.
+      which these ways differ most. Each leads from noise to its picture.
+      <span data-part="dots">The dots are where they are at the noise level of the timeline above</span>, and the dashed
+      lines lead to the model's guess there.
       <span class="term">The first two principal components of x_t and of the predicted x0</span></p>
     <p class="sentence" data-part="why" role="status"></p>
     <div data-part="body" hidden>
@@ -67,7 +68,7 @@ def lanes(
     for place, trace in alike(traces).items():
         picture = data_uri(trace.finals[0]) if trace.finals else ""
         ways.append(Way("lane", names.get(place, ""), trajectories.of_trace(trace, 0, every), picture))
-        levels.append([round(level(step), 3) for step in trace.steps[::every]])
+        levels.append([round(level(trace.steps[i]), 3) for i in trajectories.steps_of(trace, every)])
     count = len(within_bounds(ways))
     return ways[:count], levels[:count]
 

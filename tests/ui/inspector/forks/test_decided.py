@@ -10,13 +10,15 @@ from PIL import Image, ImageDraw
 from pipelines.trace.trace import Trace
 from tests.support.known_trace import jpeg, make_trace
 from ui.inspector.forks.decided import Outcome, other_colour, other_thing, outcome, sentence, steps_to_try
-from ui.inspector.forks.tree import relatives
+from ui.inspector.forks.tree import DRAWN, drawn, relatives
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
 
-def test_the_steps_reach_from_the_first_to_the_last() -> None:
-    assert steps_to_try(25) == [0, 3, 7, 10, 14, 17, 21, 24]
+def test_every_step_is_tried_a_few_over_the_whole_run_first() -> None:
+    for total in (1, 4, 8, 9, 25, 50):
+        assert sorted(steps_to_try(total)) == list(range(total)) and steps_to_try(total)[0] == 0
+    assert steps_to_try(25)[:9] == [0, 3, 7, 10, 14, 17, 21, 24, 1]
     assert steps_to_try(4) == [0, 1, 2, 3]
 
 
@@ -49,10 +51,6 @@ def test_another_thing_is_offered_too() -> None:
     assert other_thing("a red Fox on a hill") == "a red owl on a hill" and other_thing("a red hill") == ""
 
 
-def test_every_step_is_tried_where_that_is_asked_for() -> None:
-    assert steps_to_try(25, every=True) == list(range(25))
-
-
 def test_colours_and_outlines_have_their_own_time() -> None:
     red, blue, square = (with_picture(*each) for each in ((RED, 12), (BLUE, 12), (BLUE, 13)))
     turned = outcome(2, blue, red, square, 0)
@@ -77,3 +75,11 @@ def test_relatives_are_found_up_and_down_and_circles_end() -> None:
     assert relatives("b", parents, dict.fromkeys("abcdx")) == {"a": -1, "b": 0, "c": 0, "d": 1}
     assert relatives("b", parents, dict.fromkeys("bcd")) == {"b": 0, "d": 1}
     assert set(relatives("a", {"a": "b", "b": "a"}, dict.fromkeys("ab"))) == {"a", "b"}
+
+
+def test_the_opened_run_and_what_it_came_from_are_drawn_however_many_there_are() -> None:
+    parents = {"left": "root", **{str(k): "left" for k in range(60)}}
+    found = relatives("59", parents, dict.fromkeys(["root", "left", *map(str, range(60))]))
+    chosen = drawn("59", parents, found)
+    assert len(found) == 62 and len(chosen) == DRAWN and {"root", "left", "59"} <= {*chosen}
+    assert chosen == [run for run in found if run in chosen]

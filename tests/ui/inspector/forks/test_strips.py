@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from pipelines.events import Finished
+from pipelines.jobs.backend import QueueFull
 from pipelines.jobs.job import Job
-from tests.support.known_trace import make_trace
+from tests.support.known_trace import jpeg, make_trace
 from ui.inspector import forks
 from ui.inspector.forks.strips import Strips
 
@@ -66,10 +68,39 @@ def test_a_stop_just_before_a_fork_begins_cancels_it() -> None:
     assert strip.follow(Job(make_trace("one").request)).cancelled
 
 
-def test_the_number_of_pictures_shortens_no_strip() -> None:
+def test_a_strip_says_what_it_makes_and_how_long_that_takes() -> None:
     site: Any = Site()
-    long = replace(make_trace("one", num_images=8), seconds=4.0)
-    steps = tuple(replace(long.steps[0], index=k) for k in range(10))
-    # 0.4 s a step: 55 steps take 22 s, more than a strip of every step may.
-    assert len(forks.tries(site, replace(long, steps=steps))) == 8
-    assert len(forks.tries(site, replace(long, steps=steps, seconds=2.0))) == 10
+    run = replace(make_trace("one", num_images=2), seconds=6.0, frames_seconds=1.2)
+    # Forks of 6 to 1 steps, each 1 s and its frames 0.2 s.
+    assert "12 pictures" in forks.cost(site, run) and "about 25 s in all" in forks.cost(site, run)
+    site.bundled_trace = run  # its time is that of another computer
+    assert "12 pictures" in forks.cost(site, run) and "about" not in forks.cost(site, run)
+
+
+def test_a_guest_whose_share_ends_keeps_the_strip_so_far_and_its_sentence() -> None:
+    site, strips = Site(), Strips()
+    site.trace_opened = replace(site.trace_opened, finals=(jpeg(Image.new("RGB", (32, 32), "red")),) * 2)
+    plain = site.submit
+
+    def submit(request: Any, user: Any) -> Job:
+        if len(site.jobs) == 4:
+            raise QueueFull("You have had your share of this hour.")
+        return plain(request, user)
+
+    site.backend.submit = submit
+    last = list(strip_of(site, strips))[-1]
+    assert last["problem"] == "You have had your share of this hour." and last["decided"]["done"]
+    assert sum("picture" in cell for cell in last["decided"]["cells"]) == 4
+    assert "Not enough" not in last["decided"]["text"] and len(last["decided"]["cells"]) == 6
+
+
+def test_the_first_few_steps_already_say_when_it_was_decided() -> None:
+    site, strips = Site(), Strips()
+    long = make_trace("one", num_images=2, num_inference_steps=12)
+    steps = tuple(replace(long.steps[0], index=k) for k in range(12))
+    finals = (jpeg(Image.new("RGB", (32, 32), "red")),) * 2
+    site.trace_opened = replace(long, steps=steps, finals=finals)
+    said = [value["decided"]["text"] for value in strip_of(site, strips)]
+    assert said[:8] == [f"{k} of 12 done." for k in range(8)]
+    assert all(text.startswith(f"{k} of 12 done. ") for k, text in enumerate(said[8:12], 8))
+    assert [job.request.fork.step for job in site.jobs][:3] == [0, 2, 3]

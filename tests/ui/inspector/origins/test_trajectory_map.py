@@ -47,6 +47,7 @@ def test_the_map_of_a_running_job_holds_the_steps_made_by_now() -> None:
     flat = trajectories.plane([trajectories.of_trace(trace, 0)])[1][0]
     np.testing.assert_allclose(way["x_t"], flat.x_t, atol=1e-3)
     assert way["picture"] == "" and way["kind"] == "own"
+    assert len(way["x_t"]) == 4 == len(way["noise"]) and way["noise"][0] == 1 > way["noise"][1]
     # Before its first step, and where the worker has too much to do.
     assert live_value(page_with(None), job, 0) == trajectory_map.running_value(job, 0)
     busy = live_value(page_with(QueryFailed("Busy; try again.")), job, 0)

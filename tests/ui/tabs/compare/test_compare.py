@@ -118,10 +118,7 @@ def test_of_many_cells_fewer_steps_are_sent_with_both_ends() -> None:
     long = finished("long")
     steps = tuple(long.steps[i % 6] for i in range(60))
     frames = tuple(long.frames[i % 6] for i in range(60))
-    trace = SimpleNamespace(
-        **{**{n: getattr(long, n) for n in long.__dataclass_fields__}, "steps": steps, "frames": frames}
-    )
-    numbers = cell_value(trace, 0, 25)["numbers"]  # type: ignore[arg-type]
+    numbers = cell_value(replace(long, steps=steps, frames=frames), 0, 25)["numbers"]
     assert len(numbers) == 10 and (numbers[0], numbers[-1]) == (1, 60)
 
 
@@ -323,6 +320,9 @@ def test_a_grid_that_is_stopped_keeps_its_pictures_and_leaves_the_queue_empty(
         states = [found[0, row, column]["state"] for row in range(2) for column in range(3)]
         assert states == (["done"] * 6 if again else ["done"] * 2 + ["stopped"] * 4)
         assert values[-1]["state"] == "done" and bool(values[-1]["sentence"]) == again
+        # So a browser that missed a value asks for what it held.
+        shown = [[*place, cell["run"]] for place, cell in sorted(found.items()) if cell["state"] == "done"]
+        assert values[-1]["made"] == shown
         wait_for(lambda: backend.status().queue == 0)
         made = states.count("done")
         assert len(set(begun)) == (6 if again else 3) and len(list((tmp_path / "pictures").glob("*.png"))) == made
@@ -539,6 +539,26 @@ def test_the_map_of_a_race_is_drawn_while_it_runs() -> None:
     assert [bool(way["picture"]) for way in value["ways"]] == [True, False]
     backend.steps_so_far = failing  # type: ignore[attr-defined]
     assert ways.live_value(page, running) == {"state": "running", "why": "Busy; try again."}
+
+
+def test_a_cell_that_is_over_before_an_older_one_is_shown_and_makes_room() -> None:
+    backend, jobs = Backend(), []
+    backend.workers = 2
+
+    def submit(request: Any, user: Any = None, **more: Any) -> Job:
+        # The first goes on for long.
+        jobs.append(Backend.submit(backend, request) if jobs else Job(request))
+        return jobs[-1]
+
+    backend.submit = submit  # type: ignore[method-assign]
+    news = RunningGrid(backend, grid_of(1, 2, 3, 4), threading.Event()).news()  # type: ignore[arg-type]
+    done = [next(each for each in news if each and each.state == "done") for _ in range(3)]
+    assert [each.cell.column for each in done] == [1, 2, 3] and not jobs[0].done
+
+
+def test_a_fork_counts_the_calls_of_its_own_steps() -> None:
+    original = finished("left").request.model_dump()
+    assert cell_value(finished("fork", fork={"run": "left", "step": 4, "original": original}))["calls"] == 4
 
 
 def failing(jobs: Any, user: Any) -> Any:
