@@ -15,9 +15,14 @@ from pipelines.jobs.messages import UNFINISHED_DRAFT, explain_error
 from pipelines.jobs.previews import draft_bytes
 from pipelines.request import GenerationRequest, fields_of_picture, replaced
 from pipelines.trace.recorder import Recorder
-from pipelines.trace.step_frames import step_frames
+from pipelines.trace.step_frames import StepFrames, is_picture, preview_jpeg, step_frames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from pipelines.events import Step
     from pipelines.jobs.backend import Backend
     from pipelines.jobs.job import DraftResult, Job
     from pipelines.jobs.model_queries import LocalQueries
@@ -87,7 +92,7 @@ class DraftKeeper:
         def record(model: Model) -> None:
             recorder = Recorder(job.id, job.request, job.created)
             for step in result.steps:
-                frames = step_frames(model, step, job.request.sampling.scheduler)
+                frames = _frames(model, step, job.request, result.images)
                 recorder.add(step, frames.guess, frames.noisy)
                 previews.append(frames.preview(step))
             self._results.save_trace(recorder, model, pictures, result.images, result.finished.seconds)
@@ -98,6 +103,15 @@ class DraftKeeper:
             log.warning("The trace of a draft could not be saved: %s", problem)
             previews.clear()
         job.replace_draft(previews, replace(result.finished, pictures=pictures, drafts=()))
+
+
+def _frames(model: Model, step: Step, request: GenerationRequest, images: Sequence[Image.Image]) -> StepFrames:
+    """A step's frames as an ordinary run on a CPU has them: a last guess that is the picture is not decoded again."""
+    frames = step_frames(model, step, request.sampling.scheduler)
+    last = step.index == step.total - 1 and model.placement.kind == "cpu" and request.init is None
+    if last and is_picture(model, step, request.sampling.scheduler):
+        return replace(frames, guess=tuple(preview_jpeg(image.copy()) for image in images))
+    return frames
 
 
 class DraftSession:

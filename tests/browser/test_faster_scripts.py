@@ -28,14 +28,24 @@ EVENTS = """pieces => {
 SEARCH = """pieces => {
   const [old, now] = pieces.map((text) => new Function(`${text}; return Z`)());
   let id = 0;
+  let made = 0;
   const four = (make) => Array.from({ length: 4 }, make);
-  const grow = (deep) => ({ id: id++, children: deep ? four(() => grow(deep - 1)) : undefined });
+  const grow = (deep) => ({ id: id++, made: made++, children: deep ? four(() => grow(deep - 1)) : undefined });
+  const again = (node) => ({ ...node, made: made++, children: node.children?.map(again) });
   const root = grow(4);
   const found = [];
-  const both = (each) => [old(root, each), now(root, each)].map((one) => one?.id ?? null);
+  const both = (each) => [old(root, each), now(root, each)].map((one) => one?.made ?? null);
   const look = () => { found.push(...[...Array(id + 5).keys(), 'none'].map(both)); };
   look();
   root.children[2].children.push(grow(1));
+  look();
+  // A part is rendered once more, with the same ids; one is gone, and one has moved.
+  const part = root.children[1];
+  part.children = part.children.map(again);
+  look();
+  const [gone] = part.children[3].children.splice(0, 1);
+  look();
+  root.children[0].children = [gone];
   look();
   return found;
 }"""

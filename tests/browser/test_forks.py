@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from pipelines.jobs.backend import QueueFull
 from pipelines.request import make_request
 from tests.support.accessibility import violations
 from tests.support.site import Site
@@ -68,7 +70,13 @@ def test_a_run_is_left_at_a_step_by_keyboard_and_the_fork_opens_in_its_place(
     assert violations(page, ".fork-panel") == []
 
 
-def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Callable[..., Page], site: Site) -> None:
+def full(*_: object) -> None:
+    raise QueueFull("Ten pictures wait already.")
+
+
+def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(
+    visit: Callable[..., Page], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visit()
     run = make_and_open(page, site, 1)
     page.locator(".fork-here").click()
@@ -78,7 +86,11 @@ def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Calla
     panel.locator('[data-part="try"]').click()
     expect(panel.locator('[data-part="problem"]')).to_contain_text("Write another prompt first")
     panel.locator('[data-part="other"]').fill("a blue whale")
-    panel.locator('[data-part="try"]').click()
+    with monkeypatch.context() as patched:
+        patched.setattr(site.backend, "submit", full)
+        panel.locator('[data-part="try"]').click()
+        expect(panel.locator('[data-part="problem"]')).to_contain_text("Ten pictures wait")
+    panel.get_by_role("button", name="Try again").click()
     expect(panel).to_have_attribute("data-decided", "yes")
     expect(panel.locator(".outcomes img")).to_have_count(STEPS)
     expect(panel.locator('[data-part="verdict"]')).to_contain_text("step")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from pipelines.jobs.backend import QueryFailed
 from tests.support.accessibility import violations
 from tests.support.known_trace import Stand, make_trace, stand
 from tests.support.visitors import visitors
@@ -309,6 +310,21 @@ def test_a_slow_run_is_asked_on_request_alone(visit, served):
     assert not [asked for asked in served[1].backend.asked if asked.startswith("believe")]
     page.get_by_role("button", name="Ask the model").click()
     told(page, "Until t = 400")
+
+
+def test_noise_that_could_not_be_added_is_asked_for_again(visit, served):
+    served[1].backend.problem = QueryFailed("The model could not be loaded.")
+    page = visit("Adding noise")
+    told(page, "could not be loaded")
+    served[1].backend.problem = None
+    again = page.locator(".forward").get_by_role("button", name="Try again")
+    again.click()
+    told(page, "Until t = 400")
+    expect(again).to_be_hidden()
+    page.locator("#forward-source label", has_text="My picture").click()
+    with page.expect_file_chooser() as chosen:
+        page.locator(".forward").get_by_role("button", name="Choose an image").click()
+    assert chosen.value.element.evaluate("field => Boolean(field.closest('#forward-upload'))")
 
 
 def test_another_trace_replaces_the_pictures(visit, served):

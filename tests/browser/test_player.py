@@ -92,6 +92,14 @@ REELS = {
     "late": reel("late", turn=4),
     "begun": reel("begun", ("x0",), text="Rendering the lenses: 1 of 7"),
     "more": {"run": "begun", "text": "", "lenses": {name: stage(name) for name in LENSES if name != "x0"}},
+    "coarse": reel(
+        "coarse",
+        lenses=tuple(name for name in LENSES if name != "noise"),
+        coarse=["x0"],
+        again="Try again",
+        note="The model is busy.",
+    ),
+    "drawn": {"run": "coarse", "note": "", "coarse": [], "lenses": {"x0": stage("noise")}},
     "waiting": {"run": "waiting", "title": "", "text": "Still being made", "total": 0, "steps": [], "lenses": {}},
     "playing": reel("playing", play=True),
     "at": reel("at", at=3),
@@ -111,6 +119,7 @@ def url() -> Iterator[str]:
         with gr.Row(elem_id="reels"):
             for name, value in REELS.items():
                 gr.Button(name, elem_id=f"give-{name}").click(lambda value=value: value, None, shown)
+        shown.again(lambda: REELS["drawn"], None, shown)
     try:
         yield demo.launch(server_name="127.0.0.1", **launch_options())[1]
     finally:
@@ -357,6 +366,45 @@ def test_lenses_arrive_one_after_another_and_the_place_is_kept(visit):
     expect(part(page, "place")).to_have_text("4 of 6")
     expect(part(page, "title")).to_have_text("prompt of begun")
     expect(part(page, "text")).to_have_text("")
+
+
+def test_views_that_were_drawn_without_the_model_are_drawn_again_on_request(visit):
+    page = visit()
+    expect(part(page, "again")).to_be_hidden()
+    give(page, "coarse")
+    go(page, index=3)
+    shows(page, "right", colour("x0", 3))
+    part(page, "again").click()
+    shows(page, "right", colour("noise", 3))
+    shows(page, "left", colour("x_t", 3))
+    expect(part(page, "again")).to_be_hidden()
+    expect(part(page, "note")).to_have_text("")
+    expect(part(page, "place")).to_have_text("4 of 6")
+
+
+def test_a_view_that_is_asked_for_while_it_is_rendered_says_so_and_comes(visit):
+    page = visit("begun")
+    go(page, index=2, left="noise", right="change")
+    for side in ("left", "right"):
+        expect(page.locator(f"[data-view={side}] .hint")).to_have_text("Rendering this view.")
+    give(page, "more")
+    shows(page, "left", colour("noise", 2))
+    shows(page, "right", colour("change", 2))
+
+
+def test_what_was_chosen_is_there_after_a_reload(visit):
+    page = visit()
+    choose(page, "left", "change")
+    part(page, "speed").select_option("2")
+    part(page, "loop").click()
+    page.reload()
+    expect(part(page, "loop")).to_have_attribute("aria-pressed", "false")
+    expect(part(page, "speed")).to_have_value("2")
+    give(page, "one")
+    shows(page, "left", colour("change", 0))
+    # Another run opens with its own.
+    give(page, "two")
+    shows(page, "left", colour("x_t", 0))
 
 
 def test_nothing_of_an_older_run_is_left_on_a_view_that_waits(visit):

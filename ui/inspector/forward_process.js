@@ -11,6 +11,12 @@ const COLUMNS = [
 let film = null;
 let wanted = '';
 let asked = '';
+// What to do about a problem: the same once more, or another picture.
+let next = null;
+const DOES = {
+  generate: () => { asked = ''; ask(); },
+  source: () => document.querySelector('#forward-upload input[type="file"]')?.click(),
+};
 
 const visible = () => element.isConnected && element.offsetParent !== null;
 
@@ -115,6 +121,9 @@ function take(value) {
   root.dataset.key = value.key;
   root.dataset.said = value.verdict ? 'verdict' : 'text';
   part('verdict').textContent = value.verdict || value.text;
+  next = value.next?.to in DOES ? value.next : null;
+  part('next').hidden = !next;
+  part('next').textContent = next?.label || '';
   if (value.state !== 'open') return;
   const first = !film || film.key !== value.key || film.noised.length !== value.noised.length;
   film = value;
@@ -124,6 +133,10 @@ function take(value) {
 }
 
 build();
+part('next').addEventListener('click', () => {
+  part('next').hidden = next?.to !== 'source';
+  DOES[next.to]();
+});
 range.addEventListener('input', () => { draw(); keep(); });
 // What was chosen before a reload has come back, perhaps after the panel was made.
 function again() {

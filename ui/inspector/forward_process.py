@@ -15,12 +15,14 @@ import numpy as np
 
 from pipelines.jobs.backend import QueryFailed
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.trace.trace import signal_share
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, UNQUEUED
 from ui.components.image_upload import ImageUpload
+from ui.components.next_steps import next_step
 from ui.form.form import said
 from ui.form.image_guidance import kept_id, store_upload
 from ui.form.memory import LOAD, SAVE, stored_list
@@ -56,6 +58,7 @@ _TEMPLATE = """
     <div class="three-views" data-part="cells"></div>
   </div>
   <p class="verdict" data-part="verdict" role="status"></p>
+  <button type="button" class="quiet next-step" data-part="next" hidden></button>
 </section>
 """
 _INTRODUCTION = """
@@ -286,7 +289,8 @@ def panel_values(
         )
         images, alike = predict_all(page, trace, k, noisy, choice.with_prompt)
     except (QueryFailed, InvalidRequest) as problem:
-        yield {**picture_key(trace, k), "state": "failed", "text": said(problem)}, None
+        remedy = problem.remedy if isinstance(problem, InvalidRequest) else TRY_AGAIN
+        yield {**picture_key(trace, k), "state": "failed", "text": said(problem), "next": next_step(remedy)}, None
         return
     drawn, _ = figures(noisy, alike)
     looks = {

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.jobs.backend import QueryFailed
 from pipelines.prompt import A1111
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.trace import lenses
 from pipelines.trace.lens_files import encode_frame
@@ -23,6 +24,7 @@ from pipelines.trace.phases import find_phases
 from ui.components import phrases
 from ui.components.data_uri import data_uri
 from ui.components.frame_cache import FrameCache
+from ui.components.next_steps import next_step
 from ui.inspector import questions
 from ui.inspector.origins import lens as best_guess
 
@@ -54,7 +56,7 @@ def render_lenses(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache)
     names = sorted(_names(trace), key=lambda name: (name not in VIEWS, not lenses.LENSES[name].crisp))
     known = [name for name in names if _drawn_during_run(trace, k, name) or frame_cache.get(trace, k, name) is not None]
     drawn = {name: lens_frames(trace, k, name, decode, frame_cache)[0] for name in known}
-    problem = ""
+    coarse: dict[str, str] = {}
     first = first_value(trace, k)["lenses"]
     fresh = {name: lens for name, lens in drawn.items() if name not in first}
     yield {**_head(trace, k), "text": _progress(len(drawn), len(names)), "lenses": fresh}
@@ -62,15 +64,17 @@ def render_lenses(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache)
     for name in names:
         if name in drawn:
             continue
-        drawn[name], failed = lens_frames(trace, k, name, decode, frame_cache)
-        fresh[name], problem = drawn[name], problem or failed
+        drawn[name], problem = lens_frames(trace, k, name, decode, frame_cache)
+        fresh[name] = drawn[name]
+        if problem:
+            coarse[name] = problem
         # The page takes longer over a value than a small model over a lens.
         if name in VIEWS or len(drawn) == len(names) or time.monotonic() - sent > VALUE_SECONDS:
-            head = {**_head(trace, k, problem), "text": _progress(len(drawn), len(names))}
+            head = {**_head(trace, k, coarse), "text": _progress(len(drawn), len(names))}
             yield {**head, "lenses": fresh}
             fresh, sent = {}, time.monotonic()
     if sum(_size(lens["frames"]) for lens in drawn.values()) <= REPEAT_BYTES:
-        yield {**first_value(trace, k), **_head(trace, k, problem), "lenses": drawn}
+        yield {**first_value(trace, k), **_head(trace, k, coarse), "lenses": drawn}
 
 
 def memoised(decode: Decode) -> Decode:
@@ -119,13 +123,14 @@ def first_value(trace: Trace, k: int, frame_cache: FrameCache | None = None) -> 
 
 def complete_value(trace: Trace, k: int, decode: Decode, frame_cache: FrameCache) -> dict[str, Any]:
     """A whole run in one value, as the HTML export holds it: it plays, and the questions are asked."""
-    drawn, note, decode = {}, "", memoised(decode)
+    drawn, coarse, decode = {}, {}, memoised(decode)
     for name in _names(trace):
         drawn[name], problem = lens_frames(trace, k, name, decode, frame_cache)
-        note = note or problem
+        if problem:
+            coarse[name] = problem
     asked = questions.questions(trace, k, on_page=False)
     begin = {"at": 0, "play": True}
-    value = {**first_value(trace, k), **_head(trace, k, note), "lenses": drawn, "questions": asked, **begin}
+    value = {**first_value(trace, k), **_head(trace, k, coarse), "lenses": drawn, "questions": asked, **begin}
     return best_guess.added(value, frame_cache.get(trace, k, best_guess.NAME))
 
 
@@ -278,14 +283,17 @@ def run_key(trace: Trace, k: int) -> str:
     return f"{trace.id}:{k}"
 
 
-def _head(trace: Trace, k: int, problem: str = "") -> dict[str, Any]:
-    said = [text for text in (note(trace), problem) if text]
+def _head(trace: Trace, k: int, coarse: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``coarse``: lenses for which the model was not available -> a sentence; the page offers to draw them again."""
+    said = [text for text in (note(trace), next(iter((coarse or {}).values()), "")) if text]
+    again = {"coarse": list(coarse), "again": next_step(TRY_AGAIN)["label"]} if coarse else {"coarse": []}
     return {
         "run": run_key(trace, k),
         "title": phrases.heading(trace.request),
         "text": "",
         "note": " ".join(said),
         "total": trace.total,
+        **again,
     }
 
 

@@ -21,6 +21,10 @@ class Player {
     this.loop = true;
     this.double = !window.matchMedia('(max-width: 800px)').matches;
     this.draws = 0;
+    // Where a server can draw lenses again, asks it to.
+    this.renders = null;
+    // A capsule and a lesson keep nothing.
+    this.memory = '';
     this.timeline = new Timeline(this.part('strip'), {
       visible: () => root.offsetParent,
       go: (slot) => this.go(slot),
@@ -95,7 +99,8 @@ class Player {
   }
 
   open() {
-    const { views = [], order, steps } = this.playback;
+    const { order, steps } = this.playback;
+    const views = this.chosen();
     const texts = order.map((name) => this.about(name)).map((one) => `${one.about} ${this.term(one)}${one.paper}`);
     this.views.forEach((view, i) => {
       view.lens = views[i] || order[i] || order[0] || '';
@@ -105,6 +110,35 @@ class Player {
     const longest = {};
     for (const { phase, words } of steps) if (words.length > (longest[phase] || '').length) longest[phase] = words;
     this.room(this.part('phase-words').parentElement, Object.values(longest));
+  }
+
+  // The two lenses that a run opens with: those that were chosen before a reload, or its own.
+  chosen() {
+    const { run, lenses } = this.kept();
+    const { order, views = [] } = this.playback;
+    return run === this.playback.run ? lenses.map((name, i) => (order.includes(name) ? name : views[i])) : views;
+  }
+
+  // The browser keeps what is chosen from now on, under this name.
+  remember(key) {
+    this.memory = key;
+    const { speed, loop = this.loop, double = this.double } = this.kept();
+    Object.assign(this, { loop, double, speed: SPEEDS.includes(speed) ? speed : this.speed });
+    this.part('speed').value = this.speed;
+    this.draw();
+  }
+
+  keep() {
+    if (!this.memory || !this.playback) return;
+    const kept = { run: this.playback.run, lenses: this.views.map((view) => view.lens), speed: this.speed, loop: this.loop, double: this.double };
+    try { sessionStorage.setItem(this.memory, JSON.stringify(kept)); } catch { /* full, or switched off: nothing is kept */ }
+  }
+
+  kept() {
+    try {
+      const found = this.memory ? JSON.parse(sessionStorage.getItem(this.memory)) : null;
+      return Array.isArray(found?.lenses) ? found : {};
+    } catch { return {}; }
   }
 
   about(name) { return { title: name, about: '', term: '', paper: '', link: '', ...this.playback?.about[name] }; }
@@ -182,10 +216,12 @@ class Player {
 
   choose(side, name) {
     const view = this.views[SIDES.indexOf(side)];
-    if (!this.frames[name]) return;
+    // One that is still rendered is named, and comes as soon as it is there.
+    if (!this.frames[name] && !this.playback?.order.includes(name)) return;
     this.develop(name);
     view.lens = name;
     this.shown = '';
+    this.keep();
     this.draw();
   }
 
@@ -351,6 +387,16 @@ class Player {
     this.part('title').title = this.playback?.title || '';
     set('text', this.count ? this.playback.text || '' : '');
     set('note', this.playback?.note || '');
+    set('again', this.playback?.again || '');
+    this.part('again').hidden = !this.renders || !this.playback?.coarse?.length;
+  }
+
+  // Views that were drawn without the model wait for better ones.
+  redraw() {
+    for (const name of this.playback.coarse) { delete this.frames[name]; delete this.bitmaps[name]; }
+    Object.assign(this.playback, { coarse: [], note: '' });
+    this.draw();
+    this.renders();
   }
 
   plain(value) { return Number.isInteger(value) ? String(value) : value.toFixed(1); }
@@ -388,11 +434,12 @@ class Player {
     press('play', () => this.toggle());
     press('back', () => { this.pause(); this.go(this.at - 1); });
     press('on', () => { this.pause(); this.go(this.at + 1); });
-    press('loop', () => { this.loop = !this.loop; this.draw(); });
-    press('double', () => { this.double = !this.double; this.draw(); });
+    press('loop', () => { this.loop = !this.loop; this.keep(); this.draw(); });
+    press('again', () => this.redraw());
+    press('double', () => { this.double = !this.double; this.keep(); this.draw(); });
     const speed = this.part('speed');
     speed.replaceChildren(...SPEEDS.map((value) => new Option(`${value}×`, value, value === 1, value === 1)));
-    speed.addEventListener('change', () => { this.speed = Number(speed.value); if (this.timer) this.play(); });
+    speed.addEventListener('change', () => { this.speed = Number(speed.value); this.keep(); if (this.timer) this.play(); });
     this.hear('playground:go', (event) => this.follow(event.detail || {}));
     this.hear('playground:pause', () => this.pause());
     this.hear('playground:where', () => this.tell(true));
@@ -411,7 +458,7 @@ class Player {
   follow({ index, share, left, right, play }) {
     this.pause();
     if (left) this.choose('left', left);
-    if (right && this.frames[right]) { this.double = true; this.choose('right', right); }
+    if (right && this.playback?.order.includes(right)) { this.double = true; this.choose('right', right); }
     if (typeof share === 'number') this.go(Math.round(share * (this.slots - 1)));
     if (typeof index === 'number') this.go(index);
     const { top, bottom } = this.views[0].canvas.getBoundingClientRect();

@@ -68,11 +68,14 @@ PLAYER_HTML = f"""
     </dl>
   </div>
   <div class="tail"><p class="note" data-part="note" role="note"></p
+    ><button type="button" class="quiet next-step" data-part="again" hidden></button
     ><p class="text" data-part="text" role="status"></p></div>
 </section>
 """
 _START = """
 const player = new Player(element.querySelector('.player'));
+player.renders = () => trigger('again');
+player.remember('playground-player');
 watch('value', () => player.take(props.value));
 player.take(props.value);
 // What a stage showed, until the server has opened the run; the tab may be laid out only then.
@@ -90,7 +93,10 @@ def script() -> str:
 
 
 def player(value: dict[str, Any] | None = None) -> gr.HTML:
-    """The component; for its value see ``ui.inspector.lens_frames``."""
+    """The component; for its value see ``ui.inspector.lens_frames``.
+
+    Its event ``again`` asks for the lenses that were drawn without the model.
+    """
     return gr.HTML(
         value, html_template=PLAYER_HTML, js_on_load=script() + _START, elem_id="player", apply_default_css=False
     )

@@ -6,6 +6,7 @@ class Questions {
     this.all = [];
     this.run = '';
     this.at = 0;
+    this.memory = '';
     this.part('back').addEventListener('click', () => this.turn(-1, 'back'));
     this.part('next').addEventListener('click', () => this.turn(1, 'next'));
     this.part('show').addEventListener('click', () => {
@@ -20,13 +21,26 @@ class Questions {
   take(questions) {
     const fresh = questions || [];
     const run = JSON.stringify(fresh.map((one) => one.text));
-    if (run !== this.run) this.at = 0;
+    if (run !== this.run) this.at = this.kept(run);
     this.run = run;
     this.all = fresh;
     this.list.replaceChildren(...fresh.map((one) => this.question(one)));
     this.part('empty').hidden = fresh.length > 0;
     this.links();
     this.turn(0);
+  }
+
+  // The question that was on view before a reload; a capsule keeps nothing.
+  kept(run) {
+    try {
+      const [of, at] = JSON.parse(this.memory && sessionStorage.getItem(this.memory)) || [];
+      return of === run && Number.isInteger(at) ? at : 0;
+    } catch { return 0; }
+  }
+
+  keep() {
+    if (!this.memory || !this.all.length) return;
+    try { sessionStorage.setItem(this.memory, JSON.stringify([this.run, this.at])); } catch { /* full, or switched off: nothing is kept */ }
   }
 
   make(tag, text, kind) {
@@ -54,6 +68,7 @@ class Questions {
     this.part('show').setAttribute('aria-label', items.length ? `Show me: ${this.all[this.at].title}` : 'Show me');
     this.part('back').disabled = this.at === 0;
     this.part('next').disabled = this.at === items.length - 1;
+    if (by) this.keep();
     if (focus && this.part(focus).disabled) this.part(focus === 'next' ? 'back' : 'next').focus();
   }
 

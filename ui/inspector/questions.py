@@ -39,6 +39,7 @@ QUESTIONS_HTML = """
 """
 _START = """
 const asked = new Questions(element.querySelector('.questions'));
+asked.memory = 'playground-question';
 watch('value', () => asked.take(props.value?.questions));
 asked.take(props.value?.questions);
 """

@@ -183,6 +183,7 @@ def wire_opening(page: PageContext, inspector: Inspector) -> None:
     outputs = [inspector.player, inspector.which, inspector.chooser]
     first = page.opened.change(begin, [page.opened, page.latest_job], outputs, **several)
     first.then(draw, [page.opened], [inspector.player], **several)
+    inspector.player.again(draw, [page.opened], [inspector.player], **several)
     first.then(explain, [page.opened], inspector.outputs, **{**UNQUEUED, "trigger_mode": "multiple"})
 
 

@@ -144,11 +144,13 @@ def test_problems_are_one_sentence_in_place(tmp_path: Path):
     page = stand()
     last = tell(page, make_trace(), source=UPLOAD)[-1][0]
     assert last["state"] == "failed" and last["text"].startswith("Choose a picture of your own")
+    assert last["next"] == {"label": "Choose an image", "to": "source"}
     path = tmp_path / "fake.png"
     path.write_text("no picture")
     assert tell(page, make_trace(), source=UPLOAD, upload=str(path))[-1][0]["state"] == "failed"
     page.backend.problem = QueryFailed("The model could not be loaded.")
-    assert tell(page, make_trace())[-1][0]["text"] == "The model could not be loaded."
+    last = tell(page, make_trace())[-1][0]
+    assert last["text"] == "The model could not be loaded." and last["next"]["label"] == "Try again"
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 51, 150])

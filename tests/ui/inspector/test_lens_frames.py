@@ -138,6 +138,12 @@ def test_without_the_model_the_colour_map_draws_and_the_page_says_so(trace: Trac
     expected = lenses.project(trace, trace.variance_preserving(5))[0]
     assert np.array_equal(np.asarray(frame.convert("RGB").resize(expected.size, 0)), np.asarray(expected))
     assert frame_cache.get(trace, 0, "x_t") is None, "a stand-in is not kept"
+    assert "x_t" in values[-1]["coarse"] and values[-1]["again"] == "Try again"
+    # Those that were drawn during the run, or that are numbers, need no model.
+    assert not {"x0", "latent"} & set(values[-1]["coarse"])
+    better = list(lens_frames.render_lenses(trace, 0, decode, frame_cache))[-1]
+    assert better["coarse"] == [] and better["note"] == ""
+    assert better["lenses"]["x_t"] != values[-1]["lenses"]["x_t"]
 
 
 def test_crisp_lenses_are_exact_and_others_small(trace: Trace):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.queueing import Queue
 from gradio.state_holder import SessionState
 
 from ui.shell.page_blocks import REST_AFTER_SECONDS, REST_SECONDS, CalmQueue, PageBlocks
@@ -67,3 +69,65 @@ def test_the_queue_rests_while_nothing_comes():
     assert queue.sleep_when_free == quick, "what follows an event is not late"
     queue._seen -= REST_AFTER_SECONDS
     assert queue.sleep_when_free == REST_SECONDS
+
+
+class Clock:
+    """A clock that only the rests of a queue move.
+
+    Attributes:
+        taken: how long each event waited until the queue took it.
+        rests: how often the queue looked in vain.
+    """
+
+    def __init__(self, arrivals: list[float], works: float) -> None:
+        self.now, self.coming, self.works = 0.0, list(arrivals), works
+        self.taken: list[float] = []
+        self.rests = 0
+        self.busy_until = 0.0
+
+    def run(self, base: type[Queue], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Gradio's own loop with one worker, until all events are over."""
+        clock = self
+
+        class Clocked(base):  # type: ignore[valid-type, misc]
+            def __len__(self) -> int:
+                return sum(moment <= clock.now for moment in clock.coming)
+
+            def get_events(self) -> None:
+                event = clock.coming.pop(0)
+                clock.taken.append(clock.now - event)
+                self.active_jobs, clock.busy_until = [["an event"]], clock.now + clock.works
+
+        async def process() -> None:
+            queue: Any = Clocked(False, 1, 1, None, gr.Blocks())
+            queue.active_jobs = [None]
+
+            async def rest(seconds: float) -> None:
+                clock.now += seconds
+                clock.rests += 1
+                if clock.now >= clock.busy_until:
+                    queue.active_jobs = [None]
+                    queue.stopped = not clock.coming
+
+            monkeypatch.setattr("gradio.queueing.asyncio", SimpleNamespace(sleep=rest))
+            await queue.start_processing()
+
+        monkeypatch.setattr("ui.shell.page_blocks.time", SimpleNamespace(monotonic=lambda: 1000 + clock.now))
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, process()).result()
+
+
+# After a long rest, one right after another, while one works, just before it would rest, and while it rests.
+ARRIVALS = [3.0, 3.001, 3.5, 12.0, 12.1, 17.199, 17.5, 40.0071, 60.0]
+
+
+@pytest.mark.parametrize("works", [0.05, 1.0, 7.0])
+def test_no_event_waits_longer_than_one_rest_more(works: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, quick = Clock(ARRIVALS, works), Clock(ARRIVALS, works)
+    with monkeypatch.context() as patched:
+        calm.run(CalmQueue, patched)
+        quick.run(Queue, patched)
+    late = [mine - gradios for mine, gradios in zip(calm.taken, quick.taken, strict=True)]
+    # Events that come while one works also wait for what began later by so much.
+    assert len(late) == len(ARRIVALS) and max(late) <= REST_SECONDS + 0.002
+    assert calm.rests < quick.rests

@@ -11,11 +11,13 @@ import gradio as gr
 from pipelines.events import Cancelled, Failed, Finished
 from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.request import MAX_GUIDANCE, MAX_PROMPT, GenerationRequest, InvalidRequest
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.sampling.schedulers import SCHEDULERS
 from pipelines.trace.forks import fork_of
 from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
+from ui.components.next_steps import next_step
 from ui.form.form import said
 from ui.form.taken_settings import lora_tags
 from ui.inspector.forks import decided
@@ -215,6 +217,17 @@ def _wait(job: Job) -> str:
     return "This one was not finished."
 
 
+def problem_of(problem: Exception, asked: str) -> dict[str, Any]:
+    """What is wrong, and where the same may succeed a moment later the button that asks again.
+
+    Args:
+        problem: InvalidRequest, QueueFull or QueryFailed.
+        asked: the event of the panel that met it.
+    """
+    retry = {} if isinstance(problem, InvalidRequest) else {"next": {**next_step(TRY_AGAIN), "do": asked}}
+    return {"problem": said(problem), **retry}
+
+
 def look(page: PageContext, value: Any, data: gr.EventData) -> Any:
     """The samplers for the step that the player shows."""
     found = opened_trace(page, value)
@@ -224,7 +237,7 @@ def look(page: PageContext, value: Any, data: gr.EventData) -> Any:
     try:
         answer: dict[str, Any] = {"step": step, "samplers": samplers(page, found[0], step)}
     except QueryFailed as problem:
-        answer = {"step": step, "samplers": [], "problem": str(problem)}
+        answer = {"step": step, "samplers": [], **problem_of(problem, "look")}
     return {**panel_value(page, *found), "found": answer}
 
 
@@ -238,7 +251,7 @@ def fork(page: PageContext, value: Any, data: gr.EventData) -> tuple[Any, Any]:
         step = _step(trace, data)
         job = page.backend.submit(request_of(trace, -1 if step is None else step, data), current_user())
     except (InvalidRequest, QueueFull) as problem:
-        return gr.skip(), {**panel_value(page, *found), "problem": said(problem)}
+        return gr.skip(), {**panel_value(page, *found), **problem_of(problem, "fork")}
     return {"id": job.id, "picture": k}, gr.skip()
 
 
@@ -259,7 +272,7 @@ def decide(page: PageContext, value: Any, data: gr.EventData, strips: Strips) ->
         last = {**answer, "name": name}
         yield {**panel_value(page, *found), "decided": last, "problem": answer["problem"]}
     except (InvalidRequest, QueueFull) as problem:
-        yield {**sheet, "problem": said(problem)}
+        yield {**sheet, **problem_of(problem, "decide")}
     finally:
         # A page that is closed leaves its generator.
         strips.end(name)

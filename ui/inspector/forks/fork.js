@@ -32,10 +32,22 @@ function open(run) {
   trigger('choose', { run });
 }
 
-function say(problem) {
+// next: the button that asks once more for what could not be done.
+function say(problem, next) {
   part('problem').hidden = !problem;
   part('problem').textContent = problem || '';
+  if (!problem || !next) return;
+  const button = document.createElement('button');
+  Object.assign(button, { type: 'button', className: 'quiet next-step', textContent: next.label });
+  button.addEventListener('click', () => { say(''); AGAIN[next.do]?.(); });
+  part('problem').append(' ', button);
 }
+
+const AGAIN = {
+  look: () => { known = asked = -1; look(); },
+  fork: () => part('form').requestSubmit(),
+  decide: () => part('decide').requestSubmit(),
+};
 
 function typed() {
   try {
@@ -173,7 +185,7 @@ function take(value) {
   }
   if (sheet.decided) strip(sheet.decided);
   if (sheet.problem) { part('try').disabled = false; part('stop').hidden = true; }
-  say(sheet.problem || sheet.found?.problem);
+  if (sheet.problem) say(sheet.problem, sheet.next); else say(sheet.found?.problem, sheet.found?.next);
   part('go').disabled = false;
   root.dataset.state = sheet.problem ? 'failed' : 'ready';
   words();

@@ -96,6 +96,8 @@ function draw() {
   if (!sheet) { for (const name of ['guesses', 'nearest', 'gauge', 'ask', 'making']) part(name).hidden = true; }
   part('why').textContent = sheet?.why || '';
   part('why').hidden = !sheet?.why;
+  part('again').hidden = !sheet?.next;
+  part('again').textContent = sheet?.next?.label || '';
   part('badge').textContent = sheet?.badge || '';
   part('badge').hidden = !sheet?.badge;
   if (!sheet) return;
@@ -133,6 +135,12 @@ function follow(event) {
 }
 document.addEventListener('playground:step', follow);
 
+part('again').addEventListener('click', () => {
+  sheet = { ...sheet, state: 'closed', why: '', next: null };
+  asked = '';
+  draw();
+  ask();
+});
 part('prepare').addEventListener('click', () => { part('ask').hidden = true; trigger('prepare'); });
 part('stop').addEventListener('click', () => trigger('stop'));
 part('timeline').addEventListener('click', () => {

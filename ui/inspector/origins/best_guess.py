@@ -14,12 +14,14 @@ import gradio as gr
 import numpy as np
 
 from pipelines.jobs.backend import QueryFailed
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.trace.trace import TraceError
 from pipelines.training_sample.pictures import SampleError
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT
+from ui.components.next_steps import next_step
 from ui.inspector import lens_frames
 from ui.inspector.origins import lens
 from ui.inspector.origins.nearest import gauge_value, nearest_value, never_shown
@@ -54,6 +56,7 @@ _TEMPLATE = """
       2023</a></span></p>
   <p class="badge" data-part="badge" hidden></p>
   <p class="sentence" data-part="why" role="status"></p>
+  <button type="button" class="quiet next-step" data-part="again" hidden></button>
   <div class="ask" data-part="ask" hidden>
     <button type="button" class="quiet second" data-part="prepare">Prepare the training pictures</button>
     <span class="said" data-part="cost"></span>
@@ -125,7 +128,7 @@ def _parts(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]]:
             found = samples.best_guess(trace, k, page.queries.ask)
             yield {**head, "state": "open", "why": "", "guesses": guesses(page, trace, k, found, recipe)}
     except PROBLEMS as problem:
-        yield {**head, "state": "failed", "why": str(problem)}
+        yield {**head, "state": "failed", "why": str(problem), "next": next_step(TRY_AGAIN)}
 
 
 def preparation(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]]:
@@ -252,7 +255,8 @@ def build(page: PageContext) -> Panel:
             charge = partial(page.backend.guest_bytes.charge, current_user().guest)
             page.backend.training_samples.prepare(found[0].request.model, page.queries.ask, charge)
         except (*PROBLEMS, NoBytesLeft) as problem:
-            yield {**key_of(*found), "state": "failed", "why": str(problem)}
+            again = {} if isinstance(problem, NoBytesLeft) else {"next": next_step(TRY_AGAIN)}
+            yield {**key_of(*found), "state": "failed", "why": str(problem), **again}
             return
         yield from values(page, *found)
 

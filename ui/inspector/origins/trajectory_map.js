@@ -98,6 +98,8 @@ function take(value) {
   const why = value?.state === 'closed' && !made ? 'Drawing the map' : value?.why || '';
   part('why').textContent = why;
   part('why').hidden = !why;
+  part('again').hidden = !value?.next;
+  part('again').textContent = value?.next?.label || '';
   part('seeds').hidden = !value?.offer;
   part('seeds').textContent = value?.offer || '';
   if (value?.ways) { part('body').hidden = false; draw(); }
@@ -121,6 +123,12 @@ function press(event) {
   document.dispatchEvent(new CustomEvent('playground:go', { detail: { index: to } }));
 }
 frame.addEventListener('keydown', press);
+part('again').addEventListener('click', () => {
+  sheet = { ...sheet, state: 'closed', why: '', next: null };
+  asked = '';
+  part('again').hidden = part('why').hidden = true;
+  ask();
+});
 part('seeds').addEventListener('click', () => {
   part('seeds').hidden = true;
   part('why').hidden = false;

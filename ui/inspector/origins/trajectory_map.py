@@ -15,6 +15,7 @@ import gradio as gr
 
 from history.database import HistoryUnavailable
 from pipelines.jobs.backend import QueryFailed
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.trace import seed_runs, trajectories
 from pipelines.trace.trace import TraceError
 from pipelines.trace.trajectories import Plane, Trajectory
@@ -22,6 +23,7 @@ from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.data_uri import data_uri, thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, event_value
+from ui.components.next_steps import next_step
 from ui.inspector import lens_frames
 from ui.inspector.panel import Panel, opened_trace
 from ui.server.current_user import current_user
@@ -42,6 +44,7 @@ _TEMPLATE = """
     guesses the way ends. <span class="term">The first two principal components of x_t and of the predicted
     x0</span></p>
   <p class="sentence" data-part="why" role="status"></p>
+  <button type="button" class="quiet next-step" data-part="again" hidden></button>
   <div data-part="body" hidden>
     <div class="map-frame" data-part="frame" role="slider" tabindex="0" aria-label="Step on the map" aria-valuemin="1">
       <svg data-part="svg" preserveAspectRatio="xMidYMid meet" aria-hidden="true"></svg></div>
@@ -192,7 +195,7 @@ def first_values(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, 
     try:
         yield map_value(page, trace, k, own_ways(page, trace, k)) | offer(page, trace, k) | {"why": ""}
     except PROBLEMS as problem:
-        yield {**closed_value(trace, k), "state": "failed", "why": str(problem)}
+        yield {**closed_value(trace, k), "state": "failed", "why": str(problem), "next": next_step(TRY_AGAIN)}
 
 
 def with_seeds(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, Any]]:
@@ -209,7 +212,8 @@ def with_seeds(page: PageContext, trace: Trace, k: int) -> Iterator[dict[str, An
             words = f"Seeds: {done} of {total}" if done < total else ""
             yield map_value(page, trace, k, ways) | {"offer": "", "why": words}
     except PROBLEMS as problem:
-        yield map_or_nothing(page, trace, k, ways) | {"offer": "", "why": str(problem)}
+        # The same button asks once more.
+        yield map_or_nothing(page, trace, k, ways) | offer(page, trace, k) | {"why": str(problem)}
 
 
 def map_or_nothing(page: PageContext, trace: Trace, k: int, ways: Sequence[Way]) -> dict[str, Any]:

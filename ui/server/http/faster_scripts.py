@@ -28,14 +28,16 @@ NOTHING_SET = (
     "async set_event_args(e,t){let n={},r=",
     "async set_event_args(e,t){if(Object.keys(t).length===0)return()=>{};let n={},r=",
 )
-# Each change of a component looked for it in the whole tree, several times.  On this page no component takes the place
-# of another one.
+# Each change of a component looked for it in the whole tree, several times.  Now it is remembered with the components
+# that hold it, and found again only if one of them no longer does: when Gradio renders a part of the page once more.
 SEARCH = (
     "function Z(e,t){if(e.id===t)return e;if(e.children)for(let n of e.children){let e=Z(n,t);if(e)return e}"
     "return null}",
-    "var nodes_of=new WeakMap;function Z(e,t){let n=nodes_of.get(e);if(!n||!n.has(t)){let t=n=new Map;(function r(e){"
-    "t.has(e.id)||t.set(e.id,e);if(e.children)for(let t of e.children)r(t)})(e),nodes_of.set(e,n)}"
-    "return n.get(t)||null}",
+    "var nodes_of=new WeakMap;function Z(e,t){let n=nodes_of.get(e),r=n?.get(t);"
+    "for(let e=r;e?.[1];e=e[1])if(!e[1][0].children?.includes(e[0])){r=null;break}"
+    "if(!r){let i=n=new Map;(function e(t,n){let r=[t,n];i.has(t.id)||i.set(t.id,r);"
+    "if(t.children)for(let n of t.children)e(n,r)})(e,null),nodes_of.set(e,n),r=n.get(t)}"
+    "return r?r[0]:null}",
 )
 
 # Each rule of the page's style sheet was written out three times over; now once.

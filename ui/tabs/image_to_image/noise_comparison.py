@@ -22,7 +22,7 @@ from ui.tabs.image_to_image.source import Source, whole_image
 from ui.tabs.image_to_image.views import COMPARISON, Views, turn_to
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from pipelines.jobs.job import Job
@@ -55,10 +55,7 @@ def wire(form: Form, source: Source, views: Views) -> None:
             yield form.show_error(problem)
             return
         yield {**form.clear_errors(), **form.started()}
-        for job in jobs:
-            yield {page.tab_job: job.id, page.latest_job: job.id}
-            for updates in run_events.show(form, job):
-                yield {form.stage: updates[form.stage]}
+        yield from follow(form, jobs)
         pictures = [enlarged(image) for job in jobs if (image := first_picture(job))]
         if len(pictures) == len(jobs):
             shown = {views.comparison: tuple(pictures), views.comparison_note: SAME_NOISE}
@@ -66,6 +63,20 @@ def wire(form: Form, source: Source, views: Views) -> None:
 
     options = {**CONCURRENT, "show_progress_on": [form.run_error]}
     views.strength_strip.compare(compared, form.inputs, form.outputs, **options)
+
+
+def follow(form: Form, jobs: Sequence[Job]) -> Iterator[Updates]:
+    """Both on the stage, one after the other; Stop ends both."""
+    page = form.page
+    for job in jobs:
+        yield {page.tab_job: job.id, page.latest_job: job.id}
+        for updates in run_events.show(form, job):
+            yield {form.stage: updates[form.stage]}
+        if job.cancelled:
+            for other in jobs:
+                if not other.done:
+                    other.cancel()
+            return
 
 
 def first_picture(job: Job) -> Image.Image | None:

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import pytest
 from PIL import Image
 
 from pipelines.events import Finished
-from pipelines.jobs.backend import QueueFull
+from pipelines.jobs.backend import QueryFailed, QueueFull
 from pipelines.jobs.job import Job
 from tests.support.known_trace import jpeg, make_trace
 from ui.inspector import forks
@@ -66,6 +67,30 @@ def test_a_stop_just_before_a_fork_begins_cancels_it() -> None:
     _, strip = Strips().begin()
     strip.stop()
     assert strip.follow(Job(make_trace("one").request)).cancelled
+
+
+def test_what_may_succeed_a_moment_later_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    site: Any = Site()
+
+    def full(*_: Any) -> None:
+        raise QueueFull("Ten pictures wait already.")
+
+    site.backend.submit = full
+    last = list(strip_of(site, Strips()))[-1]
+    assert last["problem"] == "Ten pictures wait already." and last["next"]["do"] == "decide"
+    opened = {"id": "one", "picture": 0}
+    fields = {"prompt": "an owl", "negative_prompt": "", "scheduler": "ddim", "guidance": 4, "step": 1}
+    _, sheet = forks.fork(site, opened, gr.EventData(None, fields))
+    assert sheet["next"]["do"] == "fork" and sheet["next"]["label"] == "Try again"
+    # What is wrong with the fields themselves is to be changed first.
+    _, sheet = forks.fork(site, opened, gr.EventData(None, {**fields, "guidance": None}))
+    assert sheet["problem"].startswith("Guidance") and "next" not in sheet
+
+    def unknown(*_: Any) -> None:
+        raise QueryFailed("The model could not be loaded.")
+
+    monkeypatch.setattr(forks, "samplers", unknown)
+    assert forks.look(site, opened, gr.EventData(None, {"step": 1}))["found"]["next"]["do"] == "look"
 
 
 def test_a_strip_says_what_it_makes_and_how_long_that_takes() -> None:

@@ -64,3 +64,20 @@ def test_the_map_of_a_running_fork_holds_the_run_that_it_leaves(bundled: bool) -
     assert (own["kind"], left["kind"]) == ("own", "relative") and left["picture"]
     # Both have the first steps in common.
     np.testing.assert_array_equal(own["x_t"][:2], left["x_t"][:2])
+
+
+def test_what_the_worker_did_not_answer_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_: Any) -> Any:
+        raise QueryFailed("Busy; try again.")
+
+    page: Any = SimpleNamespace(queries=SimpleNamespace(seed_runs=busy), card=lambda model: "a card")
+    trace = make_trace()
+    monkeypatch.setattr(trajectory_map, "own_ways", busy)
+    (value,) = trajectory_map.first_values(page, trace, 0)
+    assert (value["state"], value["why"], value["next"]["label"]) == ("failed", "Busy; try again.", "Try again")
+    # The button for other seeds stays.
+    monkeypatch.setattr(trajectory_map, "own_ways", lambda *_: [])
+    monkeypatch.setattr(trajectory_map, "map_or_nothing", lambda *_: {"key": "one:0"})
+    monkeypatch.setattr(trajectory_map.seed_runs, "affordable", lambda *_: ([trace.request], 2.0))
+    (value,) = trajectory_map.with_seeds(page, trace, 0)
+    assert value["why"] == "Busy; try again." and value["offer"].startswith("Add ")

@@ -209,9 +209,9 @@ def test_only_a_part_is_painted_on(tab: SourceTab, path: str):
 def test_errors_of_the_image_are_shown_below_it(tab: SourceTab, field: str, text: str, turns: bool) -> None:
     updates = tab.form.show_error(InvalidRequest(field, text))
     value = updates[tab.source.error]
-    # Where an image is missing, a button chooses one.
-    assert (value["text"] if isinstance(value, dict) else value) == text and updates[tab.form.run_error] == ""
-    assert isinstance(value, dict) is ("image" in field)
+    # A button chooses an image, or changes the whole of it.
+    assert value["text"] == text and value["to"] == ("whole" if turns else "source")
+    assert updates[tab.form.run_error] == ""
     assert (tab.views.target in updates) is turns
 
 
