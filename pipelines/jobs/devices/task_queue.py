@@ -26,7 +26,7 @@ MOST_PASSES = 3
 
 class TaskQueue:
     """What the workers do next: parts of batches, the owner's model queries (they are short) and jobs, those of guests
-    in turn, then drafts, then loading models ahead.  Thread-safe.
+    in turn, then drafts, then loading models ahead; patient queries once no job waits.  Thread-safe.
 
     A free worker that has a task's model takes the task before one that would have to load it.
 
@@ -130,10 +130,8 @@ class TaskQueue:
             if self.homes.suits(worker, part.request.model):
                 self.parts.remove(part)
                 return part
-        for query in self._queries:
-            if self._may_answer(worker, query):
-                self._queries.remove(query)
-                return query
+        if (query := self._next_query(worker, patient=False)) is not None:
+            return query
         if self._warm_ups and next(self.jobs.in_order(), None) is None:
             found = next((model for model in self._warm_ups if self.homes.may_load(worker)), None)
             if found is not None:
@@ -145,7 +143,18 @@ class TaskQueue:
                 self._passes.pop(task.id, None)
                 self.running[worker] = task
                 self._announce_positions()
-        return task
+        return task or self._next_query(worker, patient=True)
+
+    def _next_query(self, worker: int, patient: bool) -> ModelQuery | None:
+        """Take out the owner's first query for this worker."""
+        for query in self._queries:
+            if query.patient == patient and self._may_answer(worker, query):
+                # What is trained on one device cannot go on with the model of another.
+                homes = self.homes.of(query.model_id) if patient and query.model_id is not None else []
+                if worker in (homes or [worker])[:1]:
+                    self._queries.remove(query)
+                    return query
+        return None
 
     def _next_in_turn(self, worker: int) -> Job | ModelQuery | None:
         """The first job or guest's query for this worker; one of a model that it has may pass a few of others."""
