@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.training.fine_tuning.settings import TeachingSettings, TrainingPlan
 
 
-class Preparation:
+class ExamplePreparation:
     """The pictures of one run, kept in its folder once all are there.
 
     Args:

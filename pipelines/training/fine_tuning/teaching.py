@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.model import Model
     from pipelines.training.fine_tuning.checkpoints import RunFolder
     from pipelines.training.fine_tuning.memory import MemoryForecast
-    from pipelines.training.fine_tuning.preparation import Preparation
+    from pipelines.training.fine_tuning.preparation import ExamplePreparation
     from pipelines.training.fine_tuning.training import FineTuning, TeachingWay
 
 # Seconds of training in one part: the worker may do something else after each.
@@ -58,7 +58,7 @@ class Teaching:
         self._ended = ""
         # Of steps, and of what is drawn between them.
         self._wanted, self._stop, self._halt = True, threading.Event(), threading.Event()
-        self._preparation: Preparation | None = None
+        self._preparation: ExamplePreparation | None = None
         self._to_redraw: int | None = None
         self._drawn: list[Image.Image] = []
         self._stopping, self._numbers = False, dict[str, Any]()
@@ -187,13 +187,13 @@ class Teaching:
 
     def _set_up(self, model: Model) -> None:
         """Make ready what is learnt from, a picture a part; then set the training up, from its latest checkpoint."""
-        from pipelines.training.fine_tuning.preparation import Preparation
+        from pipelines.training.fine_tuning.preparation import ExamplePreparation
         from pipelines.training.fine_tuning.training import FineTuning
 
         way, plan = self._way, self.plan
         assert way is not None and plan is not None and self.forecast is not None
         if self._preparation is None:
-            self._preparation = Preparation(self.run, self.settings)
+            self._preparation = ExamplePreparation(self.run, self.settings)
         before = self._preparation.seconds
         examples = self._preparation.part(model, plan, self._halt.is_set)
         self.own_seconds += self._preparation.seconds - before
