@@ -204,7 +204,14 @@ class Queries(Protocol):
     def control_map(self, control: Control, width: int, height: int) -> Image.Image:
         """The map that a ControlNet gets, RGB of this size; raises InvalidRequest, too."""
 
-    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0, alone: bool = False) -> Any:
+    def ask(
+        self,
+        model_id: str | None,
+        ask: Callable[[Any], Any],
+        work: int = 0,
+        alone: bool = False,
+        patient: bool = False,
+    ) -> Any:
         """Have the worker call ``ask`` with a model, or with None, and wait for what it returns.
 
         Args:
@@ -213,6 +220,7 @@ class Queries(Protocol):
                 whose parts are quick (``pipelines.jobs.queue.ModelQuery``).
             work: pixels that it goes over.
             alone: whether it waits until no job runs.
+            patient: whether it also waits until no job waits; for the owner.
         """
 
 

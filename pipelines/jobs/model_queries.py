@@ -205,7 +205,14 @@ class LocalQueries:
 
         return WordQueries(ask, self._adapters.apply, lambda request: self._check(request, self._user))
 
-    def ask(self, model_id: str | None, ask: Callable[[Any], Any], work: int = 0, alone: bool = False) -> Any:
+    def ask(
+        self,
+        model_id: str | None,
+        ask: Callable[[Any], Any],
+        work: int = 0,
+        alone: bool = False,
+        patient: bool = False,
+    ) -> Any:
         """Have the worker call ``ask``, and wait for what it returns.
 
         Args:
@@ -213,10 +220,11 @@ class LocalQueries:
             ask: what to do; of what it raises, InvalidRequest reaches the caller.
             work: pixels that it goes over; no question is for nothing.
             alone: whether it waits until no job runs, such as one that puts adapters on the model.
+            patient: whether it also waits until no job waits; for the owner.
         """
         if model_id is not None and model_id not in self._manager.cards:
             raise QueryFailed(f"The model {shorten(model_id)!r} is not here any more; choose another picture.")
-        query = ModelQuery(model_id, ask, self._user, max(work, LEAST_WORK), alone)
+        query = ModelQuery(model_id, ask, self._user, max(work, LEAST_WORK), alone, patient)
         self._tasks.add_query(query)
         return query.answer.result()
 

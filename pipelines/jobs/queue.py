@@ -62,6 +62,7 @@ class ModelQuery:
         user: who asks.
         work: pixels that the model or a decoder goes over; counts towards a guest's share.
         alone: whether it puts adapters of its own on the model, so that it never interrupts a job.
+        patient: whether all jobs go first, such as before a part of a long training; for the owner.
         answer: what ``ask`` returned or raised.
     """
 
@@ -70,6 +71,7 @@ class ModelQuery:
     user: User = OWNER
     work: int = 0
     alone: bool = False
+    patient: bool = False
     answer: Future[Any] = field(default_factory=Future)
 
     def may_interrupt(self, model_id: str, user: User) -> bool:

@@ -26,7 +26,7 @@ MOST_PASSES = 3
 
 class TaskQueue:
     """What the workers do next: parts of batches, the owner's model queries (they are short) and jobs, those of guests
-    in turn, then drafts, then loading models ahead.  Thread-safe.
+    in turn, then drafts, then loading models ahead; patient queries once no job waits.  Thread-safe.
 
     A free worker that has a task's model takes the task before one that would have to load it.
 
@@ -130,10 +130,9 @@ class TaskQueue:
             if self.homes.suits(worker, part.request.model):
                 self.parts.remove(part)
                 return part
-        for query in self._queries:
-            if self._may_answer(worker, query):
-                self._queries.remove(query)
-                return query
+        quick = [each for each in self._queries if not each.patient and self._may_answer(worker, each)]
+        if (query := _take_first(self._queries, quick)) is not None:
+            return query
         if self._warm_ups and next(self.jobs.in_order(), None) is None:
             found = next((model for model in self._warm_ups if self.homes.may_load(worker)), None)
             if found is not None:
@@ -145,7 +144,9 @@ class TaskQueue:
                 self._passes.pop(task.id, None)
                 self.running[worker] = task
                 self._announce_positions()
-        return task
+        if task is not None:
+            return task
+        return _take_first(self._queries, [each for each in self._queries if _trains_here(self.homes, worker, each)])
 
     def _next_in_turn(self, worker: int) -> Job | ModelQuery | None:
         """The first job or guest's query for this worker; one of a model that it has may pass a few of others."""
@@ -299,3 +300,17 @@ class TaskQueue:
 def _same_class(one: Job, other: Job) -> bool:
     """Whether one may pass the other: neither a guest the owner, nor a draft a picture."""
     return one.user.owner == other.user.owner and one.draft == other.draft
+
+
+def _trains_here(homes: Homes, worker: int, query: ModelQuery) -> bool:
+    """Whether a part of a training is for this worker: it cannot go on with the model of another device."""
+    with_model = homes.of(query.model_id) if query.model_id is not None else []
+    return query.patient and homes.suits(worker, query.model_id) and worker in (with_model or [worker])[:1]
+
+
+def _take_first(queries: deque[ModelQuery], found: Sequence[ModelQuery]) -> ModelQuery | None:
+    """Take out the first of those that were found."""
+    if not found:
+        return None
+    queries.remove(found[0])
+    return found[0]

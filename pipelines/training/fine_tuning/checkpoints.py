@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from pipelines.system.atomic_files import atomic_write, remove_stale_parts
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _RUN, _STATE, _NEW, _OWN = "run.json", "state.safetensors", "pictures.safetensors", "own.safetensors"
 # Runs that are kept; the oldest go when another begins.
 KEPT_RUNS = 8
+# Longest side of the pictures that are kept to be taught again; no model here draws larger ones.
+GIVEN_SIDE = 1536
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,10 @@ class RunFolder:
         """Write down what is taught."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for k, picture in enumerate(pictures):
+            small = picture.copy()
+            small.thumbnail((GIVEN_SIDE, GIVEN_SIDE))
             with atomic_write(self.given(k), sync=False) as file:
-                picture.save(file, "PNG")
+                small.save(file, "PNG")
         self._write(_RUN, json.dumps({"settings": as_json(settings)}).encode())
 
     def given(self, number: int) -> Path:
@@ -92,6 +98,10 @@ class RunFolder:
         """Write a checkpoint, then the state to go on from, which names it."""
         self._save(self._step_name(step), learnt, {})
         self._save(_STATE, state, {"numbers": json.dumps(more)})
+        # Of a pause: nothing was drawn after them, so that they cannot be chosen.
+        for each in self.checkpoints():
+            if not each.pictures and 0 < each.step < step:
+                (self.folder / self._step_name(each.step)).unlink(missing_ok=True)
 
     def has(self, step: int) -> bool:
         """Whether there is a checkpoint of a step."""
@@ -99,14 +109,14 @@ class RunFolder:
 
     def learnt(self, step: int) -> dict[str, torch.Tensor]:
         """What was learnt after a step; raises OSError if there is no such checkpoint."""
-        return load_file(self.folder / self._step_name(step))
+        return _tensors(self.folder / self._step_name(step))
 
     def state(self) -> tuple[dict[str, torch.Tensor], Any] | None:
         """What the latest ``keep`` wrote down; None before the first."""
         path = self.folder / _STATE
         if not path.exists():
             return None
-        return load_file(path), self.numbers()
+        return _tensors(path), self.numbers()
 
     def numbers(self) -> dict[str, Any]:
         """What of the state JSON can hold; empty before the first checkpoint."""
@@ -143,7 +153,7 @@ class RunFolder:
 
     def _examples(self, name: str) -> Examples:
         path = self.folder / name
-        return Examples(load_file(path)["latents"], tuple(parse_json(_metadata(path)["captions"])))
+        return Examples(_tensors(path)["latents"], tuple(parse_json(_metadata(path)["captions"])))
 
     def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: dict[str, str]) -> None:
         self._write(name, save(dict(tensors), about))
@@ -153,9 +163,23 @@ class RunFolder:
             file.write(data)
 
 
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    with _told_if_broken():
+        return load_file(path)
+
+
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+    with _told_if_broken(), safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
         return file.metadata() or {}
+
+
+@contextmanager
+def _told_if_broken() -> Iterator[None]:
+    """A file that is damaged is a file that cannot be read."""
+    try:
+        yield
+    except SafetensorError:
+        raise OSError(errno.EIO, "a file of the training is damaged") from None
 
 
 def latest_run(folder: Path) -> RunFolder | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 HELD_OUT_SHARE = 6
 # The model's own pictures have seeds from here on; those that show what was learnt have the first ones.
 OWN_SEED = 1000
+# Whether a run is to stop after its step.
+Halted = Callable[[], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +67,20 @@ def latents_of(model: Model, picture: Image.Image) -> torch.Tensor:
 
 
 @with_gradients
-def own_latents(model: Model, prompt: str, number: int) -> torch.Tensor:
-    """The latents of a picture that the model draws itself, float32 (1, c, h, w)."""
-    *_, last = denoise(model, request_for(model.card, prompt, OWN_SEED + number))
-    return last.x_next.float().cpu().clone()
+def own_latents(model: Model, prompt: str, number: int, halted: Halted) -> torch.Tensor | None:
+    """The latents of a picture that the model draws itself, float32 (1, c, h, w); None where it was halted."""
+    found = drawn(model, request_for(model.card, prompt, OWN_SEED + number), halted)
+    return None if found is None else found.float().cpu().clone()
+
+
+def drawn(model: Model, request: GenerationRequest, halted: Halted) -> torch.Tensor | None:
+    """The last latents of a run; None where ``halted`` is true after a step."""
+    found = None
+    for step in denoise(model, request):
+        if halted():
+            return None
+        found = step.x_next
+    return found
 
 
 def request_for(card: ModelCard, prompt: str, seed: int, quality: str = "draft") -> GenerationRequest:

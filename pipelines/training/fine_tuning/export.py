@@ -13,7 +13,7 @@ from pipelines.training.fine_tuning.lora import kohya_names
 from pipelines.training.fine_tuning.settings import LORA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import torch
 
@@ -31,8 +31,14 @@ def licence_note(card: ModelCard, own: str) -> str:
     return f"{own or 'Ask its maker.'} Taught to {card.name}, which is under: {card.licence}."
 
 
-def save_result(run: RunFolder, step: int, card: ModelCard, data_dir: Path) -> Path:
+def save_result(run: RunFolder, step: int, card: ModelCard, data_dir: Path, taken: Collection[str] = ()) -> Path:
     """Save what was learnt after a step in the user's folder, with word, licence note and preview; where it is.
+
+    Args:
+        run, step: the checkpoint.
+        card: of the model that was taught.
+        data_dir: the user's.
+        taken: names of other files that prompts can say.
 
     Raises:
         OSError: if it cannot be written, or the checkpoint is gone.
@@ -40,13 +46,18 @@ def save_result(run: RunFolder, step: int, card: ModelCard, data_dir: Path) -> P
     settings = run.settings()
     folder = data_dir / FOLDERS.get(settings.way, OTHER_FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    target = _free_name(folder, settings.word)
-    picture = run.picture(step, 0)
-    if picture.exists():  # as A1111 and others look for it
-        with atomic_write(target.with_suffix(".preview.png"), sync=False) as file:
-            file.write(picture.read_bytes())
-    about = _about(run, step, card, target.stem)
-    _write(target, run.learnt(step), about)
+    target = _free_name(folder, settings.word, taken)
+    learnt, about = run.learnt(step), _about(run, step, card, target.stem)
+    # As A1111 and others look for it.
+    picture, preview = run.picture(step, 0), target.with_name(f"{target.stem}.preview.png")
+    try:
+        if picture.exists():
+            with atomic_write(preview, sync=False) as file:
+                file.write(picture.read_bytes())
+        _write(target, learnt, about)
+    except OSError:
+        preview.unlink(missing_ok=True)
+        raise
     return target
 
 
@@ -80,9 +91,10 @@ def _write(target: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, s
         file.write(save(dict(tensors), about))
 
 
-def _free_name(folder: Path, word: str) -> Path:
-    name, number = prompt_name(Path(word)), 2
+def _free_name(folder: Path, word: str, taken: Collection[str]) -> Path:
+    """A file that is not there, and whose name means nothing else in a prompt."""
+    name, number, known = prompt_name(Path(word)), 2, {each.casefold() for each in taken}
     target = folder / f"{name}.safetensors"
-    while target.exists():
+    while target.exists() or target.stem.casefold() in known:
         target, number = folder / f"{name} {number}.safetensors", number + 1
     return target

@@ -45,6 +45,15 @@ def new_setting(card: ModelCard, word: str) -> str:
     return f"a {word} {SETTING}"
 
 
+def is_known(card: ModelCard, word: str) -> bool:
+    """Whether a small model's vocabulary has a word; of other models that is known once they are loaded."""
+    if not card.vocabulary:
+        return False
+    words = json.loads((PROJECT / card.vocabulary).read_text(encoding="utf-8"))
+    names = {name.casefold() for each in words for name in (each["name"], *each.get("synonyms", ()))}
+    return word.casefold() in names
+
+
 def _known(card: ModelCard) -> list[str]:
     """A prompt for each thing that a small model knows, in places that it knows; none for models without a limit."""
     if not card.vocabulary or not card.prompt_guide:

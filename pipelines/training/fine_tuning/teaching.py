@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipelines.request import InvalidRequest
+from pipelines.system.text import file_problem
 from pipelines.training.fine_tuning import prompts
 from pipelines.training.fine_tuning.settings import TeachingSettings, TrainingPlan
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pipelines.cards import ModelCard
     from pipelines.model import Model
     from pipelines.training.fine_tuning.checkpoints import RunFolder
     from pipelines.training.fine_tuning.memory import MemoryForecast
-    from pipelines.training.fine_tuning.training import FineTuning
+    from pipelines.training.fine_tuning.preparation import ExamplePreparation
+    from pipelines.training.fine_tuning.training import FineTuning, TeachingWay
 
 # Seconds of training in one part: the worker may do something else after each.
 PART_SECONDS = 0.5
@@ -47,13 +50,15 @@ class Teaching:
         self.problem = ""
         self.forecast: MemoryForecast | None = None
         self.plan: TrainingPlan | None = None
-        self.own_drawn, self.redraw_seconds, self.own_seconds = 0, 0.0, 0.0
+        self.redraw_seconds, self.own_seconds = 0.0, 0.0
+        self.knows_word = False
+        self._way: TeachingWay | None = None
         self._training: FineTuning | None = None
         self._denoiser: Any = None
         self._ended = ""
-        self._wanted, self._stop = True, threading.Event()
-        self._own: list[Any] = []
-        self._given: list[Any] = []
+        # Of steps, and of what is drawn between them.
+        self._wanted, self._stop, self._halt = True, threading.Event(), threading.Event()
+        self._preparation: ExamplePreparation | None = None
         self._to_redraw: int | None = None
         self._drawn: list[Image.Image] = []
         self._stopping, self._numbers = False, dict[str, Any]()
@@ -67,10 +72,15 @@ class Teaching:
         """
         found = cls(run, run.settings())
         found.pause()
-        found._numbers = run.numbers()
+        found._read_numbers(run.numbers())
         if found._numbers.get("done") and run.picture(found.step, len(ROWS) - 1).exists():
             found._ended = DONE
         return found
+
+    def _read_numbers(self, numbers: dict[str, Any]) -> None:
+        self._numbers = numbers
+        self.redraw_seconds = float(numbers.get("redraw_seconds", 0.0))
+        self.own_seconds = float(numbers.get("own_seconds", 0.0))
 
     @property
     def state(self) -> str:
@@ -81,17 +91,29 @@ class Teaching:
             return PAUSED
         if self._training is not None:
             return TRAINING
-        return DRAWING if self._own else WAITING
+        return DRAWING if self._preparation is not None and self._preparation.drawn else WAITING
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing to do before ``go_on``."""
+        return self.state in (PAUSED, *ENDED)
 
     @property
     def step(self) -> int:
         """Training steps that are done."""
-        return self._training.step if self._training else int(self._numbers.get("step", 0))
+        training = self._training  # the page asks while the worker lets go of it
+        return training.step if training else int(self._numbers.get("step", 0))
+
+    @property
+    def holds_model(self) -> bool:
+        """Whether it keeps the model's weights in memory, which ``rest`` leaves to others."""
+        return self._denoiser is not None
 
     def pause(self) -> None:
         """Stop after the running step; safe from any thread."""
         self._wanted = False
         self._stop.set()
+        self._halt.set()
 
     def go_on(self) -> None:
         """Train again, also after it was stopped or has failed; safe from any thread."""
@@ -99,96 +121,95 @@ class Teaching:
             self._ended, self._stopping, self.problem = "", False, ""
         self._wanted = True
         self._stop.clear()
+        self._halt.clear()
 
     def stop(self) -> None:
-        """End after the running step, with a last checkpoint; safe from any thread."""
+        """End after the running step, with a last checkpoint and its pictures; again: without these.
+
+        Safe from any thread.
+        """
+        at_once = self._stopping or self._training is None or not self._wanted
         self._stopping = True
         self._stop.set()
-        if self._training is None or not self._wanted:
+        if at_once:
+            self._halt.set()
             self._ended = self._ended or STOPPED
 
     def fail(self, problem: str) -> None:
-        """End with a sentence for the user."""
+        """End with a sentence for the user; it goes on from the latest checkpoint."""
         self._ended, self.problem = FAILED, problem
         self._stop.set()
+        self._let_go()
 
     def part(self, model: Model) -> None:
         """Do the next piece of work with the loaded model: at most a picture or ``PART_SECONDS`` of steps."""
-        if self.state in ENDED or not self._wanted:
-            return
-        if self._training is None or self._denoiser is not model.denoiser:
-            self._prepare(model)
+        if self.rests:
+            self.rest()
+        elif self._denoiser is not model.denoiser:
+            self.rest()  # the model was loaded again meanwhile
+            self._take(model)
+        elif self._training is None:
+            self._set_up(model)
         elif self._to_redraw is not None:
             self._redraw(self._to_redraw)
-        elif self._stopping:
-            self._end()
+        elif self._stopping and (not self.step or self.run.has(self.step)):
+            self._ended = self._ended or STOPPED
+        elif self._stopping or self._training.done:
+            self._checkpoint()
         else:
             self._train()
 
-    def _end(self) -> None:
-        """After the user has stopped it: keep what was learnt since the last checkpoint."""
-        if self.step and not self.run.has(self.step):
-            self._checkpoint()
-        else:
-            self._ended = self._ended or STOPPED
+    def rest(self) -> None:
+        """Write down what was learnt, and leave the model's memory to others; between two parts."""
+        if self._training is not None and self.step and not self.run.has(self.step):
+            self._keep()
+        self._let_go()
 
-    def _prepare(self, model: Model) -> None:
-        """Draw the model's own pictures, one a part; then set the training up, from its latest checkpoint."""
-        from pipelines.training.fine_tuning.examples import Examples, own_latents
+    def _let_go(self) -> None:
+        if self._training is not None:
+            self._numbers = self._told()
+        self._way = self._training = self._denoiser = self._to_redraw = None
+        self._drawn = []
+
+    def _take(self, model: Model) -> None:
+        """Add to the model what learns, before anything is drawn: it may take too much memory."""
+        from pipelines.training.fine_tuning.memory import foretell
+        from pipelines.training.fine_tuning.ways import WAYS_TO_TEACH
 
         check(model)
         plan = self.plan = self.settings.plan(sum(weight.numel() for weight in model.denoiser.parameters()))
-        if self.run.examples() is None:
-            self._encode(model)
-            return
-        own = self.run.own()
-        if own is None:
-            began = time.perf_counter()
-            texts = prompts.own_prompts(model.card, plan.own, self.settings.word, plan.seed)
-            if len(self._own) < plan.own:
-                self._own.append(own_latents(model, texts[len(self._own)], len(self._own)))
-                self.own_drawn, self.own_seconds = len(self._own), self.own_seconds + time.perf_counter() - began
-                return
-            import torch
-
-            none = torch.zeros(model.latents.shape(0, model.card.width, model.card.height))
-            own = Examples(torch.cat(self._own) if self._own else none, tuple(texts))
-            self.run.keep_own(own)
-        self._set_up(model, plan, own)
-
-    def _encode(self, model: Model) -> None:
-        """Encode one of the user's pictures, and keep them once all are."""
-        import torch
-        from PIL import Image
-
-        from pipelines.training.fine_tuning.examples import Examples, fitted, latents_of
-
-        with Image.open(self.run.given(len(self._given))) as picture:
-            self._given.append(latents_of(model, fitted(picture, model.card)))
-        if len(self._given) == len(self.settings.captions):
-            self.run.keep_examples(Examples(torch.cat(self._given), self.settings.captions))
-
-    def _set_up(self, model: Model, plan: TrainingPlan, own: Any) -> None:
-        from pipelines.training.fine_tuning.memory import foretell
-        from pipelines.training.fine_tuning.training import FineTuning
-        from pipelines.training.fine_tuning.ways import WAYS_TO_TEACH
-
         way = WAYS_TO_TEACH[self.settings.way](model, self.settings, plan)
-        self.forecast = foretell(model, way, plan.batch * (2 if len(own) else 1))
+        self.forecast = foretell(model, way, plan.batch * (2 if plan.own else 1))
         if self.forecast.checkpointing:
             way.model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-        examples = self.run.examples()
-        assert examples is not None
-        training = FineTuning(way, model, plan, examples, own, self.forecast.rows)
+        self.knows_word = knows_word(model, self.settings.word)
+        self._denoiser, self._way = model.denoiser, way
+
+    def _set_up(self, model: Model) -> None:
+        """Make ready what is learnt from, a picture a part; then set the training up, from its latest checkpoint."""
+        from pipelines.training.fine_tuning.preparation import ExamplePreparation
+        from pipelines.training.fine_tuning.training import FineTuning
+
+        way, plan = self._way, self.plan
+        assert way is not None and plan is not None and self.forecast is not None
+        if self._preparation is None:
+            self._preparation = ExamplePreparation(self.run, self.settings)
+        before = self._preparation.seconds
+        examples = self._preparation.part(model, plan, self._halt.is_set)
+        self.own_seconds += self._preparation.seconds - before
+        if examples is None:
+            return
+        training = FineTuning(way, model, plan, *examples, self.forecast.rows)
         kept = self.run.state()
         if kept is not None:
             way.load(self.run.learnt(int(kept[1]["step"])))
             training.load_state(*kept)
-            self.redraw_seconds = float(kept[1].get("redraw_seconds", 0.0))
-            # A kill may have come between a checkpoint and its pictures.
-            if not self.run.picture(training.step, len(ROWS) - 1).exists():
+            self._read_numbers(kept[1])
+            # A kill may have come between a checkpoint and its pictures; a pause has none.
+            regular = training.step % plan.every == 0 or training.done
+            if regular and not self.run.picture(training.step, len(ROWS) - 1).exists():
                 self._to_redraw = training.step
-        self._denoiser, self._training = model.denoiser, training
+        self._training = training
         if kept is None:
             self._checkpoint()
 
@@ -210,61 +231,86 @@ class Teaching:
         training = self._training
         assert training is not None
         training.measure_held_out()
-        tensors, numbers = training.state()
-        more = {**numbers, "redraw_seconds": self.redraw_seconds, "steps": training.plan.steps, "done": training.done}
-        self.run.keep(training.step, training.way.tensors(), tensors, more)
+        self._keep()
         self._to_redraw, self._drawn = training.step, []
+
+    def _keep(self) -> None:
+        training = self._training
+        assert training is not None
+        self.run.keep(training.step, training.way.tensors(), training.state()[0], self._told())
+
+    def _told(self) -> dict[str, Any]:
+        """The training in numbers, as a checkpoint keeps them."""
+        training = self._training
+        if training is None:
+            return self._numbers
+        seconds = {"redraw_seconds": self.redraw_seconds, "own_seconds": self.own_seconds}
+        return {**training.numbers(), **seconds, "steps": training.plan.steps, "done": training.done}
 
     def _redraw(self, step: int) -> None:
         """Draw one of the rows after a step."""
         training = self._training
         assert training is not None
         began = time.perf_counter()
-        self._drawn.append(self.draw(training.way.model, len(self._drawn)))
+        model, row = training.way.model, len(self._drawn)
+        picture = _picture(model, rows(self.settings, model.card)[row], row + 1, self._halt.is_set)
         self.redraw_seconds += time.perf_counter() - began
+        if picture is None:
+            return
+        self._drawn.append(picture)
         if len(self._drawn) == len(ROWS):
             self.run.keep_pictures(step, self._drawn)
             self._to_redraw = None
             if training.done:
                 self._ended = self._ended or DONE
 
-    def draw(self, model: Model, row: int) -> Image.Image:
-        """A row's picture by what was learnt so far, always of the same seed."""
-        from pipelines.sampling.denoise import denoise
-        from pipelines.training.fine_tuning.examples import request_for
-
-        model.clear_prompt_cache()  # a word's vectors may have learnt
-        *_, last = denoise(model, request_for(model.card, self.rows(model.card)[row], row + 1))
-        return model.latents.decode(last.x_next)[0]
-
-    def rows(self, card: Any) -> tuple[str, str, str, str]:
-        """The prompts that are redrawn."""
-        return (f"a {self.settings.word}", self.settings.setting, *prompts.old_prompts(card))
-
     def report(self, card: Any) -> dict[str, Any]:
         """What the page is told, without pictures."""
-        training, plan, kept = self._training, self.plan, self._numbers
-        curve = training.curve if training else kept.get("curve", [])
-        held = training.held.items() if training else ((int(step), x) for step, x in kept.get("held", {}).items())
+        told, plan = self._told(), self.plan
         return {
             "run": self.run.name,
             "state": self.state,
+            "stopping": self._stopping,
             "problem": self.problem,
             "way": self.settings.way,
             "word": self.settings.word,
+            "knows_word": self.knows_word,
             "model": card.name,
             "step": self.step,
-            "steps": plan.steps if plan else kept.get("steps", 0),
-            "own": [self.own_drawn, plan.own if plan else 0],
+            "steps": plan.steps if plan else told.get("steps", 0),
+            "own": [self._preparation.drawn if self._preparation else 0, plan.own if plan else 0],
             "seconds": [round(each, 1) for each in (
-                training.seconds if training else 0.0, self.redraw_seconds, self.own_seconds)],
+                told.get("seconds", 0.0), self.redraw_seconds, self.own_seconds)],
             "memory": [self.forecast.needed, self.forecast.free] if self.forecast else None,
-            "curve": [round(value, 5) for value in _spread(curve)],
-            "loss": [None if value is None else round(value, 5) for value in training.loss()] if training else [],
-            "held": [list(pair) for pair in sorted(held)],
-            "early": bool(training and training.ended_early),
-            "rows": [[name, prompt] for name, prompt in zip(ROWS, self.rows(card), strict=True)],
+            "curve": [round(value, 5) for value in _spread(told.get("curve", []))],
+            "loss": [None if value is None else round(value, 5) for value in told.get("loss", [])],
+            "held": sorted([int(step), value] for step, value in told.get("held", {}).items()),
+            "early": bool(told.get("early")),
+            "rows": [[name, prompt] for name, prompt in zip(ROWS, rows(self.settings, card), strict=True)],
         }  # fmt: skip
+
+
+def rows(settings: TeachingSettings, card: ModelCard) -> tuple[str, str, str, str]:
+    """The prompts that are drawn again and again."""
+    return (f"a {settings.word}", settings.setting, *prompts.old_prompts(card))
+
+
+def _picture(model: Model, prompt: str, seed: int, halted: Callable[[], bool]) -> Image.Image | None:
+    """What a model draws by what it has learnt so far; None where it was halted."""
+    from pipelines.training.fine_tuning.examples import drawn, request_for
+
+    model.clear_prompt_cache()  # a word's vectors may have learnt
+    found = drawn(model, request_for(model.card, prompt, seed), halted)
+    return None if found is None else model.latents.decode(found)[0]
+
+
+def knows_word(model: Model, word: str) -> bool:
+    """Whether a word is in the vocabulary of a model's tokenizer, so that it means something already."""
+    for text in model.texts:
+        ids = text.tokenizer(word, add_special_tokens=False).input_ids
+        if len(ids) == 1 and ids[0] != text.tokenizer.unk_token_id:
+            return True
+    return False
 
 
 def check(model: Model) -> None:
@@ -357,15 +403,20 @@ class TeachingThread:
     def _work(self) -> None:
         while self._has_work():
             try:
-                self._ask(self.teaching.part)
+                if self.teaching.rests:
+                    self.teaching.rest()
+                else:
+                    self._ask(self.teaching.part)
             except (CannotGoOn, InvalidRequest) as problem:
                 self.teaching.fail(str(problem))
+            except OSError as problem:
+                self.teaching.fail(file_problem(problem))
             self.announce()
         self.announce()
 
     def _has_work(self) -> bool:
         """Whether there is a next part; if not, the thread ends, and ``start`` begins another."""
         with self._changed:
-            if self.teaching.state in (PAUSED, *ENDED):
+            if self.teaching.rests and not self.teaching.holds_model:
                 self._thread = None
             return self._thread is not None

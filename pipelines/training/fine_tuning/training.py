@@ -116,10 +116,11 @@ class FineTuning:
     @property
     def ended_early(self) -> bool:
         """Whether the loss on held-out pictures has not become better for long enough."""
-        if not self.held or not self.plan.patience:
+        held = dict(self.held)  # the page asks while the worker adds to it
+        if not held or not self.plan.patience:
             return False
-        best = min(self.held, key=lambda step: self.held[step])
-        return sum(step > best for step in self.held) >= self.plan.patience
+        best = min(held, key=lambda step: held[step])
+        return sum(step > best for step in held) >= self.plan.patience
 
     @property
     def done(self) -> bool:
@@ -247,9 +248,18 @@ class FineTuning:
             if isinstance(value, torch.Tensor)
         }
         tensors |= {"draws": self._draws.get_state(), "sums": self._sums, "counts": self._counts}
-        numbers = {"step": self.step, "seconds": self.seconds, "curve": list(self.curve)}
-        held = {str(step): value for step, value in self.held.items()}
-        return {name: value.detach().cpu().clone() for name, value in tensors.items()}, {**numbers, "held": held}
+        return {name: value.detach().cpu().clone() for name, value in tensors.items()}, self.numbers()
+
+    def numbers(self) -> dict[str, Any]:
+        """What JSON can hold of ``state``."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": list(self.curve),
+            "held": {str(step): value for step, value in dict(self.held).items()},
+            "loss": self.loss(),
+            "early": self.ended_early,
+        }
 
     @with_gradients
     def load_state(self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pipelines.prompt import PromptError
 from pipelines.request import InvalidRequest
 from pipelines.system.text import file_problem
 from pipelines.training.fine_tuning import prompts
-from pipelines.training.fine_tuning.settings import LORA, MAX_PICTURES, read_settings
+from pipelines.training.fine_tuning.settings import LORA, MAX_PICTURES, read_settings, read_word
 from pipelines.training.fine_tuning.teaching import ROWS
 from ui.components.data_uri import data_uri, thumbnail_uri
 from ui.components.gradio_events import event_value
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 OWNER_ONLY = "Only the owner of this computer can teach its models."
 NO_MODEL = "This model cannot be taught here; choose another."
 NO_RUN = "There is nothing to save yet; teach a word first."
+KNOWN = "{model} draws something for {word} already; teaching changes what. A word that means nothing is safer."
+TAKEN = "A file named {word} is here already; what you save gets a number behind its name."
 GONE = "This checkpoint is no longer kept; choose another."
 # Pictures of the history to choose from, and the side of small copies.
 RECENT, SIDE = 48, 128
@@ -73,7 +75,10 @@ def report(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> A
     if teaching is None or card is None:
         return {"report": None}
     kept = [[each.step, each.held, each.pictures == len(ROWS)] for each in teaching.run.checkpoints()]
-    return {"report": {**teaching.report(card), "checkpoints": kept, "export": teaching.settings.way == LORA}}
+    settings = teaching.settings
+    asked = {"id": settings.model, "preset": settings.preset, "setting": settings.setting, "licence": settings.licence}
+    more = {"changed": dict(settings.changed), "given": len(settings.captions), "export": settings.way == LORA}
+    return {"report": {**teaching.report(card), "checkpoints": kept, "asked": asked, **more}}
 
 
 def read(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
@@ -101,6 +106,32 @@ def recent(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> A
         if small is not None and entry.file:
             found.append([entry.id, data_uri(small.read_bytes()), entry.title])
     return {"entries": found}
+
+
+def given(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
+    """One of the pictures that the latest run was taught, with its words, to be taught again."""
+    run, number = current.run, event_value(data, "number")
+    if run is None or type(number) is not int or not 0 <= number < len(run.settings().captions):
+        return {}
+    return {**_stored(page, run.given(number)), "caption": run.settings().captions[number]}
+
+
+def word(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
+    """What the user should know about a new word before it is taught; "" for nothing."""
+    try:
+        card, asked = card_of(page, event_value(data, "model")), read_word(event_value(data, "word"))
+    except InvalidRequest:  # said when it is to be taught
+        return {"note": ""}
+    if prompts.is_known(card, asked):
+        return {"note": KNOWN.format(model=card.name, word=asked)}
+    taken = any(name.casefold() == asked.casefold() for name in _names(page))
+    return {"note": TAKEN.format(word=asked) if taken else ""}
+
+
+def _names(page: PageContext) -> list[str]:
+    """What prompts call the files that are here."""
+    adapters = page.backend.adapters
+    return [file.name for file in (*adapters.loras(), *adapters.embeddings())]
 
 
 def take(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
@@ -159,7 +190,7 @@ def save(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Ans
     from pipelines.training.fine_tuning.export import save_result
 
     run, step, card = _checkpoint(page, current, data)
-    path = save_result(run, step, card, current.data_dir)
+    path = save_result(run, step, card, current.data_dir, _names(page))
     settings = run.settings()
     tag = f"<lora:{path.stem}:1>" if settings.way == LORA else f"<embedding:{path.stem}>"
     example = f"a {settings.word} {tag}" if settings.way == LORA else f"a {tag}"
@@ -192,8 +223,9 @@ def _checkpoint(page: PageContext, current: CurrentTeaching, data: gr.EventData)
 
 ANSWERS: Mapping[str, Callable[[Any, Any, Any], Answer]] = MappingProxyType(
     {
-        "open": opened, "report": report, "read": read, "recent": recent, "take": take, "begin": begin,
-        "pause": pause, "resume": resume, "stop": stop, "pictures": pictures, "save": save, "download": download,
+        "open": opened, "report": report, "read": read, "recent": recent, "take": take, "given": given, "word": word,
+        "begin": begin, "pause": pause, "resume": resume, "stop": stop, "pictures": pictures, "save": save,
+        "download": download,
     }
 )  # fmt: skip
 
@@ -212,8 +244,9 @@ def _answered(page: PageContext, current: CurrentTeaching, data: gr.EventData) -
     try:
         return asked(page, current, data)
     except InvalidRequest as problem:
-        return {"problem": problem.message, "field": problem.field}
+        # Another tab may have begun what is in the way of this one.
+        return {"problem": problem.message, "field": problem.field, **report(page, current, data)}
     except PromptError as problem:
         return {"problem": f"A text {problem}; write it without marks.", "field": "caption"}
     except OSError as problem:
-        return {"problem": f"A file could not be read or written ({file_problem(problem)}); try again."}
+        return {"problem": file_problem(problem)}

@@ -69,12 +69,17 @@ class CurrentTeaching:
         """Begin another; raises InvalidRequest while one is going on."""
         from pipelines.training.fine_tuning.checkpoints import new_run
 
-        before = self.teaching
+        self._found()
         with self._lock:
+            before = self._thread.teaching if self._thread else None
             if before is not None and before.state in (WAITING, DRAWING, TRAINING):
                 raise InvalidRequest("", ONE_AT_A_TIME)
             run = new_run(self.folder)
-            run.begin(settings, pictures)
+            try:
+                run.begin(settings, pictures)
+            except OSError:
+                run.remove()
+                raise
             self._thread = self._made(Teaching(run, settings))
             self._thread.start()
 
@@ -118,8 +123,17 @@ class CurrentTeaching:
                 part(model)
 
             try:
-                queries.ask(model_id, alone, alone=True)
+                if teaching.holds_model and _gave_way(backend, model_id):
+                    teaching.rest()
+                queries.ask(model_id, alone, alone=True, patient=True)
             except QueryFailed as problem:
                 raise CannotGoOn(str(problem)) from None
 
         return TeachingThread(teaching, ask)
+
+
+def _gave_way(backend: Backend, model_id: str) -> bool:
+    """Whether another model was loaded meanwhile or this one unloaded: then its memory is wanted for something else."""
+    status = backend.status()
+    # Of several workers each has models of its own.
+    return status.workers == 1 and (status.state, status.model) != ("ready", model_id)

@@ -52,6 +52,27 @@ class Workers:
         return next(worker for worker, taken in self.taken.items() if taken is task)
 
 
+def test_a_patient_query_waits_for_every_job_and_other_query() -> None:
+    tasks = TaskQueue(50)
+    training = ModelQuery("toy", lambda model: None, patient=True)
+    tasks.add_query(training)
+    tasks.add_query(short := asks(OWNER))
+    job, guests = add(tasks), add(tasks, user=A)
+    taken = []
+    for _ in range(4):
+        taken.append(task := tasks.next())
+        if isinstance(task, Job):
+            tasks.job_ended(task, None)
+    assert taken == [short, job, guests, training]
+
+
+def test_parts_of_a_training_stay_on_one_device() -> None:
+    workers = Workers({"toy"}, {"toy"})
+    workers.tasks.add_query(training := ModelQuery("toy", lambda model: None, patient=True))
+    workers.wait(1, 0)
+    assert workers.who(training) == 0 and 1 in workers.tasks.homes.free
+
+
 @pytest.mark.parametrize(
     ("runs", "asking", "answered"),
     [(OWNER, OWNER, True), (OWNER, A, False), (A, OWNER, True), (A, A, True), (A, B, False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,39 @@ CPU = Placement("cpu", "float32", "sdpa")
 SHORT = TrainingPlan(steps=24, batch=4, rank=4, rate=5e-3, own=2, every=4, patience=0)
 
 
-def load_sd(folder: Path, **options: Any) -> Any:
-    make_tiny_model(folder, **options)
+XL = "xl"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folders of the models by kind, each made once."""
+
+    @cache
+    def folder(kind: str) -> Path:
+        found = tmp_path_factory.mktemp("models") / kind
+        if kind == XL:
+            make("stable_diffusion_xl", found)
+        else:
+            make_tiny_model(found, prediction_type=kind)
+        return found
+
+    return folder
+
+
+def load(folder: Path, kind: str) -> Any:
+    if kind == XL:
+        return stable_diffusion_xl.load(tiny_card(folder, family="stable_diffusion_xl"), CPU, lambda *_: None)
     return stable_diffusion.load(tiny_card(folder), CPU, lambda *_: None)
 
 
-def load_xl(folder: Path) -> Any:
-    make("stable_diffusion_xl", folder)
-    card = tiny_card(folder, family="stable_diffusion_xl")
-    return stable_diffusion_xl.load(card, CPU, lambda *_: None)
-
-
-@pytest.fixture(params=("epsilon", "v_prediction", "xl"))
-def model(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    kind = request.param
-    return load_xl(tmp_path / "model") if kind == "xl" else load_sd(tmp_path / "model", prediction_type=kind)
+@pytest.fixture(params=("epsilon", "v_prediction", XL))
+def model(request: pytest.FixtureRequest, folders: Callable[[str], Path]) -> Any:
+    return load(folders(request.param), request.param)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Any:
-    return load_sd(tmp_path / "model")
+def small(folders: Callable[[str], Path]) -> Any:
+    return load(folders("epsilon"), "epsilon")
 
 
 def latents(count: int, seed: int = 1) -> torch.Tensor:

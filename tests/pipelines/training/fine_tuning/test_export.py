@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -15,6 +17,7 @@ from pipelines.models.adapters import lora, textual_inversion
 from pipelines.models.adapters.folders import AdapterFolders
 from pipelines.sampling.denoise import denoise
 from pipelines.sampling.schedulers import build_scheduler
+from pipelines.training.fine_tuning import export
 from pipelines.training.fine_tuning.examples import Examples, request_for
 from pipelines.training.fine_tuning.export import for_other_programs, save_result
 from pipelines.training.fine_tuning.settings import LORA, TEXTUAL_INVERSION, TrainingPlan
@@ -54,7 +57,23 @@ def test_a_lora_gives_the_picture_that_was_shown_while_it_learned(model: Any, ru
     assert torch.allclose(last(model, "a zorp"), plain, atol=1e-6)
     found = lora.scan(AdapterFolders([tmp_path / "loras"]))["zorp"]
     assert found.words == ("zorp",) and not found.problem
-    assert save_result(folder, 6, model.card, tmp_path).name == "zorp 2.safetensors"
+    assert save_result(folder, 6, model.card, tmp_path, ("Zorp 2",)).name == "zorp 3.safetensors"
+
+
+def test_a_full_disk_leaves_nothing_half_saved(
+    small: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run()
+    folder.keep(6, {"unet.x": torch.zeros(1)}, {"x": torch.zeros(1)}, {"step": 6})
+    folder.keep_pictures(6, [Image.new("RGB", (8, 8))])
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        save_result(folder, 6, small.card, tmp_path)
+    assert not list((tmp_path / "loras").iterdir())
 
 
 def test_a_lora_says_its_word_and_licence(small: Any, run: Any, tmp_path: Path) -> None:
