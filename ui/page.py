@@ -179,6 +179,7 @@ def styles() -> list[str]:
         "components/stage.css",
         "components/recent_pictures.css",
         "form/form.css",
+        "form/choosing/choosing.css",
         "form/prompt/prompt.css",
         "form/picture_settings/panel.css",
         "form/styles/styles.css",

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.request import MAX_STEPS, InvalidRequest
+from pipelines.sampling.advice import Advice
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,7 @@ class SchedulerSpec:
         prediction_types: the prediction types that its ``step`` accepts.
         supports_zero_snr: whether it honours a schedule that ends in pure noise (Lin et al. 2023, arXiv:2305.08891).
         calls: how often a step calls the model; the last one calls it once.
+        advice: what lists of samplers say about it.
     """
 
     class_name: str
@@ -62,6 +64,7 @@ class SchedulerSpec:
     prediction_types: tuple[str, ...] = PREDICTION_TYPES
     supports_zero_snr: bool = True
     calls: int = 1
+    advice: Advice = field(kw_only=True)
 
     def model_calls(self, steps: int) -> int:
         """How often so many steps call the model, guidance not counted."""
@@ -81,9 +84,13 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "DDPM",
             "The original sampler (Ho et al. 2020): adds fresh noise at every step and wants many of them.",
             stochastic=True,
+            advice=Advice("variety, for the patient", 100, 150),
         ),
         "ddim": SchedulerSpec(
-            "DDIMScheduler", "DDIM", "The first sampler without fresh noise (Song et al. 2021): plain and predictable."
+            "DDIMScheduler",
+            "DDIM",
+            "The first sampler without fresh noise (Song et al. 2021): plain and predictable.",
+            advice=Advice("plain and predictable", 30, 50),
         ),
         "pndm": SchedulerSpec(
             "PNDMScheduler",
@@ -92,6 +99,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             {"skip_prk_steps": True},
             prediction_types=_EPS_OR_V,
             supports_zero_snr=False,
+            advice=Advice("smooth pictures", 25, 50),
         ),
         "euler": SchedulerSpec(
             "EulerDiscreteScheduler",
@@ -99,6 +107,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "The simplest step along the slope (Karras et al. 2022): fast and dependable.",
             _NO_KARRAS,
             variance_exploding=True,
+            advice=Advice("simple and dependable", 20, 30),
         ),
         "euler_a": SchedulerSpec(
             "EulerAncestralDiscreteScheduler",
@@ -107,6 +116,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             stochastic=True,
             variance_exploding=True,
             prediction_types=_EPS_OR_V,
+            advice=Advice("lively, the most variety", 20, 40, starred=True),
         ),
         "heun": SchedulerSpec(
             "HeunDiscreteScheduler",
@@ -116,12 +126,14 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             calls=2,
             variance_exploding=True,
             supports_zero_snr=False,
+            advice=Advice("exact, at twice the time", 10, 20),
         ),
         "dpmpp_2m": SchedulerSpec(
             "DPMSolverMultistepScheduler",
             "DPM++ 2M",
             "Learns from the step before (Lu et al. 2022): good pictures in 15 to 25 steps.",
             {**_DPMPP, **_NO_KARRAS},
+            advice=Advice("clean pictures soon", 15, 25, starred=True),
         ),
         "dpmpp_2m_sde": SchedulerSpec(
             "DPMSolverMultistepScheduler",
@@ -129,6 +141,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "DPM++ 2M with fresh noise at every step: more detail, less repeatable between step counts.",
             {**_DPMPP, **_NO_KARRAS, "algorithm_type": "sde-dpmsolver++"},
             stochastic=True,
+            advice=Advice("rich in detail", 20, 30),
         ),
         "dpmpp_2m_karras": SchedulerSpec(
             "DPMSolverMultistepScheduler",
@@ -136,6 +149,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "DPM++ 2M that spends more of its steps on fine detail (Karras et al. 2022).",
             {**_DPMPP, **_KARRAS},
             supports_zero_snr=False,
+            advice=Advice("fine detail soon", 15, 25),
         ),
         "dpm2_karras": SchedulerSpec(
             "KDPM2DiscreteScheduler",
@@ -146,12 +160,14 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             variance_exploding=True,
             prediction_types=_EPS_OR_V,
             supports_zero_snr=False,
+            advice=Advice("fine detail, at twice the time", 10, 20),
         ),
         "unipc": SchedulerSpec(
             "UniPCMultistepScheduler",
             "UniPC",
             "Predicts and corrects with one model call a step (Zhao et al. 2023): good in few steps.",
             {**_NO_KARRAS, "solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "zero"},
+            advice=Advice("the fewest steps", 8, 15, starred=True),
         ),
         "lms": SchedulerSpec(
             "LMSDiscreteScheduler",
@@ -160,6 +176,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             _NO_KARRAS,
             variance_exploding=True,
             supports_zero_snr=False,
+            advice=Advice("smooth pictures", 20, 40),
         ),
         "deis": SchedulerSpec(
             "DEISMultistepScheduler",
@@ -167,6 +184,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "Extrapolates the noise over time (Zhang and Chen 2023): good in few steps.",
             {**_NO_KARRAS, "solver_order": 2, "solver_type": "logrho", "algorithm_type": "deis"},
             supports_zero_snr=False,
+            advice=Advice("few steps", 10, 20),
         ),
         "lcm": SchedulerSpec(
             "LCMScheduler",
@@ -175,6 +193,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             {"original_inference_steps": 50},
             stochastic=True,
             max_steps=50,
+            advice=Advice("models distilled to few steps", 1, 8),
         ),
         "flow_euler": SchedulerSpec(
             "FlowMatchEulerDiscreteScheduler",
@@ -182,6 +201,7 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "Follows a straight path from noise to picture (Esser et al. 2024): what flow models are trained for.",
             _NO_KARRAS,
             prediction_types=(FLOW_PREDICTION,),
+            advice=Advice("flow models, straight on", 20, 30),
         ),
         "flow_heun": SchedulerSpec(
             "FlowMatchHeunDiscreteScheduler",
@@ -189,12 +209,14 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = MappingProxyType(
             "Flow Euler that corrects each step with a second look: twice the model calls, more exact.",
             calls=2,
             prediction_types=(FLOW_PREDICTION,),
+            advice=Advice("exact, at twice the time", 10, 20),
         ),
         OWN_LOOP: SchedulerSpec(
             "",
             "The model's own",
             "This model runs a loop of its own, with the sampler that it was published with.",
             prediction_types=(OWN_LOOP,),
+            advice=Advice("what it was published with"),
         ),
     }
 )

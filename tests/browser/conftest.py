@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.site import Gate, Site, served, tiny_card
@@ -23,6 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model = make_tiny_model(folder / "model", prediction_type="v_prediction")
     about = {"modelspec.trigger_phrase": "inkwash"}
     make_lora(model, "stable_diffusion", folder / "loras" / "ink.safetensors", 0, about)
+    Image.new("RGB", (96, 64), "teal").save(folder / "loras" / "ink.preview.png")
     (folder / "words.json").write_text('[{"name": "fox", "tags": ["animal"]}, {"name": "anvil", "tags": ["tool"]}]')
     cards = [
         tiny_card(model, vocabulary=str(folder / "words.json")),

@@ -32,7 +32,7 @@ def make(page: Page, prompt: str) -> str:
 def settle(page: Page) -> None:
     """Wait until the page has asked the server for everything that it begins with."""
     expect(page.locator('#status [data-part="text"]')).to_contain_text("ready")
-    expect(page.locator('#summary [data-pill="model"]')).not_to_be_empty()
+    expect(page.locator('#in-sight [data-pill="model"]')).not_to_be_empty()
 
 
 def test_fields_survive_a_reload_and_a_second_tab_has_its_own(visit, site: Site):
@@ -348,7 +348,7 @@ def test_the_lock_answers_and_the_drawer_closes_with_escape(visit, site: Site):
     pill.click()
     expect(pill).to_have_attribute("aria-pressed", "true")
     expect(pill).to_contain_text("seed ")
-    page.locator('#summary [data-pill="size"]').click()
+    page.locator('#in-sight [data-pill="size"]').click()
     expect(page.locator("#width input")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#width input")).to_be_hidden()

@@ -59,6 +59,8 @@ class FormSection:
             announces no change.
         follows: what ``brought_back`` updates besides ``kept``.
         fixes: by what ``NEXT_STEPS`` calls it, the form's values -> updates that mend an error of this section.
+        in_use_of, in_use: components, and their values -> what of this section is in use, as (label, id of its control
+            in the drawer of guides), for the line above the prompt.
         wire: attaches the section's own events once the form is complete.
     """
 
@@ -76,6 +78,8 @@ class FormSection:
     brought_back: Callable[[Mapping[Component, Any]], dict[Any, Any]] = lambda values: {}
     follows: tuple[Any, ...] = ()
     fixes: Mapping[str, Callable[[FormValues], Updates]] = field(default_factory=dict)
+    in_use_of: tuple[Component, ...] = ()
+    in_use: Callable[[Mapping[Component, Any]], list[tuple[str, str]]] = lambda values: []
     wire: Callable[[Form], None] = lambda form: None
 
 
@@ -170,7 +174,9 @@ class Form:
         stage: where the picture forms.
         settings: the accordion with the less used controls.
         excluded_schedulers: says which schedulers the model rules out.
-        summary: what is set, on one line.
+        in_sight: what is in use, on one line above the prompt.
+        summary: pictures, seed and guidance, below Generate.
+        sizes, samplers, lora_cards: choosers in Settings.
         recent: the last pictures of this browser.
         run_error: the sentence below Generate, for errors that belong to no section.
         next_steps: does what the buttons next to errors say.
@@ -194,7 +200,11 @@ class Form:
     excluded_schedulers: gr.HTML
     run_error: gr.HTML
     next_steps: gr.HTML
+    in_sight: gr.HTML
     summary: gr.HTML
+    sizes: gr.HTML
+    samplers: gr.HTML
+    lora_cards: gr.HTML
     recent: gr.HTML
     sections: tuple[FormSection, ...]
     chosen_styles: gr.Textbox

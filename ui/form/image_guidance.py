@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ui.form.layout import FormLayout
 
 TITLE = "Guide with an image"
+CONTROLNET, IP_ADAPTER = "ControlNet", "IP-Adapter"
 SIDE = 320
 KINDS = (("None: already a map", "map"), ("Edges (Canny)", "canny"), ("Depth", "depth"), ("Pose", "pose"))
 ABOUT = {
@@ -101,8 +102,15 @@ class ImageGuidance:
             brought_back=self.brought_back,
             fixes={**dict.fromkeys(("controls", "controls.image", "controls.net"), self.without_map),
                    **dict.fromkeys(("reference", "reference.image", "reference.adapter"), self.without_reference)},
+            in_use_of=(self.map_kept, self.reference_kept),
+            in_use=self.in_use,
             wire=lambda form: wire(form, self),
         )  # fmt: skip
+
+    def in_use(self, values: Mapping[Component, Any]) -> list[tuple[str, str]]:
+        """What guides, and the id of its control."""
+        guides = ((self.map_kept, CONTROLNET, "map-picture"), (self.reference_kept, IP_ADAPTER, "look-picture"))
+        return [(label, opens) for kept, label, opens in guides if values[kept]]
 
     def without_map(self, _: FormValues) -> dict[Any, Any]:
         """Updates that remove the map."""
@@ -320,7 +328,7 @@ def listed(files: Sequence[ControlNetFile] | Sequence[IPAdapterFile], chosen: An
 
 def title(control: Any, reference: Any) -> Any:
     """The drawer's title, with what is in use."""
-    used = [name for name, image in (("ControlNet", control), ("IP-Adapter", reference)) if image]
+    used = [name for name, image in ((CONTROLNET, control), (IP_ADAPTER, reference)) if image]
     return gr.Accordion(label=": ".join([TITLE, *([" and ".join(used)] if used else [])]))
 
 

@@ -14,6 +14,7 @@ from ui.components import phrases
 from ui.components.assets import asset
 from ui.components.message import message
 from ui.form import controls, sampling_presets, summary
+from ui.form.choosing import in_sight, lora_cards, samplers, sizes
 from ui.form.controls import Controls
 from ui.form.form import Form, FormSection, FormValues, error_of, shows_errors_beside, shows_errors_of
 from ui.form.prompt.builder import prompt_builder
@@ -56,8 +57,9 @@ class FormLayout:
         self.card = self.page.cards[self.page.default_model]
 
     def prompt(self) -> None:
-        """The prompt and the words that the model knows."""
+        """What is in use, the prompt, and the words that the model knows."""
         with gr.Column(elem_id=f"{self.prefix}prompt-group", elem_classes="prompt-group"):
+            self.in_sight = in_sight.in_sight(in_sight.first_in_sight(self.page, self.card), self.prefix)
             self.named["prompt"] = controls.prompt_box(first_prompt(self.card), self.prefix)
             self.prompt_error = error_of(f"{self.prefix}prompt")
             shared_prompt(first_prompt(self.card))
@@ -102,13 +104,16 @@ class FormLayout:
             self._add("negative_prompt", controls.negative_control(card, prefix))
             self._add("prompt_syntax", controls.syntax_control(card, prefix))
             self.lora = controls.lora_control(self.page.backend.adapters.loras(), prefix)
+            self.lora_cards = lora_cards.lora_cards(prefix)
             self._group("How the noise is removed")
             self._add("num_inference_steps", controls.steps_control(card, prefix))
             self._add("guidance_scale", controls.guidance_control(card, prefix))
             self._add("scheduler", controls.scheduler_control(card, prefix))
+            self.samplers = samplers.samplers(self.page, card, prefix)
             self.sampling_presets = sampling_presets.lay_out(self.page, prefix)
             self.excluded_schedulers = message(controls.not_offered(card), elem_id=f"{prefix}excluded-schedulers")
             self._group("Size and number")
+            self.sizes = sizes.sizes(self.page, card, prefix)
             self.named |= controls.size_controls(card, prefix)
             self.errors |= {name: error_of(prefix + name) for name in ("width", "height")}
             self._add("num_images", controls.count_control(prefix))
@@ -136,7 +141,8 @@ class FormLayout:
         return Form(
             self.page, shared, stage, self.generate, self.stop, self.dice, self.lora, self.accordion,
             self.vocabulary_hints, self.prompt_examples, self.prompt_builder, self.excluded_schedulers, self.run_error,
-            self.next_steps, self.summary, recent, (*own, *self.sections), self.styles.chosen,
+            self.next_steps, self.in_sight, self.summary, self.sizes, self.samplers, self.lora_cards, recent,
+            (*own, *self.sections), self.styles.chosen,
             self.sampling_presets, self.errors,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from pipelines.request import MAX_SEED, InvalidRequest
 from pipelines.request_errors import OTHER_MODEL, OWN_SETTINGS, SMALLER
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
 from ui.form import controls, memory, sampling_presets, summary, taken_settings
+from ui.form.choosing import lora_cards, samplers, sizes
 from ui.form.form import Form, FormValues, Updates
 from ui.form.layout import first_prompt
 from ui.form.prompt import builder, hints
@@ -27,7 +28,10 @@ def wire(form: Form) -> None:
     """Attach the events of the shared controls."""
     hints.wire(form.page, form.vocabulary_hints, form.controls)
     builder.wire(form.page, form.prompt_builder, form.controls)
-    summary.wire(form, form.summary)
+    summary.wire(form)
+    sizes.wire(form.page, form.controls, form.sizes)
+    samplers.wire(form.page, form.controls, form.samplers)
+    lora_cards.wire(form.page, form.lora_cards)
     memory.wire(form)
     taken_settings.wire(form)
     sampling_presets.wire(form.page, form.controls, form.sampling_presets)

@@ -1,20 +1,6 @@
-// What is set, on one line: the model, the size, how many pictures, the seed and its lock.  A click opens the setting.
+// What is set, below Generate: how many pictures, the seed and its lock.  A click opens the setting.
 const root = element.querySelector('.summary');
 const desk = element.closest('.workspace');
-const ROOM = { model: 'model', size: 'width', count: 'count' };
-
-// Opens the drawer in which a setting stands, and moves the focus there.
-function open(name) {
-  const drawer = desk.querySelector('.drawer.settings');
-  const head = drawer.querySelector(':scope > button');
-  if (!head.classList.contains('open')) head.click();
-  const find = (left) => {
-    const field = desk.querySelector(`[id$="${ROOM[name]}"] :is(input, textarea)`);
-    if (field?.offsetParent) { field.scrollIntoView({ block: 'center' }); field.focus({ preventScroll: true }); }
-    else if (left) setTimeout(() => find(left - 1), 50);
-  };
-  find(40);
-}
 
 // Drafts, variations and blends keep the seed without its lock; a blend has a number of pictures of its own.
 function keeps() { return Boolean(desk.querySelector('#drafts input:checked')) || ['variations', 'blend'].includes(way()); }
@@ -43,7 +29,7 @@ function draw() {
   for (const pill of root.querySelectorAll('[data-pill]')) {
     const name = pill.dataset.pill;
     if (name === 'seed') drawSeed(pill, value.seed, value.locked);
-    else pill.textContent = name === 'count' ? count(value[name]) : value[name];
+    else pill.textContent = count(value.count);
   }
   root.querySelector('[data-part="more"]').textContent = value.more;
   // The foot says which model comes next.
@@ -52,7 +38,7 @@ function draw() {
 }
 
 for (const pill of root.querySelectorAll('[data-pill]')) {
-  pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') lock(pill); else open(pill.dataset.pill); });
+  pill.addEventListener('click', () => { if (pill.dataset.pill === 'seed') lock(pill); else openControl(desk, 'count'); });
 }
 for (const kind of ['input', 'change']) desk.addEventListener(kind, () => requestAnimationFrame(draw));
 // A drawer covers the form; Escape closes it.

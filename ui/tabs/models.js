@@ -43,7 +43,7 @@ function count() {
 
 // The model in use: the one that was chosen here last, or that of the first form; its name stands below Generate.
 function chosen() {
-  const names = [...document.querySelectorAll('.summary [data-pill="model"]')].map((pill) => pill.textContent);
+  const names = [...document.querySelectorAll('.in-sight [data-pill="model"]')].map((pill) => pill.textContent);
   return names.includes(picked) ? picked : names[0] || '';
 }
 

@@ -10,8 +10,10 @@ import torch
 
 from pipelines.request import InvalidRequest, Sampling
 from pipelines.sampling import schedulers
+from pipelines.sampling.advice import Advice
 from pipelines.sampling.schedulers import (
     DIFFUSION_SCHEDULERS,
+    OWN_LOOP,
     PREDICTION_TYPES,
     SCHEDULERS,
     SchedulerSpec,
@@ -187,9 +189,20 @@ def test_options_of_another_sampler_do_not_change_what_a_name_means() -> None:
     assert build_scheduler("euler", saved).config.use_karras_sigmas is False
 
 
+def test_each_has_advice_and_three_are_starred() -> None:
+    for name, spec in SCHEDULERS.items():
+        advice = spec.advice
+        assert advice.good_at and not advice.good_at.endswith(".") and len(advice.good_at) <= 32, name
+        assert (1 <= advice.few < advice.enough <= spec.max_steps) == bool(advice.steps) == (name != OWN_LOOP), name
+    assert sum(spec.advice.starred for spec in SCHEDULERS.values()) == 3
+
+
 def test_one_entry_adds_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's choices, the checks, the loop and the trace read the same table."""
-    spec = SchedulerSpec("DDIMScheduler", "Steady", "One plain sentence.", prediction_types=("epsilon",), max_steps=9)
+    advice = Advice("steady pictures", 4, 9)
+    spec = SchedulerSpec(
+        "DDIMScheduler", "Steady", "One sentence.", prediction_types=("epsilon",), max_steps=9, advice=advice
+    )
     monkeypatch.setattr(schedulers, "SCHEDULERS", {**SCHEDULERS, "steady": spec})
     monkeypatch.setattr(schedulers, "DIFFUSION_SCHEDULERS", (*DIFFUSION_SCHEDULERS, "steady"))
     assert incompatibility("steady", "epsilon", False, 9) == ""

@@ -147,3 +147,12 @@ def test_the_closed_drawer_says_what_is_in_use() -> None:
     titles = [image_guidance.title(*given).label for given in ((None, None), (ID, None), (ID, OTHER))]
     alone = "Guide with an image"
     assert titles == [alone, f"{alone}: ControlNet", f"{alone}: ControlNet and IP-Adapter"]
+
+
+def test_the_line_above_the_prompt_hears_what_guides(parts: ImageGuidance) -> None:
+    found, (control, reference) = section(parts), section(parts).in_use_of
+    assert found.in_use({control: "", reference: ""}) == []
+    assert found.in_use({control: ID, reference: OTHER}) == [
+        ("ControlNet", "map-picture"),
+        ("IP-Adapter", "look-picture"),
+    ]
