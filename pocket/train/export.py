@@ -45,13 +45,13 @@ def export(checkpoints: Checkpoints, folder: Path, things: list[Concept], name: 
     # transformers would otherwise load half precision next to a float32 UNet.
     config = folder / "text_encoder/config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    # Without the spaces it has half of the bytes.
+    tokenizer = folder / "tokenizer/tokenizer.json"
+    compact = json.dumps(json.loads(tokenizer.read_text("utf-8")), ensure_ascii=False, separators=(",", ":"))
+    tokenizer.write_text(compact, "utf-8")
 
 
 def write_vocabulary(things: list[Concept], file: Path) -> None:
     """Write the words that the model knows."""
     words = [{"name": c.name, "tags": list(c.tags), "synonyms": list(c.synonyms)} for c in things]
     file.write_text(json.dumps(words, indent=0) + "\n")
-    # Without the spaces it has half of the bytes.
-    tokenizer = folder / "tokenizer/tokenizer.json"
-    compact = json.dumps(json.loads(tokenizer.read_text("utf-8")), ensure_ascii=False, separators=(",", ":"))
-    tokenizer.write_text(compact, "utf-8")

@@ -131,7 +131,7 @@ def word(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Ans
 def _names(page: PageContext) -> list[str]:
     """What prompts call the files that are here."""
     adapters = page.backend.adapters
-    return [file.name for file in (*adapters.loras(), *adapters.embeddings())]
+    return [*(file.name for file in adapters.loras()), *(file.name for file in adapters.embeddings())]
 
 
 def take(page: PageContext, current: CurrentTeaching, data: gr.EventData) -> Answer:
