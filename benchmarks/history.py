@@ -223,11 +223,11 @@ def missed(found: dict[str, Any]) -> list[str]:
 
 def everything(entries: int, imports: int, rounds: int) -> dict[str, Any]:
     """All of it, with the targets that are missed."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         found = {**measure(Path(folder), entries, rounds)}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         found["saving"] = saving(Path(folder), rounds)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         found["import"] = imported_apart(Path(folder), imports)
     return {**found, "missed": missed(found)}
 
