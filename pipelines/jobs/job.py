@@ -71,7 +71,6 @@ class DenoisedSteps:
         recorder: has the steps whose frames were made.
         live: has painted what a page has seen.
         prediction_type: of the model.
-        late: whether the latents of the last unrecorded step may still be on their way from a GPU.
         last: the last step; None if there was none.
         unrecorded: the other steps, whose frames are made after the run: all of a CPU, those of a draft, and those of a
             GPU that no page watched.
@@ -83,7 +82,6 @@ class DenoisedSteps:
     recorder: Recorder
     live: LivePainter
     prediction_type: str
-    late: bool = False
     last: Step | None = None
     unrecorded: list[Step] = field(default_factory=list)
     recording: Recording | None = None
@@ -102,7 +100,7 @@ class DenoisedSteps:
     def so_far(self) -> Trace | None:
         """The trace of these steps without frames and pictures; None before the first."""
         self.looked_at = True
-        return self.recorder.so_far(self.unrecorded[: -1 if self.late else None], self.prediction_type)
+        return self.recorder.so_far(list(self.unrecorded), self.prediction_type)
 
 
 @dataclass(eq=False)

@@ -285,8 +285,8 @@ class GenerationRunner:
 
     def _begin(self, job: Job, model: Model) -> DenoisedSteps:
         live = LivePainter(job.emit, lambda: job.watchers > 0, model, job.request.sampling.scheduler)
-        kind, late = prediction_type_of(model.scheduler_config), model.placement.kind != "cpu"
-        run = DenoisedSteps(Recorder(job.id, job.request, job.created), live, kind, late)
+        recorder = Recorder(job.id, job.request, job.created)
+        run = DenoisedSteps(recorder, live, prediction_type_of(model.scheduler_config))
         self._under_way[job.id] = run
         return run
 

@@ -142,7 +142,7 @@ def test_without_the_model_the_colour_map_draws_and_the_page_says_so(trace: Trac
     # Those that were drawn during the run, or that are numbers, need no model.
     assert not {"x0", "latent"} & set(values[-1]["coarse"])
     better = list(lens_frames.render_lenses(trace, 0, decode, frame_cache))[-1]
-    assert better["coarse"] == [] and better["note"] == ""
+    assert better["coarse"] == [] and better["note"] == lens_frames.note(trace)
     assert better["lenses"]["x_t"] != values[-1]["lenses"]["x_t"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -102,14 +103,18 @@ class Clock:
             queue: Any = Clocked(False, 1, 1, None, gr.Blocks())
             queue.active_jobs = [None]
 
+            mine = threading.get_ident()
+
             async def rest(seconds: float) -> None:
+                if threading.get_ident() != mine:  # the queue of a page that another test has served
+                    return await asyncio.sleep(seconds)
                 clock.now += seconds
                 clock.rests += 1
                 if clock.now >= clock.busy_until:
                     queue.active_jobs = [None]
                     queue.stopped = not clock.coming
 
-            monkeypatch.setattr("gradio.queueing.asyncio", SimpleNamespace(sleep=rest))
+            monkeypatch.setattr("gradio.queueing.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": rest}))
             await queue.start_processing()
 
         monkeypatch.setattr("ui.shell.page_blocks.time", SimpleNamespace(monotonic=lambda: 1000 + clock.now))
