@@ -147,7 +147,10 @@ class Viewer {
     const state = cell?.state || 'waiting';
     box.dataset.state = state;
     const well = box.querySelector('.shot');
-    if (well.tagName === 'BUTTON') well.disabled = !cell?.run;
+    if (well.tagName === 'BUTTON') {
+      well.disabled = !cell?.run;
+      well.setAttribute('aria-label', cell ? this.nameOf(cell) : 'Not made yet');
+    }
     let source = cell?.live || '';
     let text = { waiting: 'waits', running: cell?.text || 'is made' }[state] ?? cell?.text ?? '';
     if (cell?.levels?.length) {

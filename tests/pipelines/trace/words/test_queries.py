@@ -102,7 +102,7 @@ def test_a_picture_from_part_of_the_encoder(backend: LocalBackend) -> None:
 
 def test_it_waits_for_the_end_of_a_job_and_counts(folder: Path, tmp_path: Path) -> None:
     gate, order = Gate(1), []
-    share = GuestShare(work=6 * LEAST_WORK)
+    share = GuestShare(work=LEAST_WORK)
     backend = backend_of(
         folder, tmp_path, on_step=lambda job, step: (gate(job, step), order.append(step.index)), share=share
     )
