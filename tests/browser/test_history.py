@@ -149,6 +149,37 @@ def _settings_go_to_the_form(page: Page, made: list[str]) -> None:
     expect(page.locator("#image-summary [data-pill=seed]")).to_have_text("seed 89")
 
 
+def test_what_the_disk_refused_is_done_with_one_more_press(
+    visit, site: Site, made: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    page = visit()
+    open_tab(page, "History")
+    said = page.locator(".history .said")
+    again = said.get_by_role("button", name="Try again")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    # It also stands in the strips of recent pictures.
+    recent = [{"run": "run89", "picture": 0, "prompt": "", "thumbnail": "data:image/png;base64,"}]
+    page.evaluate("recent => localStorage.setItem('playground-recent', JSON.stringify(recent))", recent)
+    gone = "wanted => Boolean(JSON.parse(localStorage.getItem('playground-recent'))[0].gone) === wanted"
+    for owner, name, key in ((site.history, "set_favourite", "f"), (site.history.bin, "delete", "Delete")):
+        tile(page, made[-2]).focus()
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, full)
+            page.keyboard.press(key)
+            expect(said).to_contain_text("No space left")
+        again.click()
+        expect(again).to_be_hidden()
+    expect(said).to_contain_text("1 picture moved to the bin.")
+    assert site.history.catalogue.find(OWNER, made[-2]).deleted is not None
+    assert site.history.catalogue.find(OWNER, made[-2]).favourite
+    page.wait_for_function(gone, arg=True)
+    said.get_by_role("button", name="Undo").click()
+    page.wait_for_function(gone, arg=False)
+
+
 def test_several_pictures_are_selected_compared_deleted_and_restored(visit, site: Site, made: list[str]):
     page = visit()
     open_tab(page, "History")

@@ -358,6 +358,11 @@ def test_a_run_takes_the_last_stroke_and_strokes_outlive_another_mode(brought, s
     told(page, lambda: page.click('#mask-editor [data-part="clear"]'))
     page.click("#image-generate")
     expect(page.locator("#source-error")).to_contain_text("Nothing is marked yet")
+    expect(page.locator('#mask-editor [data-part="clear"]')).to_be_disabled()
+    # What was cleared comes back.
+    told(page, lambda: page.click('#mask-editor [data-part="undo"]'))
+    make(page, site)
+    assert site.backend.jobs[-1].request.init.mask == first
 
 
 def test_everything_of_this_tab_is_there_after_a_reload(visit, site: Site, tmp_path: Path):

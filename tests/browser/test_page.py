@@ -13,6 +13,12 @@ from tests.support.site import Site
 from ui.page import TABS
 
 PROMPT = "#prompt textarea"
+# What other tabs that make or inspect pictures have on view without scrolling.
+OTHERS_ON_VIEW = {
+    "Image to image": ("#image-generate", "#strength-strip .four", "#strength-strip .strip", "#image-recent"),
+    "Denoising": ("#player .views canvas >> nth=0", "#player .strip", '#player [data-part="play"]'),
+    "Compare": ('#compare-setup button[type="submit"]',),
+}
 
 
 def done(page: Page, film: str = "#stage") -> None:
@@ -209,9 +215,31 @@ def test_recent_pictures_open_with_their_timeline(visit, site: Site):
     site.gate.hold_at(2)
     page.click("#generate")
     expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    # Meanwhile the stage, Stop and a reload belong to it.
+    page.locator(f'#recent [data-run="{second}"]').click()
+    expect(page.locator('#recent [data-part="wait"]')).to_contain_text("A picture is being made.")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
     page_tabs.open_tab(page, "Models")
     site.gate.open()
     expect(page.locator("#recent .grid button")).to_have_count(3)
+    expect(page.locator('#recent [data-part="wait"]')).to_be_empty()
+
+
+def test_a_chip_that_is_pressed_while_a_picture_is_made_is_drawn_next(visit, site: Site):
+    page = visit()
+    settle(page)
+    site.gate.hold_at(2)
+    page.click("#generate")
+    expect(page.locator('#stage [data-part="words"]')).to_contain_text("Denoising 3 of 8")
+    chips = page.locator("#examples .example")
+    chips.nth(0).click()
+    chips.nth(1).click()
+    site.gate.open()
+    page.wait_for_function(
+        "text => document.querySelector('#stage .cell img')?.alt.includes(text)", arg="a fox on a green"
+    )
+    done(page)
+    assert [job.request.prompt for job in site.backend.jobs][1:] == ["a fox on a green background"]
 
 
 def test_a_run_that_makes_no_picture_leaves_the_former_one_in_place(visit, site: Site, monkeypatch):
@@ -322,6 +350,13 @@ def test_everything_is_on_view_without_scrolling(visit, site: Site):
             box = page.locator(name).bounding_box()
             assert box and box["y"] >= 0 and box["y"] + box["height"] <= height, name
         assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    for tab, names in OTHERS_ON_VIEW.items():
+        page_tabs.open_tab(page, tab)
+        for name in names:
+            page.locator(name).wait_for()
+            box = page.locator(name).bounding_box()
+            assert box and box["y"] >= 0 and box["y"] + box["height"] <= 720, name
 
 
 def test_on_a_phone_the_stage_comes_first_and_the_prompt_stays(visit, site: Site):

@@ -66,11 +66,16 @@ function invert() {
   pen.fillRect(0, 0, canvas.width, canvas.height);
 }
 
+function clear() { pen.clearRect(0, 0, canvas.width, canvas.height); }
+
+function stamp(one) { if (one.invert) invert(); else if (one.clear) clear(); else line(one); }
+
 function draw() {
   pen.globalCompositeOperation = 'source-over';
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  for (const one of strokes) if (one.invert) invert(); else line(one);
-  for (const name of ['undo', 'clear']) part(name).disabled = !strokes.length;
+  clear();
+  for (const one of strokes) stamp(one);
+  part('undo').disabled = !strokes.length;
+  part('clear').disabled = !strokes.length || Boolean(strokes.at(-1).clear);
   for (const [name, on] of [['paint', !erasing], ['erase', erasing]]) part(name).setAttribute('aria-pressed', on);
   root.dataset.strokes = strokes.length;
 }
@@ -115,7 +120,8 @@ for (const end of ['pointerup', 'pointercancel']) {
 part('paint').addEventListener('click', () => { erasing = false; draw(); });
 part('erase').addEventListener('click', () => { erasing = true; draw(); });
 part('undo').addEventListener('click', () => { strokes.pop(); changed(); });
-part('clear').addEventListener('click', () => { strokes.length = 0; changed(); });
+// What is cleared can be taken back, too.
+part('clear').addEventListener('click', () => { strokes.push({ clear: true }); changed(); });
 part('invert').addEventListener('click', () => { strokes.push({ invert: true }); changed(); });
 
 function heard() {

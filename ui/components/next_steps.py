@@ -14,6 +14,8 @@ from pipelines.system.text import shorten
 if TYPE_CHECKING:
     from pipelines.request_errors import Remedy
 
+# A run whose timeline is gone.
+RUN = "run"
 # Kind of a remedy, or field of the request -> what the button says, and what it does: an address of the page
 # ("#/models"), something of the form (``DOES`` in next_steps.js), or "fix", a change that the server makes (``FIXES``).
 NEXT_STEPS: Mapping[str, tuple[str, str]] = {
@@ -24,6 +26,7 @@ NEXT_STEPS: Mapping[str, tuple[str, str]] = {
     OWN_SETTINGS: ("Use the model's settings", "fix"),
     OTHER_MODEL: ("Use another model", "fix"),
     AGAIN: ("Try again", "generate"),
+    RUN: ("Open History", "#/history"),
     "model": ("Open Models", "#/models"),
     "scheduler": ("Use the model's scheduler", "fix"),
     "num_inference_steps": ("Use the model's steps", "fix"),

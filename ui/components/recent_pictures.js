@@ -1,10 +1,13 @@
 // The last pictures of this browser, as small copies that it keeps itself; a click opens one with its timeline.
 const list = element.querySelector('[data-part="list"]');
 const empty = element.querySelector('[data-part="empty"]');
+const wait = element.querySelector('[data-part="wait"]');
+const desk = () => element.closest('.workspace');
 // All tabs of a browser share the strip, whatever else each tab keeps for itself.
 const KEY = 'playground-recent';
 const MOST = 12;
 const SIDE = 128;
+const MAKING = 'A picture is being made. Press Stop, or open this one when it is done.';
 
 function stored() {
   try {
@@ -20,7 +23,7 @@ function store(pictures) {
 }
 
 function draw() {
-  const pictures = stored();
+  const pictures = stored().filter((one) => !one.gone);
   empty.hidden = pictures.length > 0;
   list.replaceChildren(...pictures.map((one) => {
     const button = document.createElement('button');
@@ -34,6 +37,8 @@ function draw() {
     image.draggable = false;
     button.append(image);
     button.addEventListener('click', () => {
+      // The stage belongs to the picture that is being made.
+      if (desk()?.dataset.busy === 'yes') { wait.textContent = MAKING; return; }
       const detail = { run: one.run, picture: one.picture };
       document.dispatchEvent(new CustomEvent('playground:picture', { detail }));
       trigger('pick', detail);
@@ -45,7 +50,8 @@ function draw() {
 
 // The picture on this tab's stage, or all those of a grid.
 function mark() {
-  const { run, chosen = '-1' } = element.closest('.workspace')?.querySelector('.stage')?.dataset || {};
+  if (wait.textContent && desk()?.dataset.busy !== 'yes') wait.textContent = '';
+  const { run, chosen = '-1' } = desk()?.querySelector('.stage')?.dataset || {};
   for (const button of list.children) {
     button.setAttribute('aria-current', button.dataset.run === run && ['-1', button.dataset.picture].includes(chosen));
   }
@@ -75,9 +81,19 @@ async function add({ run, prompt, pictures }) {
   document.dispatchEvent(new CustomEvent('playground:recent'));
 }
 
+// Pictures went into the bin, or came back.
+function bin({ pictures, gone }) {
+  const kept = stored();
+  for (const one of kept) if (pictures.some(({ run, picture }) => run === one.run && picture === one.picture)) one.gone = gone;
+  store(kept);
+  document.dispatchEvent(new CustomEvent('playground:recent'));
+}
+
+// Every strip of the page hears of each run, also of one that ends in a tab that is not on view: one of them keeps it.
+const keeps = () => document.querySelector('.recent') === element.querySelector('.recent');
 const events = {
-  // Every strip of the page hears of each run, also of one that ends in a tab that is not on view: one of them adds it.
-  'playground:made': (event) => { if (document.querySelector('.recent') === element.querySelector('.recent')) add(event.detail); },
+  'playground:made': (event) => { if (keeps()) add(event.detail); },
+  'playground:binned': (event) => { if (keeps()) bin(event.detail); },
   'playground:recent': draw,
   'playground:shown': mark,
 };

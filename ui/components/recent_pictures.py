@@ -15,6 +15,7 @@ _TEMPLATE = """
   <p class="empty" data-part="empty">Your pictures gather here. Click one to see its timeline again.</p>
   <div class="grid" data-part="list" role="group" aria-label="Recent pictures"></div>
   <a class="all" href="#/history">All pictures</a>
+  <p class="empty" data-part="wait" role="status"></p>
 </section>
 """
 

@@ -12,15 +12,18 @@ from gradio.components import Component
 from pipelines.jobs.backend import KeepFailed, QueueFull
 from pipelines.jobs.job import Job
 from pipelines.request import InvalidRequest
+from pipelines.request_errors import Remedy
 from ui.components import stage_updates
 from ui.components.gradio_events import CONCURRENT, UNQUEUED, event_value
+from ui.components.next_steps import RUN, next_step
 from ui.context import BUNDLED, RECORDING
 from ui.form.form import Form, FormValues, Updates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORGOTTEN = "This run is no longer kept, so its timeline cannot be opened."
+FORGOTTEN = "This run is no longer kept, so its timeline cannot be opened. Its picture may still be in the history."
+STILL_MAKING = "A picture is being made here. Press Stop, or open the other one when it is done."
 
 
 def run(form: Form, values: FormValues) -> Iterator[Updates]:
@@ -50,10 +53,10 @@ def reopen(form: Form, opened: Mapping[str, Any]) -> Iterator[Updates]:
         for updates in show(form, job):
             yield {**updates, **accepted}
     elif (trace := page.trace(opened)) is not None and trace.finals:
-        value = stage_updates.reopened(trace)
-        yield {form.stage: value, form.run_error: "", page.tab_job: trace.id, page.latest_job: trace.id}
+        shown = form.stage_updates(trace.request, stage_updates.reopened(trace))
+        yield {**shown, form.run_error: "", page.tab_job: trace.id, page.latest_job: trace.id}
     else:
-        yield {form.run_error: FORGOTTEN}
+        yield {form.run_error: {"text": FORGOTTEN, **next_step(Remedy(RUN))}}
 
 
 def wire(form: Form, first_value: Callable[[], Mapping[str, Any] | None] = lambda: None) -> None:
@@ -75,13 +78,18 @@ def wire(form: Form, first_value: Callable[[], Mapping[str, Any] | None] = lambd
         if (job := page.find_job(job_id)) is not None:
             yield from show(form, job)
         elif isinstance(job_id, str) and (trace := page.trace({"id": job_id})) is not None and trace.finals:
-            yield {form.stage: stage_updates.reopened(trace)}  # the program was restarted since
+            # The program was restarted since.
+            yield form.stage_updates(trace.request, stage_updates.reopened(trace))
         else:
             # A generator that ends without a value would empty every component.
             value = first_value()
             yield {form.run_error: ""} if value is None or job_id is None else {form.stage: value}
 
-    def pick(data: gr.EventData) -> Iterator[Updates]:
+    def pick(job_id: Any, data: gr.EventData) -> Iterator[Updates]:
+        # Stop, and a reload, find the run that is being made here.
+        if (job := page.find_job(job_id)) is not None and not job.done:
+            yield {form.run_error: STILL_MAKING}
+            return
         yield from reopen(form, picture_of(None, data))
 
     def stop(job_id: Any) -> None:
@@ -93,7 +101,7 @@ def wire(form: Form, first_value: Callable[[], Mapping[str, Any] | None] = lambd
     form.stage.again(again, form.inputs, form.outputs, **options)
     form.stop.click(stop, [page.tab_job], None, **UNQUEUED)
     page.blocks.load(attach, [page.tab_job], form.outputs, **options)
-    form.recent.pick(pick, None, form.outputs, **options)
+    form.recent.pick(pick, [page.tab_job], form.outputs, **options)
     _wire_next_steps(form)
 
 

@@ -27,8 +27,16 @@ class PromptBox {
   // Draws once the page has taken in the prompt; where drafts are drawn while typing, the change itself draws.
   fillAndDraw(text) {
     this.fill(text);
+    if (this.draws) setTimeout(() => this.generate(this.form.wish = { text }), 120);
+  }
+
+  // After the picture that is being made, unless that is stopped, other words are typed or something else is wished for.
+  generate(wish) {
     const { form } = this;
-    if (this.draws) setTimeout(() => { if (form.dataset.busy !== 'yes') form.querySelector('.generate-button')?.click(); }, 120);
+    if (form.wish !== wish || this.text !== wish.text) return;
+    if (form.dataset.busy !== 'yes') { form.querySelector('.generate-button')?.click(); return; }
+    const next = () => { if (form.querySelector('.stage')?.dataset.state !== 'stopped') this.generate(wish); };
+    document.addEventListener('playground:shown', () => setTimeout(next), { once: true });
   }
 
   get draws() {

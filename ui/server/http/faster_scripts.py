@@ -18,8 +18,8 @@ EVENTS = (
     "this.listened=t,this.listeners=t.length,this.events_of=n}"
     "return e.props.shared_props.attached_events=[...this.events_of.get(e.id)||[]],e}",
 )
-# The page is built when it is made; this builds it again whenever Gradio's developers' mode has loaded it anew, and did
-# so once at the start, when nothing has changed yet.
+# The page is built when it is made; this builds it again whenever Gradio's developers' mode has reloaded it, and did so
+# once at the start, when nothing has changed yet.
 BUILT_TWICE = ("le(()=>{v(),oe(()=>{O.reload(", "le(()=>{v()&&oe(()=>{O.reload(")
 
 # Before a function's first call, each component that it listens to was asked for its state, to be changed by what the

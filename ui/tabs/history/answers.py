@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from history.database import HistoryUnavailable
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.system.guest_bytes import NoBytesLeft
 from pipelines.system.text import hide_paths
+from ui.components.next_steps import next_step
 from ui.server.current_user import current_user
 from ui.tabs.history import comparison, detail, disk, grid, recipe, transfers
 from ui.tabs.history.question import MAX_NEW_TAGS, Question
@@ -24,17 +26,23 @@ UNKNOWN = "This page is older than the program; reload it."
 
 
 def answer(page: PageContext, event: gr.EventData, moving: Transfers) -> Answer:
-    """The answer to an event, with the number of its question; what goes wrong is one sentence in ``problem``."""
+    """The answer to an event, with the number of its question; what goes wrong is one sentence in ``problem``.
+
+    Where the same question may succeed a moment later, ``next`` is the button for it.
+    """
     if page.history is None:
         return {"ask": "", "problem": NOT_KEPT}
     question = Question(page, page.history, current_user(), event, moving)
     find = ANSWERS.get(question.text("do"))
     try:
         found = find(question) if find else {"problem": UNKNOWN}
-    except (HistoryUnavailable, NoBytesLeft) as problem:
+    except NoBytesLeft as problem:
         found = {"problem": str(problem)}
+    except HistoryUnavailable as problem:
+        found = {"problem": str(problem), "next": next_step(TRY_AGAIN)}
     except OSError as error:
-        found = {"problem": f"A file could not be read or written ({hide_paths(str(error.strerror))}); try again."}
+        said = f"A file could not be read or written ({hide_paths(str(error.strerror))}); try again."
+        found = {"problem": said, "next": next_step(TRY_AGAIN)}
     return {**found, "ask": question.text("ask")}
 
 

@@ -1,4 +1,6 @@
 // Questions to the program, one at a time: each answer carries its question's number, so that none is taken for another.
+const SILENT = { problem: 'The program does not answer. Check that it still runs, then try again.', next: { label: 'Try again' } };
+
 class Calls {
   // send(fields): starts a call; take() gets its answer.  waits(what): a call takes long enough to be named; '' ends that.
   constructor(send, waits = () => {}) {
@@ -26,7 +28,7 @@ class Calls {
     this.now = this.waiting.shift();
     this.count += 1;
     this.now.number = `${Date.now()}-${this.count}`;
-    this.timer = setTimeout(() => this.end({ problem: 'The program does not answer. Check that it still runs, then try again.' }), 30000);
+    this.timer = setTimeout(() => this.end(SILENT), 30000);
     this.named = setTimeout(() => this.waits(this.now?.what || ''), 300);
     this.send({ ...this.now.fields, do: this.now.what, ask: this.now.number });
   }

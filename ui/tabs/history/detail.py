@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from history.entries import Entry, EntryDetail
     from history.parents import Relatives
     from pipelines.cards import ModelCard
+    from pipelines.jobs.users import User
     from pipelines.request import GenerationRequest
     from pipelines.trace.trace import Trace
 
@@ -125,6 +126,7 @@ def entry_value(question: Question) -> dict[str, Any]:
             "name": entry.file,
             "guest": entry.guest and question.user.owner,
             "deleted": entry.deleted is not None,
+            **run_of(entry, question.user),
             "crashed": entry.kind == CRASHED,
             "tags": list(found.tags),
             "notes": [*found.notes, *([OLD] if found.request is None and found.settings else [])],
@@ -138,6 +140,11 @@ def entry_value(question: Question) -> dict[str, Any]:
             "typed": bool(request and request.typed),
         }
     }
+
+
+def run_of(entry: Entry, user: User) -> dict[str, Any]:
+    """By what the user's browser knows a picture among its recent ones; nothing of another user's."""
+    return {"run": entry.run, "place": entry.place} if entry.run and entry.user == user.id else {}
 
 
 def prompt_of(found: EntryDetail) -> str:

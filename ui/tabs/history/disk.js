@@ -12,11 +12,11 @@ class Disk {
   async open() {
     this.part('rule-said').textContent = '';
     const found = await this.ask('disk');
-    if (found.problem) return found.problem;
+    if (found.problem) return found;
     fillList(this.part('disk-rows'), found.rows);
     this.rule(found);
     this.part('disk-dialog').showModal();
-    return '';
+    return found;
   }
 
   rule({ days, megabytes }) {

@@ -120,5 +120,6 @@ def row_of(entry: Entry, user: User) -> Answer:
         "size": [entry.width, entry.height],
         "favourite": entry.favourite,
         "picture": bool(entry.file) and not entry.missing,
+        **detail.run_of(entry, user),
         "guest": entry.guest and user.owner,
     }

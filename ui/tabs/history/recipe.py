@@ -35,7 +35,7 @@ TEMPLATE = """
 """
 JSON, SCRIPT = "json", "script"
 GONE = "This picture is no longer here."
-UNKNOWN_REPLAY = "The program was started anew meanwhile; make it again once more."
+UNKNOWN_REPLAY = "The program was restarted meanwhile; make it again once more."
 WAITING = "Making it again: waiting for its turn."
 
 

@@ -10,8 +10,10 @@ import gradio as gr
 
 from history.database import HistoryUnavailable
 from history.readers.settings import ForeignSettings
+from pipelines.request_errors import TRY_AGAIN
 from presets.prompts.wildcards import escape
 from ui.components.gradio_events import CONCURRENT
+from ui.components.next_steps import next_step
 from ui.form import picture_settings
 from ui.form.picture_settings import reading
 from ui.form.taken_settings import SAMPLER, lora_tags
@@ -51,9 +53,13 @@ def wire(page: PageContext, component: gr.HTML) -> None:
         if page.history is None:
             return (gr.skip(),) * len(outputs)
         question = Question(page, page.history, current_user(), data)
-        sent, problem = outcome(question)
+        try:
+            sent, problem = outcome(question)
+            said: dict[str, Any] = {"problem": problem}
+        except HistoryUnavailable as unavailable:
+            sent, said = {}, {"problem": str(unavailable), "next": next_step(TRY_AGAIN)}
         others = [sent.get(name, gr.skip()) for name in ("tab", "opened", "image", "settings")]
-        return (*others, {"ask": question.text("ask"), "problem": problem})
+        return (*others, {"ask": question.text("ask"), **said})
 
     # Queued, although quick: Gradio announces the change of a state only there.
     outputs = [page.tabs, page.opened, page.sent_image, page.taken_settings, component]
@@ -61,11 +67,8 @@ def wire(page: PageContext, component: gr.HTML) -> None:
 
 
 def outcome(question: Question) -> tuple[dict[str, Any], str]:
-    """What the page gets, by the names of ``wire``, and what is wrong, "" if nothing is."""
-    try:
-        found = question.history.detail(question.user, question.ids[0]) if question.ids else None
-    except HistoryUnavailable as problem:
-        return {}, str(problem)
+    """What the page gets, by the names of ``wire``, and what is wrong, "" if nothing is; raises HistoryUnavailable."""
+    found = question.history.detail(question.user, question.ids[0]) if question.ids else None
     if found is None:
         return {}, GONE
     to, what = question.text("to"), question.text("what")

@@ -59,11 +59,15 @@ function say(text, takeBack = null, label = 'Undo') {
   button('undo').hidden = !takeBack;
 }
 
-// An answer without a problem; a problem is said.
-async function ask(what, fields, options) {
+// An answer without a problem; a problem is said, with the button that does the same once more where that may help.
+async function ask(what, fields, again, options) {
   const found = await calls.ask(what, fields, options);
-  if (found?.problem) say(found.problem);
+  if (found?.problem) sayProblem(found, again);
   return found && !found.problem ? found : null;
+}
+
+function sayProblem({ problem, next }, again) {
+  say(problem, again && next ? () => { say(''); again(); } : null, next?.label);
 }
 
 function plural(count) { return `${count.toLocaleString()} picture${count === 1 ? '' : 's'}`; }
@@ -73,7 +77,7 @@ function plural(count) { return `${count.toLocaleString()} picture${count === 1 
 async function reload() {
   stale = false;
   const found = await calls.ask('page', { filters: bar.wanted(), cursor: '' }, { latest: true });
-  if (found?.problem) say(found.problem, () => { say(''); reload(); }, 'Try again');
+  if (found?.problem) sayProblem(found, reload);
   if (!found || found.problem) return;
   cursor = found.cursor;
   total = found.entries.length;
@@ -82,7 +86,7 @@ async function reload() {
   drawCount(!cursor);
   if (!cursor) return;
   // Counting takes longer than the first page where there are very many.
-  const all = await ask('count', { filters: bar.wanted() }, { latest: true });
+  const all = await ask('count', { filters: bar.wanted() }, reload, { latest: true });
   if (!all) return;
   ({ total, more } = all);
   drawCount();
@@ -94,7 +98,7 @@ async function loadMore() {
   const from = cursor;
   const found = await calls.ask('page', { filters: bar.wanted(), cursor });
   loading = false;
-  if (found?.problem) { say(found.problem, () => { say(''); loadMore(); }, 'Try again'); return; }
+  if (found?.problem) { sayProblem(found, loadMore); return; }
   // Another search has begun meanwhile.
   if (!found || from !== cursor) return;
   cursor = found.cursor;
@@ -102,7 +106,7 @@ async function loadMore() {
 }
 
 async function loadChoices() {
-  const found = await ask('choices', {}, { latest: true });
+  const found = await ask('choices', {}, loadChoices, { latest: true });
   if (!found) return;
   const all = { model: 'Any model', scheduler: 'Any scheduler', size: 'Any size', kind: 'Any kind', tag: 'Any tag', user: 'Made by anyone' };
   for (const select of element.querySelectorAll('[data-filter]')) {
@@ -171,14 +175,14 @@ function drawSelection() {
 // -- acting on pictures ------------------------------------------------------------------------------------------------
 
 // Many entries go in several questions; what was done of all.
-async function inParts(what, ids, fields = {}) {
+async function inParts(what, ids, again, fields = {}) {
   const starts = [...Array(Math.ceil(ids.length / MOST)).keys()];
-  const found = await Promise.all(starts.map((k) => ask(what, { ...fields, ids: ids.slice(k * MOST, (k + 1) * MOST) })));
+  const found = await Promise.all(starts.map((k) => ask(what, { ...fields, ids: ids.slice(k * MOST, (k + 1) * MOST) }, again)));
   return found.flatMap((one) => one?.done ?? []);
 }
 
 async function favourite(ids, on = !ids.every((id) => grid.find(id)?.favourite)) {
-  if (!(await inParts('favourite', ids, { on })).length) return;
+  if (!(await inParts('favourite', ids, () => favourite(ids, on), { on })).length) return;
   const focused = part('tiles').contains(document.activeElement);
   grid.change(ids, { favourite: on });
   if (focused) grid.focus(grid.at);
@@ -186,29 +190,47 @@ async function favourite(ids, on = !ids.every((id) => grid.find(id)?.favourite))
   say(ids.length > 1 ? `${plural(ids.length)} ${on ? 'marked as favourites' : 'no longer favourites'}.` : '');
 }
 
-async function remove(ids) {
+// The strips of recent pictures show none that is in the bin.
+function tellRecent(rows, gone) {
+  const pictures = rows.filter((one) => one.run).map(({ run, place }) => ({ run, picture: place }));
+  if (pictures.length) document.dispatchEvent(new CustomEvent('playground:binned', { detail: { pictures, gone } }));
+}
+
+function rowsOf(ids) { return ids.flatMap((id) => grid.find(id) || (detail.entry?.id === id ? detail.entry : [])); }
+
+async function remove(ids, again = () => remove(ids)) {
   const focused = part('tiles').contains(document.activeElement);
-  const done = await inParts('delete', ids);
-  if (!done.length) return;
+  const done = await inParts('delete', ids, again);
+  if (!done.length) return false;
+  const rows = rowsOf(done);
+  tellRecent(rows, true);
   total -= done.length;
   grid.remove(done);
   drawCount();
   if (focused) grid.focus(grid.at);
   loadChoices();
-  say(`${plural(done.length)} moved to the bin.`, async () => {
-    const restored = await inParts('restore', done);
-    await Promise.all([reload(), loadChoices()]);
-    say(restored.length ? `${plural(restored.length)} restored.` : '');
-  });
+  say(`${plural(done.length)} moved to the bin.`, () => bringBack(done, rows));
+  return true;
+}
+
+async function bringBack(ids, rows) {
+  const done = await inParts('restore', ids, () => bringBack(ids, rows));
+  if (!done.length) return;
+  tellRecent(rows, false);
+  await Promise.all([reload(), loadChoices()]);
+  say(`${plural(done.length)} restored.`);
 }
 
 async function restore(ids) {
-  const done = await inParts('restore', ids);
+  const done = await inParts('restore', ids, () => restore(ids));
+  if (!done.length) return false;
+  tellRecent(rowsOf(done), false);
   total -= done.length;
   grid.remove(done);
   drawCount();
   loadChoices();
-  if (done.length) say(`${plural(done.length)} restored.`);
+  say(`${plural(done.length)} restored.`);
+  return true;
 }
 
 // Whether the user confirms what cannot be undone.
@@ -221,38 +243,44 @@ function sure(text) {
 }
 
 async function erase(ids) {
-  if (!await sure(`Delete ${plural(ids.length)} for good? This cannot be undone.`)) return;
-  const done = await inParts('empty', ids);
+  if (await sure(`Delete ${plural(ids.length)} for good? This cannot be undone.`)) eraseNow(ids);
+}
+
+async function eraseNow(ids) {
+  const done = await inParts('empty', ids, () => eraseNow(ids));
+  if (!done.length) return;
   await reload();
   say(`${plural(done.reduce((sum, count) => sum + count, 0))} deleted for good.`);
 }
 
 async function emptyBin() {
-  if (!await sure(`Delete ${plural(total)} for good? This cannot be undone.`)) return;
-  const found = await ask('empty', { all: true });
+  if (await sure(`Delete ${plural(total)} for good? This cannot be undone.`)) emptyNow();
+}
+
+async function emptyNow() {
+  const found = await ask('empty', { all: true }, emptyNow);
   if (!found) return;
   await reload();
   say(`${plural(found.done)} deleted for good.`);
 }
 
-async function tagMany(event) {
-  event.preventDefault();
+async function tagMany() {
   const field = part('tag');
   const ids = [...grid.selected];
   if (!field.value.trim() || !ids.length) return;
-  if (!(await inParts('tags', ids, { add: [field.value] })).length) return;
+  if (!(await inParts('tags', ids, tagMany, { add: [field.value] })).length) return;
   say(`${plural(ids.length)} tagged \u201c${field.value.trim().toLowerCase()}\u201d.`);
   field.value = '';
   loadChoices();
 }
 
 async function tagOne(id, add, removed) {
-  const found = await ask('tags', { ids: [id], add, remove: removed });
+  const found = await ask('tags', { ids: [id], add, remove: removed }, () => tagOne(id, add, removed));
   if (found && detail.entry?.id === id) detail.tags(found.tags);
   loadChoices();
 }
 
-async function send(id, to, what) { if (await ask('send', { ids: [id], to, what })) say(''); }
+async function send(id, to, what) { if (await ask('send', { ids: [id], to, what }, () => send(id, to, what))) say(''); }
 
 // -- views and the address -----------------------------------------------------------------------------------------------
 
@@ -263,7 +291,7 @@ async function show(parts, { replace = false, announced = false, asked = bar.que
   if (bar.read(asked)) stale = true;
   const next = parts.length === 2 ? 'compare' : parts.length === 1 && !bin ? 'detail' : 'browse';
   if (next !== 'browse') {
-    const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, { latest: true });
+    const found = await ask(next === 'detail' ? 'entry' : 'compare', { ids: parts }, () => show(parts, { replace, asked }), { latest: true });
     // The user has gone elsewhere meanwhile, as with Forward and Back in a row.
     if (turn !== shows) return;
     if (!found) { if (view !== 'browse') reveal('browse'); announce(filters.bin ? [BIN] : [], true); if (stale) reload(); return; }
@@ -326,11 +354,15 @@ async function step(by) {
 async function drop() {
   const { id } = detail.entry;
   const next = grid.neighbour(id, 1) || grid.neighbour(id, -1);
-  await remove([id]);
-  if (grid.places.has(id)) return;
+  if (!await remove([id], drop)) return;
   const [text, again] = [part('said-text').textContent, undo];
   await show(next ? [next] : [], { replace: true });
   say(text, again);
+}
+
+async function openDisk() {
+  const found = await disk.open();
+  if (found.problem) sayProblem(found, openDisk);
 }
 
 const actions = {
@@ -338,7 +370,7 @@ const actions = {
   select: () => grid.pick(!grid.picking),
   bin: () => show([BIN]),
   'leave-bin': () => show([]),
-  disk: async () => { const problem = await disk.open(); if (problem) say(problem); },
+  disk: openDisk,
   read: () => document.dispatchEvent(new CustomEvent('playground:read-picture')),
   import: () => transfers.open(),
   'choose-files': () => part('files').click(),
@@ -357,7 +389,7 @@ const actions = {
   back,
   star: () => favourite([detail.entry.id], !detail.entry.favourite),
   drop,
-  'bring-back': async () => { await restore([detail.entry.id]); back(); },
+  'bring-back': async () => { if (await restore([detail.entry.id])) back(); },
   before: () => step(-1),
   after: () => step(1),
 };
@@ -379,7 +411,7 @@ element.addEventListener('click', (event) => {
 });
 part('search').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(() => filter({ typed: true }), 120); });
 part('filters').addEventListener('change', () => filter());
-part('tagging').addEventListener('submit', tagMany);
+part('tagging').addEventListener('submit', (event) => { event.preventDefault(); tagMany(); });
 document.addEventListener('keydown', keys);
 
 // New pictures are looked for when the tab is shown again.

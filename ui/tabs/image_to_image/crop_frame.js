@@ -31,6 +31,7 @@ function keep() {
 
 // On an image that comes back, the frame goes where it was.
 function recall() {
+  if (!value) placed = '';
   if (!value || value.original === placed) return;
   placed = value.original;
   const [, x, y] = places().find(([id]) => id === value.original) || [];

@@ -123,8 +123,9 @@ function open(value) {
   value.frames.forEach((uri, i) => timeline.paint(i, uri));
 }
 
-function nothing({ state, text }) {
+function nothing({ state, text, again = '' }) {
   levels = former = null;
+  part('again').textContent = again;
   timeline.clear();
   root.dataset.state = state;
   part('words').textContent = text;
@@ -155,6 +156,7 @@ function picture(image, uri, alt) {
 
 function draw() {
   root.dataset.state = levels ? 'open' : root.dataset.state;
+  part('again').hidden = root.dataset.state !== 'failed' || !part('again').textContent;
   part('hint').textContent = root.dataset.state === 'empty' ? EMPTY : '';
   if (!levels) {
     for (const { noisy, look } of columns) { picture(noisy, ''); picture(look, ''); }
@@ -212,6 +214,7 @@ function rest() {
   resting = setTimeout(ask, REST_MS);
 }
 
+part('again').addEventListener('click', () => { root.dataset.state = 'busy'; stale(); draw(); trigger('again', {}); });
 part('see').addEventListener('click', ask);
 part('compare').addEventListener('click', () => trigger('compare', {}));
 function follow(event) {

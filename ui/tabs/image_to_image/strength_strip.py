@@ -16,10 +16,12 @@ from gradio.components import Component  # not for types alone: Gradio reads the
 
 from pipelines.jobs.backend import QueryFailed
 from pipelines.request import GenerationRequest, InvalidRequest, make_request
+from pipelines.request_errors import TRY_AGAIN
 from pipelines.trace.trace import signal_share
 from ui.components.assets import asset
 from ui.components.data_uri import thumbnail_uri
 from ui.components.gradio_events import CONCURRENT, event_value
+from ui.components.next_steps import next_step
 from ui.form import controls
 from ui.form.form import Form, said
 from ui.form.styles.composing import composed, read_names
@@ -49,6 +51,7 @@ _TEMPLATE = """
        aria-valuemin="0" aria-valuemax="0" aria-valuenow="0"></div>
   <div class="ends"><span aria-hidden="true">0: your image</span><p class="words" data-part="words" role="status"></p
     ><span aria-hidden="true">1: noise</span></div>
+  <button type="button" class="quiet" data-part="again" hidden></button>
   <button type="button" class="quiet" data-part="see" disabled>Ask the model</button>
   <p class="sentence" data-part="about"></p>
   <button type="button" class="quiet" data-part="compare" hidden>Compare with the same noise alone</button>
@@ -59,7 +62,8 @@ _TEMPLATE = """
 def strength_strip() -> gr.HTML:
     """The component.
 
-    Its events: ``see`` (carries ``runs``, numbers of steps that would run) and ``compare``.
+    Its events: ``see`` (carries ``runs``, numbers of steps that would run), ``compare``, and ``again`` (draw the levels
+    that could not be drawn).
     """
     code = asset("components/timeline.js", "tabs/image_to_image/strength_strip.js")
     return gr.HTML(None, html_template=_TEMPLATE, js_on_load=code, elem_id="strength-strip", apply_default_css=False)
@@ -79,7 +83,9 @@ def levels(page: PageContext, request: GenerationRequest, key: str) -> Iterator[
         pictures = page.queries.decode(request.model, latents)
         clean = page.inputs.get(init.image)
     except (InvalidRequest, QueryFailed) as problem:
-        yield {"key": key, "state": "failed", "text": said(problem)}
+        # What is wrong with the request is mended at its field.
+        again = {} if isinstance(problem, InvalidRequest) else {"again": next_step(TRY_AGAIN)["label"]}
+        yield {"key": key, "state": "failed", "text": said(problem), **again}
         return
     yield {
         "key": key,
@@ -191,6 +197,7 @@ def wire(form: Form, source: Source, strip: gr.HTML) -> None:
 
     changes = [source.prepared.change, c.scheduler.change, c.num_inference_steps.change, c.seed.change, c.model.change]
     gr.on(changes, draw, inputs, [strip], trigger_mode="always_last", **CONCURRENT)
+    strip.again(draw, inputs, [strip], trigger_mode="always_last", **CONCURRENT)
     strip.see(predict, inputs, [strip], trigger_mode="always_last", **CONCURRENT)
 
 

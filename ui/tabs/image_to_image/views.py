@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LEVELS, MASK, RESULT, COMPARISON = "begin", "mark", "result", "compare"
 COMPARED = "Left: the image that the run started from. Right: the result. Drag the line between them."
 EMPTY = "Compare the image that a run started from with its result here."
+NO_START = "This picture was made from noise alone, so there is nothing to compare it with."
 OTHER_NOISE = "The seed is not locked in Settings, so the run will use other noise than you see here."
 # On a phone the views stand below the form.
 _INTO_VIEW = """() => {
@@ -109,12 +110,15 @@ def source_section(page: PageContext, source: Source, views: Views) -> FormSecti
         return {**(shown or {}), views.target: turn_to(MASK)} if unmarked else shown
 
     def updates(request: GenerationRequest, stage_value: Mapping[str, Any]) -> Updates:
-        if stage_value["state"] != "done" or request.init is None:
+        if stage_value["state"] != "done":
             return {}
+        # Never the pair of another run than the result's.
+        if request.init is None:
+            return {views.comparison: None, views.comparison_note: NO_START}
         try:
             before = page.inputs.get(request.init.image)
         except InvalidRequest as problem:
-            return {views.comparison_note: str(problem)}
+            return {views.comparison: None, views.comparison_note: str(problem)}
         with Image.open(stage_value["pictures"][0]["file"]["path"]) as after:
             pair = (enlarged(before), enlarged(after.convert("RGB")))
         return {views.comparison: pair, views.comparison_note: COMPARED}

@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from history.database import HistoryUnavailable
 from history.store import History
 from pipelines.jobs.users import OWNER
+from pipelines.system.guest_bytes import NoBytesLeft
 from tests.support.history_entries import GUEST, OTHER_GUEST, keep
 from ui.tabs.history import answers, disk, grid
 from ui.tabs.history.answers import ANSWERS, NOT_KEPT, UNKNOWN
@@ -94,3 +96,16 @@ def test_an_answer_carries_its_question_and_problems_are_sentences(
     monkeypatch.setattr(history.bin, "delete", full)
     problem = answers.answer(page, gr.EventData(None, {"do": "delete", "ids": ["x"], "ask": "8"}), Transfers())
     assert "No space left" in problem["problem"] and problem["ask"] == "8"
+    assert problem["next"]["label"] == "Try again"
+
+
+@pytest.mark.parametrize(("problem", "offers"), [(HistoryUnavailable("Locked."), True), (NoBytesLeft("Full."), False)])
+def test_what_may_succeed_a_moment_later_is_offered_again(
+    history: History, question, monkeypatch: pytest.MonkeyPatch, problem: Exception, offers: bool
+) -> None:
+    def fails(*_: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(history, "set_favourite", fails)
+    said = answers.answer(question().page, gr.EventData(None, {"do": "favourite", "ids": ["x"]}), Transfers())
+    assert said["problem"] == str(problem) and ("next" in said) == offers

@@ -123,7 +123,8 @@ def test_levels_that_fail_is_one_sentence(inputs: UploadStore, problem: Exceptio
     page: Any = page_of(ToyModel(inputs))
     page.queries.problem = problem
     *_, last = strength_strip.levels(page, asked(), "k")
-    assert last == {"key": "k", "state": "failed", "text": str(problem)}
+    assert last["state"] == "failed" and last["text"] == str(problem)
+    assert ("again" in last) == isinstance(problem, QueryFailed)
     assert strength_strip.predictions(page, asked(), "k", [2]) == {"key": "k", "looks": [], "text": str(problem)}
 
 
