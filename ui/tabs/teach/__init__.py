@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ui.context import PageContext
 
 STYLES = ("tabs/teach/teach.css",)
-_SCRIPTS = ("tabs/history/calls.js", *(f"tabs/teach/{name}.js" for name in ("pictures", "progress", "teach")))
+_SCRIPTS = ("tabs/history/calls.js", *(f"tabs/teach/{name}.js" for name in ("pictures", "paper", "progress", "teach")))
 
 
 def build(page: PageContext) -> None:

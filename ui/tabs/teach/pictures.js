@@ -35,11 +35,11 @@ class TaughtPictures {
     this.on.say(found.problem || '');
   }
 
-  put({ id, uri }) {
+  put({ id, uri }, caption = '') {
     if (this.all.some((each) => each.id === id)) return;
     const tile = document.createElement('figure');
     const image = Object.assign(document.createElement('img'), { src: uri, alt: `Picture ${this.all.length + 1}` });
-    const words = Object.assign(document.createElement('input'), { type: 'text', maxLength: 300 });
+    const words = Object.assign(document.createElement('input'), { type: 'text', maxLength: 300, value: caption });
     words.setAttribute('aria-label', `What picture ${this.all.length + 1} shows`);
     const away = Object.assign(document.createElement('button'), { type: 'button', className: 'away', textContent: '\u00d7' });
     away.setAttribute('aria-label', `Take picture ${this.all.length + 1} away`);
@@ -54,6 +54,8 @@ class TaughtPictures {
     this.all.push(picture);
     this.on.changed();
   }
+
+  texts() { return this.all.map(({ words }) => words); }
 
   hint(word) { for (const { words } of this.all) words.placeholder = `a ${word || 'zorp'}`; }
 

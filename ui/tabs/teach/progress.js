@@ -75,7 +75,7 @@ class TrainingTimeline {
       figure.append(Object.assign(document.createElement('img'), { src: uri, alt: `${name} after ${step} steps` }), words);
       return figure;
     }));
-    this.on.chosen(step);
+    this.on.chosen(step, byHand);
   }
 
   chart({ curve, held, loss, step }) {

@@ -28,6 +28,16 @@ _DRAWER = "".join(
     f"{''.join(f'<option>{value:g}</option>' for value in values)}</select><small>{about}</small></label>"
     for name, (label, about, values) in DRAWER.items()
 )
+# Name -> colour of the pen.
+INKS = {
+    "Black": "#1c1b1a", "Red": "#d0342c", "Orange": "#f08a24", "Yellow": "#f5cf3d", "Green": "#3d9a50",
+    "Blue": "#3b6fd4", "Purple": "#8445b5", "Brown": "#8a5a35", "White": "#ffffff",
+}  # fmt: skip
+_INKS = "".join(
+    f'<button type="button" data-ink="{colour}" aria-pressed="{str(name == "Black").lower()}" title="{name}" '
+    f'aria-label="{name}"></button>'
+    for name, colour in INKS.items()
+)
 TEMPLATE = f"""
 <section class="teach" data-state="empty" aria-label="Teach a model a new word">
   <div class="given">
@@ -39,13 +49,15 @@ TEMPLATE = f"""
       <div class="acts">
         <button type="button" class="quiet" data-do="choose">Choose pictures</button>
         <button type="button" class="quiet" data-do="recent" aria-haspopup="dialog">From the history</button>
+        <button type="button" class="quiet" data-do="draw" aria-haspopup="dialog">Draw</button>
         <span class="aside" data-part="count">or drop them here</span></div>
       <input type="file" data-part="files" multiple accept=".png,.jpg,.jpeg,.webp" hidden aria-label="Pictures">
     </div>
     <div class="asked">
       <label>New word <input type="text" data-part="word" maxlength="{MAX_WORD}" placeholder="zorp" autocomplete="off"
         spellcheck="false"></label>
-      <label>Model <select data-part="model"></select></label></div>
+      <label>Model <select data-part="model"></select></label>
+      <p class="note" data-part="note" role="status"></p></div>
     <div class="choices" role="group" aria-label="How thoroughly">{_PRESETS}</div>
     <div class="acts">
       <button type="button" class="primary-act" data-do="begin">Teach</button>
@@ -85,5 +97,17 @@ TEMPLATE = f"""
   <dialog data-part="picker" aria-label="Pictures of the history">
     <header><h2>From the history</h2><button type="button" class="quiet" data-do="close-picker">Done</button></header>
     <div class="tiles" data-part="entries"></div></dialog>
+  <dialog class="paper" data-paper="dialog" aria-label="Draw a picture">
+    <header><h2>Draw a picture</h2><button type="button" class="quiet" data-paper="close">Done</button></header>
+    <div class="sheet"><canvas data-paper="canvas" width="384" height="384" tabindex="0" role="img"
+        aria-label="Paper. Drag to draw; or space puts the pen down or lifts it, and arrows move it"></canvas>
+      <i data-paper="nib" aria-hidden="true"></i></div>
+    <div class="inks" role="group" aria-label="Colour of the pen">{_INKS}</div>
+    <div class="acts"><button type="button" class="primary-act" data-paper="add">Add this picture</button>
+      <button type="button" class="quiet" data-paper="fill">Fill the paper</button>
+      <label>Line <select data-paper="width"><option value="6">thin</option><option value="16" selected>medium</option
+        ><option value="40">thick</option></select></label></div>
+    <p class="aside" data-paper="told" role="status">Drag to draw. With the keys: space puts the pen down or lifts it,
+      arrows move it.</p></dialog>
 </section>
 """
