@@ -123,6 +123,24 @@ def test_one_setting_two_runs_and_a_grid(compared: Page, site: Site):
     expect(page.locator("#player .player")).to_be_visible()
 
 
+def test_two_pictures_below_each_other_have_their_difference_next_to_the_first(compared: Page):
+    page = compared
+    setup, view = page.locator("#compare-setup"), page.locator("#compare-view")
+    setup.get_by_text("Grid", exact=True).click()
+    for name, setting, values in (("x", "guidance_scale", "2"), ("y", "seed", "1, 2")):
+        axis = setup.locator(f'[data-axis="{name}"]')
+        axis.locator('[data-part="setting"]').select_option(setting)
+        axis.locator('[data-part="values"]').fill(values)
+    expect(setup.locator('[data-part="cost"]')).to_contain_text("2 pictures")
+    setup.locator('[data-do="start"]').click()
+    expect(view.locator('[data-at][data-state="done"]')).to_have_count(2, timeout=60_000)
+    view.get_by_label("Difference").check()
+    first, difference, second = (
+        view.locator(where).bounding_box() or {} for where in ('[data-at="0,0,0"]', ".differ", '[data-at="0,1,0"]')
+    )
+    assert first["y"] == difference["y"] < second["y"] and first["x"] == second["x"] < difference["x"]
+
+
 def test_the_key_says_what_is_missing(visit):
     page = visit()
     open_tab(page, "Compare")
@@ -164,6 +182,11 @@ def test_the_map_of_a_race_is_drawn_while_it_runs(compared: Page, site: Site):
     expect(ways.locator(".lane-now")).to_have_count(3)
     expect(ways.locator(".lanes li")).to_have_text(["DDIM", "Euler", "Heun"])
     assert ways.get_attribute("data-state") == "running" and ways.locator(".end.lane image").count() == 0
+    expect(ways.locator('[data-part="dots"]')).to_contain_text("at the newest steps")
+    # No other runs take its place in the viewer.
+    page.evaluate("document.dispatchEvent(new CustomEvent('playground:two', {detail: ['one', 'two']}))")
+    expect(setup.locator('.from [data-part="problem"]')).to_contain_text("A comparison is being made")
+    expect(view.locator("h2")).to_have_text("Sampler")
     # Folded, it asks for nothing.
     ways.get_by_text("Map: the ways from noise to the pictures").click()
     page.wait_for_timeout(1_000)
@@ -174,4 +197,5 @@ def test_the_map_of_a_race_is_drawn_while_it_runs(compared: Page, site: Site):
     site.gate.open()
     expect(ways).to_have_attribute("data-state", "open", timeout=60_000)
     expect(ways.locator(".end.lane image")).to_have_count(3)
+    expect(ways.locator('[data-part="dots"]')).to_contain_text("noise level of the timeline")
     expect(view.locator('[data-part="progress"]')).to_have_text("")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from pipelines.events import Step
+from pipelines.jobs.job import Job
 from pipelines.request import make_request
 from tests.support.accessibility import violations
 from tests.support.site import Site
+from tests.support.waiting import wait_for
 
 STEPS = 4
 
@@ -74,6 +79,8 @@ def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Calla
     page.locator(".fork-here").click()
     panel = page.locator(".fork-panel")
     expect(panel.locator('[data-part="other"]')).to_have_value("a blue fox")
+    expect(panel.locator('[data-part="try"]')).to_have_text(f"Try it at all {STEPS} steps")
+    expect(panel.locator('[data-part="cost"]')).to_contain_text(f"{STEPS} pictures, a few steps first")
     panel.locator('[data-part="other"]').fill("")
     panel.locator('[data-part="try"]').click()
     expect(panel.locator('[data-part="problem"]')).to_contain_text("Write another prompt first")
@@ -86,3 +93,31 @@ def test_when_it_was_decided_is_said_and_each_picture_opens_its_run(visit: Calla
     panel.locator(".outcomes button").nth(2).click()
     expect(page.locator("#player .player")).not_to_have_attribute("data-run", f"{run}:0")
     expect(page.locator("#run-title")).to_contain_text("A fork: another run up to step 2")
+
+
+def test_a_strip_is_stopped_from_another_run(
+    visit: Callable[..., Page], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = visit()
+    make_and_open(page, site, 1)
+    other = make_and_open(page, site, 1)
+    first, second, seen = threading.Event(), threading.Event(), []
+
+    def hold(job: Job, step: Step) -> None:
+        if job.id not in seen:
+            seen.append(job.id)
+        held = first if job.id == seen[0] else second
+        wait_for(lambda: job.cancelled or held.is_set())
+
+    monkeypatch.setattr(site.backend._workers[0].runner, "on_step", hold)
+    page.locator(".fork-here").click()
+    panel = page.locator(".fork-panel")
+    panel.locator('[data-part="try"]').click()
+    expect(panel).to_have_attribute("data-decided", "trying")
+    page.locator("#past ol button").nth(1).click()
+    expect(panel).to_have_attribute("data-decided", "")
+    first.set()
+    expect(panel.locator('[data-part="elsewhere"]')).to_contain_text("Another run is left at its steps: 1 of 4 done.")
+    panel.locator('[data-part="stop-elsewhere"]').click()
+    expect(panel.locator('[data-part="elsewhere"]')).to_be_hidden()
+    assert len(seen) == 2 and page.locator("#player .player").get_attribute("data-run") != f"{other}:0"

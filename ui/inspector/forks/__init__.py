@@ -70,9 +70,11 @@ _TEMPLATE = """
       <p class="verdict" data-part="verdict" role="status"></p>
     </form>
   </div>
+  <div class="trying" data-part="elsewhere" hidden><p class="said" data-part="elsewhere-text"></p>
+    <button type="button" class="quiet" data-part="stop-elsewhere">Stop it</button></div>
   <p class="sentence problem" data-part="problem" role="alert" hidden></p>
   <div class="branching" data-part="family" hidden><h3>Forks</h3>
-    <p class="said">What a run left is on its left. Choose one to open it.</p>
+    <p class="said">What a run left is on its left. Choose one to open it. <span data-part="more"></span></p>
     <div class="branches" data-part="branches" role="group" aria-label="Tree of forks"></div></div>
 </section>
 """

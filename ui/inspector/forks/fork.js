@@ -9,6 +9,10 @@ let known = -1;
 let asked = -1;
 let resting = null;
 let pictures = new Map();
+// The strip that is being made of this run, and of another one.
+let trying = '';
+let away = '';
+let begun = false;
 // What was typed, by run and picture, over a reload; the latest last.
 const KEPT = 'playground-forks';
 const MOST = 12;
@@ -123,41 +127,70 @@ function fill() {
   known = asked = -1;
 }
 
+function outcome() {
+  const [item, button, text] = ['li', 'button', 'span'].map((name) => document.createElement(name));
+  button.type = 'button';
+  button.addEventListener('click', () => open(item.dataset.run));
+  item.append(button, text);
+  return item;
+}
+
+// One that has the focus keeps it while others come.
+function paint(item, cell) {
+  const [button, text] = item.children;
+  item.dataset.run = cell.run || '';
+  button.disabled = !cell.run;
+  button.setAttribute('aria-label', `Left after step ${cell.step}: open this run`);
+  text.textContent = cell.problem ? `after ${cell.step}: ${cell.problem}` : `after ${cell.step}`;
+  const image = button.querySelector('img');
+  if (!cell.picture) image?.remove();
+  else if (image?.src !== cell.picture) button.replaceChildren(Object.assign(new Image(), { src: cell.picture, alt: '', draggable: false }));
+}
+
 function strip(found) {
-  part('outcomes').replaceChildren(...(found ? found.cells : []).map((cell) => {
-    const [item, button, text] = ['li', 'button', 'span'].map((name) => document.createElement(name));
-    button.type = 'button';
-    button.disabled = !cell.run;
-    text.textContent = cell.problem ? `after ${cell.step}: ${cell.problem}` : `after ${cell.step}`;
-    if (cell.picture) {
-      const image = document.createElement('img');
-      image.src = cell.picture;
-      image.alt = '';
-      image.draggable = false;
-      button.append(image);
-    }
-    button.setAttribute('aria-label', `Left after step ${cell.step}: open this run`);
-    button.addEventListener('click', () => open(cell.run));
-    item.append(button, text);
-    return item;
-  }));
+  const cells = found ? found.cells : [];
+  const list = part('outcomes');
+  if (list.children.length !== cells.length) list.replaceChildren(...cells.map(outcome));
+  cells.forEach((cell, i) => paint(list.children[i], cell));
   part('verdict').textContent = found ? found.text : '';
   root.dataset.decided = found ? (found.done ? 'yes' : 'trying') : '';
   part('try').disabled = Boolean(found && !found.done);
   part('stop').hidden = !found || Boolean(found.done);
+  trying = found && !found.done ? found.name : '';
 }
 
-function family({ members = [], links = [], now = '' } = {}) {
+// A strip goes on when another run is opened, and can be stopped from there.
+function elsewhere(found, here) {
+  if (!found) { away = ''; } else if (!here && !found.done) { away = found.name; } else if (found.name === away) { away = ''; }
+  part('elsewhere').hidden = !away;
+  if (found && found.name === away) part('elsewhere-text').textContent = `Another run is left at its steps: ${found.text}`;
+}
+
+function family({ members = [], links = [], now = '', more = '' } = {}) {
   part('family').hidden = members.length < 2;
   pictures = new Map(members.map((one) => [one.id, one.picture]));
-  if (members.length > 1) tree.show({ members, links }, now);
+  part('more').textContent = more;
+  if (members.length < 2) return;
+  tree.show({ members, links }, now);
+  const here = part('branches').querySelector('[aria-current]');
+  if (here) part('branches').scrollTop = here.offsetTop - part('branches').clientHeight / 2;
 }
 
 function take(value) {
-  if (value && !value.run) { say(value.problem); root.dataset.state = 'failed'; return; }
+  if (value && !value.run) {
+    say(value.problem);
+    root.dataset.state = 'failed';
+    for (const name of ['go', 'try']) part(name).disabled = false;
+    if (sheet && !sheet.why) words();
+    return;
+  }
   const fresh = value && (!sheet || value.run !== sheet.run || value.picture !== sheet.picture);
   // An answer about a run that is no longer open.
-  if (fresh && sheet && (value.decided || value.found || value.problem)) return;
+  if (fresh && begun && (value.decided || value.found || value.problem)) {
+    if (!value.found) elsewhere(value.decided, false);
+    return;
+  }
+  if (value?.decided) elsewhere(value.decided, true);
   sheet = value;
   part('body').hidden = !sheet || Boolean(sheet.why);
   part('why').hidden = !sheet || !sheet.why;
@@ -212,8 +245,10 @@ part('decide').addEventListener('submit', (event) => {
   part('try').disabled = true;
   trigger('decide', { prompt: part('other').value.trim() });
 });
-part('stop').addEventListener('click', () => trigger('stop', { name: sheet.decided?.name || '' }));
+part('stop').addEventListener('click', () => trigger('stop', { name: trying }));
+part('stop-elsewhere').addEventListener('click', () => trigger('stop', { name: away }));
 new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) { look(); arrive(); } }).observe(root);
 
 watch('value', () => take(props.value));
 take(props.value);
+begun = true;

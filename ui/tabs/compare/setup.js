@@ -10,6 +10,7 @@ const ASKED = 'asked';
 const REST_MS = 350;
 const STARTING_MS = 30000;
 const BUSY = 'A comparison is being made. Wait for it or stop it, then press Show me again.';
+const BUSY_TWO = 'A comparison is being made. Wait for it or stop it, then choose both runs again.';
 const TAB = 'compare';
 const GONE = 'A run that this address names is no longer kept; choose another one.';
 const AXES = { two: [], one: ['x'], race: ['x'], grid: ['x', 'y', 'pages'] };
@@ -30,6 +31,8 @@ const calls = new Calls((fields) => trigger('ask', fields), (what) => waits(WAIT
 let opening = 0;
 // Both runs, in the viewer: what it takes is named, until it says what came of it.
 function openTwo(runs) {
+  // The viewer shows one comparison, and this one's next pictures would take the place of the two.
+  if (running || starting) { problem('run', BUSY_TWO); return; }
   clearTimeout(opening);
   opening = setTimeout(() => waits('Opening both runs'), NAMED_MS);
   trigger('two', { ...runs, turn: String(Date.now()) });

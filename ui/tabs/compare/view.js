@@ -21,10 +21,11 @@ function take(value) {
   viewer.take(value);
   const { state, name, plan } = value;
   document.dispatchEvent(new CustomEvent('playground:compared', { detail: { state, name, ...kept() } }));
-  if (state !== 'running') try { localStorage.setItem(KEPT, JSON.stringify(kept())); } catch { /* the browser keeps nothing */ }
-  // A value that the browser missed: the cells that it held are asked for.
-  const lost = state === 'done' && plan && name !== 'kept' && [...viewer.cells.values()].some((cell) => cell.state === 'running');
-  if (lost) trigger('reopen', kept());
+  // A reload ends a comparison that is being made; what is there of it comes back.
+  if (state !== 'running' || kept().runs.length) try { localStorage.setItem(KEPT, JSON.stringify(kept())); } catch { /* the browser keeps nothing */ }
+  // Two values at the same time, of which the page shows the second: what the first one held is asked for.
+  const lost = value.made?.some((each) => viewer.cells.get(each.slice(0, 3).join())?.run !== each[3]);
+  if (lost) trigger('reopen', { plan, runs: value.made });
 }
 
 function remember() {

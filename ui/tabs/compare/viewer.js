@@ -71,7 +71,7 @@ class Viewer {
   // The cells of the chosen page.
   lay() {
     const { shape: [pages, rows, columns], axes, size } = this.value;
-    const two = pages * rows * columns === 2;
+    const two = pages === 1 && rows * columns === 2;
     this.part('difference-label').hidden = !two;
     const more = two && this.part('difference').checked;
     this.part('page-label').hidden = pages < 2;
@@ -92,8 +92,8 @@ class Viewer {
     for (let row = 0; row < rows; row++) {
       if (axes.y) parts.push(this.head(axes.y.values[row], 'row'));
       for (let column = 0; column < columns; column++) parts.push(this.cell(row, column));
+      if (more) parts.push(row ? this.make('span') : this.difference());
     }
-    if (more) parts.push(this.difference());
     sheet.replaceChildren(...parts);
   }
 
