@@ -103,7 +103,7 @@ def stills(page: Page, site: Site) -> None:
 def still(page: Page, name: str) -> None:
     """Save the page as it looks now."""
     shot = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    shot.quantize(200, dither=Image.Dither.NONE).save(DOCS / f"{name}.png", optimize=True)
+    shot.quantize(56, dither=Image.Dither.NONE).save(DOCS / f"{name}.png", optimize=True)
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def main() -> None:
     first, *others = (image.convert("RGB") for image, _ in frames)
     times = [milliseconds for _, milliseconds in frames]
     # Noise is what takes room: a GIF of it is twice as large.
-    first.save(DOCS / "page.webp", save_all=True, append_images=others, duration=times, loop=0, quality=60, method=6)
+    first.save(DOCS / "page.webp", save_all=True, append_images=others, duration=times, loop=0, quality=45, method=6)
 
 
 if __name__ == "__main__":
