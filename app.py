@@ -167,7 +167,7 @@ def create_managers(settings: Settings, hub: Hub) -> list[PipelineManager]:
             compile=settings.compile,
             quantize=settings.quantize,
             checks=settings.safety_checker,
-            beside=made[0] if made else None,
+            sibling=made[0] if made else None,
             managers=len(settings.devices),
         )
         made.append(manager)

@@ -29,8 +29,8 @@ def _workers(bench: Bench, count: int) -> Iterator[Workshop]:
     with tempfile.TemporaryDirectory() as folder:
         managers: list[PipelineManager] = []
         for _ in range(count):
-            beside = managers[0] if managers else None
-            managers.append(PipelineManager([card], "cpu", beside=beside, managers=count, **place))
+            sibling = managers[0] if managers else None
+            managers.append(PipelineManager([card], "cpu", sibling=sibling, managers=count, **place))
         backend = LocalBackend(managers[0], Path(folder) / "pictures", threads=1, others=managers[1:])
         shop = Workshop(bench, card, backend, managers[0])
         try:

@@ -230,7 +230,7 @@ class UploadStore:
 
     The name reveals nothing about the upload, and equal images of one user are stored once.  Guests' images are apart,
     in memory and then in the folder ``guests``, and can neither replace nor crowd out the owner's.  Names stand in the
-    settings of saved pictures: a guest gets what the same guest has stored, whoever else has an image of that name.
+    settings of saved pictures: a guest gets only what the same guest has stored.
 
     Args:
         folder: created with the first image.

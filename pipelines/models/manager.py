@@ -80,7 +80,7 @@ class PipelineManager:
         engine: auto, torch or openvino.
         engine_dir: where networks that were converted for OpenVINO are kept, or None to convert them at each load.
         machine: its memory and disk.
-        beside: another manager, for another device of this machine: both have the same cards, files and memory of
+        sibling: another manager, for another device of this machine: both have the same cards, files and memory of
             fallbacks.
         managers: how many of them share the RAM.
     """
@@ -103,20 +103,20 @@ class PipelineManager:
         engine: str = TORCH,
         engine_dir: Path | None = None,
         machine: Machine | None = None,
-        beside: PipelineManager | None = None,
+        sibling: PipelineManager | None = None,
         managers: int = 1,
     ) -> None:
         self.device, self.machine = device, machine or Machine(device)
-        self.catalogue: Catalogue = beside.catalogue if beside else Catalogue(cards)
+        self.catalogue: Catalogue = sibling.catalogue if sibling else Catalogue(cards)
         self._checks = checks
         speeds: Measurements = (
-            beside.speeds if beside else Measurements(memory_dir / "speeds.json" if memory_dir else None)
+            sibling.speeds if sibling else Measurements(memory_dir / "speeds.json" if memory_dir else None)
         )
         self.speeds: Measurements = speeds
         self.oom_fallback: OomFallback = OomFallback(
-            memory_dir, self.machine, fallbacks, beside.oom_fallback.notes if beside else None
+            memory_dir, self.machine, fallbacks, sibling.oom_fallback.notes if sibling else None
         )
-        self._files: ModelFiles = beside._files if beside else ModelFiles(hub, fetches, speeds)
+        self._files: ModelFiles = sibling._files if sibling else ModelFiles(hub, fetches, speeds)
         self._placements = Placements(
             device, attention, compile=compile, quantize=quantize, checks=checks, engine=engine, machine=self.machine
         )

@@ -34,7 +34,7 @@ def make(folder: Path, tmp_path: Path) -> Any:
 
     def backend(workers: int = 2, device: str = "cpu", **options: Any) -> LocalBackend:
         first = PipelineManager([tiny_card(folder)], "cpu", managers=workers)
-        others = [PipelineManager((), device, beside=first, managers=workers) for _ in range(workers - 1)]
+        others = [PipelineManager((), device, sibling=first, managers=workers) for _ in range(workers - 1)]
         made.append(LocalBackend(first, tmp_path / str(len(made)) / "pictures", others=others, **options))
         return made[-1]
 
