@@ -11,6 +11,7 @@ from pipelines.jobs.backend import BackendStatus
 from pipelines.jobs.messages import NOT_LOADED, UNLOADED, explain_error
 from pipelines.model import LoadStopped
 from pipelines.system import malloc
+from pipelines.system.building import BUILDING
 
 if TYPE_CHECKING:
     from pipelines.jobs.devices.task_queue import TaskQueue
@@ -136,8 +137,9 @@ class ModelLoader:
     def _freeze_once(self) -> None:
         """Before the first model is loaded: models themselves must stay collectable."""
         if self._freeze_libraries:
-            import diffusers  # noqa: F401
-            import transformers  # noqa: F401
+            with BUILDING:
+                import diffusers  # noqa: F401
+                import transformers  # noqa: F401
 
             self._freeze_libraries = False
             malloc.freeze_garbage_collector()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.jobs.backend import QueryFailed
 from pipelines.jobs.users import OWNER
 from pipelines.request import InvalidRequest
+from pipelines.system.building import BUILDING
 from pipelines.training.fine_tuning.settings import TeachingSettings
 from pipelines.training.fine_tuning.teaching import (
     DRAWING,
@@ -100,7 +101,8 @@ class CurrentTeaching:
             teaching.stop()
 
     def _found(self) -> TeachingThread | None:
-        from pipelines.training.fine_tuning.checkpoints import latest_run
+        with BUILDING:
+            from pipelines.training.fine_tuning.checkpoints import latest_run
 
         with self._lock:
             if self._thread is None and not self._looked:
